@@ -1,0 +1,33 @@
+"""Ids: a type prefix and a time-ordered body, the same in every interface."""
+
+import re
+from enum import StrEnum
+
+from ulid import ULID
+
+
+class Prefix(StrEnum):
+    """What an id names."""
+
+    ACCOUNT = "acct"
+    USER = "user"
+    KEY = "key"
+    CONVERSATION = "conv"
+    MESSAGE = "msg"
+    GENERATION = "gen"
+    WORKER = "wrk"
+    REQUEST = "req"
+
+
+_BODY = "[0-9A-HJKMNP-TV-Z]{26}"
+_PATTERNS = {prefix: re.compile(f"{prefix}_{_BODY}", re.ASCII) for prefix in Prefix}
+
+
+def new_id(prefix: Prefix) -> str:
+    """A new id, e.g. `gen_01K9…`: ids made later sort later, to the millisecond."""
+    return f"{prefix}_{ULID()}"
+
+
+def is_id(prefix: Prefix, text: str) -> bool:
+    """Whether `text` has the form of such an id. What has not can name nothing and need not reach the database."""
+    return _PATTERNS[prefix].fullmatch(text) is not None

@@ -1,0 +1,10 @@
+"""Content as everything here knows it: an ordered list of parts, each a JSON object with a `type`."""
+
+from typing import Any
+
+Parts = list[dict[str, Any]]
+
+
+def joined_text(parts: Parts | None) -> str:
+    """The text parts of a content, joined."""
+    return "".join(part["text"] for part in parts or [] if part["type"] == "text")
