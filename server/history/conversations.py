@@ -1,0 +1,108 @@
+"""Conversations: finding, listing, changing and deleting them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, literal, tuple_, update
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from server.errors import Invalid, NotFound
+from server.history.changes import next_change
+from server.history.generations import rfc3339
+from server.history.tables import ACTIVE, Conversation, Generation, Message, now
+from server.ids import Prefix, is_id
+
+
+def readable_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
+    """A conversation of this account that is not deleted; raises NotFound."""
+    if is_id(Prefix.CONVERSATION, conversation_id):
+        found = session.exec(
+            select(Conversation).where(
+                Conversation.id == conversation_id, Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None)
+            )
+        ).one_or_none()
+        if found is not None:
+            return found
+    raise NotFound("conversation")
+
+
+def list_conversations(
+    session: Session, account_id: str, *, limit: int, before: tuple[datetime, str] | None = None, archived: bool | None = None
+) -> list[Conversation]:
+    """Up to `limit` conversations, the one last written in first; `before` is the `(updated_at, id)` of the last one already seen."""
+    query = select(Conversation).where(Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None))
+    if before is not None:
+        query = query.where(tuple_(col(Conversation.updated_at), col(Conversation.id)) < before)
+    if archived is not None:
+        query = query.where(col(Conversation.archived).is_(archived))
+    return list(session.exec(query.order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc()).limit(limit)))
+
+
+def change_conversation(session: Session, conversation_id: str, account_id: str, changes: dict[str, Any]) -> Conversation:
+    """Sets what is named in `changes`. A shown message may be any of the conversation: the branch through it is shown to its newest leaf.
+
+    Raises NotFound, and Invalid for a message that is not there.
+    """
+    change = next_change(session, account_id)
+    conversation = readable_conversation(session, conversation_id, account_id)
+    if "shown_message_id" in changes:
+        changes = changes | {"shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])}
+    if "title" in changes:
+        conversation.titled_by_person = True
+    for name, value in changes.items():
+        setattr(conversation, name, value)
+    conversation.change = change
+    return conversation
+
+
+def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
+    """The leaf that following the newest child of each message leads to; raises Invalid when the message is not in the conversation."""
+    if session.exec(select(Message.id).where(Message.id == message_id, Message.conversation_id == conversation_id)).one_or_none() is None:
+        reason = "there is no such message in this conversation"
+        raise Invalid("invalid_message", f"shown_message_id: {reason}.", errors=[{"pointer": "/shown_message_id", "detail": reason}])
+    sibling, child = aliased(Message), aliased(Message)
+    branch = select(col(Message.id).label("id"), literal(0).label("depth")).where(Message.id == message_id).cte("branch", recursive=True)
+    newest = select(func.max(sibling.position)).where(sibling.conversation_id == conversation_id, sibling.parent_id == child.parent_id)
+    branch = branch.union_all(
+        select(child.id, branch.c.depth + 1)
+        .join(branch, child.parent_id == branch.c.id)
+        .where(child.conversation_id == conversation_id, child.position == newest.scalar_subquery())
+    )
+    return session.execute(select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)).scalar_one()
+
+
+def delete_conversation(session: Session, conversation_id: str, account_id: str) -> list[Generation]:
+    """Hides a conversation and asks its answers to stop; the generations that were being written. Raises NotFound."""
+    change = next_change(session, account_id)
+    conversation = readable_conversation(session, conversation_id, account_id)
+    conversation.deleted_at, conversation.change = now(), change
+    writing = list(
+        session.exec(select(Generation).where(Generation.conversation_id == conversation_id, col(Generation.status).in_(ACTIVE)))
+    )
+    session.execute(
+        update(Generation)
+        .where(
+            col(Generation.conversation_id) == conversation_id,
+            col(Generation.status).in_(ACTIVE),
+            col(Generation.cancel_requested_at).is_(None),
+        )
+        .values(cancel_requested_at=now())
+    )
+    return writing
+
+
+def shown_conversation(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as the contract shows it."""
+    return {
+        "id": conversation.id,
+        "title": conversation.title,
+        "pinned": conversation.pinned,
+        "archived": conversation.archived,
+        "model": conversation.model,
+        "system_prompt": conversation.system_prompt,
+        "metadata": conversation.labels,
+        "shown_message_id": conversation.shown_message_id,
+        "created_at": rfc3339(conversation.created_at),
+        "updated_at": rfc3339(conversation.updated_at),
+    }

@@ -1,0 +1,159 @@
+"""The database: runs a plain function of a Session as one transaction, on SQLite or PostgreSQL alike."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import orjson
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlmodel import Session
+
+from server.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SQLITE_READERS = 2
+BUSY_TIMEOUT_S = 5
+POSTGRES_CONNECTIONS = 10
+POSTGRES_STATEMENT_TIMEOUT_S = 30
+
+
+class DatabaseAway(Unavailable):
+    """The database cannot be reached, is locked or is full; nothing was stored, or it is not known whether it was."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The database is not available just now.")
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Database(Protocol):
+    """One transaction per call. What `fn` raises rolls it back and is raised here; DatabaseAway when the database is."""
+
+    async def read(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+    async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+class SqliteDatabase:
+    """SQLite: one writer thread, so that writers of one process never meet, and a few readers on their own snapshots."""
+
+    def __init__(self, url: str) -> None:
+        self._writing, self._reading = sqlite_engine(url, begin="BEGIN IMMEDIATE"), sqlite_engine(url, begin="BEGIN")
+        self._writer = ThreadPoolExecutor(1, "sql-writer")
+        self._readers = ThreadPoolExecutor(SQLITE_READERS, "sql-reader")
+
+    async def read(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: in_transaction(self._reading, fn, *args, **kwargs))
+
+    async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, lambda: in_transaction(self._writing, fn, *args, **kwargs))
+
+    def close(self) -> None:
+        for threads in (self._writer, self._readers):
+            threads.shutdown()
+        self._writing.dispose()
+        self._reading.dispose()
+
+
+class PostgresDatabase:
+    """PostgreSQL through asyncpg; the same plain functions run in SQLAlchemy's greenlet."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=POSTGRES_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=BUSY_TIMEOUT_S,
+            pool_pre_ping=False,
+            json_serializer=dump_json,
+            json_deserializer=orjson.loads,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "command_timeout": POSTGRES_STATEMENT_TIMEOUT_S},
+        )
+
+    async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            async with AsyncSession(self._engine, sync_session_class=Session, expire_on_commit=False) as session, session.begin():
+                return await session.run_sync(fn, *args, **kwargs)  # type: ignore[arg-type]  # its stub knows only the base Session
+        except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
+            raise _away(error) from error
+
+    read = write
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """The database at `url` (`Settings.database_url`), closed at the end. Opens no connection yet."""
+    if url.startswith("sqlite"):
+        sqlite = SqliteDatabase(url)
+        try:
+            yield sqlite
+        finally:
+            sqlite.close()
+    else:
+        postgres = PostgresDatabase(url)
+        try:
+            yield postgres
+        finally:
+            await postgres.close()
+
+
+def in_transaction(engine: Engine, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs `fn` in one transaction of `engine`; raises DatabaseAway when the database is."""
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            return fn(session, *args, **kwargs)
+    except (DBAPIError, PoolTimeoutError) as error:
+        raise _away(error) from error
+
+
+def sqlite_engine(url: str, *, begin: str) -> Engine:
+    """An engine for SQLite in WAL mode whose transactions start with `begin`."""
+    engine = create_engine(
+        url,
+        json_serializer=dump_json,
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def dump_json(value: object) -> str:
+    """JSON for a column."""
+    return orjson.dumps(value).decode()
+
+
+def _away(error: BaseException) -> BaseException:
+    """DatabaseAway for what a retry may cure; any other fault as it is."""
+    cause = getattr(error, "orig", None) or error
+    reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated:
+        return error
+    if isinstance(cause, sqlite3.OperationalError) and not any(
+        word in str(cause) for word in ("locked", "busy", "full", "unable to open", "disk I/O", "readonly")
+    ):
+        return error
+    return DatabaseAway(reason)

@@ -1,0 +1,95 @@
+"""The schema: whether the database has it, waiting for it, and bringing it there with Alembic."""
+
+import asyncio
+from time import monotonic
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import Session
+
+from server.errors import StartError
+from server.history.database import Database, DatabaseAway, dump_json, sqlite_engine
+
+REVISION = 1
+"""The newest migration this program knows: they are numbered `0001`, `0002`, …"""
+
+WAIT_S = 60.0
+ADVISORY_LOCK = 7_106_311
+
+
+def schema_revision(session: Session) -> int:
+    """The number of the newest migration the database has had; 0 for none."""
+    try:
+        with session.begin_nested():
+            return int(session.execute(text("SELECT max(version_num) FROM alembic_version")).scalar() or 0)
+    except DBAPIError as error:
+        if "alembic_version" in str(error):
+            return 0
+        raise
+
+
+def schema_is_current(session: Session) -> bool:
+    """Whether this program can run on the database: its schema is as new as the program, or newer."""
+    return schema_revision(session) >= REVISION
+
+
+async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
+    """Returns once the database answers with a schema this program can run on; raises StartError after `wait_s`, or for an older one."""
+    deadline, reason = monotonic() + wait_s, "no answer"
+    while True:
+        try:
+            async with asyncio.timeout(max(0.1, deadline - monotonic())):
+                revision = await database.read(schema_revision)
+            if revision >= REVISION:
+                return
+            reason = f"its schema is at revision {revision}, this program needs {REVISION}: run `tidemark migrate`"
+        except DatabaseAway as error:
+            reason = error.reason
+        except TimeoutError:
+            reason = "no answer"
+        if monotonic() > deadline:
+            raise StartError(f"The database was not ready after {wait_s:g} s: {reason}.")
+        await asyncio.sleep(0.05)
+
+
+async def migrate(url: str) -> tuple[int, int]:
+    """Brings the database at `url` to this program's schema; the revisions before and after. Raises StartError."""
+    try:
+        if url.startswith("sqlite"):
+            return await asyncio.to_thread(_migrate_sqlite, url)
+        engine = create_async_engine(url, json_serializer=dump_json)
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+                return await connection.run_sync(_upgrade)
+        finally:
+            await engine.dispose()
+    except (DBAPIError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StartError(f"The database could not be migrated: {reason}.") from error
+
+
+def _migrate_sqlite(url: str) -> tuple[int, int]:
+    engine = sqlite_engine(url, begin="BEGIN IMMEDIATE")
+    try:
+        with engine.begin() as connection:
+            return _upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+def _upgrade(connection: Connection) -> tuple[int, int]:
+    with Session(connection) as session:
+        before = schema_revision(session)
+    if before >= REVISION:
+        return before, before
+    # Alembic takes a tenth of a second to import, and most starts do not need it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "server:history/migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return before, REVISION

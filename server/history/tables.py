@@ -1,0 +1,212 @@
+"""The tables: who there is, what was said, and who is saying the next answer."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, MetaData, TypeDecorator, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from server.parts import Parts
+
+SQLModel.metadata.naming_convention = MetaData(
+    naming_convention={"ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
+).naming_convention
+
+
+class Role(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Status(StrEnum):
+    """Where an answer stands; the last three are terminal."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can follow."""
+        return self not in ACTIVE
+
+
+ACTIVE: Final = (Status.QUEUED, Status.RUNNING)
+
+
+def _names(of: type[StrEnum]) -> Enum:
+    """A column of one of these words, kept as text."""
+    return Enum(of, native_enum=False, create_constraint=False, length=16, values_callable=lambda members: [m.value for m in members])
+
+
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite forgets the zone; it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def now() -> datetime:
+    """The wall clock in UTC: for people to read, never to decide who owns what."""
+    return datetime.now(UTC)
+
+
+class Account(SQLModel, table=True):
+    """Who owns conversations, keys, limits and the bill. Its row is taken by every change that a page of it shows."""
+
+    id: str = Field(primary_key=True)
+    name: str = ""
+    change: int = Field(default=0, sa_type=BigInteger)
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+
+
+class User(SQLModel, table=True):
+    """Who signs in."""
+
+    __tablename__ = "app_user"  # `user` is a reserved word in PostgreSQL
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="account.id", index=True)
+    email: str = Field(unique=True)
+    admin: bool = False
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+
+
+class ApiKey(SQLModel, table=True):
+    """A key of an account: what is kept of it is its beginning, for people, and its SHA-256."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="account.id", index=True)
+    name: str
+    prefix: str
+    sha256: str = Field(unique=True)
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class BrowserSession(SQLModel, table=True):
+    """A browser that is signed in, as a guest or a user; named by the SHA-256 of its cookie."""
+
+    __tablename__ = "browser_session"
+
+    sha256: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="account.id", index=True)
+    user_id: str | None = Field(default=None, foreign_key="app_user.id")
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+    expires_at: datetime = Field(sa_type=UtcTime)
+
+
+class SignInLink(SQLModel, table=True):
+    """A link that signs one browser in, once."""
+
+    __tablename__ = "sign_in_link"
+
+    sha256: str = Field(primary_key=True)
+    user_id: str = Field(foreign_key="app_user.id", index=True)
+    expires_at: datetime = Field(sa_type=UtcTime)
+    used_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Conversation(SQLModel, table=True):
+    """A tree of messages; `shown_message_id` is the leaf whose branch is shown."""
+
+    __table_args__ = (Index("ix_conversation_list", "account_id", "updated_at", "id"),)
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="account.id")
+    title: str = ""
+    titled_by_person: bool = False
+    pinned: bool = False
+    archived: bool = False
+    model: str
+    system_prompt: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column("metadata", Json, nullable=False))
+    shown_message_id: str | None = None
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+    updated_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    change: int = Field(default=0, sa_type=BigInteger)
+
+
+class Message(SQLModel, table=True):
+    """A question, with its parts, or an answer, whose parts are those of the generation that wrote it last."""
+
+    __table_args__ = (Index("ix_message_tree", "conversation_id", "parent_id", "position"),)
+
+    id: str = Field(primary_key=True)
+    conversation_id: str = Field(foreign_key="conversation.id")
+    parent_id: str | None = None
+    position: int = 0  # among its siblings, in the order they were asked for
+    role: Role = Field(sa_type=_names(Role))
+    parts: Parts | None = Field(default=None, sa_type=Json)  # of a question
+    generation_id: str | None = None  # of an answer
+    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column("metadata", Json, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+    change: int = Field(default=0, sa_type=BigInteger)
+
+
+class Generation(SQLModel, table=True):
+    """One writing of an answer: what was asked of which model, who owns it, and what it came to.
+
+    `parts` is the content as of event `seq`: a checkpoint while the answer is written, the whole of it once it has ended.
+    `attempt` is the fence: every write of a worker names the attempt it believes in. `beat` counts the owner's signs of life.
+    """
+
+    __table_args__ = (
+        Index("ix_generation_open", "owner", sqlite_where=text("NOT sealed"), postgresql_where=text("NOT sealed")),
+        Index("ix_generation_active", "account_id", sqlite_where=text("finished_at IS NULL"), postgresql_where=text("finished_at IS NULL")),
+    )
+
+    id: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="account.id")
+    conversation_id: str = Field(foreign_key="conversation.id", index=True)
+    question_id: str
+    message_id: str = Field(index=True)
+    previous_id: str | None = None  # the generation whose content this one goes on from
+    model: str
+    options: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
+
+    status: Status = Field(default=Status.QUEUED, sa_type=_names(Status))
+    attempt: int = 0
+    crashes: int = 0
+    owner: str | None = None
+    beat: int = Field(default=0, sa_type=BigInteger)
+    cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+    parts: Parts = Field(default_factory=list, sa_type=Json)
+    seq: int = Field(default=1, sa_type=BigInteger)
+    handed_over: int | None = None  # the attempt whose owner left on purpose, `seq` being the last event it wrote
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    error: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    messages_left_out: int = 0
+    sealed: bool = False  # the log carries the terminal event, or is gone
+
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    first_token_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Idempotency(SQLModel, table=True):
+    """What an Idempotency-Key was first used for."""
+
+    account_id: str = Field(primary_key=True, foreign_key="account.id")
+    operation: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    body_sha256: str
+    generation_id: str
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime, index=True)
