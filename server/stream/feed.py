@@ -1,0 +1,262 @@
+"""Feeds: one per answer that anybody in this process follows, shared by all its readers.
+
+A feed learns of events from the tail, and reads the log wherever the tail may have missed something: when it begins, at a gap, after a
+reconnection, and whenever it has been quiet for a second. The end never depends on a published message: a quiet feed whose row is
+settled reads, or writes, the end of the log, and where there is no log any more it ends with the row itself (`snapshot`).
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from server.errors import TidemarkError
+from server.logs import log
+from server.stream.events import Event, decode_event
+from server.stream.log import LogKeys, close_log, log_keys, read_logs
+from server.stream.tail import Listener, Tail
+
+KEPT_BYTES: Final = 1 << 20
+BATCH_BYTES: Final = 64 * 1024
+PAGE_EVENTS: Final = 500
+CHECK_EVERY_S: Final = 1.0
+CHECKED_AT_ONCE: Final = 500
+
+
+class End(NamedTuple):
+    """What a settled row says: the content it came to, and the event that ends it."""
+
+    snapshot: Event
+    terminal: Event
+
+
+Ends = Callable[[Sequence[str]], Awaitable[dict[str, End]]]
+"""Given generation ids, the ends of those that are settled, from SQL."""
+
+
+class Batch:
+    """Some consecutive events, shared by every reader that stands before them, with what dialects made of them."""
+
+    __slots__ = ("_encodings", "events")
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+        self._encodings: dict[Callable[[list[Event]], bytes], bytes] = {}
+
+    @property
+    def last(self) -> Event:
+        return self.events[-1]
+
+    def encoded(self, encode: Callable[[list[Event]], bytes]) -> bytes:
+        """`encode(events)`, made once for all readers."""
+        made = self._encodings.get(encode)
+        if made is None:
+            made = self._encodings[encode] = encode(self.events)
+        return made
+
+
+class Feed:
+    """The events of one answer as far as this process knows them; the last 1 MiB is kept."""
+
+    def __init__(self, keys: LogKeys, queued: Event) -> None:
+        self.keys = keys
+        self.readers = 0
+        self.news = asyncio.Event()  # set, and replaced, whenever something was added
+        self.quiet = False  # nothing was added since the last check
+        self._events = [queued]
+        self._seqs = [queued.seq]
+        self._kept_bytes = 0
+        self._dropped = 0  # the number of the last event no longer kept
+        self._batches: dict[int, Batch] = {}
+
+    @property
+    def seq(self) -> int:
+        """The number of the last event."""
+        return self._seqs[-1]
+
+    @property
+    def ended(self) -> bool:
+        return self._events[-1].terminal
+
+    def add(self, events: list[Event]) -> None:
+        """Adds events that follow what is here; those already here are skipped."""
+        fresh = [event for event in events if event.seq > self.seq]
+        if not fresh or self.ended:
+            return
+        self._events += fresh
+        self._seqs += [event.seq for event in fresh]
+        self._kept_bytes += sum(len(event.data) for event in fresh)
+        self._drop_oldest()
+        self.quiet = False
+        self._batches.clear()
+        self.wake()
+
+    def end(self, end: End) -> None:
+        """Ends this feed with the row itself: the log is gone, and readers get the whole content at once."""
+        if end.terminal.seq > self.seq + 1:
+            self._events, self._seqs, self._dropped = [end.snapshot], [end.snapshot.seq], 0
+        self.add([end.terminal])
+
+    def wake(self) -> None:
+        """Lets every waiting reader look again."""
+        news, self.news = self.news, asyncio.Event()
+        news.set()
+
+    def after(self, mark: int) -> Batch | None:
+        """The next events for a reader at `mark`; None when there are none, or when they are no longer kept."""
+        if mark < self._dropped or mark >= self.seq:
+            return None
+        batch = self._batches.get(mark)
+        if batch is None:
+            first = bisect_right(self._seqs, mark)
+            last, size = first, 0
+            while last < len(self._events) and (size == 0 or size + len(self._events[last].data) <= BATCH_BYTES):
+                size += len(self._events[last].data) + 64
+                last += 1
+            batch = self._batches[mark] = Batch(self._events[first:last])
+        return batch
+
+    def is_behind(self, mark: int) -> bool:
+        """Whether a reader at `mark` needs events that only the log still has."""
+        return mark < self._dropped
+
+    def _drop_oldest(self) -> None:
+        drop = 0
+        while self._kept_bytes > KEPT_BYTES and drop < len(self._events) - 1:
+            self._kept_bytes -= len(self._events[drop].data)
+            drop += 1
+        if drop:
+            self._dropped = self._seqs[drop - 1]
+            del self._events[:drop], self._seqs[:drop]
+
+
+class Feeds:
+    """All feeds of this process."""
+
+    def __init__(self, redis: "Redis[Any]", tail: Tail, ends: Ends, *, key_prefix: str, retention_s: float) -> None:
+        self.stopping = False
+        self._redis, self._tail, self._ends = redis, tail, ends
+        self._key_prefix, self._retention_s = key_prefix, retention_s
+        self._feeds: dict[str, Feed] = {}
+        self._due: set[str] = set()
+        self._check = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    @contextmanager
+    def feed(self, generation_id: str, queued: Event) -> Iterator[Feed]:
+        """The feed of an answer, which begins with `queued`; shared with its other readers, for as long as this one follows it."""
+        feed = self._feeds.get(generation_id)
+        if feed is None:
+            feed = self._feeds[generation_id] = Feed(log_keys(self._key_prefix, generation_id), queued)
+            self._tail.listen(
+                feed.keys.channel, Listener(lambda: self._look(generation_id), lambda data: self._receive(generation_id, data))
+            )
+        feed.readers += 1
+        try:
+            yield feed
+        finally:
+            feed.readers -= 1
+            if feed.readers == 0:
+                del self._feeds[generation_id]
+                self._tail.leave(feed.keys.channel)
+
+    async def page(self, generation_id: str, mark: int) -> Batch | None:
+        """Events after `mark` from the log, for a reader that has fallen behind what the feed keeps; None: look again."""
+        feed = self._feeds[generation_id]
+        try:
+            [events] = await read_logs(self._redis, [(feed.keys, mark)], PAGE_EVENTS)
+            if not events and feed.ended and (end := (await self._ends([generation_id])).get(generation_id)):
+                events = [end.snapshot, end.terminal]
+        except (TidemarkError, RedisError, OSError) as error:
+            log.warning("page_not_read", error=str(error))
+            events = []
+        if not events:
+            await asyncio.sleep(CHECK_EVERY_S)
+            return None
+        return Batch(events)
+
+    def stop(self) -> None:
+        """Ends every stream of this process between two events."""
+        self.stopping = True
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def run(self) -> None:
+        """Looks after every feed that is due or has gone quiet, until cancelled."""
+        loop = asyncio.get_running_loop()
+        tick_at = loop.time() + CHECK_EVERY_S
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(tick_at):
+                    await self._check.wait()
+            due, self._due = self._due, set()
+            self._check.clear()
+            if loop.time() >= tick_at:
+                tick_at = loop.time() + CHECK_EVERY_S
+                due |= self._gone_quiet()
+            ids = list(due)
+            for start in range(0, len(ids), CHECKED_AT_ONCE):
+                await self._read(ids[start : start + CHECKED_AT_ONCE])
+
+    def _gone_quiet(self) -> set[str]:
+        """The feeds to which nothing was added since this was last asked."""
+        quiet = {id for id, feed in self._feeds.items() if feed.quiet and not feed.ended}
+        for feed in self._feeds.values():
+            feed.quiet = True
+        return quiet
+
+    async def _read(self, ids: list[str]) -> None:
+        """Reads the logs of these feeds; those that brought nothing new may have ended."""
+        following = {id: feed for id in ids if (feed := self._feeds.get(id))}
+        try:
+            logs = await read_logs(self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS)
+        except (RedisError, OSError) as error:
+            log.warning("redis_away", doing="follow", error=str(error))
+            return
+        for (id, feed), events in zip(following.items(), logs, strict=True):
+            feed.add(events)
+            if len(events) == PAGE_EVENTS:
+                self._look(id)
+        quiet = [id for (id, feed), events in zip(following.items(), logs, strict=True) if not events and not feed.ended]
+        if quiet:
+            await self._end_settled(quiet)
+
+    async def _end_settled(self, ids: list[str]) -> None:
+        try:
+            ends = await self._ends(ids)
+            for id, end in ends.items():
+                feed = self._feeds.get(id)
+                if feed is None or feed.ended:
+                    continue
+                if await close_log(self._redis, feed.keys, end.terminal, self._retention_s) and feed.seq < end.terminal.seq:
+                    [events] = await read_logs(self._redis, [(feed.keys, feed.seq)], PAGE_EVENTS)
+                    if events:
+                        feed.add(events)
+                        self._look(id)
+                        continue
+                feed.end(end)
+        except (TidemarkError, RedisError, OSError) as error:
+            log.warning("end_not_known", error=str(error))
+
+    def _receive(self, generation_id: str, data: bytes) -> None:
+        if (feed := self._feeds.get(generation_id)) is None:
+            return
+        events = [decode_event(line) for line in data.split(b"\n")]
+        if events[0].seq <= feed.seq + 1 and _consecutive(events):
+            feed.add(events)
+        else:
+            self._look(generation_id)  # a gap, or a jump: the log knows what belongs here
+
+    def _look(self, generation_id: str) -> None:
+        self._due.add(generation_id)
+        self._check.set()
+
+
+def _consecutive(events: list[Event]) -> bool:
+    return events[-1].seq - events[0].seq == len(events) - 1

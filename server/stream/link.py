@@ -1,0 +1,80 @@
+"""One connection to Redis that never comes back by itself.
+
+The log's fence needs to know when a connection is a new one, and the streaming path needs to read many replies per wake-up; a pooled
+client gives neither. redis-py connects (address, TLS, authentication, database); reading and writing happen here.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Self
+
+import hiredis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+LINK_TIMEOUT_S = 2.0
+READ_BYTES = 1 << 18
+
+Command = tuple[bytes | str | int | float, ...]
+
+
+class LinkLost(Exception):
+    """The connection is gone, or did not answer in time. What was sent may or may not have been done."""
+
+
+class Link:
+    """A connection: `execute` for commands and replies, `send` and `receive` for subscriptions; never both."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._parser = hiredis.Reader(notEnoughData=Ellipsis)
+
+    @classmethod
+    async def connect(cls, url: str) -> Self:
+        """A new connection to `url`; raises LinkLost."""
+        pool: ConnectionPool[Any] = ConnectionPool.from_url(url, socket_timeout=LINK_TIMEOUT_S, socket_connect_timeout=LINK_TIMEOUT_S)
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise LinkLost(str(error)) from error
+        return cls(connection)
+
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to `commands`, in order, sent as one write; an error reply is a hiredis.ReplyError in the list."""
+        self.send(commands)
+        replies: list[Any] = []
+        try:
+            async with asyncio.timeout(LINK_TIMEOUT_S):
+                while len(replies) < len(commands):
+                    replies += await self.receive()
+        except TimeoutError as error:
+            raise LinkLost(f"no answer within {LINK_TIMEOUT_S} s") from error
+        return replies
+
+    def send(self, commands: Sequence[Command]) -> None:
+        """Writes `commands` out without waiting for anything; raises LinkLost."""
+        writer = self._connection._writer
+        if writer is None or writer.is_closing():
+            raise LinkLost("the connection is closed")
+        writer.write(b"".join(map(hiredis.pack_command, commands)))
+
+    async def receive(self) -> list[Any]:
+        """All replies or messages that have arrived, at least one; raises LinkLost."""
+        arrived: list[Any] = []
+        while not arrived:
+            try:
+                chunk = await self._connection._reader.read(READ_BYTES)  # type: ignore[union-attr]
+            except (OSError, AttributeError) as error:
+                raise LinkLost(str(error)) from error
+            if not chunk:
+                raise LinkLost("Redis closed the connection")
+            self._parser.feed(chunk)
+            while (reply := self._parser.gets()) is not Ellipsis:
+                arrived.append(reply)
+        return arrived
+
+    async def close(self) -> None:
+        """Closes the connection without waiting for the other side."""
+        await self._connection.disconnect(nowait=True)

@@ -1,0 +1,28 @@
+-- Creates the log of a generation, or adopts it for a higher epoch. The only script that does either.
+-- KEYS: state, events.  ARGV: epoch, deadline (µs of this server's clock), time to live (ms), "first" when nobody can have written yet, else "".
+-- Returns {"late"} | {"stale"} | {"closed"} | {"open", whole (1: nothing of it was ever lost; 0), seq, entries}.
+
+local time = redis.call("TIME")
+if time[1] * 1000000 + time[2] > tonumber(ARGV[2]) then
+  return {"late"} -- the SQL beat that allowed this call is too old: a successor may be at work
+end
+
+local run_id = string.match(redis.call("INFO", "server"), "run_id:(%x+)")
+local state = redis.call("HMGET", KEYS[1], "epoch", "seq", "closed", "whole")
+local epoch, seq, whole = state[1], tonumber(state[2]), state[4]
+
+if epoch and tonumber(epoch) > tonumber(ARGV[1]) then
+  return {"stale"}
+end
+if state[3] then
+  return {"closed"}
+end
+if not epoch then
+  redis.call("DEL", KEYS[2])
+  seq, whole = 0, ARGV[4] == "first" and run_id or "" -- of any other new log, something may have been lost
+  redis.call("HSET", KEYS[1], "seq", seq, "whole", whole)
+end
+redis.call("HSET", KEYS[1], "epoch", ARGV[1])
+redis.call("PEXPIRE", KEYS[1], ARGV[3])
+redis.call("PEXPIRE", KEYS[2], ARGV[3])
+return {"open", whole == run_id and 1 or 0, seq, redis.call("XRANGE", KEYS[2], "-", "+")}

@@ -1,0 +1,86 @@
+"""The tail: one subscription connection per process, over which messages arrive as they are published.
+
+It is only ever a faster copy: whoever listens is told when a channel becomes live, and again after every reconnection, and reads
+what it missed from where the truth is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from server.stream.link import Link, LinkLost
+
+PING_EVERY_S = 2.0
+SILENCE_S = 4.0
+RECONNECT_MIN_S, RECONNECT_MAX_S = 0.05, 1.0
+
+
+class Listener(NamedTuple):
+    """Who is told of a channel: `live` when messages flow (again), `message` with the bytes of each."""
+
+    live: Callable[[], None]
+    message: Callable[[bytes], None]
+
+
+class Tail:
+    """The subscriptions of one process. `run` keeps the connection; `listen` and `leave` may be called at any time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._listeners: dict[bytes, Listener] = {}
+        self._link: Link | None = None
+
+    def listen(self, channel: bytes, listener: Listener) -> None:
+        """Subscribes; `listener.live` is called once messages flow."""
+        self._listeners[channel] = listener
+        self._send("SUBSCRIBE", channel)
+
+    def leave(self, channel: bytes) -> None:
+        """Unsubscribes."""
+        if self._listeners.pop(channel, None):
+            self._send("UNSUBSCRIBE", channel)
+
+    async def run(self) -> None:
+        """Keeps the connection open, and everybody subscribed, until cancelled."""
+        pause_s = RECONNECT_MIN_S
+        while True:
+            try:
+                self._link = await Link.connect(self._url)
+                if self._listeners:
+                    self._send("SUBSCRIBE", *self._listeners)
+                pause_s = RECONNECT_MIN_S
+                await self._receive(self._link)
+            except LinkLost:
+                pass
+            finally:
+                if self._link is not None:
+                    await self._link.close()
+                self._link = None
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RECONNECT_MAX_S)
+
+    async def _receive(self, link: Link) -> None:
+        while True:
+            silent_s = 0.0
+            while True:
+                try:
+                    async with asyncio.timeout(PING_EVERY_S):
+                        messages = await link.receive()
+                    break
+                except TimeoutError:
+                    silent_s += PING_EVERY_S
+                    if silent_s >= SILENCE_S:
+                        raise LinkLost("silence") from None
+                    link.send([("PING",)])
+            for kind, *rest in messages:
+                if kind == b"message" and (listener := self._listeners.get(rest[0])):
+                    listener.message(rest[1])
+                elif kind == b"subscribe" and (listener := self._listeners.get(rest[0])):
+                    listener.live()
+
+    def _send(self, *command: bytes | str) -> None:
+        if self._link is not None:
+            try:
+                self._link.send([command])
+            except LinkLost:
+                self._link = None  # `run` notices as it reads, and subscribes to everything again
