@@ -1,0 +1,1 @@
+"""Saying it: the queue, who owns a generation, and writing its log."""

@@ -1,0 +1,250 @@
+"""Answering: writing one answer, from the opened log to the settled row."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import stamina
+
+from server.generate.endings import end_of
+from server.generate.owned_log import Found, OwnedLog, Superseded
+from server.generate.prompt import Claimed
+from server.generate.writer import LogWriter
+from server.history.claims import Ending, checkpoint, hand_over, settle
+from server.history.database import Database, DatabaseAway
+from server.history.generations import Written, snapshot
+from server.history.tables import Status, now
+from server.logs import log
+from server.parts import Parts, joined_text
+from server.providers.base import Delta, Finish, Provider, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
+from server.settings import GenerationSettings
+from server.stream.events import EventType, last_seq_of_lost_log
+
+CHECKPOINT_EVERY_S = 5.0
+LOG_PATIENCE_S = 10.0
+"""How long a finished answer waits for Redis to take its last events; then SQL has it, and readers get it as a snapshot."""
+
+PROVIDER_TRIES = 3
+PROVIDER_RETRY_WAIT_S = 20.0
+
+
+class Stop(StrEnum):
+    """Why an answer is not written to its end."""
+
+    CANCELLED = "cancelled"
+    HANDED_OVER = "handed_over"
+    SUPERSEDED = "superseded"
+
+
+class Outcome(NamedTuple):
+    """What an answer came to, before SQL has it."""
+
+    status: Status
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+
+
+def failed(code: str, message: str, *, retryable: bool = False) -> Outcome:
+    """An answer that could not be written."""
+    return Outcome(Status.FAILED, error={"code": code, "message": message, "retryable": retryable})
+
+
+class Answering:
+    """One attempt at one answer. `run` returns when the answer has ended or is somebody else's; `stop` ends it early."""
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        owned: OwnedLog,
+        provider: Provider | None,
+        *,
+        database: Database,
+        writer: LogWriter,
+        limits: GenerationSettings,
+    ) -> None:
+        self.generation, self.log = claimed.generation, owned
+        self._base, self._request, self._provider = claimed.base, claimed.request, provider
+        self._database, self._writer, self._limits = database, writer, limits
+        self._stopped: Stop | None = None
+        self._saying: asyncio.Task[Outcome] | None = None
+        self._first_token_at: datetime | None = None
+        self._usage: dict[str, Any] | None = None
+        self._bytes = 0
+
+    def stop(self, why: Stop) -> None:
+        """Ends the answer as soon as the event loop gets to it; the first reason counts."""
+        if self._stopped is None or (why is Stop.SUPERSEDED and self._stopped is not Stop.SUPERSEDED):
+            self._stopped = why
+            if self._saying is not None:
+                self._saying.cancel()
+
+    async def run(self) -> None:
+        """Writes the answer to its end, settles it and has its log closed."""
+        self.log.superseded.add_done_callback(lambda _: self.stop(Stop.SUPERSEDED))
+        checkpoints = asyncio.create_task(self._checkpoint())
+        try:
+            outcome = await self._outcome()
+            checkpoints.cancel()
+            if self._stopped is Stop.HANDED_OVER:
+                await self._hand_over()
+            else:
+                await self._settle(outcome)
+        except Superseded:
+            log.info("superseded", generation=self.generation.id, attempt=self.generation.attempt)
+        finally:
+            checkpoints.cancel()
+            self._writer.remove(self.log)
+
+    async def _outcome(self) -> Outcome:
+        """What the answer comes to; raises Superseded."""
+        left_s = self._limits.deadline_s - (now() - (self.generation.started_at or now())).total_seconds()
+        self._saying = asyncio.create_task(self._say())
+        if self._stopped is not None:
+            self._saying.cancel()
+        try:
+            async with asyncio.timeout(max(left_s, 0)):
+                return await self._saying
+        except asyncio.CancelledError:
+            if self._stopped is Stop.SUPERSEDED:
+                raise Superseded from None
+            if self._stopped is None:
+                raise  # not ours: the process is ending
+            return Outcome(Status.CANCELLED)
+        except TimeoutError:
+            if not self.log.opened.done():
+                return failed("log_unavailable", "The event log could not be reached.", retryable=True)
+            return failed("deadline_exceeded", f"The answer was not done after {self._limits.deadline_s:g} s.", retryable=True)
+        except ProviderError as error:
+            return failed(error.code, error.message, retryable=error.retryable)
+        except Superseded:
+            raise
+        except Exception:  # a fault of ours ends this answer, with a record, not the worker
+            log.exception("answer_failed", generation=self.generation.id)
+            return failed("internal", f"The server failed; its log names generation {self.generation.id}.", retryable=True)
+
+    async def _say(self) -> Outcome:
+        prefix = self._begin(await asyncio.shield(self.log.opened))
+        if self.generation.crashes >= self._limits.attempts_max:
+            return failed("attempts_exhausted", f"{self.generation.crashes} workers died while writing this answer.", retryable=True)
+        if self._provider is None or self._request is None:
+            return failed("provider_unavailable", f"The model {self.generation.model} is not offered here any more.")
+        request = self._request._replace(prefix=prefix)
+        async for attempt in stamina.retry_context(
+            on=self._may_retry, attempts=PROVIDER_TRIES, wait_initial=0.5, wait_max=PROVIDER_RETRY_WAIT_S, timeout=None
+        ):
+            with attempt:
+                return await self._take(self._provider.stream(request))
+        raise AssertionError("the last attempt raises")
+
+    def _may_retry(self, error: Exception) -> bool | float:
+        """Whether, or after how many seconds, the provider is asked again: never once anything was said."""
+        if not isinstance(error, ProviderError) or not error.retryable or self._first_token_at is not None:
+            return False
+        if error.code not in ("provider_unavailable", "provider_rate_limited"):
+            return False
+        return True if error.retry_after_s is None else min(error.retry_after_s, PROVIDER_RETRY_WAIT_S)
+
+    def _begin(self, found: Found) -> Parts:
+        """Says what this attempt does with what was written before; the content it goes on from."""
+        attempt, so_far = self.generation.attempt, self.log.content.parts()
+        reason = "log_lost" if found is Found.LOST else "handed_over" if self.generation.handed_over == attempt - 1 else "worker_lost"
+        if found is Found.NOTHING_YET:
+            self.log.event(EventType.STARTED, {"attempt": attempt})
+        elif found is Found.WHOLE and (so_far == self._base or self._can_continue(so_far)):
+            self.log.event(EventType.RESUMED, {"attempt": attempt, "reason": reason})
+            return so_far
+        else:
+            self.log.event(EventType.RESTARTED, {"attempt": attempt, "reason": reason})
+        if self._base:
+            self.log.event(EventType.SNAPSHOT, snapshot(self.generation, Written(self._base, self.log.seq)))
+        return self._base
+
+    def _can_continue(self, prefix: Parts) -> bool:
+        if self._provider is None or self._request is None:
+            return True  # it ends here anyway, and keeps what was said
+        return self._provider.continues(self._request._replace(prefix=prefix))
+
+    async def _take(self, deltas: AsyncIterator[Delta]) -> Outcome:
+        """Writes what the model says, to its end or to the limit."""
+        async for delta in deltas:
+            match delta:
+                case TextDelta(text):
+                    self._said(text)
+                    self.log.delta(EventType.TEXT_DELTA, text)
+                case ReasoningDelta(text):
+                    self._said(text)
+                    self.log.delta(EventType.REASONING_DELTA, text)
+                case ToolCall():
+                    self._said(delta.arguments)
+                    self.log.event(EventType.TOOL_CALL, delta._asdict())
+                case Usage(counts):
+                    self._usage = counts
+                case Finish(reason):
+                    return Outcome(Status.COMPLETED, reason)
+            if self._bytes > self._limits.output_max_bytes:
+                return Outcome(Status.COMPLETED, "length")
+        raise ProviderError("provider_protocol", "The model's stream ended without saying why.", retryable=True)
+
+    def _said(self, text: str) -> None:
+        self._bytes += len(text)
+        if self._first_token_at is None:
+            self._first_token_at = now()
+
+    async def _checkpoint(self) -> None:
+        """Keeps SQL within a few seconds of a long answer."""
+        with suppress(Superseded):
+            await asyncio.shield(self.log.opened)
+            while True:
+                await asyncio.sleep(CHECKPOINT_EVERY_S)
+                parts, seq = await self.log.checkpoint()
+                try:
+                    await self._database.write(checkpoint, self.log.fence, parts, seq, self._first_token_at)
+                except DatabaseAway as error:
+                    log.warning("no_checkpoint", generation=self.generation.id, reason=str(error))
+
+    async def _hand_over(self) -> None:
+        """Leaves the answer to whoever claims it next, once everything said is in the log."""
+        if not self.log.opened.done():
+            parts, seq = self.generation.parts, self.generation.seq
+        else:
+            await self.log.flushed()
+            parts, seq = self.log.written()
+        await self._until_database(hand_over, self.log.fence, parts, seq, self._first_token_at)
+
+    async def _settle(self, outcome: Outcome) -> None:
+        """Makes the outcome the truth, then ends the log. Raises Superseded."""
+        ending = await self._ending(outcome)
+        settled = await self._until_database(settle, self.log.fence, ending)
+        if settled is None:
+            raise Superseded
+        self._writer.close(settled.id, self.log.keys, end_of(settled).terminal)
+
+    async def _ending(self, outcome: Outcome) -> Ending:
+        if not self.log.opened.done():
+            parts, seq = self.generation.parts, max(self.generation.seq, last_seq_of_lost_log(self.generation.attempt))
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOG_PATIENCE_S):
+                    await self.log.flushed()
+            self.log.freeze()
+            parts, seq = self.log.written()
+        return Ending(outcome.status, seq + 1, parts, outcome.finish_reason, self._usage_of(parts), outcome.error, self._first_token_at)
+
+    def _usage_of(self, parts: Parts) -> dict[str, Any] | None:
+        if self._usage is not None:
+            return self._usage
+        if self._first_token_at is None:
+            return None
+        said = sum(len(part.get("text", "").encode()) for part in parts)
+        asked = sum(len(joined_text(turn.parts).encode()) for turn in (self._request.turns if self._request else []))
+        return {"input_tokens": asked // 4, "output_tokens": said // 4, "estimated": True}
+
+    async def _until_database(self, fn: Any, *args: Any) -> Any:
+        """Writes to SQL, again and again while it is away: the fence makes a second time harmless."""
+        async for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0):
+            with attempt:
+                return await self._database.write(fn, *args)
+        raise AssertionError("there is no last attempt")

@@ -1,0 +1,89 @@
+"""arq, for dispatch only: its queue and its jobs, without its polling loop.
+
+arq's own loop polls twice a second, keeps running jobs in the queue, and ends the process when Redis blinks. Here a free slot waits in
+BZPOPMIN on the same queue, and the job then runs through arq's `run_job`. A job that is lost with its worker is harmless: the
+generation is in SQL, and the sweep sends it again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis
+from arq.worker import Function, Worker, func
+from redis.exceptions import RedisError
+
+from server.generate.queue import GENERATE, answers_queue
+from server.logs import log
+
+BLOCK_S = 1.5  # less than the client's socket time-out
+RETRY_S = 0.2
+
+
+class QueueWorker(Worker):
+    """Takes jobs from the queue of answers while it has a free slot."""
+
+    def __init__(self, redis: ArqRedis, run: Callable[[str], Awaitable[None]], *, key_prefix: str, slots: int) -> None:
+        super().__init__(
+            functions=[_job(run)],
+            redis_pool=redis,
+            queue_name=answers_queue(key_prefix),
+            max_jobs=slots,
+            keep_result=0,
+            max_tries=1,
+            retry_jobs=False,
+            handle_signals=False,
+            job_serializer=orjson.dumps,
+            job_deserializer=orjson.loads,
+        )
+        self._slots = asyncio.Semaphore(slots)
+        self._taking = True
+
+    async def main(self) -> None:
+        """Takes jobs until `stop_taking`; then returns, while those taken go on."""
+        while self._taking:
+            await self._slots.acquire()
+            job = await self._pop() if self._taking else None
+            if job is None:
+                self._slots.release()
+                continue
+            job_id, score = job
+            task = self.loop.create_task(self._run(job_id, score))
+            self.tasks[job_id] = task
+            task.add_done_callback(lambda _task, job_id=job_id: self._done(job_id))
+
+    def stop_taking(self) -> None:
+        """Takes no more jobs, once the wait that is under way is over."""
+        self._taking = False
+
+    @property
+    def free_slots(self) -> bool:
+        """Whether a job would be taken at once."""
+        return not self._slots.locked()
+
+    async def _pop(self) -> tuple[str, int] | None:
+        try:
+            popped = await self.pool.bzpopmin(self.queue_name, timeout=BLOCK_S)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("queue_away", reason=str(error))
+            await asyncio.sleep(RETRY_S)
+            return None
+        return (popped[1].decode(), int(popped[2])) if popped else None
+
+    async def _run(self, job_id: str, score: int) -> None:
+        try:
+            await self.run_job(job_id, score)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("job_not_finished", job=job_id, reason=str(error))  # the sweep looks after its generation
+
+    def _done(self, job_id: str) -> None:
+        self.tasks.pop(job_id, None)
+        self._slots.release()
+
+
+def _job(run: Callable[[str], Awaitable[None]]) -> Function:
+    async def generate(_ctx: dict[Any, Any], generation_id: str) -> None:
+        await run(generation_id)
+
+    return func(generate, name=GENERATE, timeout=365 * 86_400, keep_result=0, max_tries=1)

@@ -1,0 +1,168 @@
+"""The log of one generation, as its owner holds it: whole, so that it can be written again when Redis forgets."""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+from server.history.claims import Fence
+from server.parts import Parts
+from server.stream.content import Content
+from server.stream.events import FIRST_SEQ, Event, EventType, last_seq_of_lost_log, make_event
+from server.stream.log import LogKeys
+
+T = TypeVar("T")
+
+DELTA_MAX_CHARS = 16_384
+
+
+class Superseded(Exception):
+    """Somebody else owns this generation, or it is over: nothing more may be written."""
+
+
+class Found(Enum):
+    """What an attempt found when it opened its log."""
+
+    NOTHING_YET = "nothing was written so far"
+    WHOLE = "everything that was ever written"
+    LOST = "something may be missing"
+
+
+class OwnedLog:
+    """One attempt's view of a log.
+
+    What is added is pending until the writer takes it: then deltas that belong together are joined, numbered and frozen. A frozen event
+    keeps its bytes and its number through every retry.
+    """
+
+    def __init__(
+        self, fence: Fence, keys: LogKeys, *, ttl_s: float, checkpoint_seq: int, handed_over: bool, dirty: Callable[["OwnedLog"], None]
+    ) -> None:
+        self.fence, self.keys, self.ttl_ms = fence, keys, int(ttl_s * 1000)
+        self.content = Content()
+        self.events: list[Event] = []
+        self.acked = 0  # how many of `events` are known to be in the log
+        self.seq = FIRST_SEQ
+        self.must_open = True
+        self.whole = False  # the log in Redis is known to lack nothing
+        self.complete = False  # `events` is all that counts: what is missing in Redis can be written from it
+        self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
+        self._checkpoint_seq, self._handed_over = checkpoint_seq, handed_over
+        self._dirty = dirty
+        self._flushed: list[asyncio.Future[None]] = []
+        self._checkpoints: list[asyncio.Future[tuple[Parts, int]]] = []
+
+    @property
+    def first(self) -> bool:
+        """Whether nobody can have written before."""
+        return self.fence.attempt == 1 and not self.events
+
+    def delta(self, type: EventType, text: str) -> None:
+        """Adds text or reasoning."""
+        if self._pending and self._pending[-1][0] is type:
+            self._pending[-1][1].append(text)  # type: ignore[union-attr]  # a delta's pieces are a list
+        else:
+            self._pending.append((type, [text]))
+        self._dirty(self)
+
+    def event(self, type: EventType, data: dict[str, Any]) -> None:
+        """Adds any other event."""
+        self._pending.append((type, data))
+        self._dirty(self)
+
+    def freeze(self) -> list[Event]:
+        """Numbers what is pending, and gives every event that is not known to be in the log."""
+        pending, self._pending = self._pending, []
+        for type, what in pending:
+            if isinstance(what, dict):
+                self._freeze(make_event(self.seq + 1, type, self._complete(type, what)))
+            else:
+                text = "".join(what)
+                for start in range(0, len(text), DELTA_MAX_CHARS):
+                    part = self.content.next_part(type)
+                    self._freeze(make_event(self.seq + 1, type, {"part": part, "text": text[start : start + DELTA_MAX_CHARS]}))
+        return self.events[self.acked :]
+
+    def _complete(self, type: EventType, data: dict[str, Any]) -> dict[str, Any]:
+        match type:
+            case EventType.TOOL_CALL | EventType.TOOL_RESULT:
+                return {"part": self.content.next_part(type), **data}
+            case EventType.SNAPSHOT:
+                return {**data, "seq": self.seq}
+            case _:
+                return data
+
+    def _freeze(self, event: Event) -> None:
+        self.events.append(event)
+        self.seq, self.complete = event.seq, True
+        self.content.apply(event)
+
+    def adopt(self, whole: bool, entries: list[Event]) -> None:
+        """Takes over what the log held when this attempt first opened it, or notes what it still holds of this attempt's."""
+        if self.opened.done():
+            assert entries == self.events[: len(entries)], "a numbered event never changes"
+            self.acked, self.whole = len(entries), whole
+            return
+        self.events, self.acked = list(entries), len(entries)
+        for event in entries:
+            self.content.apply(event)
+        last = entries[-1].seq if entries else FIRST_SEQ
+        trusted = (whole or (self._handed_over and last == self._checkpoint_seq)) and last >= self._checkpoint_seq
+        self.whole = whole
+        if trusted:
+            self.seq, self.complete = last, True
+            self.opened.set_result(Found.WHOLE if entries else Found.NOTHING_YET)
+        else:
+            self.seq = max(last, last_seq_of_lost_log(self.fence.attempt))
+            self.opened.set_result(Found.LOST)
+
+    def acknowledge(self, sent: int) -> None:
+        """Notes that the first `sent` events are in the log."""
+        self.acked, self.whole = sent, True
+        if self.acked < len(self.events):
+            return
+        _resolve(self._checkpoints, self.written)
+        if not self._pending:
+            _resolve(self._flushed, lambda: None)
+
+    def supersede(self) -> None:
+        """Ends every wait on this log: it is somebody else's."""
+        if not self.superseded.done():
+            self.superseded.set_result(None)
+        for future in [self.opened, *self._flushed, *self._checkpoints]:
+            if not future.done():
+                future.set_exception(Superseded())
+                future.exception()  # whoever waits gets it; nobody has to
+
+    async def flushed(self) -> None:
+        """Waits until everything that was added is in the log; raises Superseded."""
+        if self._pending or self.acked < len(self.events):
+            await self._wait(self._flushed)
+
+    async def checkpoint(self) -> tuple[Parts, int]:
+        """The content at a moment at which all of it was in the log, and the number of its last event; raises Superseded."""
+        if self.acked == len(self.events):
+            return self.written()
+        return await self._wait(self._checkpoints)
+
+    async def _wait(self, waiting: list[asyncio.Future[T]]) -> T:
+        if self.superseded.done():
+            raise Superseded
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting.append(future)
+        return await future
+
+    def written(self) -> tuple[Parts, int]:
+        """The content as of the last frozen event, and its number."""
+        return self.content.parts(), self.seq
+
+
+def _resolve(waiting: list[asyncio.Future[T]], result: Callable[[], T]) -> None:
+    if waiting:
+        value = result()
+        for future in waiting:
+            if not future.done():
+                future.set_result(value)
+        waiting.clear()

@@ -1,0 +1,193 @@
+"""Ownership: what a worker process owns, its signs of life, and its eye on everybody else's."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+
+from redis.exceptions import RedisError
+
+from server.generate.answering import Answering, Stop
+from server.generate.owned_log import OwnedLog
+from server.generate.prompt import Claimed, take_up
+from server.generate.queue import Queue
+from server.generate.settling import Settler, Staleness
+from server.generate.writer import LogWriter
+from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows
+from server.history.database import Database, DatabaseAway
+from server.logs import log
+from server.providers.base import Provider
+from server.providers.registry import Models
+from server.settings import GenerationSettings
+from server.stream.log import log_keys
+
+BEAT_EVERY_S = 1.0
+HAND_OVER_S = 5.0
+SEAL_AFTER_S = 2.0
+ENQUEUE_AGAIN_AFTER_S = 2.0
+
+
+class Ownership:
+    """The generations of one worker process."""
+
+    def __init__(
+        self,
+        owner: str,
+        database: Database,
+        queue: Queue,
+        settler: Settler,
+        providers: dict[str, Provider],
+        models: Models,
+        *,
+        url: str,
+        key_prefix: str,
+        limits: GenerationSettings,
+    ) -> None:
+        self.owner, self.draining = owner, False
+        self.writer = LogWriter(url, self._confirm, retention_s=limits.retention_s)
+        self._database, self._queue, self._settler = database, queue, settler
+        self._providers, self._models = providers, models
+        self._key_prefix, self._limits = key_prefix, limits
+        self._answers: dict[str, Answering] = {}
+        self._taking: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._staleness = Staleness()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    async def take(self, generation_id: str, seen: Seen | None = None) -> None:
+        """Claims a generation and writes its answer; returns at once when it is somebody else's, or over."""
+        if self.draining or generation_id in self._answers or generation_id in self._taking:
+            return
+        self._taking.add(generation_id)
+        try:
+            began = monotonic()
+            claimed = await self._database.write(take_up, generation_id, self.owner, self._models, self._limits.output_max_tokens, seen)
+            if claimed is None:
+                return
+            answering = self._answers[generation_id] = self._answering(claimed, began)
+        except DatabaseAway as error:
+            log.warning("not_claimed", generation=generation_id, reason=str(error))
+            return
+        finally:
+            self._taking.discard(generation_id)
+        try:
+            await answering.run()
+        finally:
+            del self._answers[generation_id]
+
+    def stop(self, generation_id: str) -> None:
+        """Stops an answer that its reader does not want any more."""
+        if answering := self._answers.get(generation_id):
+            answering.stop(Stop.CANCELLED)
+
+    async def drain(self, drain_s: float) -> None:
+        """Takes nothing more, lets what ends within `drain_s` end, and hands the rest over."""
+        self.draining = True
+        deadline = monotonic() + drain_s
+        while self._answers and monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        for answering in list(self._answers.values()):
+            answering.stop(Stop.HANDED_OVER)
+        deadline = monotonic() + HAND_OVER_S
+        while (self._answers or self.writer.closing) and monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        with suppress(DatabaseAway):
+            await self._note_sealed()
+
+    async def run(self) -> None:
+        """Writes, beats and sweeps until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.writer.run())
+            tasks.create_task(self._every(BEAT_EVERY_S, self._beat))
+            tasks.create_task(self._every(BEAT_EVERY_S, self._sweep))
+
+    async def _every(self, period_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            began = monotonic()
+            try:
+                await step()
+            except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
+                log.warning("away", doing=step.__name__, reason=str(error))
+            await asyncio.sleep(max(0.05, period_s - (monotonic() - began)))
+
+    async def _beat(self) -> None:
+        """One sign of life for everything owned; learns what was cancelled, and what is not owned any more."""
+        await self._note_sealed()
+        before = dict(self._answers)
+        if not before:
+            return
+        beats = {row.id: row for row in await self._database.write(beat, self.owner)}
+        for id, answering in before.items():
+            row = beats.get(id)
+            if self._answers.get(id) is not answering:
+                continue  # it ended meanwhile
+            if row is None or row.attempt != answering.generation.attempt:
+                answering.stop(Stop.SUPERSEDED)
+            elif row.cancel_requested:
+                answering.stop(Stop.CANCELLED)
+
+    async def _confirm(self, fences: Sequence[Fence]) -> set[Fence]:
+        held = {(row.id, row.attempt) for row in await self._database.write(beat, self.owner)}
+        return {fence for fence in fences if (fence.generation_id, fence.attempt) in held}
+
+    async def _note_sealed(self) -> None:
+        sealed, self.writer.sealed = self.writer.sealed, []
+        if sealed:
+            try:
+                await self._database.write(mark_sealed, sealed)
+            except DatabaseAway:
+                self.writer.sealed += sealed
+                raise
+
+    async def _sweep(self) -> None:
+        """Looks after every generation that is not over and sealed."""
+        rows = await self._database.read(open_rows)
+        dead = self._staleness.look(rows)
+        unsealed: list[str] = []
+        for row in rows:
+            for_s = self._staleness.for_s(row)
+            ownerless = row.seen.owner is None or row.id in dead
+            if row.status.terminal:
+                if for_s > SEAL_AFTER_S:
+                    unsealed.append(row.id)
+            elif row.cancel_requested:
+                if ownerless:
+                    await self._settler.cancel(row.id, row.seen)
+            elif row.seen.attempt and (ownerless or self._forgotten(row)):
+                self._spawn(row)
+            elif not row.seen.attempt and for_s > ENQUEUE_AGAIN_AFTER_S and not self.draining and await self._queue.is_empty():
+                await self._queue.put(row.id)
+        if unsealed:
+            await self._settler.seal_left(unsealed)
+
+    def _forgotten(self, row: OpenRow) -> bool:
+        """Whether it is ours by a claim whose reply never came."""
+        return row.seen.owner == self.owner and row.id not in self._answers and row.id not in self._taking
+
+    def _spawn(self, row: OpenRow) -> None:
+        """Takes over what nobody writes any more, without waiting for a slot."""
+        task = asyncio.create_task(self.take(row.id, row.seen if row.seen.owner != self.owner else None))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("recovered_answer_failed", exc_info=error)
+
+    def _answering(self, claimed: Claimed, began: float) -> Answering:
+        generation = claimed.generation
+        owned = OwnedLog(
+            Fence(generation.id, self.owner, generation.attempt),
+            log_keys(self._key_prefix, generation.id),
+            ttl_s=self._limits.deadline_s + self._limits.retention_s,
+            checkpoint_seq=generation.seq,
+            handed_over=generation.handed_over == generation.attempt - 1,
+            dirty=self.writer.dirty,
+        )
+        self.writer.add(owned, began)
+        return Answering(
+            claimed, owned, self._providers.get(claimed.provider), database=self._database, writer=self.writer, limits=self._limits
+        )

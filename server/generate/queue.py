@@ -1,0 +1,64 @@
+"""The queue: sending generations to whoever has a slot. Ids only; the claim in SQL is what makes a job somebody's."""
+
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from server.logs import log
+
+GENERATE = "generate"
+REDIS_TIMEOUT_S = 2.0
+
+
+def answers_queue(key_prefix: str) -> str:
+    """The sorted set that holds the jobs of answers."""
+    return f"{key_prefix}queue:answers"
+
+
+def control_channel(key_prefix: str, owner: str) -> bytes:
+    """The channel on which a worker is told which of its answers to stop."""
+    return f"{key_prefix}worker:{owner}".encode()
+
+
+def worker_key(key_prefix: str, owner: str) -> str:
+    """The key under which a living worker tells of itself; `owner` may be `*`."""
+    return f"{key_prefix}worker:{owner}"
+
+
+def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
+    """A pooled client, arq's and everybody's; connects when first used. Close it with `aclose(close_connection_pool=True)`."""
+    pool: ConnectionPool[Any] = ConnectionPool.from_url(
+        url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, max_connections=connections
+    )
+    return ArqRedis(pool_or_conn=pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
+
+
+class Queue:
+    """Where generations wait for a worker."""
+
+    def __init__(self, redis: ArqRedis, key_prefix: str) -> None:
+        self._redis, self._key_prefix = redis, key_prefix
+        self._name = answers_queue(key_prefix)
+
+    async def put(self, generation_id: str) -> bool:
+        """Sends a generation to the workers. False when Redis is away: the sweep will send it once it is back."""
+        try:
+            await self._redis.enqueue_job(GENERATE, generation_id, _queue_name=self._name)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("not_enqueued", generation=generation_id, reason=str(error))
+            return False
+        return True
+
+    async def is_empty(self) -> bool:
+        """Whether no job waits. Raises RedisError."""
+        return not await self._redis.zcard(self._name)
+
+    async def tell_to_stop(self, owner: str, generation_id: str) -> None:
+        """Tells the owner that a generation was cancelled. It would find out by its next beat."""
+        try:
+            await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("owner_not_told", generation=generation_id, reason=str(error))

@@ -1,0 +1,188 @@
+"""The writer: one per worker process, one connection, every generation of the process.
+
+While one batch is on its way, deltas pile up and are joined per generation: a lone token leaves at once, a flood leaves in large batches,
+and no timer is involved. A new connection, or a log that is lost, makes each owner prove itself in SQL before it opens its log again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Any
+
+import hiredis
+
+from server.errors import TidemarkError
+from server.generate.owned_log import OwnedLog
+from server.history.claims import Fence
+from server.logs import log
+from server.stream.events import Event
+from server.stream.link import Command, Link, LinkLost
+from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
+
+OPEN_WITHIN_S = 5.0
+"""How long after a claim or beat a log may still be opened: less than the silence after which a successor may claim."""
+
+RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
+
+Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
+"""Beats in SQL for these fences; those that still hold. Raises DatabaseAway."""
+
+
+class Busy(Exception):
+    """Redis answered that it cannot write now (full, loading, read-only); the same bytes are sent again later."""
+
+
+class LogWriter:
+    """Writes the logs of one process. `run` works until it is cancelled."""
+
+    def __init__(self, url: str, confirm: Confirm, *, retention_s: float) -> None:
+        self._url, self._confirm, self._retention_ms = url, confirm, int(retention_s * 1000)
+        self._logs: set[OwnedLog] = set()
+        self._dirty: set[OwnedLog] = set()
+        self._closings: dict[str, tuple[LogKeys, Event]] = {}
+        self._claimed_at: dict[OwnedLog, float] = {}  # monotonic, before the claim: good for the first opening only
+        self._work = asyncio.Event()
+        self._clock_offset_s = 0.0  # Redis's clock less the monotonic one, never too late
+        self.sealed: list[str] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
+
+    def add(self, owned: OwnedLog, claimed_at: float) -> None:
+        """Opens a log that was claimed by a transaction which began after `claimed_at`; `owned.opened` tells what was found."""
+        self._logs.add(owned)
+        self._claimed_at[owned] = claimed_at
+        self._work.set()
+
+    def remove(self, owned: OwnedLog) -> None:
+        """Forgets a log; what it holds is not written any more."""
+        self._logs.discard(owned)
+        self._dirty.discard(owned)
+        self._claimed_at.pop(owned, None)
+
+    def dirty(self, owned: OwnedLog) -> None:
+        """Notes that a log has something to write."""
+        self._dirty.add(owned)
+        self._work.set()
+
+    def close(self, generation_id: str, keys: LogKeys, terminal: Event) -> None:
+        """Ends the log of a settled generation, as soon as Redis can be reached; it is in `sealed` then."""
+        self._closings[generation_id] = (keys, terminal)
+        self._work.set()
+
+    @property
+    def closing(self) -> int:
+        """How many logs are still to be ended."""
+        return len(self._closings)
+
+    async def run(self) -> None:
+        """Connects, writes, and after every loss connects again, until cancelled."""
+        pause_s = RETRY_MIN_S
+        while True:
+            link: Link | None = None
+            try:
+                link = await Link.connect(self._url)
+                await self._prepare(link)
+                while True:
+                    await self._work.wait()
+                    self._work.clear()
+                    await self._open(link)
+                    await self._append(link)
+                    await self._close(link)
+                    pause_s = RETRY_MIN_S
+            except (LinkLost, Busy, TidemarkError) as error:
+                log.warning("log_not_written", reason=str(error), generations=len(self._logs))
+            finally:
+                if link is not None:
+                    await link.close()
+            self._work.set()
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    async def _prepare(self, link: Link) -> None:
+        """Loads the scripts and reads the clock; every log has to be opened again on this connection."""
+        *_, time = await link.execute([("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)])
+        _check(time)
+        self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - monotonic()
+        for owned in self._logs:
+            owned.must_open = True
+
+    async def _open(self, link: Link) -> None:
+        unopened = [owned for owned in self._logs if owned.must_open]
+        if not unopened:
+            return
+        before = monotonic()
+        fresh = {owned: at for owned in unopened if (at := self._claimed_at.pop(owned, 0.0)) > before - OPEN_WITHIN_S / 2}
+        if doubtful := [owned for owned in unopened if owned not in fresh]:
+            held = await self._confirm([owned.fence for owned in doubtful])
+            for owned in doubtful:
+                if owned.fence not in held:
+                    owned.supersede()
+                    self.remove(owned)
+        opening = [owned for owned in unopened if owned in self._logs]
+        if not opening:
+            return
+        replies = await link.execute([self._open_command(owned, fresh.get(owned, before)) for owned in opening])
+        for owned, reply in zip(opening, replies, strict=True):
+            _check(reply)
+            match reply[0]:
+                case b"open":
+                    owned.must_open = False
+                    owned.adopt(reply[1] == 1, events_of(reply[3]))
+                    self._dirty.add(owned)
+                case b"late":
+                    raise Busy("a log was opened too late after its beat")
+                case _:
+                    owned.supersede()
+                    self.remove(owned)
+
+    def _open_command(self, owned: OwnedLog, beat_at: float) -> Command:
+        deadline_us = int((beat_at + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
+        first = "first" if owned.first else ""
+        return ("EVALSHA", OPEN.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, deadline_us, owned.ttl_ms, first)
+
+    async def _append(self, link: Link) -> None:
+        dirty, self._dirty = self._dirty, set()
+        sending: list[tuple[OwnedLog, int]] = []
+        commands: list[Command] = []
+        try:
+            for owned in dirty:
+                if owned.must_open or not (owned.freeze() or (owned.complete and not owned.whole)):
+                    continue
+                commands.append(_append_command(owned))
+                sending.append((owned, len(owned.events)))
+            if not commands:
+                return
+            for (owned, sent), reply in zip(sending, await link.execute(commands), strict=True):
+                _check(reply)
+                if reply == 1:
+                    owned.acknowledge(sent)
+                    dirty.discard(owned)
+                else:  # lost, or another's: SQL decides which
+                    owned.must_open = True
+                    self._work.set()
+        finally:
+            self._dirty |= {owned for owned in dirty if owned in self._logs and owned.acked < len(owned.events)}
+
+    async def _close(self, link: Link) -> None:
+        if not self._closings:
+            return
+        closings = list(self._closings.items())
+        commands: list[Command] = [
+            ("EVALSHA", CLOSE.sha, 2, keys.state, keys.events, terminal.seq, terminal.encoded(), keys.channel, self._retention_ms)
+            for _id, (keys, terminal) in closings
+        ]
+        for (generation_id, _closing), reply in zip(closings, await link.execute(commands), strict=True):
+            _check(reply)
+            del self._closings[generation_id]
+            self.sealed.append(generation_id)
+
+
+def _append_command(owned: OwnedLog) -> Command:
+    unsent = owned.events[owned.acked :]
+    head = ("EVALSHA", APPEND.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, owned.keys.channel, owned.ttl_ms)
+    numbered = (argument for event in unsent for argument in (event.seq, event.encoded()))
+    return (*head, "" if owned.whole or not owned.complete else "whole", *numbered)
+
+
+def _check(reply: Any) -> None:
+    """Raises Busy for an error reply: a new connection loads the scripts again and opens every log anew."""
+    if isinstance(reply, hiredis.HiredisError | Exception):
+        raise Busy(str(reply))

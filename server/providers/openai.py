@@ -1,0 +1,205 @@
+"""Any server that speaks OpenAI's `/chat/completions`, streamed: https://platform.openai.com/docs/api-reference/chat-streaming"""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import orjson
+
+from server.errors import TidemarkError
+from server.parts import Parts, joined_text
+from server.providers.base import Delta, Finish, ModelRequest, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
+from server.providers.wire import EventParser, LineTooLong, Patience
+from server.settings import ProviderSettings
+
+ERROR_BODY_MAX_BYTES = 4096
+DONE = b"[DONE]"
+_REASONS = {"stop", "length", "tool_calls", "content_filter"}
+
+
+class NotOurs(TidemarkError):
+    """A chunk that is not of this wire format."""
+
+
+class OpenAI:
+    """One upstream. Connections are kept and used again."""
+
+    def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
+        self.models = settings.models
+        self.context_tokens = settings.context_tokens
+        self._settings = settings
+        self._url = f"{settings.base_url.rstrip('/')}/chat/completions"
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = aiohttp.ClientSession(
+            headers={**headers, "Accept": "text/event-stream"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            auto_decompress=True,
+        )
+
+    def continues(self, request: ModelRequest) -> bool:
+        return False  # the format has no way to ask for it
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+        limits = self._settings
+        try:
+            async with self._http.post(self._url, data=_body(request), headers={"Content-Type": "application/json"}) as response:
+                patience = Patience(limits.first_token_timeout_s, response.close)
+                try:
+                    if response.status != 200:
+                        raise _refusal(
+                            response.status, await response.content.read(ERROR_BODY_MAX_BYTES), response.headers.get("Retry-After")
+                        )
+                    async for delta in _deltas(response, patience, limits.idle_timeout_s):
+                        yield delta
+                except (aiohttp.ClientError, OSError) as error:
+                    if patience.lost:
+                        raise ProviderError("provider_timeout", "The model fell silent.", retryable=True) from error
+                    raise
+                finally:
+                    patience.stop()
+                if patience.lost:
+                    raise ProviderError("provider_timeout", "The model fell silent.", retryable=True)
+        except (aiohttp.ConnectionTimeoutError, TimeoutError) as error:
+            raise ProviderError("provider_timeout", "The model's server could not be reached in time.", retryable=True) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ProviderError(
+                "provider_unavailable", f"The connection to the model's server failed: {error or type(error).__name__}.", retryable=True
+            ) from error
+        except (LineTooLong, NotOurs, orjson.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ProviderError(
+                "provider_protocol", f"The model's server sent something that is not of its protocol: {error}.", retryable=True
+            ) from error
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+async def _deltas(response: aiohttp.ClientResponse, patience: Patience, idle_timeout_s: float) -> AsyncIterator[Delta]:
+    """The deltas of a stream to its end; raises ProviderError where it ends without saying why."""
+    parser, answer = EventParser(), _Answer()
+    async for chunk in _chunks(response):
+        for data in parser.feed(chunk) if chunk else parser.end():
+            patience.heard(idle_timeout_s)
+            if data == DONE:
+                break
+            for delta in answer.take(orjson.loads(data)):
+                yield delta
+        else:
+            continue
+        break
+    if patience.lost:
+        raise ProviderError("provider_timeout", "The model fell silent.", retryable=True)
+    for delta in answer.end():
+        yield delta
+
+
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body as it arrives, then once b""."""
+    async for chunk in response.content.iter_any():
+        yield chunk
+    yield b""
+
+
+class _Answer:
+    """What has to be remembered between chunks: tool calls come in pieces, and the reason before the usage."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, str]] = {}
+        self._reason: str | None = None
+
+    def take(self, chunk: Any) -> Iterator[Delta]:
+        """The deltas of one chunk."""
+        if not isinstance(chunk, dict):
+            raise NotOurs("a chunk is no object")
+        if error := chunk.get("error"):
+            raise _upstream_error(error)
+        if isinstance(usage := chunk.get("usage"), dict):
+            yield Usage(_counts(usage))
+        for choice in (chunk.get("choices") or [])[:1]:
+            delta = choice.get("delta") or {}
+            if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+                yield ReasoningDelta(reasoning)
+            if text := delta.get("content") or delta.get("refusal"):
+                yield TextDelta(text)
+            for piece in delta.get("tool_calls") or []:
+                self._add_call(piece)
+            self._reason = choice.get("finish_reason") or self._reason
+
+    def _add_call(self, piece: dict[str, Any]) -> None:
+        call = self._calls.setdefault(piece.get("index", 0), {"id": "", "name": "", "arguments": ""})
+        function = piece.get("function") or {}
+        call["id"] = call["id"] or piece.get("id") or ""
+        call["name"] += function.get("name") or ""
+        call["arguments"] += function.get("arguments") or ""
+
+    def end(self) -> Iterator[Delta]:
+        """What is known only at the end; raises ProviderError when the stream was cut off."""
+        if self._reason is None:
+            raise ProviderError("provider_protocol", "The model's server ended the stream without saying why.", retryable=True)
+        for index, call in sorted(self._calls.items()):
+            yield ToolCall(call["id"] or f"call_{index}", call["name"], call["arguments"])
+        yield Finish(self._reason if self._reason in _REASONS else "other")
+
+
+def _body(request: ModelRequest) -> bytes:
+    messages: list[dict[str, Any]] = [{"role": "system", "content": request.system_prompt}] if request.system_prompt else []
+    for turn in request.turns:
+        messages += _messages(turn.role, turn.parts)
+    if request.prefix:
+        messages += _messages("assistant", request.prefix)
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": request.max_output_tokens,
+    }
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    return orjson.dumps(body)
+
+
+def _messages(role: str, parts: Parts) -> list[dict[str, Any]]:
+    calls = [
+        {"id": part["call_id"], "type": "function", "function": {"name": part["name"], "arguments": part["arguments"]}}
+        for part in parts
+        if part["type"] == "tool_call"
+    ]
+    results = [
+        {"role": "tool", "tool_call_id": part["call_id"], "content": part["content"]} for part in parts if part["type"] == "tool_result"
+    ]
+    text = joined_text(parts)
+    message: dict[str, Any] = {"role": role, "content": text or None, "tool_calls": calls} if calls else {"role": role, "content": text}
+    return ([message] if text or calls else []) + results
+
+
+def _counts(usage: dict[str, Any]) -> dict[str, Any]:
+    counts = {"input_tokens": usage.get("prompt_tokens") or 0, "output_tokens": usage.get("completion_tokens") or 0}
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+    return counts | {k: v for k, v in (("cached_input_tokens", cached), ("reasoning_tokens", reasoning)) if v}
+
+
+def _upstream_error(error: Any) -> ProviderError:
+    message = str(error.get("message") if isinstance(error, dict) else error)[:500]
+    return ProviderError("provider_unavailable", f"The model's server broke off: {message}", retryable=True)
+
+
+def _refusal(status: int, body: bytes, retry_after: str | None) -> ProviderError:
+    """What a status other than 200 means, with the server's own words where it sent JSON."""
+    try:
+        error = orjson.loads(body).get("error") or {}
+        words = error.get("message", "") if isinstance(error, dict) else str(error)
+        code = error.get("code") if isinstance(error, dict) else None
+    except (orjson.JSONDecodeError, AttributeError):
+        words, code = "", None
+    message = f"The model's server answered {status}" + (f": {words[:500]}" if words else ".")
+    retry_after_s = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
+    if status == 429:
+        return ProviderError("provider_rate_limited", message, retryable=True, retry_after_s=retry_after_s)
+    if status >= 500 or status == 408:
+        return ProviderError("provider_unavailable", message, retryable=True, retry_after_s=retry_after_s)
+    if code == "context_length_exceeded":
+        return ProviderError("context_too_long", message)
+    return ProviderError("provider_refused", message)

@@ -1,0 +1,66 @@
+"""The providers of this process, and which model a name means."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from server.errors import Invalid
+from server.providers.base import Provider
+from server.providers.demo import Demo
+from server.providers.openai import OpenAI
+from server.settings import ProviderSettings, Settings
+
+DEMO = "demo"
+
+
+class Model(NamedTuple):
+    """A model that can be asked for: `id` is `<provider>/<name>`, or `demo`."""
+
+    id: str
+    provider: str
+    name: str
+    context_tokens: int
+
+
+class Models:
+    """The models this installation offers; knows nothing of connections, so that the web process needs none."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.all = [Model(DEMO, DEMO, DEMO, Demo.context_tokens)]
+        for provider, upstream in usable_providers(settings).items():
+            self.all += [Model(f"{provider}/{name}", provider, name, upstream.context_tokens) for name in upstream.models]
+        self._by_id = {model.id: model for model in self.all}
+        self.default = self._default(settings)
+
+    def find(self, name: str) -> Model:
+        """The model of this id, or of this bare name where only one has it; raises Invalid."""
+        if model := self._by_id.get(name):
+            return model
+        bare = [model for model in self.all if model.name == name]
+        if len(bare) == 1:
+            return bare[0]
+        reason = f"{name[:200]!r} is offered by {', '.join(m.id for m in bare)}" if bare else f"there is no model {name[:200]!r}"
+        raise Invalid("unknown_model", f"model: {reason}.", errors=[{"pointer": "/model", "detail": reason}])
+
+    def _default(self, settings: Settings) -> Model:
+        if settings.generation.default_model:
+            return self.find(settings.generation.default_model)
+        return self.all[1] if len(self.all) > 1 else self.all[0]
+
+
+def usable_providers(settings: Settings) -> dict[str, ProviderSettings]:
+    """The providers that can be asked: those that want no key, and those that have it."""
+    return {name: provider for name, provider in settings.providers.items() if not provider.wants_key or provider.api_key()}
+
+
+@asynccontextmanager
+async def open_providers(settings: Settings) -> AsyncIterator[dict[str, Provider]]:
+    """The providers by name, with their connections, closed at the end."""
+    providers: dict[str, Provider] = {DEMO: Demo()}
+    try:
+        for name, upstream in usable_providers(settings).items():
+            providers[name] = OpenAI(upstream, upstream.api_key() if upstream.wants_key else None)
+        yield providers
+    finally:
+        for provider in providers.values():
+            await provider.close()
