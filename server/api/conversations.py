@@ -1,0 +1,107 @@
+"""Conversations and their messages: reading, changing, deleting."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from sqlmodel import Session
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.asking import MetadataKey, MetadataValue
+from server.api.caller import caller_of
+from server.api.generations import stop_now
+from server.api.http import Body, Json, Text, flag, page_limit, read_body, read_time_cursor, time_cursor
+from server.errors import InvalidCursor
+from server.history.conversations import (
+    change_conversation,
+    delete_conversation,
+    list_conversations,
+    readable_conversation,
+    shown_conversation,
+)
+from server.history.messages import Said, branch, readable_message, shown_message, siblings
+
+
+class ChangeConversation(Body):
+    """What of a conversation is to change. Absent leaves; null clears `system_prompt`."""
+
+    title: Annotated[Text, Field(min_length=1, max_length=200)] = ""
+    pinned: bool = False
+    archived: bool = False
+    model: Annotated[Text, Field(min_length=1, max_length=200)] = ""
+    system_prompt: Annotated[Text, Field(max_length=100_000)] | None = None
+    shown_message_id: Text = ""
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
+
+
+async def list_(request: Request) -> Response:
+    """The caller's conversations, the one last written in first."""
+    caller, limit, before = await caller_of(request), page_limit(request), read_time_cursor(request)
+    archived = flag(request, "archived")
+    found = await request.state.resources.database.read(
+        list_conversations, caller.account_id, limit=limit + 1, before=before, archived=archived
+    )
+    last = found[limit - 1] if len(found) > limit else None
+    data = [shown_conversation(conversation) for conversation in found[:limit]]
+    return Json({"data": data, "next": time_cursor(last.updated_at, last.id) if last else None})
+
+
+async def show(request: Request) -> Response:
+    """One conversation."""
+    caller = await caller_of(request)
+    found = await request.state.resources.database.read(readable_conversation, request.path_params["id"], caller.account_id)
+    return Json(shown_conversation(found))
+
+
+async def change(request: Request) -> Response:
+    """Changes what is named, and answers with the conversation."""
+    caller, body = await caller_of(request), await read_body(request, ChangeConversation)
+    resources = request.state.resources
+    changes = body.model_dump(exclude_unset=True)
+    if "metadata" in changes:
+        changes["labels"] = changes.pop("metadata")
+    if "model" in changes:
+        changes["model"] = resources.models.find(changes["model"]).id
+    changed = await resources.database.write(change_conversation, request.path_params["id"], caller.account_id, changes)
+    return Json(shown_conversation(changed))
+
+
+async def delete(request: Request) -> Response:
+    """Hides a conversation at once, and stops what is being written in it."""
+    caller, resources = await caller_of(request), request.state.resources
+    for generation in await resources.database.write(delete_conversation, request.path_params["id"], caller.account_id):
+        await stop_now(resources, generation)
+    return Response(status_code=204)
+
+
+async def messages(request: Request) -> Response:
+    """A page of the shown branch (or of the one that ends with `?leaf=`), oldest first; `next` leads to the page before it."""
+    caller, limit = await caller_of(request), page_limit(request)
+    place = {name: request.query_params.get(name) for name in ("before", "leaf")}
+    page = await request.state.resources.database.read(_page, request.path_params["id"], caller.account_id, limit, **place)
+    return Json(page)
+
+
+async def message(request: Request) -> Response:
+    """One message."""
+    caller = await caller_of(request)
+    return Json(await request.state.resources.database.read(_message, request.path_params["id"], caller.account_id))
+
+
+def _page(session: Session, conversation_id: str, account_id: str, limit: int, *, before: str | None, leaf: str | None) -> dict[str, Any]:
+    conversation = readable_conversation(session, conversation_id, account_id)
+    start = before or leaf
+    if start is not None and readable_message(session, start, account_id).message.conversation_id != conversation_id:
+        raise InvalidCursor("There is no such message in this conversation.")
+    said = branch(session, start or conversation.shown_message_id, limit=limit + 1, include_leaf=before is None)
+    shown = said[-limit:]
+    return {"data": _shown(session, shown), "next": shown[0].message.id if len(said) > limit else None}
+
+
+def _message(session: Session, message_id: str, account_id: str) -> dict[str, Any]:
+    return _shown(session, [readable_message(session, message_id, account_id)])[0]
+
+
+def _shown(session: Session, said: list[Said]) -> list[dict[str, Any]]:
+    beside = siblings(session, [each.message for each in said])
+    return [shown_message(each, beside[each.message.id]) for each in said]

@@ -1,0 +1,104 @@
+"""The edge: what every request passes first. Its id, its host, its origin, the headers of every answer, and what happens to faults."""
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.api.http import problem
+from server.errors import Forbidden, Refused, Unreadable
+from server.ids import Prefix, new_id
+from server.logs import log
+from server.settings import LOOPBACK_HOSTS, Settings
+
+ANY_HOST_PATHS = frozenset({"/healthz", "/readyz"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": PAGE_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class InternalFault(Refused):
+    """A fault of ours."""
+
+    status, title = 500, "Internal server error"
+
+
+class Edge:
+    """The outermost part of the application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, cookie: str) -> None:
+        self._app, self._cookie = app, cookie
+        public = urlsplit(settings.server.public_url)
+        self._own_origin = f"{public.scheme}://{public.netloc}" if public.netloc else None
+        self._hosts = (
+            LOOPBACK_HOSTS | {host.lower() for host in settings.server.allowed_hosts} | ({public.hostname} if public.hostname else set())
+        )
+        self._origins = frozenset(settings.server.allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id(Prefix.REQUEST)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["Tidemark-Request-Id"] = request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, receive, send_with_headers)
+        except Refused as refused:
+            if refused.status >= 500:
+                log.warning("unavailable", request=request_id, path=scope["path"], reason=str(refused))
+            if started or scope["type"] == "websocket":
+                raise
+            await problem(refused, request_id)(scope, receive, send_with_headers)
+        except Exception:  # a fault of ours: recorded under the id the caller is told
+            log.exception("fault", request=request_id, path=scope["path"])
+            if started or scope["type"] == "websocket":
+                raise
+            fault = InternalFault("internal", f"The server failed; its log names request {request_id}.")
+            await problem(fault, request_id)(scope, receive, send_with_headers)
+
+    def _check(self, scope: Scope) -> None:
+        """Refuses what is not meant for this host, and what another site makes a browser send."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if (
+            scope["path"] not in ANY_HOST_PATHS
+            and (urlsplit(f"//{host}").hostname or "").lower() not in self._hosts
+            and "*" not in self._hosts
+        ):
+            raise Unreadable("host_not_allowed", f"This server does not answer for the host {host[:200]!r}; see server.allowed_hosts.")
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and "authorization" not in headers:
+            self._check_site(headers, f"{scope['scheme']}://{host}", Request(scope).cookies)
+
+    def _check_site(self, headers: Headers, here: str, cookies: dict[str, str]) -> None:
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if origin is not None:
+            allowed = origin in {here, self._own_origin} | self._origins
+        elif site is not None:
+            allowed = site == "same-origin"
+        else:
+            allowed = self._cookie not in cookies  # no browser, unless it says so
+        if not allowed:
+            raise Forbidden("cross_site", "This request was made by another site.")

@@ -1,0 +1,77 @@
+"""Server-sent events going out: sse-starlette's response with a sending loop of our own, and readers that stop reading."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from time import monotonic
+
+import anyio
+from sse_starlette import EventSourceResponse
+from starlette.types import Send
+
+from server.dialects import native
+from server.identity.callers import Caller
+from server.identity.presence import Presence
+from server.logs import log
+from server.stream.events import Event
+from server.stream.feed import Batch
+
+STUCK_S = 20.0
+CHECK_EVERY_S = 1.0
+
+_open: "set[EventStream]" = set()
+
+
+class EventStream(EventSourceResponse):
+    """One reader's stream. The stock loop encodes and guards every chunk by itself; here a chunk is ready bytes, and one task guards all."""
+
+    def __init__(
+        self,
+        batches: AsyncIterator[Batch | None],
+        encode: Callable[[list[Event]], bytes],
+        *,
+        caller: Caller,
+        presence: Presence,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(batches, headers={"Cache-Control": "no-store", **(headers or {})}, ping=0)
+        self._batches, self._encode, self._caller, self._presence = batches, encode, caller, presence
+        self._listening = anyio.CancelScope()
+        self.sending_since: float | None = None
+
+    def end(self) -> None:
+        """Ends this stream between two events."""
+        self._listening.cancel()
+
+    async def _stream_response(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": native.OPEN, "more_body": True})
+        _open.add(self)
+        try:
+            with self._listening, self._presence.stream(self._caller, self.end):
+                async with aclosing(self._batches) as batches:  # type: ignore[type-var]  # it is an async generator
+                    async for batch in batches:
+                        body = native.HEARTBEAT if batch is None else batch.encoded(self._encode)
+                        self.sending_since = monotonic()
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
+                        self.sending_since = None
+        finally:
+            _open.discard(self)
+        if self.sending_since is None:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @staticmethod
+    async def _listen_for_exit_signal() -> None:
+        """Waits for ever: the feeds end their readers' streams when the process stops."""
+        await asyncio.Event().wait()
+
+
+async def drop_stuck_readers() -> None:
+    """Ends the streams of readers that took nothing for 20 s, until cancelled. They may come back with their mark."""
+    while True:
+        await asyncio.sleep(CHECK_EVERY_S)
+        now = monotonic()
+        for stream in list(_open):
+            if stream.sending_since is not None and now - stream.sending_since > STUCK_S:
+                log.info("reader_dropped", stuck_s=STUCK_S)
+                stream.end()

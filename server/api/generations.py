@@ -1,0 +1,132 @@
+"""Generations: their snapshot, their event stream, and stopping them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.caller import caller_of
+from server.api.event_stream import EventStream
+from server.api.http import Json, event_cursor, flag
+from server.dialects import native
+from server.errors import Invalid, InvalidCursor
+from server.generate.endings import queued_event
+from server.history.generations import Written, readable_generation, request_cancel, snapshot
+from server.history.tables import Generation
+from server.identity.callers import Caller
+from server.logs import log
+from server.resources import Resources
+from server.stream.content import Content
+from server.stream.events import Event, EventType, make_event
+from server.stream.feed import Batch
+from server.stream.follow import follow
+from server.stream.log import log_keys, read_logs
+
+WAIT_DEFAULT_S, WAIT_MAX_S = 2.0, 30.0
+LIVE_EVENTS_MAX = 100_000
+
+
+async def show(request: Request) -> Response:
+    """The snapshot of a generation, with everything that was said so far."""
+    caller, resources = await caller_of(request), request.state.resources
+    generation = await resources.database.read(readable_generation, request.path_params["id"], caller.account_id)
+    return Json(snapshot(generation, await written_so_far(resources, generation)))
+
+
+async def events(request: Request) -> Response:
+    """Follows one generation from the reader's mark: past events first, then live, until its end."""
+    caller, resources = await caller_of(request), request.state.resources
+    from_snapshot = flag(request, "snapshot")
+    mark = 0 if from_snapshot else event_cursor(request)
+    generation = await resources.database.read(readable_generation, request.path_params["id"], caller.account_id)
+    if not from_snapshot:
+        return await stream_generation(request, caller, generation, mark, {})
+    written = await written_so_far(resources, generation)
+    seq = written.seq - 1 if generation.status.terminal else written.seq
+    first = make_event(seq, EventType.SNAPSHOT, snapshot(generation, written))
+    return await stream_generation(request, caller, generation, seq, {}, first=first)
+
+
+async def cancel(request: Request) -> Response:
+    """Stops a generation, waits up to `wait_s` for its end, and answers with its snapshot."""
+    caller, resources = await caller_of(request), request.state.resources
+    wait_s = _wait_s(request)
+    generation = await resources.database.write(request_cancel, request.path_params["id"], caller.account_id)
+    if not generation.status.terminal:
+        await stop_now(resources, generation)
+        await _wait_for_end(request, generation, wait_s)
+        generation = await resources.database.read(readable_generation, generation.id, caller.account_id)
+    return Json(snapshot(generation, await written_so_far(resources, generation)))
+
+
+async def stop_now(resources: Resources, generation: Generation) -> None:
+    """Sees to it that a generation whose cancellation is committed ends at once: by its owner, or, where it has none, right here."""
+    if generation.owner is None:
+        await resources.settler.cancel(generation.id)
+    else:
+        await resources.queue.tell_to_stop(generation.owner, generation.id)
+
+
+async def stream_generation(
+    request: Request, caller: Caller, generation: Generation, mark: int, headers: dict[str, str], *, first: Event | None = None
+) -> Response:
+    """The event stream of a generation for a reader at `mark`, which starts with `first` where that is given."""
+    if generation.status.terminal and first is None:
+        if mark == generation.seq:
+            return Response(status_code=204)  # tells EventSource to stop asking
+        if mark > generation.seq:
+            raise InvalidCursor(f"This answer ended with event {generation.seq}; {mark} is beyond it.")
+    batches = _batches(request, generation, mark, first)
+    return EventStream(batches, native.encode, caller=caller, presence=request.state.presence, headers=headers)
+
+
+async def _batches(request: Request, generation: Generation, mark: int, first: Event | None) -> AsyncIterator[Batch | None]:
+    if first is not None:
+        yield Batch([first])
+    async with aclosing(follow(request.state.feeds, generation.id, queued_event(generation), mark)) as batches:
+        async for batch in batches:
+            yield batch
+
+
+async def written_so_far(resources: Resources, generation: Generation) -> Written:
+    """The content of a generation with what its log has beyond SQL's checkpoint; the checkpoint itself while Redis is away."""
+    stored = Written(generation.parts, generation.seq)
+    if generation.status.terminal:
+        return stored
+    keys = log_keys(resources.settings.redis.key_prefix, generation.id)
+    try:
+        [newer] = await read_logs(resources.redis, [(keys, generation.seq)], LIVE_EVENTS_MAX)
+    except (RedisError, OSError, TimeoutError) as error:
+        log.warning("redis_away", doing="snapshot", reason=str(error))
+        return stored
+    content, seq = Content(generation.parts), generation.seq
+    for event in newer:
+        if not event.terminal:
+            content.apply(event)
+            seq = event.seq
+    return Written(content.parts(), seq)
+
+
+async def _wait_for_end(request: Request, generation: Generation, wait_s: float) -> None:
+    try:
+        async with asyncio.timeout(wait_s), aclosing(follow(request.state.feeds, generation.id, queued_event(generation), 0)) as batches:
+            async for _batch in batches:
+                pass
+    except TimeoutError:
+        pass
+
+
+def _wait_s(request: Request) -> float:
+    text: Any = request.query_params.get("wait_s", WAIT_DEFAULT_S)
+    try:
+        wait_s = float(text)
+        if 0 <= wait_s <= WAIT_MAX_S:
+            return wait_s
+    except ValueError:
+        pass
+    detail = f"a number of seconds from 0 to {WAIT_MAX_S:g} is allowed"
+    raise Invalid("invalid_request", f"wait_s: {detail}.", errors=[{"pointer": "wait_s", "detail": detail}])

@@ -1,0 +1,88 @@
+"""How this installation is: for probes, operators and Prometheus."""
+
+import asyncio
+from hmac import compare_digest
+from typing import Any
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from redis.exceptions import RedisError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server import __version__
+from server.api.http import Json
+from server.errors import NotFound
+from server.generate.queue import answers_queue, worker_key
+from server.history.claims import count_open
+from server.history.database import Database, DatabaseAway
+from server.history.schema import schema_is_current
+from server.metrics import OPEN_FEEDS, OPEN_STREAMS
+from server.settings import LOOPBACK_HOSTS
+
+ANSWER_WITHIN_S = 2.0
+
+
+async def healthz(_request: Request) -> Response:
+    """This process is alive."""
+    return Json({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """This process can serve: its database answers and has the schema. Redis may be away: questions are still taken."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            ready = await request.state.resources.database.read(schema_is_current)
+    except (DatabaseAway, TimeoutError):
+        ready = False
+    return Json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+
+async def status(request: Request) -> Response:
+    """Database, Redis and workers, with figures."""
+    _check_operator(request)
+    resources = request.state.resources
+    database, redis = await asyncio.gather(_database(resources.database), _redis(resources.redis, resources.settings.redis.key_prefix))
+    web = {"version": __version__, "open_streams": request.state.presence.streams, "feeds": len(request.state.feeds)}
+    ok = database["ok"] and redis["ok"] and bool(redis.get("workers"))
+    return Json({"status": "ok" if ok else "degraded", "web": web, "database": database, "redis": redis})
+
+
+async def metrics(request: Request) -> Response:
+    """Figures of this process for Prometheus."""
+    _check_operator(request)
+    OPEN_STREAMS.set(request.state.presence.streams)
+    OPEN_FEEDS.set(len(request.state.feeds))
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check_operator(request: Request) -> None:
+    """Lets in who comes from this very machine, not through a proxy, or has the token; for all others there is nothing here."""
+    token = request.state.resources.settings.metrics_token
+    given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    if token and compare_digest(given.encode(), token.encode()):
+        return
+    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for"))
+    if token or forwarded or request.client is None or request.client.host not in LOOPBACK_HOSTS:
+        raise NotFound("page")
+
+
+async def _database(database: Database) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return {"ok": True, "generations": await database.read(count_open)}
+    except (DatabaseAway, TimeoutError) as error:
+        return {"ok": False, "reason": str(error) or "no answer in time"}
+
+
+async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            info = await redis.info("memory")
+            keys = [key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)]
+            workers = [orjson.loads(report) for report in (await redis.mget(keys) if keys else []) if report]
+            queued = await redis.zcard(answers_queue(key_prefix))
+    except (RedisError, OSError, TimeoutError) as error:
+        return {"ok": False, "reason": str(error) or "no answer in time"}
+    memory = {"used_bytes": info["used_memory"], "max_bytes": info["maxmemory"], "policy": info["maxmemory_policy"]}
+    return {"ok": True, "memory": memory, "queued_jobs": queued, "workers": workers}

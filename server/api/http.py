@@ -1,0 +1,171 @@
+"""Reading requests and answering them: bodies, cursors, pages, JSON and problems."""
+
+import base64
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import Invalid, InvalidCursor, Refused, TooLarge, Unreadable
+
+B = TypeVar("B", bound=BaseModel)
+
+PAGE_DEFAULT, PAGE_MAX = 20, 100
+IDEMPOTENCY_KEY_MAX_CHARS = 255
+_CURSOR = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a NUL character cannot be stored")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""A string that both databases can keep."""
+
+
+class Body(BaseModel):
+    """A request's body: types are not converted, and unknown keys are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Json(Response):
+    """An answer in JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+def problem(refused: Refused, request_id: str) -> Response:
+    """A refusal as `application/problem+json` (RFC 9457)."""
+    document = {
+        "type": f"urn:tidemark:problem:{refused.code}",
+        "title": refused.title,
+        "status": refused.status,
+        "detail": refused.detail,
+        "code": refused.code,
+        "request_id": request_id,
+        **refused.members,
+    }
+    headers = {"Retry-After": str(refused.members["retry_after_s"])} if "retry_after_s" in refused.members else {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(document), refused.status, headers, "application/problem+json")
+
+
+async def read_body(request: Request, model: type[B]) -> B:
+    """The body as `model`; raises Unreadable, TooLarge or Invalid."""
+    raw = await _read_bytes(request, request.state.resources.settings.server.body_max_bytes)
+    try:
+        value = orjson.loads(raw or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise Unreadable("invalid_json", f"The body is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise Invalid("invalid_body", "The body must be a JSON object.", errors=[{"pointer": "", "detail": "must be an object"}])
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """What is wrong with a body, fault by fault."""
+    faults = [{"pointer": _pointer(fault["loc"]), "detail": _detail(fault)} for fault in error.errors(include_url=False)[:20]]
+    first = faults[0]
+    where = f"{first['pointer'].lstrip('/').replace('/', '.')}: " if first["pointer"] else ""
+    return Invalid("invalid_request", f"{where}{first['detail']}.", errors=faults)
+
+
+async def _read_bytes(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge("body_too_large", f"The body is larger than {limit} bytes.", limit=limit)
+
+
+def _pointer(loc: Iterable[int | str]) -> str:
+    return "".join(f"/{step}" for step in loc)
+
+
+def _detail(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "there is no such key"
+    message = fault["msg"].removeprefix("Value error, ")
+    return str(message[0].lower() + message[1:])
+
+
+def event_cursor(request: Request) -> int:
+    """The mark of a reader: `Last-Event-ID`, else `?after=`, else 0; raises InvalidCursor."""
+    text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
+    if not _CURSOR.fullmatch(text):
+        raise InvalidCursor("The cursor must be a whole number of at most 16 digits: the id of the last event that was seen.")
+    return int(text)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key, if there is one; raises Invalid."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARS and key.isascii() and key.isprintable()):
+        raise Invalid("invalid_idempotency_key", f"An Idempotency-Key is 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.")
+    return key
+
+
+def page_limit(request: Request) -> int:
+    """`?limit=`, 1 to 100, 20 when absent; raises Invalid."""
+    text = request.query_params.get("limit", str(PAGE_DEFAULT))
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= PAGE_MAX):
+        raise Invalid(
+            "invalid_limit", f"limit: a number from 1 to {PAGE_MAX} is allowed.", errors=[{"pointer": "limit", "detail": "out of range"}]
+        )
+    return int(text)
+
+
+def time_cursor(moment: datetime, id: str) -> str:
+    """An opaque page cursor of a place in a list ordered by time and id."""
+    return base64.urlsafe_b64encode(f"{moment.isoformat()}|{id}".encode()).decode().rstrip("=")
+
+
+def read_time_cursor(request: Request) -> tuple[datetime, str] | None:
+    """The place `?before=` names, if there is one; raises InvalidCursor."""
+    text = request.query_params.get("before")
+    if not text:
+        return None
+    try:
+        moment, _, id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition("|")
+        place = datetime.fromisoformat(moment), id
+        if place[0].tzinfo is None or (not id.isalnum() and "_" not in id):
+            raise ValueError
+    except ValueError:
+        raise InvalidCursor("before: this is not a cursor that this server gave out.") from None
+    return place
+
+
+def flag(request: Request, name: str) -> bool | None:
+    """A query parameter that is `true`, `1`, `false` or `0`; raises Invalid."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if text not in ("true", "1", "false", "0"):
+        raise Invalid(
+            "invalid_request", f"{name}: true or false is allowed.", errors=[{"pointer": name, "detail": "true or false is allowed"}]
+        )
+    return text in ("true", "1")

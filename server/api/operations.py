@@ -1,0 +1,117 @@
+"""Every operation of the HTTP interface: the routes, and what openapi.json says of them, from one list."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from server.api import asking, conversations, generations, health, models, page, sessions, shapes
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Parameter(NamedTuple):
+    """A query or header parameter."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    where: Literal["query", "header"] = "query"
+
+
+class Operation(NamedTuple):
+    """One method of one path. `answers` maps a status to the shape of its body; refusals are problems, as everywhere."""
+
+    method: str
+    path: str
+    handler: Handler
+    answers: dict[int, Any]
+    body: type[BaseModel] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    streams: bool = False
+    refusals: tuple[int, ...] = (401, 404)
+
+
+_TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
+KEY = Parameter("Idempotency-Key", "The same key gives the same generation for 24 hours; with another body it is refused.", _TEXT, "header")
+MARK = Parameter("Last-Event-ID", "The id of the last event that was seen; the stream goes on after it.", _TEXT, "header")
+AFTER = Parameter("after", "The same, for clients that cannot set headers.", {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})$"})
+SNAPSHOT = Parameter("snapshot", "Begin with the whole content so far instead of the events that made it.", {"type": "boolean"})
+WAIT = Parameter("wait_s", "How long to wait for the end, in seconds; 2 when absent.", {"type": "number", "minimum": 0, "maximum": 30})
+LIMIT = Parameter("limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100})
+BEFORE = Parameter("before", "`next` of the page before.", _TEXT)
+LEAF = Parameter("leaf", "The message the branch ends with; the shown leaf when absent.", _TEXT)
+ARCHIVED = Parameter("archived", "Only archived conversations, or only others.", {"type": "boolean"})
+
+ASK: dict[str, Any] = {
+    "answers": {202: shapes.Asked},
+    "parameters": (KEY,),
+    "streams": True,
+    "refusals": (400, 401, 404, 409, 413, 422, 429),
+}
+
+OPERATIONS = (
+    Operation("POST", "/api/session", sessions.open_, {201: shapes.Session}, sessions.OpenSession, refusals=(400, 401, 403, 413, 422, 429)),
+    Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
+    Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
+    Operation("POST", "/api/messages", asking.send, body=asking.SendMessage, **ASK),
+    Operation("POST", "/api/messages/{id}/regenerate", asking.regenerate, body=asking.AnswerOptions, **ASK),
+    Operation("POST", "/api/messages/{id}/edit", asking.edit, body=asking.EditMessage, **ASK),
+    Operation("POST", "/api/messages/{id}/continue", asking.continue_, body=asking.AnswerOptions, **ASK),
+    Operation("GET", "/api/messages/{id}", conversations.message, {200: shapes.Message}),
+    Operation("GET", "/api/generations/{id}", generations.show, {200: shapes.Snapshot}),
+    Operation(
+        "GET",
+        "/api/generations/{id}/events",
+        generations.events,
+        {204: None},
+        None,
+        (MARK, AFTER, SNAPSHOT),
+        streams=True,
+        refusals=(400, 401, 404, 422),
+    ),
+    Operation("POST", "/api/generations/{id}/cancel", generations.cancel, {200: shapes.Snapshot}, None, (WAIT,), refusals=(401, 404, 422)),
+    Operation(
+        "GET",
+        "/api/conversations",
+        conversations.list_,
+        {200: shapes.Page[shapes.Conversation]},
+        None,
+        (LIMIT, BEFORE, ARCHIVED),
+        refusals=(400, 401, 422),
+    ),
+    Operation("GET", "/api/conversations/{id}", conversations.show, {200: shapes.Conversation}),
+    Operation(
+        "PATCH",
+        "/api/conversations/{id}",
+        conversations.change,
+        {200: shapes.Conversation},
+        conversations.ChangeConversation,
+        refusals=(400, 401, 404, 413, 422),
+    ),
+    Operation("DELETE", "/api/conversations/{id}", conversations.delete, {204: None}),
+    Operation(
+        "GET",
+        "/api/conversations/{id}/messages",
+        conversations.messages,
+        {200: shapes.Page[shapes.Message]},
+        None,
+        (LIMIT, BEFORE, LEAF),
+        refusals=(400, 401, 404, 422),
+    ),
+    Operation("GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)),
+    Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=()),
+    Operation("GET", "/readyz", health.readyz, {200: shapes.Health, 503: shapes.Health}, refusals=()),
+    Operation("GET", "/status", health.status, {200: shapes.Health}, refusals=(404,)),
+    Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,)),
+)
+
+
+def routes() -> list[Route | Mount]:
+    """The routes of all operations, and of the page."""
+    found: list[Route | Mount] = [Route(operation.path, operation.handler, methods=[operation.method]) for operation in OPERATIONS]
+    found += [Route(path, page.show, methods=["GET"]) for path in ("/", "/c/{id}")]
+    return [*found, Mount("/assets", page.Assets())]

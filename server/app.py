@@ -1,0 +1,112 @@
+"""The web process: routes, what surrounds them, and what the process holds open."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from server.api.caller import cookie_name
+from server.api.edge import Edge
+from server.api.event_stream import drop_stuck_readers
+from server.api.http import problem
+from server.api.openapi import docs, document
+from server.api.operations import routes
+from server.errors import NotFound, Refused
+from server.generate.endings import ends_in
+from server.generate.settling import Settler, Staleness
+from server.history.database import DatabaseAway
+from server.identity.callers import Callers
+from server.identity.limits import GuestLimit
+from server.identity.presence import Presence
+from server.logs import log
+from server.resources import open_resources
+from server.settings import Settings
+from server.stream.feed import Feeds
+from server.stream.tail import Tail
+
+SWEEP_EVERY_S = 1.0
+
+
+class MethodNotAllowed(Refused):
+    status, title = 405, "Method not allowed"
+
+
+def build_app(settings: Settings) -> Starlette:
+    """The web application. What it holds open is in `request.state`; `app.state.stop` ends every stream between two events."""
+    app = Starlette(
+        routes=[*routes(), Route("/api/openapi.json", document), Route("/api/docs", docs)],
+        middleware=[Middleware(Edge, settings=settings, cookie=cookie_name(settings)), *_cors(settings)],
+        exception_handlers={HTTPException: _not_routed},
+        lifespan=lambda app: _lifespan(app, settings),
+    )
+    app.state.stop = lambda: None
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[str, Any]]:
+    async with open_resources(settings) as resources, asyncio.TaskGroup() as tasks:
+        tail = Tail(settings.redis_url)
+        prefix = settings.redis.key_prefix
+        feeds = Feeds(resources.redis, tail, ends_in(resources.database), key_prefix=prefix, retention_s=settings.generation.retention_s)
+        presence = Presence(resources.database)
+        app.state.stop = feeds.stop
+        steps = (tail.run(), feeds.run(), presence.run(), drop_stuck_readers(), _settle_cancelled(resources.settler))
+        running = [tasks.create_task(step) for step in steps]
+        yield {
+            "resources": resources,
+            "feeds": feeds,
+            "presence": presence,
+            "callers": Callers(resources.database),
+            "guest_limit": GuestLimit(
+                resources.redis, settings.redis_url, key_prefix=prefix, per_hour=settings.auth.guest_sessions_max_per_hour_per_ip
+            ),
+        }
+        for task in running:
+            task.cancel()
+
+
+async def _settle_cancelled(settler: Settler) -> None:
+    """Ends cancelled answers that no worker owns, also while there is no worker at all."""
+    staleness = Staleness()
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_S)
+        try:
+            await settler.sweep_cancelled(staleness)
+        except DatabaseAway as error:
+            log.warning("away", doing="sweep", reason=str(error))
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    if not settings.server.allowed_origins:
+        return []
+    exposed = ["Location", "Idempotent-Replayed", "Retry-After", "Tidemark-Request-Id"]
+    exposed += [f"Tidemark-{name}" for name in ("Conversation", "Question", "Message", "Generation")]
+    methods = ["GET", "POST", "PATCH", "DELETE"]
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.server.allowed_origins,
+            allow_methods=methods,
+            allow_headers=["*"],
+            expose_headers=exposed,
+        )
+    ]
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    refused: Refused = (
+        NotFound("page") if error.status_code == 404 else MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
+    )
+    response = problem(refused, request.state.request_id)
+    response.headers.update(error.headers or {})
+    return response

@@ -1,0 +1,43 @@
+"""What a process holds open, opened in order and closed in reverse."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from arq.connections import ArqRedis
+
+from server.generate.queue import Queue, open_redis
+from server.generate.settling import Settler
+from server.history.database import Database, open_database
+from server.ids import Prefix, new_id
+from server.providers.registry import Models
+from server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What web and worker processes have in common. `name` is the owner of whatever this process claims."""
+
+    name: str
+    settings: Settings
+    models: Models
+    database: Database
+    redis: ArqRedis
+    queue: Queue
+    settler: Settler
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Resources]:
+    """The database, Redis and what works on both. Opens no connection yet."""
+    name = name or new_id(Prefix.WORKER)
+    redis = open_redis(settings.redis_url)
+    limits, key_prefix = settings.generation, settings.redis.key_prefix
+    try:
+        async with open_database(settings.database_url) as database:
+            settler = Settler(
+                name, database, redis, key_prefix=key_prefix, ttl_s=limits.deadline_s + limits.retention_s, retention_s=limits.retention_s
+            )
+            yield Resources(name, settings, Models(settings), database, redis, Queue(redis, key_prefix), settler)
+    finally:
+        await redis.aclose(close_connection_pool=True)

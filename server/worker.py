@@ -1,0 +1,84 @@
+"""The worker process: takes generations from the queue, writes their answers, and looks after those of the dead."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from redis.exceptions import RedisError
+
+from server.generate.arq_worker import QueueWorker
+from server.generate.ownership import Ownership
+from server.generate.queue import control_channel, worker_key
+from server.logs import log
+from server.providers.registry import open_providers
+from server.resources import Resources, open_resources
+from server.settings import Settings
+from server.stream.tail import Listener, Tail
+
+REPORT_EVERY_S = 2.0
+REPORT_KEPT_S = 6
+
+
+class Worker:
+    """One worker process: `run` works until `stop` is set, then drains."""
+
+    def __init__(self, resources: Resources, ownership: Ownership) -> None:
+        settings = resources.settings
+        self._resources, self._ownership = resources, ownership
+        self._tail = Tail(settings.redis_url)
+        self._jobs = QueueWorker(resources.redis, ownership.take, key_prefix=settings.redis.key_prefix, slots=settings.worker.concurrency)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set; returns when every answer has ended or was handed over."""
+        channel = control_channel(self._resources.settings.redis.key_prefix, self._ownership.owner)
+        self._tail.listen(channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode())))
+        async with asyncio.TaskGroup() as tasks:
+            taking = tasks.create_task(self._jobs.main())
+            always = [tasks.create_task(step()) for step in (self._tail.run, self._ownership.run, self._report)]
+            await stop.wait()
+            log.info("draining", answers=len(self._ownership))
+            self._jobs.stop_taking()
+            taking.cancel()
+            await self._ownership.drain(self._resources.settings.worker.drain_s)
+            for task in always:
+                task.cancel()
+
+    async def _report(self) -> None:
+        """Tells /status of this worker."""
+        settings = self._resources.settings
+        key = worker_key(settings.redis.key_prefix, self._ownership.owner)
+        while True:
+            report = {
+                "id": self._ownership.owner,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "answers": len(self._ownership),
+                "slots": settings.worker.concurrency,
+                "draining": self._ownership.draining,
+            }
+            try:
+                await self._resources.redis.set(key, orjson.dumps(report), ex=REPORT_KEPT_S)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("away", doing="report", reason=str(error))
+            await asyncio.sleep(REPORT_EVERY_S)
+
+
+@asynccontextmanager
+async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Worker]:
+    """A worker with everything it needs; `name` is what its rows carry as their owner."""
+    async with open_resources(settings, name) as resources, open_providers(settings) as providers:
+        ownership = Ownership(
+            resources.name,
+            resources.database,
+            resources.queue,
+            resources.settler,
+            providers,
+            resources.models,
+            url=settings.redis_url,
+            key_prefix=settings.redis.key_prefix,
+            limits=settings.generation,
+        )
+        yield Worker(resources, ownership)
