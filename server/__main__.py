@@ -1,0 +1,218 @@
+"""The command `tidemark`."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from server.errors import Refused, SettingsError, StartError
+from server.logs import set_up_logs
+from server.settings import Settings, load_settings
+
+# Each command imports what it runs when it runs: `up` has to be quick, and starts processes that import the rest.
+
+cli = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A chat backend whose streamed answers cannot be lost."
+)
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+users = typer.Typer(no_args_is_help=True, help="Users, who sign in with links.")
+cli.add_typer(keys, name="key")
+cli.add_typer(users, name="user")
+
+Config = Annotated[Path | None, typer.Option("--config", help="The settings file; ./config.toml where it exists.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The folder of database, embedded Valkey and development key.")]
+
+console = Console()
+
+
+@cli.command()
+def up(
+    config: Config = None,
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Listen on this address.")] = None,
+    port: Annotated[int | None, typer.Option(help="Listen on this port; 0 takes any.", min=0, max=65_535)] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the chat page in a browser.")] = False,
+) -> None:
+    """Run everything on this machine: embedded Valkey if configured, migrations, web, worker."""
+    from server.command.up import run_up
+
+    settings = load_settings(config, data_dir)
+    changed = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
+    set_up_logs("up")
+    raise typer.Exit(run_up(settings, _flags(config, settings), open_page=open_page))
+
+
+@cli.command()
+def web(config: Config = None, data_dir: DataDir = None) -> None:
+    """Run one web process."""
+    from server.command.child import end_with_parent
+    from server.command.web import run_web
+
+    end_with_parent()
+    settings = _ready("web", config, data_dir)
+    run_web(settings)
+
+
+@cli.command()
+def worker(config: Config = None, data_dir: DataDir = None) -> None:
+    """Run one worker process."""
+    from server.command.child import end_with_parent
+    from server.command.work import run_worker
+
+    end_with_parent()
+    settings = _ready("worker", config, data_dir)
+    run_worker(settings)
+
+
+@cli.command()
+def redis(config: Config = None, data_dir: DataDir = None) -> None:
+    """Run the embedded Valkey; with a Redis elsewhere, just wait."""
+    from server.command.redis import run_redis
+
+    run_redis(_ready("redis", config, data_dir))
+
+
+@cli.command()
+def migrate(config: Config = None, data_dir: DataDir = None) -> None:
+    """Bring the database to this program's schema."""
+    from server.history.schema import migrate as bring_up_to_date
+
+    settings = _ready("migrate", config, data_dir)
+    before, after = asyncio.run(bring_up_to_date(settings.database_url))
+    console.print(f"The schema is at revision {after}" + (f"; it was at {before}." if after != before else " already."))
+
+
+@cli.command()
+def doctor(config: Config = None, data_dir: DataDir = None) -> None:
+    """Check settings, database, Redis and providers, and say what to do."""
+    from server.command.doctor import examine
+
+    findings = examine(load_settings(config, data_dir))
+    for finding in findings:
+        sign = "[red]✗[/]" if finding.broken else "[yellow]![/]" if finding.advice else "[green]✓[/]"
+        console.print(f"{sign} [bold]{finding.about}[/]: {finding.fact}" + (f". {finding.advice}" if finding.advice else ""))
+    raise typer.Exit(1 if any(finding.broken for finding in findings) else 0)
+
+
+@cli.command()
+def bench(
+    scenario: Annotated[str, typer.Argument(help="What to measure; `list` shows what there is.")] = "list",
+    url: Annotated[str | None, typer.Option(help="A server that runs already.")] = None,
+    streams: Annotated[int | None, typer.Option(min=1, max=10_000)] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Tokens per second and stream.")] = None,
+    readers: Annotated[int | None, typer.Option(min=1, max=20_000)] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Measure this installation with real processes and a scripted model, on this machine."""
+    from server.bench import SCENARIOS, run
+
+    load_settings(config, data_dir)
+    if scenario not in SCENARIOS:
+        for name, line in SCENARIOS.items():
+            console.print(f"[bold]{name:12}[/] {line}")
+        raise typer.Exit(0 if scenario == "list" else 2)
+    raise typer.Exit(run(scenario, url=url, streams=streams, rate=rate, readers=readers, as_json=as_json))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    account: Annotated[str | None, typer.Option("--account", help="The address of a user; this machine's own account when absent.")] = None,
+    expires: Annotated[str | None, typer.Option("--expires", help="A number and m, h, d or w, e.g. 90d.")] = None,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key; its secret is shown this once."""
+    from server.command import people
+
+    print(people.create_key(load_settings(config, data_dir), name, account, expires))
+
+
+@keys.command("list")
+def list_keys(config: Config = None, data_dir: DataDir = None) -> None:
+    """Show all keys."""
+    from server.command import people
+
+    _table(["id", "key", "name", "account", "state"], people.list_keys(load_settings(config, data_dir)))
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")], config: Config = None, data_dir: DataDir = None) -> None:
+    """End a key, for good; its open streams end within 5 s."""
+    from server.command import people
+
+    people.revoke_key(load_settings(config, data_dir), key_id)
+
+
+@users.command("create")
+def create_user(
+    email: str, admin: Annotated[bool, typer.Option("--admin")] = False, config: Config = None, data_dir: DataDir = None
+) -> None:
+    """Make a user."""
+    from server.command import people
+
+    people.create_user(load_settings(config, data_dir), email, admin=admin)
+
+
+@users.command("list")
+def list_users(config: Config = None, data_dir: DataDir = None) -> None:
+    """Show all users."""
+    from server.command import people
+
+    _table(["id", "email", "role", "since"], people.list_users(load_settings(config, data_dir)))
+
+
+@users.command("link")
+def link(email: str, config: Config = None, data_dir: DataDir = None) -> None:
+    """Print a link that signs one browser in, once, within an hour."""
+    from server.command import people
+
+    print(people.link(load_settings(config, data_dir), email))
+
+
+def _ready(process: str, config: Path | None, data_dir: Path | None) -> Settings:
+    """The settings of a process that may write to its data folder, and logs. Raises StartError."""
+    settings = load_settings(config, data_dir)
+    set_up_logs(process)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StartError(f"The data folder {settings.data_dir} cannot be made: {error.strerror}.") from None
+    return settings
+
+
+def _flags(config: Path | None, settings: Settings) -> list[str]:
+    return [*(["--config", str(config)] if config else []), "--data-dir", str(settings.data_dir)]
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def main() -> None:
+    """Runs the command line: 0 done, 1 failed, 2 wrong use or settings; why is one line on standard error."""
+    try:
+        cli()
+    except SettingsError as error:
+        sys.exit(_say(str(error), 2))
+    except (StartError, Refused) as error:
+        sys.exit(_say(str(error), 1))
+
+
+def _say(line: str, code: int) -> int:
+    print(f"tidemark: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The development key: on loopback, `up` leaves an API key of a local account in the data folder, for curl and tests."""
+
+import os
+from pathlib import Path
+
+from sqlmodel import Session
+
+from server.history.accounts import add_key, find_key, named_account
+from server.history.database import Database
+from server.identity.secrets import NewKey, digest, new_key
+from server.settings import LOOPBACK_HOSTS, Settings
+
+ACCOUNT = "local"
+
+
+async def write_dev_key(database: Database, settings: Settings) -> Path | None:
+    """The file with a valid key, written with mode 0600 unless it is there already; None where others can reach this server."""
+    if settings.server.host not in LOOPBACK_HOSTS:
+        return None
+    file = settings.data_dir / "dev-key"
+    present = file.read_text().strip() if file.is_file() else ""
+    if present and await database.read(find_key, digest(present)):
+        return file
+    key = new_key()
+    await database.write(_store, key)
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as opened:
+        opened.write(f"{key.secret}\n")
+    return file
+
+
+def _store(session: Session, key: NewKey) -> None:
+    add_key(session, named_account(session, ACCOUNT).id, "development key of this machine", prefix=key.prefix, sha256=key.sha256)

@@ -1,0 +1,42 @@
+"""The listening socket of the web process, set up so that the kernel drops clients that stop reading."""
+
+import errno
+import socket
+import sys
+
+from server.errors import StartError
+
+USER_TIMEOUT_MS = 20_000
+SEND_BUFFER_BYTES = 128 * 1024
+BACKLOG = 2048
+_TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18 if sys.platform == "linux" else None)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on this address; connections inherit its options. Raises StartError."""
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if _TCP_USER_TIMEOUT is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except socket.gaierror as error:
+        raise StartError(f"server.host = {host!r}: {error.strerror}.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(
+                f"Port {port} on {host} is in use: stop what listens there, or choose another with --port or server.port."
+            ) from None
+        raise StartError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+    listening.setblocking(False)
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """The address to type into a browser, e.g. `http://127.0.0.1:8000`."""
+    host, port = listening.getsockname()[:2]
+    host = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host  # noqa: S104  shown, not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,112 @@
+"""`tidemark key` and `tidemark user`: who may come in."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlmodel import Session
+
+from server.errors import SettingsError, StartError
+from server.history import accounts
+from server.history.database import DatabaseAway, open_database
+from server.history.generations import rfc3339
+from server.history.schema import schema_is_current
+from server.history.tables import ApiKey, now
+from server.identity.secrets import digest, new_key, new_token
+from server.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LINK_TTL_S = 3600
+LOCAL_ACCOUNT = "local"
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def create_key(settings: Settings, name: str, email: str | None, expires: str | None) -> str:
+    """A new key of the account of `email`, or of this machine's own account; its secret."""
+    expires_at = now() + _duration(expires) if expires else None
+    key = new_key()
+
+    def create(session: Session) -> None:
+        account_id = accounts.user_of(session, email).account_id if email else accounts.named_account(session, LOCAL_ACCOUNT).id
+        accounts.add_key(session, account_id, name, prefix=key.prefix, sha256=key.sha256, expires_at=expires_at)
+
+    _write(settings, create)
+    return key.secret
+
+
+def list_keys(settings: Settings) -> list[list[str]]:
+    """A row per key: id, beginning, name, account, state."""
+    rows = _write(settings, accounts.list_keys)
+    return [[key.id, f"{key.prefix}…", key.name, account.name or account.id, _state(key)] for key, account in rows]
+
+
+def revoke_key(settings: Settings, key_id: str) -> None:
+    """Ends a key, for good."""
+    _write(settings, accounts.revoke_key, key_id)
+
+
+def create_user(settings: Settings, email: str, *, admin: bool) -> None:
+    """A new user, who signs in with a link."""
+    if _write(settings, accounts.new_user, _email(email), admin=admin) is None:
+        raise StartError(f"There is a user {email} already.")
+
+
+def list_users(settings: Settings) -> list[list[str]]:
+    """A row per user: id, address, whether an admin, since when."""
+    rows = _write(settings, accounts.list_users)
+    return [[user.id, user.email, "admin" if user.admin else "", rfc3339(user.created_at) or ""] for user in rows]
+
+
+def link(settings: Settings, email: str) -> str:
+    """A link that signs one browser in, once, within an hour."""
+    token = new_token()
+
+    def add(session: Session) -> None:
+        accounts.add_link(session, accounts.user_of(session, email).id, digest(token), ttl_s=LINK_TTL_S)
+
+    _write(settings, add)
+    base = settings.server.public_url.rstrip("/") or f"http://{settings.server.host}:{settings.server.port}"
+    return f"{base}/#token={token}"
+
+
+def _write(settings: Settings, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs `fn` as one transaction of a database that is there already. Raises StartError."""
+    url = settings.database_url
+    if url.startswith("sqlite") and not (settings.data_dir / "tidemark.db").is_file() and not settings.database.url:
+        raise StartError(f"There is no database in {settings.data_dir} yet: run `tidemark up` or `tidemark migrate` first.")
+
+    async def run() -> T:
+        async with open_database(url) as database:
+            if not await database.read(schema_is_current):
+                raise StartError("The database has an older schema: run `tidemark migrate` first.")
+            return await database.write(fn, *args, **kwargs)
+
+    try:
+        return asyncio.run(run())
+    except DatabaseAway as error:
+        raise StartError(f"The database cannot be reached: {error.reason}.") from None
+
+
+def _duration(text: str) -> timedelta:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isdigit() or not 0 < int(number) < 10_000:
+        raise SettingsError(f"--expires {text}: a number and one of m, h, d, w is allowed, e.g. 90d.")
+    return timedelta(**{_UNITS[unit]: int(number)})
+
+
+def _email(text: str) -> str:
+    name, at, host = text.strip().lower().partition("@")
+    if not (name and at and host) or any(character.isspace() for character in text.strip()):
+        raise SettingsError(f"EMAIL {text!r}: an address like ada@example.org is allowed.")
+    return f"{name}@{host}"
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at:
+        return f"revoked {rfc3339(key.revoked_at)}"
+    if key.expires_at:
+        return f"{'expired' if key.expires_at < now() else 'until'} {rfc3339(key.expires_at)}"
+    return "valid"

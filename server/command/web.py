@@ -1,0 +1,56 @@
+"""`tidemark web`: one web process."""
+
+import asyncio
+import socket
+
+import uvicorn
+from starlette.applications import Starlette
+
+from server.app import build_app
+from server.command.child import inherited_socket
+from server.command.listening import listen
+from server.command.waiting import wait_for_services
+from server.settings import Settings
+
+GRACEFUL_S = 5
+KEEP_ALIVE_S = 30
+WS_MAX_BYTES = 64 * 1024
+
+
+class WebServer(uvicorn.Server):
+    """uvicorn, which ends our streams between two events before it closes their connections."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._streams = app.state
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._streams.stop()
+        await super().shutdown(sockets)
+
+
+def run_web(settings: Settings) -> None:
+    """Serves until told to stop. Raises StartError."""
+    fd = inherited_socket()
+    listening = socket.socket(fileno=fd) if fd is not None else listen(settings.server.host, settings.server.port)
+    app = build_app(settings)
+    proxies = settings.server.trusted_proxies
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACEFUL_S,
+        ws_max_size=WS_MAX_BYTES,
+        backlog=2048,
+    )
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(wait_for_services(settings, redis_too=False))
+        runner.run(WebServer(config, app).serve([listening]))
