@@ -1,0 +1,130 @@
+// One answer as a reader sees it: the state, and the pure functions that carry it from event to event.
+
+export type Status = "queued" | "running" | "completed" | "cancelled" | "failed";
+
+export type Part =
+  | { type: "text" | "reasoning"; text: string }
+  | { type: "tool_call"; call_id: string; name: string; arguments: unknown }
+  | { type: "tool_result"; call_id: string; content: unknown; is_error?: boolean }
+  | { type: "file"; file_id: string; media_type: string; name: string };
+
+export interface Failure {
+  code: string;
+  message: string;
+  retryable: boolean;
+}
+
+/** A part with the index the log gave it; a list of these is kept in that order. */
+export interface PlacedPart {
+  index: number;
+  part: Part;
+}
+
+export interface Answer {
+  generationId: string | null;
+  /** The mark: the number of the last event this state includes. */
+  seq: number;
+  status: Status;
+  parts: PlacedPart[];
+  finishReason: string | null;
+  error: Failure | null;
+}
+
+type Body =
+  | { type: "queued" | "started" | "resumed" | "restarted" }
+  | { type: "text_delta" | "reasoning_delta"; part: number; text: string }
+  | { type: "tool_call"; part: number; call_id: string; name: string; arguments: unknown }
+  | { type: "tool_result"; part: number; call_id: string; content: unknown; is_error?: boolean }
+  | { type: "completed"; finish_reason: string | null }
+  | { type: "cancelled" }
+  | ({ type: "failed" } & Failure)
+  | { type: "snapshot"; status: Status; content: Part[]; finish_reason: string | null; error: Failure | null };
+
+export type StreamEvent = Body & { seq: number };
+
+/** What of a stored message an answer is made from. */
+export interface StoredAnswer {
+  generation_id: string | null;
+  status: Status;
+  content: Part[];
+  finish_reason: string | null;
+  error: Failure | null;
+}
+
+export const active = (status: Status): boolean => status === "queued" || status === "running";
+
+export const terminal = (type: string): boolean => type === "completed" || type === "cancelled" || type === "failed";
+
+/** An answer as it was stored. It has seen no event yet, so whoever follows it asks for a snapshot first. */
+export function answerFrom(stored: StoredAnswer): Answer {
+  return {
+    generationId: stored.generation_id,
+    seq: 0,
+    status: stored.status,
+    parts: placed(stored.content),
+    finishReason: stored.finish_reason,
+    error: stored.error,
+  };
+}
+
+/** The answer after one more event of its log; what it has already seen changes nothing. */
+export function applyEvent(answer: Answer, event: StreamEvent): Answer {
+  const seen = event.type === "snapshot" ? event.seq < answer.seq : event.seq <= answer.seq;
+  if (seen) return answer;
+  const { seq } = event;
+  switch (event.type) {
+    case "started":
+    case "resumed":
+      return { ...answer, seq, status: "running" };
+    case "restarted":
+      return { ...answer, seq, status: "running", parts: [], finishReason: null, error: null };
+    case "text_delta":
+    case "reasoning_delta":
+      return {
+        ...answer,
+        seq,
+        status: "running",
+        parts: extend(answer.parts, event.part, kindOf(event.type), event.text),
+      };
+    case "tool_call": {
+      const { part, call_id, name } = event;
+      return {
+        ...answer,
+        seq,
+        parts: place(answer.parts, part, { type: "tool_call", call_id, name, arguments: event.arguments }),
+      };
+    }
+    case "tool_result": {
+      const { part, call_id, content, is_error = false } = event;
+      return { ...answer, seq, parts: place(answer.parts, part, { type: "tool_result", call_id, content, is_error }) };
+    }
+    case "completed":
+      return { ...answer, seq, status: "completed", finishReason: event.finish_reason, error: null };
+    case "cancelled":
+      return { ...answer, seq, status: "cancelled" };
+    case "failed": {
+      const { code, message, retryable } = event;
+      return { ...answer, seq, status: "failed", error: { code, message, retryable } };
+    }
+    case "snapshot": {
+      const { status, content, finish_reason, error } = event;
+      return { ...answer, seq, status, parts: placed(content), finishReason: finish_reason, error };
+    }
+    default: // `queued`, and events of a newer server: keep the mark
+      return { ...answer, seq };
+  }
+}
+
+const kindOf = (type: "text_delta" | "reasoning_delta") => (type === "text_delta" ? "text" : "reasoning");
+
+const placed = (content: Part[]): PlacedPart[] => content.map((part, index) => ({ index, part }));
+
+function extend(parts: PlacedPart[], index: number, type: "text" | "reasoning", text: string): PlacedPart[] {
+  const before = parts.find((each) => each.index === index)?.part;
+  return place(parts, index, { type, text: before?.type === type ? before.text + text : text });
+}
+
+function place(parts: PlacedPart[], index: number, part: Part): PlacedPart[] {
+  const others = parts.filter((each) => each.index !== index);
+  return [...others, { index, part }].sort((a, b) => a.index - b.index);
+}
