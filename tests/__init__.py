@@ -1,0 +1,1 @@
+"""Tests: real Valkey, SQL, uvicorn and worker processes; the only stand-in is the model."""

@@ -1,0 +1,156 @@
+"""A client of the HTTP interface, and the law every reader's events have to obey."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+TERMINAL = ("completed", "cancelled", "failed")
+COME_BACK_S = 0.05
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as a reader got it."""
+
+    seq: int
+    type: str
+    data: dict[str, Any]
+
+
+class Client:
+    """One caller of one web process."""
+
+    def __init__(self, url: str, key: str | None = None, **options: Any) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits, trust_env=False, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.http.aclose()
+
+    async def send(self, text: str, *, key: str | None = None, **body: Any) -> dict[str, Any]:
+        """Asks a question; the 202's body."""
+        answer = await self.http.post("/api/messages", json={"text": text, **body}, headers={"Idempotency-Key": key} if key else {})
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    async def get(self, path: str, **params: Any) -> Any:
+        answer = await self.http.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def snapshot(self, generation_id: str) -> dict[str, Any]:
+        return dict(await self.get(f"/api/generations/{generation_id}"))
+
+    async def message(self, message_id: str) -> dict[str, Any]:
+        return dict(await self.get(f"/api/messages/{message_id}"))
+
+    async def cancel(self, generation_id: str) -> dict[str, Any]:
+        answer = await self.http.post(f"/api/generations/{generation_id}/cancel")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def stream(self, generation_id: str, after: int | None = None, **params: Any) -> AsyncIterator[Event]:
+        """The events of one connection, as they come."""
+        headers = {"Last-Event-ID": str(after)} if after is not None else {}
+        async with self.http.stream("GET", f"/api/generations/{generation_id}/events", params=params, headers=headers) as answer:
+            if answer.status_code == 204:
+                return
+            assert answer.status_code == 200, (await answer.aread()).decode()
+            async for event in parse(answer):
+                yield event
+
+    async def read(self, generation_id: str, after: int | None = None, *, stop_after: int | None = None, **params: Any) -> list[Event]:
+        """The events of one connection to its end, or the first `stop_after` of them."""
+        events: list[Event] = []
+        async for event in self.stream(generation_id, after, **params):
+            events.append(event)
+            if len(events) == stop_after:
+                break
+        return events
+
+    async def read_through(self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None) -> list[Event]:
+        """Everything a reader sees who comes back, with its mark, whenever the connection ends before the answer does."""
+        events = [] if events is None else events
+        turn = 0
+        while not events or events[-1].type not in TERMINAL:
+            if urls:
+                self.http.base_url = httpx.URL(urls[turn % len(urls)])
+            turn += 1
+            try:
+                async for event in self.stream(generation_id, events[-1].seq if events else None):
+                    events.append(event)
+            except (httpx.TransportError, AssertionError) as error:
+                if isinstance(error, AssertionError) and "50" not in str(error):
+                    raise
+            await asyncio.sleep(COME_BACK_S)
+        return events
+
+
+async def parse(answer: httpx.Response) -> AsyncIterator[Event]:
+    """The events of a response. Every frame must be whole, with an id, a type and one line of data; heartbeats carry none."""
+    buffer = ""
+    async for chunk in answer.aiter_text():
+        buffer += chunk
+        while "\n\n" in buffer:
+            frame, buffer = buffer.split("\n\n", 1)
+            if frame.startswith(":"):
+                continue
+            fields = dict(line.split(": ", 1) for line in frame.split("\n"))
+            assert set(fields) == {"id", "event", "data"}, frame
+            yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+
+
+def content_of(events: list[Event]) -> list[dict[str, Any]]:
+    """The parts that these events make."""
+    parts: list[dict[str, Any]] = []
+    for event in events:
+        match event.type:
+            case "restarted":
+                parts = []
+            case "snapshot":
+                parts = [dict(part) for part in event.data["content"]]
+            case "text_delta" | "reasoning_delta":
+                if event.data["part"] == len(parts):
+                    parts.append({"type": event.type.removesuffix("_delta"), "text": ""})
+                parts[event.data["part"]]["text"] += event.data["text"]
+            case "tool_call" | "tool_result":
+                assert event.data["part"] == len(parts)
+                parts.append({"type": event.type} | {k: v for k, v in event.data.items() if k != "part"})
+    return parts
+
+
+def text_of(events: list[Event]) -> str:
+    """The text these events make."""
+    return "".join(part["text"] for part in content_of(events) if part["type"] == "text")
+
+
+def check_law(events: list[Event], snapshot: dict[str, Any]) -> None:
+    """I3, I4 and I5 over everything one reader saw of a settled answer: once, in order, one end, and the content is what is stored."""
+    for before, after in zip(events, events[1:], strict=False):
+        if after.type in ("restarted", "snapshot"):
+            assert after.seq > before.seq, (before, after)
+        else:
+            assert after.seq == before.seq + 1, (before, after)
+    ends = [event for event in events if event.type in TERMINAL]
+    assert ends == events[-1:], [event.type for event in events[-3:]]
+    assert events[-1].type == snapshot["status"]
+    assert events[-1].seq == snapshot["seq"]
+    assert content_of(events) == snapshot["content"]
+
+
+def check_agreement(readers: list[list[Event]]) -> None:
+    """I4 between readers: a number has one event, whoever saw it."""
+    seen: dict[int, Event] = {}
+    for events in readers:
+        for event in events:
+            if event.type != "snapshot":
+                assert seen.setdefault(event.seq, event) == event

@@ -1,0 +1,49 @@
+"""Fixtures: one shared installation for what disturbs nothing, and installations of their own for what does."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+from tests.system import System
+
+
+@pytest.fixture(scope="session")
+def tidemark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """An installation that all tests share which disturb nothing: two web processes and a worker."""
+    system = System(tmp_path_factory.mktemp("shared"))
+    try:
+        yield system.start(webs=2)
+    finally:
+        system.close()
+
+
+@pytest.fixture
+def new_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Makes installations of this test's own; they are ended with it."""
+    systems: list[System] = []
+
+    def make(**settings: Any) -> System:
+        folder = tmp_path / f"system-{len(systems)}"
+        folder.mkdir()
+        systems.append(System(folder, settings))
+        return systems[-1]
+
+    yield make
+    for system in systems:
+        system.close()
+
+
+@pytest.fixture(scope="session")
+def key(tidemark: System) -> str:
+    """An API key of the shared installation."""
+    return tidemark.new_key()
+
+
+@pytest.fixture
+async def client(tidemark: System, key: str) -> AsyncIterator[Client]:
+    """A caller of the shared installation."""
+    async with Client(tidemark.web.url, key) as client:
+        yield client

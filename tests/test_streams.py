@@ -1,0 +1,192 @@
+"""Reading one answer: live, late, cut, from two processes, in every mark."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from tests.client import Client, check_agreement, check_law, parse, text_of
+from tests.system import System
+
+
+async def test_a_direct_stream_tells_the_whole_answer(client: Client) -> None:
+    body = {"text": "/demo tokens=20 rate=200\nhello"}
+
+    async with client.http.stream("POST", "/api/messages", json=body, headers={"Accept": "text/event-stream"}) as answer:
+        events = [event async for event in parse(answer)]
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert [event.type for event in events[:2]] == ["queued", "started"]
+    assert events[0].data["generation_id"] == answer.headers["Tidemark-Generation"]
+    check_law(events, await client.snapshot(answer.headers["Tidemark-Generation"]))
+    assert len(text_of(events).split(" ")) == 20
+
+
+async def test_a_reader_who_comes_back_at_any_number_misses_nothing_and_repeats_nothing(client: Client) -> None:
+    sent = await client.send("/demo tokens=30 rate=0\nall the marks")
+    whole = await client.read(sent["generation_id"])
+
+    for mark in range(whole[-1].seq):
+        assert await client.read(sent["generation_id"], after=mark) == whole[mark:]
+
+    check_law(whole, await client.snapshot(sent["generation_id"]))
+
+
+async def test_a_cut_stream_goes_on_live(client: Client) -> None:
+    sent = await client.send("/demo tokens=60 rate=100\ncut me")
+    seen = await client.read(sent["generation_id"], stop_after=5)
+    for _ in range(5):
+        seen += await client.read(sent["generation_id"], after=seen[-1].seq, stop_after=5)
+
+    seen += await client.read(sent["generation_id"], after=seen[-1].seq)
+
+    check_law(seen, await client.snapshot(sent["generation_id"]))
+
+
+async def test_at_the_end_there_is_nothing_more(client: Client) -> None:
+    sent = await client.send("/demo tokens=3 rate=0")
+    events = await client.read(sent["generation_id"])
+
+    answer = await client.http.get(sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq)})
+
+    assert answer.status_code == 204
+
+
+async def test_two_readers_on_two_web_processes_see_the_same(tidemark: System, key: str) -> None:
+    first, second = (Client(web.url, key) for web in tidemark.of("web"))
+    async with first, second:
+        sent = await first.send("/demo tokens=100 rate=200\ntwo readers")
+
+        readers = await asyncio.gather(first.read(sent["generation_id"]), second.read(sent["generation_id"]))
+
+        check_agreement(readers)
+        for events in readers:
+            check_law(events, await first.snapshot(sent["generation_id"]))
+
+
+async def test_a_snapshot_first_replaces_what_came_before(client: Client) -> None:
+    sent = await client.send("/demo tokens=80 rate=100\nsnapshot")
+    await client.read(sent["generation_id"], stop_after=20)
+
+    events = await client.read(sent["generation_id"], snapshot="1")
+
+    assert events[0].type == "snapshot"
+    assert events[0].data["text"]
+    check_law(events, await client.snapshot(sent["generation_id"]))
+
+
+async def test_a_settled_answer_begins_with_its_snapshot_if_asked_to(client: Client) -> None:
+    sent = await client.send("/demo tokens=5 rate=0")
+    whole = await client.read(sent["generation_id"])
+
+    events = await client.read(sent["generation_id"], snapshot="1")
+
+    assert [event.type for event in events] == ["snapshot", "completed"]
+    assert events[0].seq == whole[-1].seq - 1
+    check_law(events, await client.snapshot(sent["generation_id"]))
+
+
+async def test_a_mark_beyond_an_answer_that_is_being_written_waits_for_it(client: Client) -> None:
+    sent = await client.send("/demo tokens=40 rate=100\nbeyond")
+
+    events = await client.read(sent["generation_id"], after=30)
+
+    assert [event.seq for event in events] == list(range(31, events[-1].seq + 1))
+
+
+@pytest.mark.parametrize("cursor", ["abc", "-1", "1.5", "١", "1e3", "01", "12345678901234567", "1,2"])
+async def test_a_mark_that_is_no_number_is_refused(client: Client, cursor: str) -> None:
+    sent = await client.send("/demo tokens=2 rate=0")
+    await client.read(sent["generation_id"])
+
+    by_header = await client.http.get(sent["events_url"], headers={"Last-Event-ID": cursor.encode()})
+    by_query = await client.http.get(sent["events_url"], params={"after": cursor})
+
+    for answer in (by_header, by_query):
+        assert answer.status_code == 400
+        assert answer.json()["code"] == "invalid_cursor"
+
+
+async def test_a_mark_beyond_the_end_is_refused(client: Client) -> None:
+    sent = await client.send("/demo tokens=2 rate=0")
+    events = await client.read(sent["generation_id"])
+
+    answer = await client.http.get(sent["events_url"], params={"after": events[-1].seq + 1})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_reasoning_and_tool_calls_are_parts_of_their_own(client: Client) -> None:
+    sent = await client.send("/demo tokens=4 rate=0 reasoning=3 tool=1\nthink")
+
+    events = await client.read(sent["generation_id"])
+
+    message = await client.message(sent["message_id"])
+    assert [part["type"] for part in message["content"]] == ["reasoning", "text", "tool_call"]
+    assert events[-1].data["finish_reason"] == "tool_calls"
+    check_law(events, await client.snapshot(sent["generation_id"]))
+
+
+async def test_a_model_that_fails_is_said_to_have_failed_and_keeps_what_it_said(client: Client) -> None:
+    sent = await client.send("/demo tokens=9 rate=0 fail_after=4\nfail")
+
+    events = await client.read(sent["generation_id"])
+
+    assert events[-1].type == "failed"
+    assert events[-1].data["code"] == "provider_unavailable"
+    check_law(events, await client.snapshot(sent["generation_id"]))
+    assert len(text_of(events).split(" ")) == 4
+
+
+async def test_an_unknown_key_for_the_demo_fails_the_answer(client: Client) -> None:
+    sent = await client.send("/demo nonsense=1")
+
+    events = await client.read(sent["generation_id"])
+
+    assert events[-1].data["code"] == "invalid_request"
+    assert "nonsense" in events[-1].data["message"]
+
+
+async def test_the_answer_streams_while_it_is_written(client: Client) -> None:
+    sent = await client.send("/demo tokens=10 rate=0 stall_after=5\nstall")
+
+    seen = await client.read(sent["generation_id"], stop_after=3)
+
+    assert seen[-1].type == "text_delta"
+    assert (await client.snapshot(sent["generation_id"]))["status"] == "running"
+    await client.cancel(sent["generation_id"])
+
+
+async def test_streams_may_not_be_kept_or_buffered(client: Client) -> None:
+    sent = await client.send("/demo tokens=1 rate=0")
+
+    async with client.http.stream("GET", sent["events_url"]) as answer:
+        raw = (await answer.aread()).decode()
+
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert raw.startswith(": open\nretry: 1000\n\n")
+
+
+async def test_a_client_that_leaves_leaves_nothing_behind(tidemark: System, key: str) -> None:
+    async with Client(tidemark.web.url, key) as client:
+        sent = await client.send("/demo tokens=10 rate=0 stall_after=5\nleave")
+        await client.read(sent["generation_id"], stop_after=4)
+
+        async def nobody_reads() -> bool:
+            return (await client.get("/status"))["web"]["open_streams"] == 0
+
+        async with asyncio.timeout(10):
+            while not await nobody_reads():
+                await asyncio.sleep(0.02)
+        await client.cancel(sent["generation_id"])
+
+
+async def test_head_opens_no_stream(client: Client) -> None:
+    sent = await client.send("/demo tokens=1 rate=0")
+
+    answer = await client.http.head(sent["events_url"])
+
+    assert answer.status_code in (200, 204)
+    assert isinstance(answer, httpx.Response)
