@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -58,7 +59,7 @@ class Client:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def stream(self, generation_id: str, after: int | None = None, **params: Any) -> AsyncIterator[Event]:
+    async def stream(self, generation_id: str, after: int | None = None, **params: Any) -> AsyncGenerator[Event, None]:
         """The events of one connection, as they come."""
         headers = {"Last-Event-ID": str(after)} if after is not None else {}
         async with self.http.stream("GET", f"/api/generations/{generation_id}/events", params=params, headers=headers) as answer:
@@ -71,10 +72,11 @@ class Client:
     async def read(self, generation_id: str, after: int | None = None, *, stop_after: int | None = None, **params: Any) -> list[Event]:
         """The events of one connection to its end, or the first `stop_after` of them."""
         events: list[Event] = []
-        async for event in self.stream(generation_id, after, **params):
-            events.append(event)
-            if len(events) == stop_after:
-                break
+        async with aclosing(self.stream(generation_id, after, **params)) as stream:
+            async for event in stream:
+                events.append(event)
+                if len(events) == stop_after:
+                    break
         return events
 
     async def read_through(self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None) -> list[Event]:

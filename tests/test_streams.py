@@ -172,7 +172,7 @@ async def test_streams_may_not_be_kept_or_buffered(client: Client) -> None:
 async def test_a_client_that_leaves_leaves_nothing_behind(tidemark: System, key: str) -> None:
     async with Client(tidemark.web.url, key) as client:
         sent = await client.send("/demo tokens=10 rate=0 stall_after=5\nleave")
-        await client.read(sent["generation_id"], stop_after=4)
+        await client.read(sent["generation_id"], stop_after=3)
 
         async def nobody_reads() -> bool:
             return (await client.get("/status"))["web"]["open_streams"] == 0
