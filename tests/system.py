@@ -10,6 +10,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import redis
 
 from server.command import people
 from server.command.listening import listen
+from server.history.database import in_transaction, sqlite_engine
+from server.history.tables import Generation
+from server.ids import Prefix, new_id
 from server.settings import Settings, load_settings
 
 WAIT_S = 20.0
@@ -38,6 +42,7 @@ class Process:
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path, url: str = "") -> None:
         self.name, self.popen, self.log, self.url = name, popen, log, url
+        self.worker_name = ""
 
     @property
     def pid(self) -> int:
@@ -123,7 +128,23 @@ class System:
         return web
 
     def start_worker(self, **environment: str) -> Process:
-        return self._spawn("worker", ["worker"], environment=environment)
+        name = new_id(Prefix.WORKER)
+        worker = self._spawn("worker", ["worker"], environment={"TIDEMARK_WORKER_NAME": name} | environment)
+        worker.worker_name = name
+        return worker
+
+    def row(self, generation_id: str) -> Generation:
+        """What SQL says of a generation now."""
+        engine = sqlite_engine(self.settings.database_url, begin="BEGIN")
+        try:
+            return in_transaction(engine, lambda session: session.get_one(Generation, generation_id))
+        finally:
+            engine.dispose()
+
+    def owner_of(self, generation_id: str) -> Process:
+        """The worker process that writes an answer now."""
+        owner = self.row(generation_id).owner
+        return next(worker for worker in self.of("worker") if worker.worker_name == owner)
 
     def wait_ready(self, web: Process) -> None:
         def ready() -> bool:
@@ -163,9 +184,14 @@ class System:
 
     def new_key(self, name: str = "test", account: str | None = None) -> str:
         """An API key, of an account of its own where one is named."""
-        if account is not None and account not in {row[1] for row in people.list_users(self.settings)}:
-            people.create_user(self.settings, account, admin=False)
-        return people.create_key(self.settings, name, account, None)
+
+        def make() -> str:
+            if account is not None and account not in {row[1] for row in people.list_users(self.settings)}:
+                people.create_user(self.settings, account, admin=False)
+            return people.create_key(self.settings, name, account, None)
+
+        with ThreadPoolExecutor(1) as thread:  # it runs an event loop of its own, and a test may be in one
+            return thread.submit(make).result()
 
     def close(self) -> None:
         """Ends everything that was started, by pid."""

@@ -37,7 +37,7 @@ class AnswerOptions(Body):
     model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     system_prompt: Annotated[Text, Field(max_length=100_000)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
 
     def options(self) -> Options:

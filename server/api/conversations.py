@@ -90,10 +90,10 @@ async def message(request: Request) -> Response:
 
 def _page(session: Session, conversation_id: str, account_id: str, limit: int, *, before: str | None, leaf: str | None) -> dict[str, Any]:
     conversation = readable_conversation(session, conversation_id, account_id)
-    start = before or leaf
+    start = before or leaf or None
     if start is not None and readable_message(session, start, account_id).message.conversation_id != conversation_id:
         raise InvalidCursor("There is no such message in this conversation.")
-    said = branch(session, start or conversation.shown_message_id, limit=limit + 1, include_leaf=before is None)
+    said = branch(session, start or conversation.shown_message_id, limit=limit + 1, include_leaf=not before)
     shown = said[-limit:]
     return {"data": _shown(session, shown), "next": shown[0].message.id if len(said) > limit else None}
 

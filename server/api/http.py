@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import Invalid, InvalidCursor, Refused, TooLarge, Unreadable
+from server.ids import Prefix, is_id
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -103,7 +104,7 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _pointer(loc: Iterable[int | str]) -> str:
-    return "".join(f"/{step}" for step in loc)
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in loc if step != "[key]")
 
 
 def _detail(fault: Any) -> str:
@@ -152,7 +153,7 @@ def read_time_cursor(request: Request) -> tuple[datetime, str] | None:
     try:
         moment, _, id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition("|")
         place = datetime.fromisoformat(moment), id
-        if place[0].tzinfo is None or (not id.isalnum() and "_" not in id):
+        if place[0].tzinfo is None or not is_id(Prefix.CONVERSATION, id):
             raise ValueError
     except ValueError:
         raise InvalidCursor("before: this is not a cursor that this server gave out.") from None

@@ -111,7 +111,17 @@ OPERATIONS = (
 
 
 def routes() -> list[Route | Mount]:
-    """The routes of all operations, and of the page."""
-    found: list[Route | Mount] = [Route(operation.path, operation.handler, methods=[operation.method]) for operation in OPERATIONS]
+    """The routes of all operations, one per path, so that a wrong method is told all the right ones; and of the page."""
+    by_path: dict[str, dict[str, Handler]] = {}
+    for operation in OPERATIONS:
+        by_path.setdefault(operation.path, {})[operation.method] = operation.handler
+    found: list[Route | Mount] = [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
     found += [Route(path, page.show, methods=["GET"]) for path in ("/", "/c/{id}")]
     return [*found, Mount("/assets", page.Assets())]
+
+
+def _by_method(handlers: dict[str, Handler]) -> Handler:
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle

@@ -27,6 +27,7 @@ class WebServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._streams.stop()
         await super().shutdown(sockets)
+        self._captured_signals.clear()  # else uvicorn raises them again, and a clean stop looks like a death
 
 
 def run_web(settings: Settings) -> None:

@@ -217,7 +217,7 @@ class Answering:
     async def _settle(self, outcome: Outcome) -> None:
         """Makes the outcome the truth, then ends the log. Raises Superseded."""
         ending = await self._ending(outcome)
-        settled = await self._until_database(settle, self.log.fence, ending)
+        settled = await self._until_database(settle, self.log.fence, self.generation.account_id, ending)
         if settled is None:
             raise Superseded
         self._writer.close(settled.id, self.log.keys, end_of(settled).terminal)

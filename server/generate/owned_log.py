@@ -81,8 +81,7 @@ class OwnedLog:
             else:
                 text = "".join(what)
                 for start in range(0, len(text), DELTA_MAX_CHARS):
-                    part = self.content.next_part(type)
-                    self._freeze(make_event(self.seq + 1, type, {"part": part, "text": text[start : start + DELTA_MAX_CHARS]}))
+                    self._freeze_delta(type, text[start : start + DELTA_MAX_CHARS])
         return self.events[self.acked :]
 
     def _complete(self, type: EventType, data: dict[str, Any]) -> dict[str, Any]:
@@ -95,9 +94,17 @@ class OwnedLog:
                 return data
 
     def _freeze(self, event: Event) -> None:
+        self._add(event)
+        self.content.apply(event)
+
+    def _freeze_delta(self, type: EventType, text: str) -> None:
+        part = self.content.next_part(type)
+        self._add(make_event(self.seq + 1, type, {"part": part, "text": text}))
+        self.content.add_text(type, part, text)
+
+    def _add(self, event: Event) -> None:
         self.events.append(event)
         self.seq, self.complete = event.seq, True
-        self.content.apply(event)
 
     def adopt(self, whole: bool, entries: list[Event]) -> None:
         """Takes over what the log held when this attempt first opened it, or notes what it still holds of this attempt's."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from server.errors import Invalid
-from server.history.claims import Seen, claim
-from server.history.messages import Said, branch
+from server.history.claims import Seen, claim, content_of, note_left_out
+from server.history.messages import Spoken, spoken_branch
 from server.history.tables import Generation, Role, Status
 from server.parts import Parts
 from server.providers.base import ModelRequest, Turn
@@ -44,18 +44,19 @@ def take_up(
     generation = claim(session, generation_id, owner, seen=seen)
     if generation is None:
         return None
-    previous = session.get_one(Generation, generation.previous_id) if generation.previous_id else None
-    base = previous.parts if previous else []
+    base = content_of(session, generation.previous_id) if generation.previous_id else []
     try:
         model = models.find(generation.model)
     except Invalid:
         return Claimed(generation, None, "", base)
-    said = branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
-    request, generation.messages_left_out = request_for(generation, said, model, output_max_tokens=output_max_tokens)
+    said = spoken_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
+    request, left_out = request_for(generation, said, model, output_max_tokens=output_max_tokens)
+    if left_out:
+        note_left_out(session, generation_id, left_out)
     return Claimed(generation, request, model.provider, base)
 
 
-def prompt_of(said: list[Said], model: Model, *, system_prompt: str | None, output_tokens: int) -> Prompt:
+def prompt_of(said: list[Spoken], model: Model, *, system_prompt: str | None, output_tokens: int) -> Prompt:
     """The turns of a branch that fit, its last question in any case."""
     turns = [turn for message in said if (turn := _turn(message)) is not None]
     room = model.context_tokens - min(output_tokens, model.context_tokens // 2) - _tokens_of(system_prompt or "")
@@ -70,7 +71,7 @@ def prompt_of(said: list[Said], model: Model, *, system_prompt: str | None, outp
     return Prompt(kept, len(turns) - len(kept))
 
 
-def request_for(generation: Generation, said: list[Said], model: Model, *, output_max_tokens: int) -> tuple[ModelRequest, int]:
+def request_for(generation: Generation, said: list[Spoken], model: Model, *, output_max_tokens: int) -> tuple[ModelRequest, int]:
     """What the model is asked for this generation, as yet without a prefix, and how many messages are left out."""
     options = generation.options
     output_tokens = min(options.get("max_output_tokens") or output_max_tokens, output_max_tokens)
@@ -87,8 +88,8 @@ def request_for(generation: Generation, said: list[Said], model: Model, *, outpu
     return request, prompt.messages_left_out
 
 
-def _turn(said: Said) -> Turn | None:
-    if said.message.role is Role.USER:
+def _turn(said: Spoken) -> Turn | None:
+    if said.role is Role.USER:
         return Turn(Role.USER, said.parts)
     if said.status in (Status.FAILED, Status.QUEUED, Status.RUNNING):
         return None

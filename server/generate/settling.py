@@ -84,7 +84,9 @@ class Settler:
                 content.apply(event)
             parts, seq = content.parts() if events else claimed.parts, events[-1].seq if events else claimed.seq
         fence = Fence(generation_id, self.name, claimed.attempt)
-        settled = await self.database.write(settle, fence, Ending(Status.CANCELLED, seq + 1, parts, usage=claimed.usage))
+        settled = await self.database.write(
+            settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=claimed.usage)
+        )
         if settled is not None:
             await self.seal([settled])
         return settled

@@ -7,16 +7,21 @@ the shown leaf, and counts against how many answers of an account may be written
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
-from sqlmodel import Session, col, func, select
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlmodel import Session
 
 from server.errors import Conflict, Invalid, TooMany
 from server.history.changes import next_change
 from server.history.conversations import readable_conversation
 from server.history.messages import Said, readable_message
 from server.history.tables import ACTIVE, Conversation, Generation, Idempotency, Message, Role, Status, now
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import IDEMPOTENCIES as I
+from server.history.tables import MESSAGES as M
 from server.ids import Prefix, new_id
 from server.parts import Parts, joined_text
 
@@ -66,13 +71,13 @@ def send_message(
     if conversation_id is None:
         if parent_id is not SHOWN_LEAF and parent_id is not None:
             raise _invalid_parent("a parent needs the conversation it is in")
-        conversation = asking.new_conversation(parts)
-        parent_id = None
-    else:
-        conversation = readable_conversation(session, conversation_id, asker.account_id)
-        parent_id = conversation.shown_message_id if parent_id is SHOWN_LEAF else parent_id
-        _check_parent(session, conversation, parent_id)
-    return asking.ask(conversation, asking.new_question(conversation, parent_id, parts))
+        place = asking.new_conversation(parts)
+        return asking.ask(place, asking.new_question(place, None, parts, position=0))
+    conversation = readable_conversation(session, conversation_id, asker.account_id)
+    parent_id = conversation.shown_message_id if parent_id is SHOWN_LEAF else parent_id
+    _check_parent(session, conversation, parent_id)
+    place = _Place(conversation.id, conversation.model, conversation.system_prompt)
+    return asking.ask(place, asking.new_question(place, parent_id, parts, position=asking.next_position(place.id, parent_id)))
 
 
 def edit_message(session: Session, asker: Asker, question_id: str, parts: Parts, options: Options) -> Asked:
@@ -83,8 +88,9 @@ def edit_message(session: Session, asker: Asker, question_id: str, parts: Parts,
     question = readable_message(session, question_id, asker.account_id).message
     if question.role is not Role.USER:
         raise Conflict("not_a_question", "Only a question can be edited.")
-    conversation = readable_conversation(session, question.conversation_id, asker.account_id)
-    return asking.ask(conversation, asking.new_question(conversation, question.parent_id, parts))
+    place = _place_of(session, question.conversation_id)
+    position = asking.next_position(place.id, question.parent_id)
+    return asking.ask(place, asking.new_question(place, question.parent_id, parts, position=position))
 
 
 def regenerate_message(session: Session, asker: Asker, answer_id: str, options: Options) -> Asked:
@@ -93,9 +99,9 @@ def regenerate_message(session: Session, asker: Asker, answer_id: str, options: 
     if asking.replay is not None:
         return asking.replay
     answer = _ended_answer(session, asker, answer_id)
-    conversation = readable_conversation(session, answer.message.conversation_id, asker.account_id)
-    question = session.get_one(Message, answer.message.parent_id)
-    return asking.ask(conversation, question)
+    question_id = _question_of(answer.message)
+    place = _place_of(session, answer.message.conversation_id)
+    return asking.ask(place, question_id, position=asking.next_position(place.id, question_id))
 
 
 def continue_message(session: Session, asker: Asker, answer_id: str, options: Options) -> Asked:
@@ -109,9 +115,29 @@ def continue_message(session: Session, asker: Asker, answer_id: str, options: Op
     goes_on = before.status is Status.COMPLETED and before.finish_reason == "length"
     if before.status is Status.COMPLETED and not goes_on:
         raise Conflict("answer_complete", "This answer is complete: there is nothing to continue.")
-    conversation = readable_conversation(session, answer.message.conversation_id, asker.account_id)
-    question = session.get_one(Message, answer.message.parent_id)
-    return asking.ask(conversation, question, answer=answer.message, previous=before if goes_on else None)
+    place = _place_of(session, answer.message.conversation_id)
+    return asking.ask(place, _question_of(answer.message), answer=answer.message, previous=before if goes_on else None)
+
+
+class _Place(NamedTuple):
+    """The conversation that is asked in, and what it says of its answers."""
+
+    id: str
+    model: str
+    system_prompt: str | None
+
+
+_ACTIVE = select(func.count()).select_from(G).where(G.c.account_id == bindparam("account"), G.c.finished_at.is_(None))
+_NEW_CONVERSATION, _NEW_MESSAGE, _NEW_KEY = insert(C), insert(M), insert(I)
+_NEW_GENERATION = insert(G).returning(*G.c)
+_REUSED_ANSWER = update(M).where(M.c.id == bindparam("answer")).values(generation_id=bindparam("by"), change=bindparam("stamp"))
+_SHOWN = (
+    update(C)
+    .where(C.c.id == bindparam("place"))
+    .values(shown_message_id=bindparam("leaf"), updated_at=bindparam("at"), change=bindparam("stamp"))
+)
+_LAST_ROOT = select(func.max(M.c.position)).where(M.c.conversation_id == bindparam("place"), M.c.parent_id.is_(None))
+_LAST_CHILD = select(func.max(M.c.position)).where(M.c.conversation_id == bindparam("place"), M.c.parent_id == bindparam("parent"))
 
 
 class _Asking:
@@ -119,7 +145,7 @@ class _Asking:
 
     def __init__(self, session: Session, asker: Asker, operation: str, body: dict[str, Any], options: Options) -> None:
         self.session, self.asker, self.options, self._operation = session, asker, options, operation
-        self.change = next_change(session, asker.account_id)
+        self.change, self.at = next_change(session, asker.account_id), now()
         self._body_sha256 = sha256(orjson.dumps([body, options], option=orjson.OPT_SORT_KEYS)).hexdigest()
         self.replay = self._find_replay()
         if self.replay is None:
@@ -136,98 +162,125 @@ class _Asking:
         return Asked(self.session.get_one(Generation, first.generation_id), replayed=True)
 
     def _check_limit(self) -> None:
-        of_account = (Generation.account_id == self.asker.account_id, col(Generation.finished_at).is_(None))
-        active = self.session.exec(select(func.count()).select_from(Generation).where(*of_account)).one()
+        active = self.session.execute(_ACTIVE, {"account": self.asker.account_id}).scalar_one()
         limit = self.asker.active_max
         if active >= limit:
             detail = f"{active} answers are being written for this account; at most {limit} may be."
             raise TooMany("too_many_active_generations", detail, limit=limit, retry_after_s=1)
 
-    def new_conversation(self, parts: Parts) -> Conversation:
-        conversation = Conversation(
-            id=new_id(Prefix.CONVERSATION),
-            account_id=self.asker.account_id,
-            title=_first_title(parts),
-            model=self.asker.model_of(self.options.model),
-            system_prompt=self.options.system_prompt,
-        )
-        self.session.add(conversation)
-        self.session.flush()
-        return conversation
-
-    def new_question(self, conversation: Conversation, parent_id: str | None, parts: Parts) -> Message:
-        question = Message(
-            id=new_id(Prefix.MESSAGE),
-            conversation_id=conversation.id,
-            parent_id=parent_id,
-            position=self._next_position(conversation, parent_id),
-            role=Role.USER,
-            parts=parts,
-            labels=self.options.metadata,
-            change=self.change,
-        )
-        self.session.add(question)
-        return question
-
-    def ask(
-        self, conversation: Conversation, question: Message, *, answer: Message | None = None, previous: Generation | None = None
-    ) -> Asked:
-        """A queued generation for `answer`, or for a new answer to `question`."""
-        options, generation_id = self.options, new_id(Prefix.GENERATION)
-        if answer is None:
-            answer = Message(
-                id=new_id(Prefix.MESSAGE),
-                conversation_id=conversation.id,
-                parent_id=question.id,
-                position=self._next_position(conversation, question.id),
-                role=Role.ASSISTANT,
-            )
-            self.session.add(answer)
-        answer.generation_id, answer.change = generation_id, self.change
-        generation = Generation(
-            id=generation_id,
-            account_id=conversation.account_id,
-            conversation_id=conversation.id,
-            question_id=question.id,
-            message_id=answer.id,
-            previous_id=previous.id if previous else None,
-            parts=previous.parts if previous else [],
-            model=self.asker.model_of(options.model or conversation.model),
-            options={
-                "system_prompt": options.system_prompt or conversation.system_prompt,
-                "max_output_tokens": options.max_output_tokens,
-                "temperature": options.temperature,
-                "place": answer.position,
+    def new_conversation(self, parts: Parts) -> _Place:
+        place = _Place(new_id(Prefix.CONVERSATION), self.asker.model_of(self.options.model), self.options.system_prompt)
+        self.session.execute(
+            _NEW_CONVERSATION,
+            {
+                "id": place.id,
+                "account_id": self.asker.account_id,
+                "title": _first_title(parts),
+                "titled_by_person": False,
+                "pinned": False,
+                "archived": False,
+                "model": place.model,
+                "system_prompt": place.system_prompt,
+                "metadata": {},
+                "created_at": self.at,
+                "updated_at": self.at,
+                "change": self.change,
             },
         )
-        self.session.add(generation)
-        conversation.shown_message_id = answer.id
-        conversation.updated_at, conversation.change = now(), self.change
-        if self.asker.key is not None:
-            self.session.add(
-                Idempotency(
-                    account_id=self.asker.account_id,
-                    operation=self._operation,
-                    key=self.asker.key,
-                    body_sha256=self._body_sha256,
-                    generation_id=generation_id,
-                )
-            )
-        self.session.flush()
-        return Asked(generation, replayed=False)
+        return place
 
-    def _next_position(self, conversation: Conversation, parent_id: str | None) -> int:
-        under = col(Message.parent_id) == parent_id if parent_id else col(Message.parent_id).is_(None)
-        last = self.session.exec(select(func.max(Message.position)).where(Message.conversation_id == conversation.id, under)).one()
+    def new_question(self, place: _Place, parent_id: str | None, parts: Parts, *, position: int) -> str:
+        """The id of a new question."""
+        question_id = new_id(Prefix.MESSAGE)
+        self._new_message(question_id, place, parent_id, position, Role.USER, parts=parts, metadata=self.options.metadata)
+        return question_id
+
+    def ask(
+        self, place: _Place, question_id: str, *, position: int = 0, answer: Message | None = None, previous: Generation | None = None
+    ) -> Asked:
+        """A queued generation for `answer`, or for a new answer to the question, at that position among its siblings."""
+        generation_id, options = new_id(Prefix.GENERATION), self.options
+        if answer is None:
+            answer_id = new_id(Prefix.MESSAGE)
+            self._new_message(answer_id, place, question_id, position, Role.ASSISTANT, generation_id=generation_id, metadata={})
+        else:
+            answer_id, position = answer.id, answer.position
+            self.session.execute(_REUSED_ANSWER, {"answer": answer_id, "by": generation_id, "stamp": self.change})
+        generation = self.session.execute(
+            _NEW_GENERATION,
+            {
+                "id": generation_id,
+                "account_id": self.asker.account_id,
+                "conversation_id": place.id,
+                "question_id": question_id,
+                "message_id": answer_id,
+                "previous_id": previous.id if previous else None,
+                "model": self.asker.model_of(options.model or place.model),
+                "options": {
+                    "system_prompt": options.system_prompt or place.system_prompt,
+                    "max_output_tokens": options.max_output_tokens,
+                    "temperature": options.temperature,
+                    "place": position,
+                },
+                "status": Status.QUEUED,
+                "attempt": 0,
+                "crashes": 0,
+                "beat": 0,
+                "parts": previous.parts if previous else [],
+                "seq": 1,
+                "messages_left_out": 0,
+                "sealed": False,
+                "created_at": self.at,
+            },
+        ).one()
+        self.session.execute(_SHOWN, {"place": place.id, "leaf": answer_id, "at": self.at, "stamp": self.change})
+        if self.asker.key is not None:
+            self._remember(generation_id)
+        return Asked(cast("Generation", generation), replayed=False)
+
+    def next_position(self, conversation_id: str, parent_id: str | None) -> int:
+        """The place of a new message among its siblings."""
+        if parent_id is None:
+            last = self.session.execute(_LAST_ROOT, {"place": conversation_id}).scalar_one()
+        else:
+            last = self.session.execute(_LAST_CHILD, {"place": conversation_id, "parent": parent_id}).scalar_one()
         return 0 if last is None else last + 1
+
+    def _new_message(self, message_id: str, place: _Place, parent_id: str | None, position: int, role: Role, **values: Any) -> None:
+        self.session.execute(
+            _NEW_MESSAGE,
+            {
+                "id": message_id,
+                "conversation_id": place.id,
+                "parent_id": parent_id,
+                "position": position,
+                "role": role,
+                "created_at": self.at,
+                "change": self.change,
+                **values,
+            },
+        )
+
+    def _remember(self, generation_id: str) -> None:
+        self.session.execute(
+            _NEW_KEY,
+            {
+                "account_id": self.asker.account_id,
+                "operation": self._operation,
+                "key": self.asker.key,
+                "body_sha256": self._body_sha256,
+                "generation_id": generation_id,
+                "created_at": self.at,
+            },
+        )
 
 
 def _check_parent(session: Session, conversation: Conversation, parent_id: str | None) -> None:
     """A question follows an answer of the same conversation, once that is over."""
     if parent_id is None:
         return
-    parent = session.exec(select(Message).where(Message.id == parent_id, Message.conversation_id == conversation.id)).one_or_none()
-    if parent is None or parent.role is not Role.ASSISTANT:
+    parent = session.get(Message, parent_id)
+    if parent is None or parent.conversation_id != conversation.id or parent.role is not Role.ASSISTANT:
         raise _invalid_parent("it must be an answer of this conversation")
     _check_ended(session, parent)
 
@@ -256,3 +309,13 @@ def _first_title(parts: Parts) -> str:
     """The first words of the question: what a conversation is called until it has a title."""
     text = " ".join(joined_text(parts).split())
     return text if len(text) <= TITLE_MAX_CHARS else text[: TITLE_MAX_CHARS - 1].rstrip() + "…"
+
+
+def _place_of(session: Session, conversation_id: str) -> _Place:
+    conversation = session.get_one(Conversation, conversation_id)
+    return _Place(conversation.id, conversation.model, conversation.system_prompt)
+
+
+def _question_of(answer: Message) -> str:
+    assert answer.parent_id is not None, "an answer has a question"
+    return answer.parent_id

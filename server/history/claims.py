@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, and_, func, not_, or_, select, update
-from sqlmodel import Session, col
+from sqlalchemy import Boolean, CursorResult, String, and_, bindparam, func, not_, or_, select, update
+from sqlmodel import Session
 
 from server.history.changes import next_change
-from server.history.tables import ACTIVE, Conversation, Generation, Message, Status, now
+from server.history.tables import ACTIVE, Generation, Status, now
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import MESSAGES as M
 from server.parts import Parts
-
-G = Generation
 
 
 class Fence(NamedTuple):
@@ -59,63 +60,82 @@ class Ending(NamedTuple):
     first_token_at: datetime | None = None
 
 
+_SEEN = and_(
+    G.c.owner == bindparam("seen_owner", type_=String), G.c.attempt == bindparam("seen_attempt"), G.c.beat == bindparam("seen_beat")
+)
+_CLAIM = (
+    update(G)
+    .where(
+        G.c.id == bindparam("generation"),
+        G.c.status.in_(ACTIVE),
+        G.c.cancel_requested_at.isnot(None) == bindparam("to_cancel", type_=Boolean),
+        or_(G.c.owner.is_(None), _SEEN),
+    )
+    .values(
+        owner=bindparam("claimer"),
+        attempt=G.c.attempt + 1,
+        beat=G.c.beat + 1,
+        crashes=G.c.crashes + bindparam("crashed"),
+        status=Status.RUNNING,
+        started_at=func.coalesce(G.c.started_at, bindparam("at", type_=G.c.started_at.type)),
+    )
+    .returning(*G.c)
+)
+_ROW = select(*G.c).where(G.c.id == bindparam("generation"))
+
+
 def claim(session: Session, generation_id: str, owner: str, *, seen: Seen | None = None, to_cancel: bool = False) -> Generation | None:
-    """Makes `owner` the owner of a generation with the next attempt; None when it is somebody's, or over.
+    """Makes `owner` the owner of a generation with the next attempt; the row to read, or None when it is somebody's, or over.
 
     Without `seen` only an unowned row can be claimed; with it also the row of the dead owner that was seen, which counts as a crash.
     A row whose cancellation was requested is claimed only `to_cancel`, that is to settle it.
     """
-    free = col(G.owner).is_(None)
-    if seen is not None and seen.owner is not None:
-        free = or_(free, and_(col(G.owner) == seen.owner, col(G.attempt) == seen.attempt, col(G.beat) == seen.beat))
-    cancelled = col(G.cancel_requested_at).isnot(None) if to_cancel else col(G.cancel_requested_at).is_(None)
-    taken = session.execute(
-        update(G)
-        .where(col(G.id) == generation_id, col(G.status).in_(ACTIVE), cancelled, free)
-        .values(
-            owner=owner,
-            attempt=col(G.attempt) + 1,
-            beat=col(G.beat) + 1,
-            crashes=col(G.crashes) + (1 if seen and seen.owner else 0),
-            status=Status.RUNNING,
-            started_at=func.coalesce(col(G.started_at), now()),
-        )
-        .returning(G)
-        .execution_options(synchronize_session=False)
-    ).scalar_one_or_none()
-    if taken is not None:
-        return taken
-    mine = session.get(G, generation_id)
-    if mine is not None and mine.owner == owner and mine.status is Status.RUNNING and seen is None:
-        return mine  # an earlier COMMIT of this very claim went through, and its reply was lost
-    return None
+    seen = seen or Seen(None, 0, 0)
+    values = {
+        "generation": generation_id,
+        "to_cancel": to_cancel,
+        "seen_owner": seen.owner,
+        "seen_attempt": seen.attempt,
+        "seen_beat": seen.beat,
+        "claimer": owner,
+        "crashed": 1 if seen.owner else 0,
+        "at": now(),
+    }
+    taken = session.execute(_CLAIM, values).one_or_none()
+    if taken is None:
+        row = session.execute(_ROW, {"generation": generation_id}).one_or_none()
+        if row is not None and row.owner == owner and row.status is Status.RUNNING:
+            taken = row  # an earlier COMMIT of this very claim went through, and its reply was lost
+    return cast("Generation | None", taken)
+
+
+_BEAT = (
+    update(G)
+    .where(G.c.owner == bindparam("beater"), G.c.status == Status.RUNNING)
+    .values(beat=G.c.beat + 1)
+    .returning(G.c.id, G.c.attempt, G.c.cancel_requested_at)
+)
 
 
 def beat(session: Session, owner: str) -> list[Beat]:
     """One sign of life for everything `owner` owns; what is missing from the answer is not its own any more."""
-    rows = session.execute(
-        update(G)
-        .where(col(G.owner) == owner, col(G.status) == Status.RUNNING)
-        .values(beat=col(G.beat) + 1)
-        .returning(col(G.id), col(G.attempt), col(G.cancel_requested_at))
-    )
-    return [Beat(id, attempt, requested is not None) for id, attempt, requested in rows]
+    return [Beat(id, attempt, requested is not None) for id, attempt, requested in session.execute(_BEAT, {"beater": owner})]
+
+
+_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(not_(G.c.sealed))
+_OPEN_CANCELLED = _OPEN.where(G.c.cancel_requested_at.isnot(None))
 
 
 def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow]:
     """Every generation that is not over and sealed, or those of them whose cancellation was requested."""
-    columns = (G.id, G.status, G.owner, G.attempt, G.beat, G.cancel_requested_at)
-    query = select(*map(col, columns)).where(not_(col(G.sealed)))
-    if cancelled_only:
-        query = query.where(col(G.cancel_requested_at).isnot(None))
-    rows = session.execute(query)
-    return [OpenRow(id, Status(s), Seen(owner, attempt, beat), bool(cancel)) for id, s, owner, attempt, beat, cancel in rows]
+    rows = session.execute(_OPEN_CANCELLED if cancelled_only else _OPEN)
+    return [OpenRow(id, status, Seen(owner, attempt, beat), cancel is not None) for id, status, owner, attempt, beat, cancel in rows]
 
 
 def count_open(session: Session) -> dict[str, int]:
     """How many generations wait, and how many are being written."""
-    counted = select(col(G.status), func.count()).where(col(G.finished_at).is_(None)).group_by(col(G.status))
-    return {"queued": 0, "running": 0} | {str(status): count for status, count in session.execute(counted)}
+    counted = session.execute(select(G.c.status, func.count()).where(G.c.finished_at.is_(None)).group_by(G.c.status))
+    return {"queued": 0, "running": 0} | {str(status): count for status, count in counted}
 
 
 def checkpoint(session: Session, fence: Fence, parts: Parts, seq: int, first_token_at: datetime | None) -> bool:
@@ -135,44 +155,61 @@ def give_back(session: Session, fence: Fence) -> bool:
 
 def release_dead(session: Session, owner: str) -> list[str]:
     """Frees what a process owned that is known to be dead, counting a crash for each; the ids of what it freed."""
-    freed = update(G).where(col(G.owner) == owner, col(G.status) == Status.RUNNING).values(owner=None, crashes=col(G.crashes) + 1)
-    return list(session.execute(freed.returning(col(G.id))).scalars())
+    owned = update(G).where(G.c.owner == owner, G.c.status == Status.RUNNING)
+    return list(session.execute(owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)).scalars())
 
 
-def settle(session: Session, fence: Fence, ending: Ending) -> Generation | None:
-    """Ends a generation, once. The row as it is settled by this fence, also by an earlier call whose reply was lost; else None."""
-    row = session.get(G, fence.generation_id)
-    if row is None or row.owner != fence.owner or row.attempt != fence.attempt:
-        return None
-    change = next_change(session, row.account_id)
-    finished_at = now()
-    values = {**ending._asdict(), "finished_at": finished_at, "first_token_at": row.first_token_at or ending.first_token_at}
-    if not _write(session, fence, **values):
-        settled = session.get(G, fence.generation_id, populate_existing=True)
-        return settled if settled is not None and settled.status.terminal and settled.attempt == fence.attempt else None
-    for name, value in values.items():
-        setattr(row, name, value)
-    session.execute(update(Message).where(col(Message.id) == row.message_id).values(change=change))
-    session.execute(update(Conversation).where(col(Conversation.id) == row.conversation_id).values(change=change, updated_at=finished_at))
-    return row
+_FENCED = update(G).where(
+    G.c.id == bindparam("generation"),
+    G.c.owner == bindparam("fenced_owner"),
+    G.c.attempt == bindparam("fenced_attempt"),
+    G.c.status == Status.RUNNING,
+)
+_SETTLE = _FENCED.values(
+    **{
+        name: bindparam(f"new_{name}", type_=G.c[name].type)
+        for name in ("status", "seq", "parts", "finish_reason", "usage", "error", "finished_at")
+    },
+    first_token_at=func.coalesce(G.c.first_token_at, bindparam("new_first_token_at", type_=G.c.first_token_at.type)),
+).returning(*G.c)
+_STAMP_MESSAGE = update(M).where(M.c.id == bindparam("message")).values(change=bindparam("stamp"))
+_STAMP_CONVERSATION = update(C).where(C.c.id == bindparam("conversation")).values(change=bindparam("stamp"), updated_at=bindparam("at"))
+
+
+def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Generation | None:
+    """Ends a generation, once. The row as this fence settled it, also by an earlier call whose reply was lost; else None."""
+    change, at = next_change(session, account_id), now()
+    values = {f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()}
+    settled = session.execute(_SETTLE, _fenced(fence) | values).one_or_none()
+    if settled is None:
+        row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
+        ours = row is not None and row.status.terminal and (row.owner, row.attempt) == (fence.owner, fence.attempt)
+        return cast("Generation", row) if ours else None
+    session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
+    session.execute(_STAMP_CONVERSATION, {"conversation": settled.conversation_id, "stamp": change, "at": at})
+    return cast("Generation", settled)
 
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
     """Notes that these logs carry their end, or are gone: nobody has to look at them again."""
-    session.execute(update(G).where(col(G.id).in_(generation_ids)).values(sealed=True))
+    session.execute(update(G).where(G.c.id.in_(generation_ids)).values(sealed=True))
+
+
+def content_of(session: Session, generation_id: str) -> Parts:
+    """The content of a generation."""
+    parts: Parts = session.execute(select(G.c.parts).where(G.c.id == generation_id)).scalar_one()
+    return parts
+
+
+def note_left_out(session: Session, generation_id: str, messages: int) -> None:
+    """Notes how many messages of the branch did not fit the model."""
+    session.execute(update(G).where(G.c.id == generation_id).values(messages_left_out=messages))
 
 
 def _write(session: Session, fence: Fence, **values: Any) -> bool:
-    written = session.execute(
-        update(G)
-        .where(
-            col(G.id) == fence.generation_id,
-            col(G.owner) == fence.owner,
-            col(G.attempt) == fence.attempt,
-            col(G.status) == Status.RUNNING,
-        )
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    assert isinstance(written, CursorResult)
-    return written.rowcount == 1
+    written = session.execute(_FENCED.values(**values), _fenced(fence))
+    return cast("CursorResult[Any]", written).rowcount == 1
+
+
+def _fenced(fence: Fence) -> dict[str, Any]:
+    return {"generation": fence.generation_id, "fenced_owner": fence.owner, "fenced_attempt": fence.attempt}

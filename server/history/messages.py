@@ -2,12 +2,14 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import literal
+from sqlalchemy import Select, bindparam, literal
 from sqlmodel import Session, col, select
 
 from server.errors import NotFound
 from server.history.generations import rfc3339
-from server.history.tables import Conversation, Generation, Message, Status
+from server.history.tables import Conversation, Generation, Message, Role, Status
+from server.history.tables import GENERATIONS as G
+from server.history.tables import MESSAGES as M
 from server.ids import Prefix, is_id
 from server.parts import Parts, joined_text
 
@@ -65,6 +67,33 @@ def branch(session: Session, leaf_id: str | None, *, limit: int = BRANCH_MAX_MES
         .order_by(ancestors.c.height.desc())
     )
     return [Said(message, generation) for message, generation in rows]
+
+
+class Spoken(NamedTuple):
+    """What of a message matters to a model."""
+
+    role: Role
+    status: Status
+    parts: Parts
+
+
+def _spoken_branch() -> Select[Any]:
+    ancestors = (
+        select(M.c.id, M.c.parent_id, literal(0).label("height")).where(M.c.id == bindparam("leaf")).cte("ancestors", recursive=True)
+    )
+    parents = select(M.c.id, M.c.parent_id, ancestors.c.height + 1).join(ancestors, M.c.id == ancestors.c.parent_id)
+    ancestors = ancestors.union_all(parents.where(ancestors.c.height + 1 < bindparam("most")))
+    joined = ancestors.join(M, M.c.id == ancestors.c.id).outerjoin(G, G.c.id == M.c.generation_id)
+    return select(M.c.role, G.c.status, M.c.parts, G.c.parts).select_from(joined).order_by(ancestors.c.height.desc())
+
+
+_SPOKEN_BRANCH = _spoken_branch()
+
+
+def spoken_branch(session: Session, leaf_id: str, *, limit: int) -> list[Spoken]:
+    """Up to `limit` messages that end with the leaf, oldest first, as a model is to know them."""
+    rows = session.execute(_SPOKEN_BRANCH, {"leaf": leaf_id, "most": limit})
+    return [Spoken(role, status or Status.COMPLETED, asked or answered or []) for role, status, asked, answered in rows]
 
 
 def siblings(session: Session, messages: list[Message]) -> dict[str, list[str]]:

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, MetaData, TypeDecorator, text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, MetaData, Table, TypeDecorator, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -210,3 +210,11 @@ class Idempotency(SQLModel, table=True):
     body_sha256: str
     generation_id: str
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime, index=True)
+
+
+ACCOUNTS: Final = cast(Table, Account.__table__)  # type: ignore[attr-defined]  # SQLModel adds it
+CONVERSATIONS: Final = cast(Table, Conversation.__table__)  # type: ignore[attr-defined]
+MESSAGES: Final = cast(Table, Message.__table__)  # type: ignore[attr-defined]
+GENERATIONS: Final = cast(Table, Generation.__table__)  # type: ignore[attr-defined]
+IDEMPOTENCIES: Final = cast(Table, Idempotency.__table__)  # type: ignore[attr-defined]
+"""The tables of the hot paths, which are statements made once: building one costs as much as running it."""

@@ -13,7 +13,47 @@ from server.providers.base import Delta, Finish, ModelRequest, ProviderError, Re
 COMMAND = "/demo"
 BURST = 200  # tokens between two chances for others, when unpaced
 
-_WORDS = ["tide", "water", "mark", "shore", "wave", "harbour", "moon", "sand", "current", "drift", "anchor", "sail", "north", "light", "signal", "river", "stone", "bridge", "bell", "morning", "rope", "wind", "calm", "depth", "chart", "compass", "island", "shell", "gull", "pier", "salt", "channel", "basin", "lock", "gate", "keel", "oar", "buoy", "reef"]
+_WORDS = [
+    "tide",
+    "water",
+    "mark",
+    "shore",
+    "wave",
+    "harbour",
+    "moon",
+    "sand",
+    "current",
+    "drift",
+    "anchor",
+    "sail",
+    "north",
+    "light",
+    "signal",
+    "river",
+    "stone",
+    "bridge",
+    "bell",
+    "morning",
+    "rope",
+    "wind",
+    "calm",
+    "depth",
+    "chart",
+    "compass",
+    "island",
+    "shell",
+    "gull",
+    "pier",
+    "salt",
+    "channel",
+    "basin",
+    "lock",
+    "gate",
+    "keel",
+    "oar",
+    "buoy",
+    "reef",
+]
 
 
 class DemoScript(BaseModel):

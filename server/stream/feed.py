@@ -25,6 +25,7 @@ BATCH_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 500
 CHECK_EVERY_S: Final = 1.0
 CHECKED_AT_ONCE: Final = 500
+HEARTBEAT_CHECKS: Final = 15
 
 
 class End(NamedTuple):
@@ -67,6 +68,7 @@ class Feed:
         self.readers = 0
         self.news = asyncio.Event()  # set, and replaced, whenever something was added
         self.quiet = False  # nothing was added since the last check
+        self.quiet_checks = 0
         self._events = [queued]
         self._seqs = [queued.seq]
         self._kept_bytes = 0
@@ -91,7 +93,7 @@ class Feed:
         self._seqs += [event.seq for event in fresh]
         self._kept_bytes += sum(len(event.data) for event in fresh)
         self._drop_oldest()
-        self.quiet = False
+        self.quiet, self.quiet_checks = False, 0
         self._batches.clear()
         self.wake()
 
@@ -209,6 +211,10 @@ class Feeds:
         quiet = {id for id, feed in self._feeds.items() if feed.quiet and not feed.ended}
         for feed in self._feeds.values():
             feed.quiet = True
+            feed.quiet_checks += 1
+            if feed.quiet_checks >= HEARTBEAT_CHECKS:
+                feed.quiet_checks = 0
+                feed.wake()  # without news: readers send a heartbeat
         return quiet
 
     async def _read(self, ids: list[str]) -> None:

@@ -1,16 +1,13 @@
 """Following: one reader's way through one answer, from its mark to the end."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from server.stream.events import Event
 from server.stream.feed import Batch, Feeds
 
-HEARTBEAT_S = 15.0
-
 
 async def follow(feeds: Feeds, generation_id: str, queued: Event, mark: int) -> AsyncIterator[Batch | None]:
-    """Every event after `mark`, in order and once, in batches of at most 64 KiB, until the terminal one; None every 15 s of silence.
+    """Every event after `mark`, in order and once, in batches of at most 64 KiB, until the terminal one; None where a heartbeat is due.
 
     Ends early, between two events, when this process stops (`Feeds.stop`). The same Batch object goes to every reader that stands at the
     same place, so what a dialect makes of it is made once.
@@ -26,15 +23,7 @@ async def follow(feeds: Feeds, generation_id: str, queued: Event, mark: int) -> 
                 mark = batch.last.seq
                 if batch.last.terminal:
                     return
-            elif not await _wait(news):
-                yield None
-
-
-async def _wait(news: asyncio.Event) -> bool:
-    """Whether there was news before a heartbeat was due."""
-    try:
-        async with asyncio.timeout(HEARTBEAT_S):
-            await news.wait()
-    except TimeoutError:
-        return False
-    return True
+            else:
+                await news.wait()
+                if feed.after(mark) is None and not feeds.stopping:
+                    yield None

@@ -1,0 +1,54 @@
+"""The scenarios, by name: each starts what it needs, measures it, ends it, and returns a report."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from server.bench import SCENARIOS
+from server.bench.errors import UseError
+from server.bench.options import Options
+from server.bench.report import Report
+from server.bench.scenarios import (
+    fan_out,
+    first_token,
+    flood,
+    idle,
+    paced,
+    start,
+    stop,
+    takeover,
+)
+
+_MEASURES: Final[dict[str, Callable[[Options], Awaitable[Report]]]] = {
+    "first-token": first_token.measure,
+    "flood": flood.measure,
+    "paced": paced.measure,
+    "fan-out": fan_out.measure,
+    "idle": idle.measure,
+    "stop": stop.measure,
+    "takeover": takeover.measure,
+    "start": start.measure,
+}
+assert _MEASURES.keys() == SCENARIOS.keys()
+
+
+def measure(scenario: str, options: Options) -> Report:
+    """Measure one scenario. Raises UseError, MeasureError, or KeyboardInterrupt once everything started is ended."""
+    if scenario not in _MEASURES:
+        raise UseError(f"there is no such scenario; there are: {', '.join(_MEASURES)}.")
+    report = asyncio.run(_guarded(_MEASURES[scenario](options)))
+    if options != Options():
+        report.notes.append("The targets are for the scenario's own sizes, upstream and processes.")
+    return report
+
+
+async def _guarded(measured: Awaitable[Report]) -> Report:
+    """Make SIGTERM unwind like Ctrl-C, so that the processes started are ended then too."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await measured
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None

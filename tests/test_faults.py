@@ -1,0 +1,266 @@
+"""Whatever dies, is cut off or starts again: no reader loses, repeats or waits for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from tests.client import Client, Event, check_agreement, check_law
+from tests.system import System
+
+PACED = "tokens=300 rate=100"
+
+
+@asynccontextmanager
+async def reading(client: Client, sent: dict[str, Any], readers: int = 3) -> AsyncIterator[list[list[Event]]]:
+    """Readers that follow an answer through everything that happens in the block; at its end they have seen the answer's."""
+    seen: list[list[Event]] = [[] for _ in range(readers)]
+    async with asyncio.TaskGroup() as tasks:
+        for events in seen:
+            tasks.create_task(client.read_through(sent["generation_id"], events))
+        yield seen
+
+
+async def some_tokens(seen: list[list[Event]], count: int = 20) -> None:
+    """Waits until every reader has a few tokens."""
+    await condition(lambda: all(len(events) > count for events in seen))
+
+
+async def condition(holds: Callable[[], Any], wait_s: float = 20) -> None:
+    async with asyncio.timeout(wait_s):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def check_all(client: Client, sent: dict[str, Any], seen: list[list[Event]]) -> dict[str, Any]:
+    """The law for each reader, the agreement between them, and a late reader who sees the same; the settled snapshot."""
+    snapshot = await client.snapshot(sent["generation_id"])
+    late = await client.read_through(sent["generation_id"])
+    for events in [*seen, late]:
+        check_law(events, snapshot)
+    check_agreement([*seen, late])
+    return snapshot
+
+
+def types_of(events: list[Event]) -> set[str]:
+    return {event.type for event in events}
+
+
+async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system: Callable[..., System]) -> None:
+    system = new_system().start(workers=2)
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\nresume")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            system.owner_of(sent["generation_id"]).kill()
+        snapshot = await check_all(client, sent, seen)
+
+    assert snapshot["status"] == "completed"
+    assert "resumed" in types_of(seen[0])
+    assert "restarted" not in types_of(seen[0])
+
+
+async def test_a_model_that_cannot_continue_starts_over_and_says_so(new_system: Callable[..., System]) -> None:
+    system = new_system().start(workers=2)
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED} continue=0\nrestart")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            system.owner_of(sent["generation_id"]).kill()
+        snapshot = await check_all(client, sent, seen)
+
+    assert "restarted" in types_of(seen[0])
+    assert len(snapshot["text"].split(" ")) == 300
+
+
+async def test_fifty_readers_come_back_after_their_web_process_died(new_system: Callable[..., System]) -> None:
+    system = new_system().start(webs=2)
+    dying, other = system.of("web")
+    async with Client(dying.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\nfifty")
+        seen: list[list[Event]] = [[] for _ in range(50)]
+        async with asyncio.TaskGroup() as tasks:
+            for events in seen:
+                tasks.create_task(client.read_through(sent["generation_id"], events, [dying.url, other.url]))
+            await some_tokens(seen, 5)
+            dying.kill()
+        client.http.base_url = other.url  # type: ignore[assignment]  # httpx takes a string
+        await check_all(client, sent, seen)
+
+
+async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(new_system: Callable[..., System]) -> None:
+    system = new_system().start()
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\nvalkey")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            system.valkey.kill()
+            system.start_redis()
+        await check_all(client, sent, seen)
+
+    assert "restarted" not in types_of(seen[0])
+
+
+async def test_redis_forgets_everything_and_the_owner_writes_it_again(new_system: Callable[..., System]) -> None:
+    system = new_system().start()
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\nflush")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            system.redis().flushall()
+        await check_all(client, sent, seen)
+
+    assert "restarted" not in types_of(seen[0])
+
+
+async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..., System]) -> None:
+    system = new_system().start(workers=2)
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\nboth")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            system.owner_of(sent["generation_id"]).kill()
+            system.redis().flushall()
+        await check_all(client, sent, seen)
+
+    restarted = next(event for event in seen[0] if event.type == "restarted")
+    assert restarted.seq == 1_000_001
+
+
+async def test_a_deploy_hands_answers_over_without_counting_a_crash(new_system: Callable[..., System]) -> None:
+    system = new_system(worker={"drain_s": 0}).start(workers=2)
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\ndeploy")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            assert system.owner_of(sent["generation_id"]).stop() == 0
+        snapshot = await check_all(client, sent, seen)
+
+    assert snapshot["attempt"] == 2
+    assert system.row(sent["generation_id"]).crashes == 0
+    assert next(event.data for event in seen[0] if event.type == "resumed")["reason"] == "handed_over"
+
+
+async def test_a_web_process_that_stops_ends_streams_between_two_events(new_system: Callable[..., System]) -> None:
+    system = new_system().start(webs=2)
+    stopping, other = system.of("web")
+    async with Client(stopping.url, system.new_key()) as client:
+        sent = await client.send(f"/demo {PACED}\nstop web")
+        seen: list[list[Event]] = [[] for _ in range(5)]
+        async with asyncio.TaskGroup() as tasks:
+            for events in seen:
+                tasks.create_task(client.read_through(sent["generation_id"], events, [stopping.url, other.url]))
+            await some_tokens(seen, 5)
+            assert await asyncio.to_thread(stopping.stop) == 0
+        client.http.base_url = other.url  # type: ignore[assignment]
+        await check_all(client, sent, seen)
+
+
+async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..., System]) -> None:
+    system = new_system().start(workers=2)
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send("/demo tokens=1500 rate=100\nfrozen")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            frozen = system.owner_of(sent["generation_id"])
+            frozen.freeze()
+            await condition(lambda: all("resumed" in types_of(events) for events in seen))
+            frozen.thaw()
+        await check_all(client, sent, seen)
+
+    assert system.row(sent["generation_id"]).crashes == 1
+
+
+async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[..., System]) -> None:
+    system = new_system().start(workers=0)
+    async with Client(system.web.url, system.new_key()) as client:
+        queued = await client.send("/demo tokens=10\nqueued")
+        async with reading(client, queued, 2) as seen:
+            await condition(lambda: all(seen))
+            assert (await client.cancel(queued["generation_id"]))["status"] == "cancelled"
+        assert (await check_all(client, queued, seen))["text"] == ""
+
+        system.start_worker()
+        for script in (
+            "tokens=1000 rate=100\nwriting",
+            "tokens=1000 rate=100 stall_after=10\nstalled",
+            "tokens=5 first_token_ms=60000\nsilent",
+        ):
+            sent = await client.send(f"/demo {script}")
+            async with reading(client, sent, 2) as seen:
+                wanted = 2 if "silent" in script else 9
+                await condition(lambda seen=seen, wanted=wanted: all(len(events) >= wanted for events in seen))  # type: ignore[misc]
+                assert (await client.cancel(sent["generation_id"]))["status"] == "cancelled", script
+            snapshot = await check_all(client, sent, seen)
+            assert bool(snapshot["text"]) == ("silent" not in script)
+            assert (await client.cancel(sent["generation_id"])) == snapshot
+
+
+async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callable[..., System]) -> None:
+    system = new_system().start()
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send("/demo tokens=1000 rate=100\nownerless")
+        async with reading(client, sent) as seen:
+            await some_tokens(seen)
+            system.worker.kill()
+            await client.cancel(sent["generation_id"])
+        snapshot = await check_all(client, sent, seen)
+
+    assert snapshot["status"] == "cancelled"
+    assert snapshot["text"]
+
+
+async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_back(new_system: Callable[..., System]) -> None:
+    system = new_system().start()
+    async with Client(system.web.url, system.new_key()) as client:
+        system.valkey.kill()
+        sent = await client.send("/demo tokens=20 rate=0\nno redis")
+        async with reading(client, sent) as seen:
+            await condition(lambda: all(events and events[0].type == "queued" for events in seen))
+            system.start_redis()
+        await check_all(client, sent, seen)
+
+
+async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Callable[..., System]) -> None:
+    system = new_system().start()
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send("/demo tokens=20 rate=200\ngone")
+        whole = await client.read_through(sent["generation_id"])
+        system.redis().flushall()
+
+        late = await client.read(sent["generation_id"])
+        from_the_middle = await client.read(sent["generation_id"], after=3)
+
+        snapshot = await client.snapshot(sent["generation_id"])
+    for events in (whole, late, from_the_middle):
+        check_law(events, snapshot)
+    assert [event.type for event in late] == ["snapshot", "completed"] == [event.type for event in from_the_middle]
+
+
+async def test_an_answer_that_kills_every_worker_is_given_up(new_system: Callable[..., System]) -> None:
+    system = new_system(generation={"attempts_max": 2}).start(workers=3)
+    async with Client(system.web.url, system.new_key()) as client:
+        sent = await client.send("/demo tokens=100000 rate=100\ndeadly")
+        async with reading(client, sent) as seen:
+            for attempt in (1, 2):
+                await condition(lambda n=attempt: sum(e.type in ("started", "resumed") for e in seen[0]) == n, 30)  # type: ignore[misc]
+                await some_tokens(seen)
+                system.owner_of(sent["generation_id"]).kill()
+        snapshot = await check_all(client, sent, seen)
+
+    assert snapshot["error"]["code"] == "attempts_exhausted"
+
+
+async def test_completion_and_stop_race_to_one_end(tidemark: System, client: Client) -> None:
+    async def race(n: int) -> None:
+        sent = await client.send(f"/demo tokens={n % 7 + 1} rate=0\nrace {n}")
+        reader = asyncio.create_task(client.read_through(sent["generation_id"]))
+        await asyncio.sleep(n % 5 / 1000)
+        answered = await client.cancel(sent["generation_id"])
+        events = await reader
+        snapshot = await client.snapshot(sent["generation_id"])
+        check_law(events, snapshot)
+        assert answered["status"] == snapshot["status"]
+
+    for start in range(0, 60, 10):
+        await asyncio.gather(*(race(n) for n in range(start, start + 10)))
