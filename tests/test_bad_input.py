@@ -237,7 +237,6 @@ WRONG_OPTIONS = {
     "model a number": ({"model": 1}, "/model"),
     "model empty": ({"model": ""}, "/model"),
     "model too long": ({"model": "x" * 201}, "/model"),
-    "model unknown": ({"model": "nobody/nothing"}, "/model"),
     "model with a NUL": ({"model": "demo\0"}, "/model"),
     "system_prompt a number": ({"system_prompt": 1}, "/system_prompt"),
     "system_prompt a list": ({"system_prompt": []}, "/system_prompt"),
@@ -275,13 +274,20 @@ WRONG_OPTIONS = {
 @named(WRONG_OPTIONS)
 async def test_an_option_that_makes_no_sense_is_refused(case: tuple[Any, str], path: str, mine: Ids, refused: Refused) -> None:
     body, pointer = case
-    if path == ASKING["continue"] and body.get("model") == "nobody/nothing":
-        pytest.skip("a complete answer is not continued, whatever the model")
     body = body | TEXT if path in (ASKING["send"], ASKING["edit"]) else body
 
     problem = await refused(422, "POST", path.format(**mine._asdict()), json=body)
 
     assert problem["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("path", [ASKING["send"], ASKING["edit"], ASKING["regenerate"]])
+async def test_a_model_has_to_be_one_of_ours(path: str, mine: Ids, refused: Refused) -> None:
+    body = TEXT if path != ASKING["regenerate"] else {}
+
+    problem = await refused(422, "POST", path.format(**mine._asdict()), json=body | {"model": "nobody/nothing"})
+
+    assert (problem["code"], problem["errors"][0]["pointer"]) == ("unknown_model", "/model")
 
 
 async def test_a_number_that_is_too_large_for_a_number_cannot_be_read(refused: Refused) -> None:

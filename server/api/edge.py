@@ -51,6 +51,7 @@ class Edge:
             return
         request_id = new_id(Prefix.REQUEST)
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["state"]["send"] = send  # for streams: every wrapper around it costs each event of each reader
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -83,11 +84,7 @@ class Edge:
         """Refuses what is not meant for this host, and what another site makes a browser send."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if (
-            scope["path"] not in ANY_HOST_PATHS
-            and (urlsplit(f"//{host}").hostname or "").lower() not in self._hosts
-            and "*" not in self._hosts
-        ):
+        if scope["path"] not in ANY_HOST_PATHS and _hostname(host) not in self._hosts and "*" not in self._hosts:
             raise Unreadable("host_not_allowed", f"This server does not answer for the host {host[:200]!r}; see server.allowed_hosts.")
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and "authorization" not in headers:
             self._check_site(headers, f"{scope['scheme']}://{host}", Request(scope).cookies)
@@ -102,3 +99,11 @@ class Edge:
             allowed = self._cookie not in cookies  # no browser, unless it says so
         if not allowed:
             raise Forbidden("cross_site", "This request was made by another site.")
+
+
+def _hostname(host: str) -> str:
+    """The name in a Host header, in lower case; empty for what names no host."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""

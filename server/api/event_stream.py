@@ -1,12 +1,13 @@
 """Server-sent events going out: sse-starlette's response with a sending loop of our own, and readers that stop reading."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from time import monotonic
 
 import anyio
 from sse_starlette import EventSourceResponse
+from starlette.requests import Request
 from starlette.types import Send
 
 from server.dialects import native
@@ -27,15 +28,17 @@ class EventStream(EventSourceResponse):
 
     def __init__(
         self,
-        batches: AsyncIterator[Batch | None],
+        batches: AsyncGenerator[Batch | None, None],
         encode: Callable[[list[Event]], bytes],
         *,
+        request: Request,
         caller: Caller,
-        presence: Presence,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(batches, headers={"Cache-Control": "no-store", **(headers or {})}, ping=0)
-        self._batches, self._encode, self._caller, self._presence = batches, encode, caller, presence
+        self._batches, self._encode, self._caller = batches, encode, caller
+        self._presence: Presence = request.state.presence
+        self._send_on: Send = request.state.send
         self._listening = anyio.CancelScope()
         self.sending_since: float | None = None
 
@@ -45,11 +48,12 @@ class EventStream(EventSourceResponse):
 
     async def _stream_response(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        send = self._send_on
         await send({"type": "http.response.body", "body": native.OPEN, "more_body": True})
         _open.add(self)
         try:
             with self._listening, self._presence.stream(self._caller, self.end):
-                async with aclosing(self._batches) as batches:  # type: ignore[type-var]  # it is an async generator
+                async with aclosing(self._batches) as batches:
                     async for batch in batches:
                         body = native.HEARTBEAT if batch is None else batch.encoded(self._encode)
                         self.sending_since = monotonic()

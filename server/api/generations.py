@@ -1,7 +1,7 @@
 """Generations: their snapshot, their event stream, and stopping them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -80,14 +80,15 @@ async def stream_generation(
             return Response(status_code=204)  # tells EventSource to stop asking
         if mark > generation.seq:
             raise InvalidCursor(f"This answer ended with event {generation.seq}; {mark} is beyond it.")
-    batches = _batches(request, generation, mark, first)
-    return EventStream(batches, native.encode, caller=caller, presence=request.state.presence, headers=headers)
-
-
-async def _batches(request: Request, generation: Generation, mark: int, first: Event | None) -> AsyncIterator[Batch | None]:
+    batches = follow(request.state.feeds, generation.id, queued_event(generation), mark)
     if first is not None:
-        yield Batch([first])
-    async with aclosing(follow(request.state.feeds, generation.id, queued_event(generation), mark)) as batches:
+        batches = _after(first, batches)
+    return EventStream(batches, native.encode, request=request, caller=caller, headers=headers)
+
+
+async def _after(first: Event, batches: AsyncGenerator[Batch | None, None]) -> AsyncGenerator[Batch | None, None]:
+    yield Batch([first])
+    async with aclosing(batches):
         async for batch in batches:
             yield batch
 

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from server.app import build_app
 from server.command.child import inherited_socket
 from server.command.listening import listen
+from server.command.memory import calm_collector
 from server.command.waiting import wait_for_services
 from server.settings import Settings
 
@@ -35,6 +36,7 @@ def run_web(settings: Settings) -> None:
     fd = inherited_socket()
     listening = socket.socket(fileno=fd) if fd is not None else listen(settings.server.host, settings.server.port)
     app = build_app(settings)
+    calm_collector()
     proxies = settings.server.trusted_proxies
     config = uvicorn.Config(
         app,

@@ -6,6 +6,7 @@ import signal
 import uvloop
 
 from server.command.child import given_name
+from server.command.memory import calm_collector
 from server.command.waiting import wait_for_services
 from server.settings import Settings
 from server.worker import build_worker
@@ -13,6 +14,7 @@ from server.worker import build_worker
 
 def run_worker(settings: Settings) -> None:
     """Works until told to stop, then drains. Raises StartError."""
+    calm_collector()
     uvloop.run(_run(settings, given_name()))
 
 

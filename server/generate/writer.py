@@ -22,6 +22,9 @@ from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
 OPEN_WITHIN_S = 5.0
 """How long after a claim or beat a log may still be opened: less than the silence after which a successor may claim."""
 
+REST_S = 0.002
+"""How long the writer rests after a batch for several answers, so that the next one holds more. A lone answer never waits."""
+
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 
 Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
@@ -84,9 +87,11 @@ class LogWriter:
                     await self._work.wait()
                     self._work.clear()
                     await self._open(link)
-                    await self._append(link)
+                    written = await self._append(link)
                     await self._close(link)
                     pause_s = RETRY_MIN_S
+                    if written > 1:
+                        await asyncio.sleep(REST_S)
             except (LinkLost, Busy, TidemarkError) as error:
                 log.warning("log_not_written", reason=str(error), generations=len(self._logs))
             finally:
@@ -138,7 +143,8 @@ class LogWriter:
         first = "first" if owned.first else ""
         return ("EVALSHA", OPEN.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, deadline_us, owned.ttl_ms, first)
 
-    async def _append(self, link: Link) -> None:
+    async def _append(self, link: Link) -> int:
+        """Writes what is pending; to how many logs."""
         dirty, self._dirty = self._dirty, set()
         sending: list[tuple[OwnedLog, int]] = []
         commands: list[Command] = []
@@ -149,7 +155,7 @@ class LogWriter:
                 commands.append(_append_command(owned))
                 sending.append((owned, len(owned.events)))
             if not commands:
-                return
+                return 0
             for (owned, sent), reply in zip(sending, await link.execute(commands), strict=True):
                 _check(reply)
                 if reply == 1:
@@ -158,6 +164,7 @@ class LogWriter:
                 else:  # lost, or another's: SQL decides which
                     owned.must_open = True
                     self._work.set()
+            return len(sending)
         finally:
             self._dirty |= {owned for owned in dirty if owned in self._logs and owned.acked < len(owned.events)}
 

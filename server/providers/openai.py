@@ -77,28 +77,20 @@ class OpenAI:
 
 async def _deltas(response: aiohttp.ClientResponse, patience: Patience, idle_timeout_s: float) -> AsyncIterator[Delta]:
     """The deltas of a stream to its end; raises ProviderError where it ends without saying why."""
-    parser, answer = EventParser(), _Answer()
-    async for chunk in _chunks(response):
+    parser, answer, chunk, done = EventParser(), _Answer(), b"-", False
+    while chunk and not done:
+        chunk = await response.content.readany()  # b"" at the end
         for data in parser.feed(chunk) if chunk else parser.end():
             patience.heard(idle_timeout_s)
             if data == DONE:
+                done = True
                 break
             for delta in answer.take(orjson.loads(data)):
                 yield delta
-        else:
-            continue
-        break
     if patience.lost:
         raise ProviderError("provider_timeout", "The model fell silent.", retryable=True)
     for delta in answer.end():
         yield delta
-
-
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The body as it arrives, then once b""."""
-    async for chunk in response.content.iter_any():
-        yield chunk
-    yield b""
 
 
 class _Answer:
