@@ -131,7 +131,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *args: PydanticBaseSettingsSource, **sources: PydanticBaseSettingsSource
+        cls, settings_cls: type[BaseSettings], *_args: PydanticBaseSettingsSource, **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return sources["env_settings"], TomlConfigSettingsSource(settings_cls)
 
@@ -172,7 +172,7 @@ def embedded_socket(data_dir: Path) -> Path:
     socket = data_dir / "redis.sock"
     if len(os.fsencode(socket)) <= 100:
         return socket
-    return Path("/tmp") / f"tidemark-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:16]}" / "redis.sock"
+    return Path("/tmp") / f"tidemark-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:16]}" / "redis.sock"  # noqa: S108  a folder of this user alone
 
 
 def load_settings(config: Path | None = None, data_dir: Path | None = None) -> Settings:

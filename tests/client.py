@@ -1,6 +1,7 @@
 """A client of the HTTP interface, and the law every reader's events have to obey."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -137,7 +138,7 @@ def text_of(events: list[Event]) -> str:
 
 def check_law(events: list[Event], snapshot: dict[str, Any]) -> None:
     """I3, I4 and I5 over everything one reader saw of a settled answer: once, in order, one end, and the content is what is stored."""
-    for before, after in zip(events, events[1:], strict=False):
+    for before, after in itertools.pairwise(events):
         if after.type in ("restarted", "snapshot"):
             assert after.seq > before.seq, (before, after)
         else:

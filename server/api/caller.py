@@ -28,8 +28,8 @@ async def caller_of(connection: HTTPConnection) -> Caller:
     token = connection.cookies.get(cookie_name(settings))
     if not token:
         raise Unauthenticated
-    found = await callers.by_session(token)
-    return found
+    caller: Caller = await callers.by_session(token)
+    return caller
 
 
 def set_session_cookie(response: Response, settings: Settings, token: str) -> None:

@@ -24,7 +24,10 @@ _open: "set[EventStream]" = set()
 
 
 class EventStream(EventSourceResponse):
-    """One reader's stream. The stock loop encodes and guards every chunk by itself; here a chunk is ready bytes, and one task guards all."""
+    """One reader's stream.
+
+    The stock loop encodes and guards every chunk by itself; here a chunk is ready bytes, and one task guards all readers.
+    """
 
     def __init__(
         self,

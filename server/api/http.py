@@ -153,10 +153,10 @@ def read_time_cursor(request: Request) -> tuple[datetime, str] | None:
     try:
         moment, _, id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition("|")
         place = datetime.fromisoformat(moment), id
-        if place[0].tzinfo is None or not is_id(Prefix.CONVERSATION, id):
-            raise ValueError
     except ValueError:
-        raise InvalidCursor("before: this is not a cursor that this server gave out.") from None
+        place = None
+    if place is None or place[0].tzinfo is None or not is_id(Prefix.CONVERSATION, place[1]):
+        raise InvalidCursor("before: this is not a cursor that this server gave out.")
     return place
 
 

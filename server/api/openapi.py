@@ -5,7 +5,6 @@ import html
 import inspect
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -51,7 +50,7 @@ def openapi() -> dict[str, Any]:
     names, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)], ref_template=REFERENCE
     )
-    references: dict[type[BaseModel], dict[str, Any]] = {model: dict(schema) for (model, _mode), schema in names.items()}
+    references: dict[Any, dict[str, Any]] = {model: dict(schema) for (model, _mode), schema in names.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, references)
@@ -70,7 +69,7 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, references: dict[type[BaseModel], dict[str, Any]]) -> dict[str, Any]:
+def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": inspect.cleandoc(operation.handler.__doc__ or "").splitlines()[0],
         "operationId": f"{operation.handler.__module__.rsplit('.', 1)[1]}_{operation.handler.__name__.strip('_')}",

@@ -19,7 +19,8 @@ async def write_dev_key(database: Database, settings: Settings) -> Path | None:
         return None
     file = settings.data_dir / "dev-key"
     present = file.read_text().strip() if file.is_file() else ""
-    if present and await database.read(find_key, digest(present)):
+    valid = await database.read(find_key, digest(present)) if present else None
+    if valid is not None:
         return file
     key = new_key()
     await database.write(_store, key)

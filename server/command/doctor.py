@@ -1,6 +1,7 @@
 """`tidemark doctor`: looks at everything this program needs, and says what to do about each finding."""
 
 import asyncio
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -40,8 +41,8 @@ async def _examine(settings: Settings) -> list[Finding]:
 
 async def _database(settings: Settings) -> Finding:
     url = settings.database_url
-    if url.startswith("sqlite") and not settings.database.url and not (settings.data_dir / "tidemark.db").is_file():
-        return Finding("database", f"there is none in {settings.data_dir} yet", "`tidemark up` makes it, or `tidemark migrate`.")
+    if url.startswith("sqlite") and not (file := Path(url.removeprefix("sqlite:///"))).is_file():
+        return Finding("database", f"there is none in {file.parent} yet", "`tidemark up` makes it, or `tidemark migrate`.")
     try:
         async with open_database(url) as database, asyncio.timeout(ANSWER_WITHIN_S):
             revision = await database.read(schema_revision)

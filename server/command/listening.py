@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
                 f"Port {port} on {host} is in use: stop what listens there, or choose another with --port or server.port."
             ) from None
         raise StartError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
-    listening.setblocking(False)
+    listening.setblocking(False)  # noqa: FBT003  the standard library's own
     return listening
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlmodel import Session
@@ -26,11 +27,12 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 def create_key(settings: Settings, name: str, email: str | None, expires: str | None) -> str:
     """A new key of the account of `email`, or of this machine's own account; its secret."""
-    expires_at = now() + _duration(expires) if expires else None
+    expires_at = now() + _duration(expires) if expires is not None else None
+    email = _email(email) if email is not None else None
     key = new_key()
 
     def create(session: Session) -> None:
-        account_id = accounts.user_of(session, email).account_id if email else accounts.named_account(session, LOCAL_ACCOUNT).id
+        account_id = accounts.named_account(session, LOCAL_ACCOUNT).id if email is None else accounts.user_of(session, email).account_id
         accounts.add_key(session, account_id, name, prefix=key.prefix, sha256=key.sha256, expires_at=expires_at)
 
     _write(settings, create)
@@ -62,10 +64,10 @@ def list_users(settings: Settings) -> list[list[str]]:
 
 def link(settings: Settings, email: str) -> str:
     """A link that signs one browser in, once, within an hour."""
-    token = new_token()
+    token, address = new_token(), _email(email)
 
     def add(session: Session) -> None:
-        accounts.add_link(session, accounts.user_of(session, email).id, digest(token), ttl_s=LINK_TTL_S)
+        accounts.add_link(session, accounts.user_of(session, address).id, digest(token), ttl_s=LINK_TTL_S)
 
     _write(settings, add)
     base = settings.server.public_url.rstrip("/") or f"http://{settings.server.host}:{settings.server.port}"
@@ -75,8 +77,8 @@ def link(settings: Settings, email: str) -> str:
 def _write(settings: Settings, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Runs `fn` as one transaction of a database that is there already. Raises StartError."""
     url = settings.database_url
-    if url.startswith("sqlite") and not (settings.data_dir / "tidemark.db").is_file() and not settings.database.url:
-        raise StartError(f"There is no database in {settings.data_dir} yet: run `tidemark up` or `tidemark migrate` first.")
+    if url.startswith("sqlite") and not (file := Path(url.removeprefix("sqlite:///"))).is_file():
+        raise StartError(f"There is no database in {file.parent} yet: run `tidemark up` or `tidemark migrate` first.")
 
     async def run() -> T:
         async with open_database(url) as database:
@@ -92,7 +94,7 @@ def _write(settings: Settings, fn: Callable[Concatenate[Session, P], T], /, *arg
 
 def _duration(text: str) -> timedelta:
     number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not number.isdigit() or not 0 < int(number) < 10_000:
+    if unit not in _UNITS or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 10_000:
         raise SettingsError(f"--expires {text}: a number and one of m, h, d, w is allowed, e.g. 90d.")
     return timedelta(**{_UNITS[unit]: int(number)})
 

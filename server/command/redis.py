@@ -21,7 +21,9 @@ LEAVE_WITHIN_S = 10.0
 def run_redis(settings: Settings) -> None:
     """Becomes the embedded Valkey; with a Redis elsewhere there is nothing to run, and this only waits. Raises StartError."""
     if not settings.embedded_redis:
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        signals = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # what is not blocked kills instead of ending the wait
+        signal.sigwait(signals)
         return
     folder = settings.data_dir / "redis"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -34,7 +36,7 @@ def run_redis(settings: Settings) -> None:
         raise StartError(f"The embedded Valkey cannot run here: {error} Set redis.url to a Redis or Valkey server.") from None
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a Valkey without its `up` would hold the data folder
-    os.execv(binary, [binary, *_options(folder, path)])
+    os.execv(binary, [binary, *_options(folder, path)])  # noqa: S606  no shell is wanted
 
 
 def end_orphan(path: Path) -> None:

@@ -87,10 +87,11 @@ class Up:
                 "TIDEMARK_SERVER__PORT": str(port),
             }
             children.append(Child("web", [*program, "web", *flags], environment=lambda e=environment: e, fds=(alive, listening)))  # type: ignore[misc]
-        for _ in range(self._settings.worker.processes):
-            children.append(
-                Child("worker", [*program, "worker", *flags], environment=lambda: self._worker_environment(alive), fds=(alive,))
-            )
+        worker = [*program, "worker", *flags]
+        children += [
+            Child("worker", worker, environment=lambda: self._worker_environment(alive), fds=(alive,))
+            for _ in range(self._settings.worker.processes)
+        ]
         return children
 
     def _worker_environment(self, alive: int) -> dict[str, str]:

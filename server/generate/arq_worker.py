@@ -7,10 +7,12 @@ generation is in SQL, and the sweep sends it again.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import orjson
 from arq.connections import ArqRedis
+from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
@@ -51,7 +53,7 @@ class QueueWorker(Worker):
             job_id, score = job
             task = self.loop.create_task(self._run(job_id, score))
             self.tasks[job_id] = task
-            task.add_done_callback(lambda _task, job_id=job_id: self._done(job_id))
+            task.add_done_callback(partial(self._done, job_id))
 
     def stop_taking(self) -> None:
         """Takes no more jobs, once the wait that is under way is over."""
@@ -77,7 +79,7 @@ class QueueWorker(Worker):
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("job_not_finished", job=job_id, reason=str(error))  # the sweep looks after its generation
 
-    def _done(self, job_id: str) -> None:
+    def _done(self, job_id: str, _task: asyncio.Task[None]) -> None:
         self.tasks.pop(job_id, None)
         self._slots.release()
 
@@ -86,4 +88,4 @@ def _job(run: Callable[[str], Awaitable[None]]) -> Function:
     async def generate(_ctx: dict[Any, Any], generation_id: str) -> None:
         await run(generation_id)
 
-    return func(generate, name=GENERATE, timeout=365 * 86_400, keep_result=0, max_tries=1)
+    return func(cast("WorkerCoroutine", generate), name=GENERATE, timeout=365 * 86_400, keep_result=0, max_tries=1)

@@ -106,7 +106,7 @@ class OwnedLog:
         self.events.append(event)
         self.seq, self.complete = event.seq, True
 
-    def adopt(self, whole: bool, entries: list[Event]) -> None:
+    def adopt(self, entries: list[Event], *, whole: bool) -> None:
         """Takes over what the log held when this attempt first opened it, or notes what it still holds of this attempt's."""
         if self.opened.done():
             assert entries == self.events[: len(entries)], "a numbered event never changes"
@@ -138,7 +138,8 @@ class OwnedLog:
         """Ends every wait on this log: it is somebody else's."""
         if not self.superseded.done():
             self.superseded.set_result(None)
-        for future in [self.opened, *self._flushed, *self._checkpoints]:
+        waiting: list[asyncio.Future[Any]] = [self.opened, *self._flushed, *self._checkpoints]
+        for future in waiting:
             if not future.done():
                 future.set_exception(Superseded())
                 future.exception()  # whoever waits gets it; nobody has to

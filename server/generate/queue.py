@@ -1,7 +1,5 @@
 """The queue: sending generations to whoever has a slot. Ids only; the claim in SQL is what makes a job somebody's."""
 
-from typing import Any
-
 import orjson
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
@@ -30,9 +28,7 @@ def worker_key(key_prefix: str, owner: str) -> str:
 
 def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
     """A pooled client, arq's and everybody's; connects when first used. Close it with `aclose(close_connection_pool=True)`."""
-    pool: ConnectionPool[Any] = ConnectionPool.from_url(
-        url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, max_connections=connections
-    )
+    pool = ConnectionPool.from_url(url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, max_connections=connections)
     return ArqRedis(pool_or_conn=pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
 
 

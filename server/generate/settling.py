@@ -4,7 +4,6 @@ Whoever settles for another claims first, then opens the log and reads it, so th
 """
 
 from time import monotonic
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
@@ -50,7 +49,7 @@ class Staleness:
 class Settler:
     """Settles what is nobody's. Every process has one."""
 
-    def __init__(self, name: str, database: Database, redis: "Redis[Any]", *, key_prefix: str, ttl_s: float, retention_s: float) -> None:
+    def __init__(self, name: str, database: Database, redis: Redis, *, key_prefix: str, ttl_s: float, retention_s: float) -> None:
         self.name, self.database, self._redis = name, database, redis
         self._key_prefix, self._ttl_s, self._retention_s = key_prefix, ttl_s, retention_s
 
@@ -118,9 +117,9 @@ class Settler:
         deadline_us = int((seconds + began - monotonic() + OPEN_WITHIN_S) * 1e6) + microseconds
         arguments = (keys.state, keys.events, claimed.attempt, deadline_us, int(self._ttl_s * 1000), "")
         try:
-            reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)
+            reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)  # type: ignore[no-untyped-call]
         except NoScriptError:
-            reply = await self._redis.execute_command("EVAL", OPEN.source, 2, *arguments)
+            reply = await self._redis.execute_command("EVAL", OPEN.source, 2, *arguments)  # type: ignore[no-untyped-call]
         if reply[0] != b"open":
             raise RedisError(f"the log could not be opened: {reply[0].decode()}")
         return events_of(reply[3]), reply[1] == 1 or claimed.handed_over == claimed.attempt - 1

@@ -130,7 +130,7 @@ class LogWriter:
             match reply[0]:
                 case b"open":
                     owned.must_open = False
-                    owned.adopt(reply[1] == 1, events_of(reply[3]))
+                    owned.adopt(events_of(reply[3]), whole=reply[1] == 1)
                     self._dirty.add(owned)
                 case b"late":
                     raise Busy("a log was opened too late after its beat")

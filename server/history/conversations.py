@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, literal, tuple_, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
 from server.errors import Invalid, NotFound
 from server.history.changes import next_change
 from server.history.generations import rfc3339
 from server.history.tables import ACTIVE, Conversation, Generation, Message, now
+from server.history.tables import MESSAGES as M
 from server.ids import Prefix, is_id
 
 
@@ -61,15 +62,18 @@ def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
     if session.exec(select(Message.id).where(Message.id == message_id, Message.conversation_id == conversation_id)).one_or_none() is None:
         reason = "there is no such message in this conversation"
         raise Invalid("invalid_message", f"shown_message_id: {reason}.", errors=[{"pointer": "/shown_message_id", "detail": reason}])
-    sibling, child = aliased(Message), aliased(Message)
-    branch = select(col(Message.id).label("id"), literal(0).label("depth")).where(Message.id == message_id).cte("branch", recursive=True)
-    newest = select(func.max(sibling.position)).where(sibling.conversation_id == conversation_id, sibling.parent_id == child.parent_id)
-    branch = branch.union_all(
-        select(child.id, branch.c.depth + 1)
-        .join(branch, child.parent_id == branch.c.id)
-        .where(child.conversation_id == conversation_id, child.position == newest.scalar_subquery())
+    sibling, child = M.alias(), M.alias()
+    branch = sql_select(M.c.id, literal(0).label("depth")).where(M.c.id == message_id).cte("branch", recursive=True)
+    newest = sql_select(func.max(sibling.c.position)).where(
+        sibling.c.conversation_id == conversation_id, sibling.c.parent_id == child.c.parent_id
     )
-    return session.execute(select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)).scalar_one()
+    branch = branch.union_all(
+        sql_select(child.c.id, branch.c.depth + 1)
+        .join(branch, child.c.parent_id == branch.c.id)
+        .where(child.c.conversation_id == conversation_id, child.c.position == newest.scalar_subquery())
+    )
+    leaf: str = session.execute(sql_select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)).scalar_one()
+    return leaf
 
 
 def delete_conversation(session: Session, conversation_id: str, account_id: str) -> list[Generation]:

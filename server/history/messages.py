@@ -7,9 +7,9 @@ from sqlmodel import Session, col, select
 
 from server.errors import NotFound
 from server.history.generations import rfc3339
-from server.history.tables import Conversation, Generation, Message, Role, Status
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
+from server.history.tables import Conversation, Generation, Message, Role, Status
 from server.ids import Prefix, is_id
 from server.parts import Parts, joined_text
 
@@ -49,7 +49,7 @@ def branch(session: Session, leaf_id: str | None, *, limit: int = BRANCH_MAX_MES
     """Up to `limit` messages that end with the leaf (or its parent), oldest first."""
     if leaf_id is None:
         return []
-    up = select(col(Message.id).label("id"), col(Message.parent_id).label("parent_id"), literal(0).label("height")).where(
+    up: Any = select(col(Message.id).label("id"), col(Message.parent_id).label("parent_id"), literal(0).label("height")).where(
         Message.id == leaf_id
     )
     ancestors = up.cte("ancestors", recursive=True)

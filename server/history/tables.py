@@ -52,7 +52,7 @@ class UtcTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  SQLAlchemy calls it so
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
@@ -212,9 +212,9 @@ class Idempotency(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime, index=True)
 
 
-ACCOUNTS: Final = cast(Table, Account.__table__)  # type: ignore[attr-defined]  # SQLModel adds it
-CONVERSATIONS: Final = cast(Table, Conversation.__table__)  # type: ignore[attr-defined]
-MESSAGES: Final = cast(Table, Message.__table__)  # type: ignore[attr-defined]
-GENERATIONS: Final = cast(Table, Generation.__table__)  # type: ignore[attr-defined]
-IDEMPOTENCIES: Final = cast(Table, Idempotency.__table__)  # type: ignore[attr-defined]
+ACCOUNTS: Final = cast("Table", Account.__table__)  # type: ignore[attr-defined]  # SQLModel adds it
+CONVERSATIONS: Final = cast("Table", Conversation.__table__)  # type: ignore[attr-defined]
+MESSAGES: Final = cast("Table", Message.__table__)  # type: ignore[attr-defined]
+GENERATIONS: Final = cast("Table", Generation.__table__)  # type: ignore[attr-defined]
+IDEMPOTENCIES: Final = cast("Table", Idempotency.__table__)  # type: ignore[attr-defined]
 """The tables of the hot paths, which are statements made once: building one costs as much as running it."""

@@ -1,7 +1,5 @@
 """Rate limits, shared by all web processes through Redis; while Redis is away they let everybody through."""
 
-from typing import Any
-
 from limits import RateLimitItemPerHour
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
@@ -15,7 +13,7 @@ from server.logs import log
 class GuestLimit:
     """How many guest sessions one address may open in an hour."""
 
-    def __init__(self, redis: "Redis[Any]", url: str, *, key_prefix: str, per_hour: int) -> None:
+    def __init__(self, redis: Redis, url: str, *, key_prefix: str, per_hour: int) -> None:
         uri = f"async+redis+{url}" if url.startswith("unix") else f"async+{url}"
         storage = RedisStorage(uri, implementation="redispy", key_prefix=f"{key_prefix}limits", connection_pool=redis.connection_pool)  # type: ignore[arg-type]  # its stub knows only scalars
         self._limiter = FixedWindowRateLimiter(storage)

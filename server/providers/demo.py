@@ -194,7 +194,8 @@ def _answer(script: DemoScript, topic: str, place: int) -> list[str]:
         f"2. Reload this page, and the {one} goes on where it was.\n"
         f"3. Stop it, and what was said is kept.\n\n"
         f"| harbour | high water | low water |\n| --- | ---: | ---: |\n"
-        f"| {one} | {high:.1f} m | {low:.1f} m |\n| {two} | {high - 0.7:.1f} m | {low + 0.4:.1f} m |\n| {three} | {high + 0.3:.1f} m | {low:.1f} m |\n\n"
+        f"| {one} | {high:.1f} m | {low:.1f} m |\n| {two} | {high - 0.7:.1f} m | {low + 0.4:.1f} m |\n"
+        f"| {three} | {high + 0.3:.1f} m | {low:.1f} m |\n\n"
         f'```python\ndef height(hours: float) -> float:\n    """Metres above chart datum, {one} gauge."""\n'
         f"    return {(high + low) / 2:.2f} + {(high - low) / 2:.2f} * cos(2 * pi * hours / 12.42)\n```\n\n"
         f"The mean of the day is $\\bar h = \\tfrac{{1}}{{T}} \\int_0^T h(t)\\,dt \\approx {(high + low) / 2:.2f}$ metres.\n\n"

@@ -37,8 +37,8 @@ class OpenAI:
             auto_decompress=True,
         )
 
-    def continues(self, request: ModelRequest) -> bool:
-        return False  # the format has no way to ask for it
+    def continues(self, request: ModelRequest) -> bool:  # noqa: ARG002  the format has no way to ask for it
+        return False
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
         limits = self._settings

@@ -24,8 +24,8 @@ class EventParser:
         if len(self._rest) > LINE_MAX_BYTES:
             raise LineTooLong
         complete: list[bytes] = []
-        for line in lines:
-            line = line.removesuffix(b"\r")
+        for raw in lines:
+            line = raw.removesuffix(b"\r")
             if not line:
                 if self._data:
                     complete.append(b"\n".join(self._data))

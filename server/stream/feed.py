@@ -9,7 +9,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -147,7 +147,7 @@ class Feed:
 class Feeds:
     """All feeds of this process."""
 
-    def __init__(self, redis: "Redis[Any]", tail: Tail, ends: Ends, *, key_prefix: str, retention_s: float) -> None:
+    def __init__(self, redis: Redis, tail: Tail, ends: Ends, *, key_prefix: str, retention_s: float) -> None:
         self.stopping = False
         self._redis, self._tail, self._ends = redis, tail, ends
         self._key_prefix, self._retention_s = key_prefix, retention_s

@@ -33,10 +33,10 @@ class Link:
     @classmethod
     async def connect(cls, url: str) -> Self:
         """A new connection to `url`; raises LinkLost."""
-        pool: ConnectionPool[Any] = ConnectionPool.from_url(url, socket_timeout=LINK_TIMEOUT_S, socket_connect_timeout=LINK_TIMEOUT_S)
-        connection = pool.make_connection()
+        pool = ConnectionPool.from_url(url, socket_timeout=LINK_TIMEOUT_S, socket_connect_timeout=LINK_TIMEOUT_S)
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             raise LinkLost(str(error)) from error
         return cls(connection)
@@ -55,17 +55,17 @@ class Link:
 
     def send(self, commands: Sequence[Command]) -> None:
         """Writes `commands` out without waiting for anything; raises LinkLost."""
-        writer = self._connection._writer
+        writer = self._connection._writer  # noqa: SLF001  redis-py has no public way; its version is pinned
         if writer is None or writer.is_closing():
             raise LinkLost("the connection is closed")
-        writer.write(b"".join(map(hiredis.pack_command, commands)))
+        writer.write(b"".join([hiredis.pack_command(command) for command in commands]))  # type: ignore[arg-type]  # it takes any length
 
     async def receive(self) -> list[Any]:
         """All replies or messages that have arrived, at least one; raises LinkLost."""
         arrived: list[Any] = []
         while not arrived:
             try:
-                chunk = await self._connection._reader.read(READ_BYTES)  # type: ignore[union-attr]
+                chunk = await self._connection._reader.read(READ_BYTES)  # type: ignore[union-attr]  # noqa: SLF001
             except (OSError, AttributeError) as error:
                 raise LinkLost(str(error)) from error
             if not chunk:

@@ -45,17 +45,17 @@ def log_keys(key_prefix: str, generation_id: str) -> LogKeys:
     return LogKeys(f"{base}:state".encode(), f"{base}:events".encode(), f"{base}:tail".encode())
 
 
-async def close_log(redis: "Redis[Any]", keys: LogKeys, terminal: Event, retention_s: float) -> bool:
+async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: float) -> bool:
     """Ends the log of a settled generation; true when it carries the terminal event, false when there is no log (any more)."""
     arguments = (keys.state, keys.events, terminal.seq, terminal.encoded(), keys.channel, int(retention_s * 1000))
     try:
-        reply = await redis.execute_command("EVALSHA", CLOSE.sha, 2, *arguments)
+        reply = await redis.execute_command("EVALSHA", CLOSE.sha, 2, *arguments)  # type: ignore[no-untyped-call]
     except NoScriptError:
-        reply = await redis.execute_command("EVAL", CLOSE.source, 2, *arguments)
+        reply = await redis.execute_command("EVAL", CLOSE.source, 2, *arguments)  # type: ignore[no-untyped-call]
     return bool(reply)
 
 
-async def read_logs(redis: "Redis[Any]", wanted: list[tuple[LogKeys, int]], count: int) -> list[list[Event]]:
+async def read_logs(redis: Redis, wanted: list[tuple[LogKeys, int]], count: int) -> list[list[Event]]:
     """For each log and mark, up to `count` events after the mark, in order. One round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for keys, mark in wanted:
