@@ -18,7 +18,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import httpx
 import psutil
 import pytest
@@ -286,7 +285,7 @@ def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.Mo
 def test_what_platforms_name_is_not_taken_where_ours_is_set(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
-    ours = {"SERVER__PORT": "8000", "DATABASE__URL": "postgresql://ours/x", "REDIS__URL": "redis://ours"}
+    ours = {"SERVER__PORT": "8001", "DATABASE__URL": "postgresql://ours/x", "REDIS__URL": "redis://ours"}
     if where == "environment":
         for name, value in ours.items():
             monkeypatch.setenv(f"TIDEMARK_{name}", value)
@@ -298,11 +297,24 @@ def test_what_platforms_name_is_not_taken_where_ours_is_set(where: str, monkeypa
             if where == "secret files"
             else ("url = 'postgresql://ours/x'", "url = 'redis://ours'")
         )
-        (tmp_path / "config.toml").write_text(f"[server]\nport = 8000\n[database]\n{database}\n[redis]\n{redis}\n")
+        (tmp_path / "config.toml").write_text(f"[server]\nport = 8001\n[database]\n{database}\n[redis]\n{redis}\n")
 
     settings = load_settings()
 
-    assert (settings.server.port, settings.database_url, settings.redis_url) == (8000, "postgresql+asyncpg://ours/x", "redis://ours")
+    assert (settings.server.port, settings.database_url, settings.redis_url) == (8001, "postgresql+asyncpg://ours/x", "redis://ours")
+
+
+def test_ours_is_not_set_by_what_stands_beside_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[server]\nhost = '0.0.0.0'\n[redis]\nkey_prefix = 'chat:'\n")
+    monkeypatch.setenv("TIDEMARK_SERVER__PROCESSES", "2")
+    for name, value in PLATFORM.items():
+        monkeypatch.setenv(name, value)
+
+    settings = load_settings()
+
+    assert (settings.server.port, settings.server.host, settings.server.processes) == (5000, "0.0.0.0", 2)
+    assert (settings.redis_url, settings.redis.key_prefix) == ("rediss://redis.example:1", "chat:")
+    assert settings.database_url == "postgresql+asyncpg://ada@db.example/x"
 
 
 def test_ours_set_to_what_it_is_anyway_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -691,23 +703,24 @@ def test_a_full_disk_is_found_out_at_the_start(name: str, full_disk: Path) -> No
     check_one_line(ran, 1)
 
 
-def test_redis_elsewhere_is_waited_for_by_doing_nothing(tmp_path: Path) -> None:
-    if not Path("/proc/self/status").exists():
-        pytest.skip("which signals are blocked is only told by Linux")
+def test_redis_elsewhere_is_waited_for_by_doing_nothing() -> None:
+    if doing_in_the_kernel(os.getpid()) is None:
+        pytest.skip("what a process waits for is only told by Linux")
     started = start("redis", REDIS_URL="redis://127.0.0.1:1")
     try:
-        until(lambda: blocks(started.popen.pid, signal.SIGTERM) or started.popen.poll() is not None, "the wait for a signal")
-        assert started.popen.poll() is None
+        until(lambda: "sigtimedwait" in (doing_in_the_kernel(started.popen.pid) or ""), "the wait for a signal")
         started.popen.terminate()
         assert started.popen.wait(10) == 0
     finally:
         started.end()
 
 
-def blocks(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has blocked a signal."""
-    mask = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
-    return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
+def doing_in_the_kernel(pid: int) -> str | None:
+    """What a process waits for, where the system tells."""
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return None
 
 
 # Everything at once

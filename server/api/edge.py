@@ -10,6 +10,7 @@ from server.api.http import problem
 from server.errors import Forbidden, Refused, Unreadable
 from server.ids import Prefix, new_id
 from server.logs import log
+from server.metrics import REQUESTS_FAILED
 from server.settings import LOOPBACK_HOSTS, Settings
 
 ANY_HOST_PATHS = frozenset({"/healthz", "/readyz"})
@@ -75,6 +76,7 @@ class Edge:
             await problem(refused, request_id)(scope, receive, send_with_headers)
         except Exception:  # a fault of ours: recorded under the id the caller is told
             log.exception("fault", request=request_id, path=scope["path"])
+            REQUESTS_FAILED.inc()
             if started or scope["type"] == "websocket":
                 raise
             fault = InternalFault("internal", f"The server failed; its log names request {request_id}.")

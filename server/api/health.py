@@ -18,7 +18,7 @@ from server.history.claims import count_open
 from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS
-from server.settings import LOOPBACK_HOSTS
+from server.settings import LOOPBACK_HOSTS, Settings
 
 ANSWER_WITHIN_S = 2.0
 
@@ -40,7 +40,7 @@ async def readyz(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """Database, Redis and workers, with figures."""
-    _check_operator(request)
+    check_operator(request, request.state.resources.settings)
     resources = request.state.resources
     database, redis = await asyncio.gather(_database(resources.database), _redis(resources.redis, resources.settings.redis.key_prefix))
     web = {"version": __version__, "open_streams": request.state.presence.streams, "feeds": len(request.state.feeds)}
@@ -50,15 +50,15 @@ async def status(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Figures of this process for Prometheus."""
-    _check_operator(request)
+    check_operator(request, request.state.resources.settings)
     OPEN_STREAMS.set(request.state.presence.streams)
     OPEN_FEEDS.set(len(request.state.feeds))
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
-def _check_operator(request: Request) -> None:
+def check_operator(request: Request, settings: Settings) -> None:
     """Lets in who comes from this very machine, not through a proxy, or has the token; for all others there is nothing here."""
-    token = request.state.resources.settings.metrics_token
+    token = settings.metrics_token
     given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
     if token and compare_digest(given.encode(), token.encode()):
         return

@@ -66,8 +66,8 @@ def _options(folder: Path, path: Path) -> list[str]:
         "maxmemory-policy": "noeviction",
         "save": "",
         "appendonly": "no",
-        "shutdown-on-sigterm": "save",
-        "shutdown-on-sigint": "save",
+        "shutdown-on-sigterm": "save force",
+        "shutdown-on-sigint": "save force",
         "loglevel": "warning",
     }
-    return [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return [word for name, value in settings.items() for word in (f"--{name}", *(value.split() or [""]))]

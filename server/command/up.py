@@ -103,16 +103,17 @@ class Up:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
-        async with asyncio.TaskGroup() as tasks:
-            keeping = [tasks.create_task(self._keep(child)) for child in self._children]
-            announcing = tasks.create_task(self._announce(open_page=open_page))
-            await self._stopping.wait()
-            announcing.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                working = [tasks.create_task(self._keep(child)) for child in self._children]
+                working.append(tasks.create_task(self._announce(open_page=open_page)))
+                await self._stopping.wait()
+                for task in working:
+                    task.cancel()
+        finally:
             await self._end([child for child in self._children if child.name != "redis"])
             await self._end([child for child in self._children if child.name == "redis"])
-            for task in keeping:
-                task.cancel()
-        await self._redis.aclose(close_connection_pool=True)
+            await self._redis.aclose(close_connection_pool=True)
         if self._failed:
             raise StartError(self._failed)
         return 0

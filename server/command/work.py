@@ -8,6 +8,7 @@ import uvloop
 from server.command.child import given_name
 from server.command.memory import calm_collector
 from server.command.waiting import wait_for_services
+from server.command.worker_http import worker_http
 from server.settings import Settings
 from server.worker import build_worker
 
@@ -24,5 +25,5 @@ async def _run(settings: Settings, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await wait_for_services(settings)
-    async with build_worker(settings, name) as worker:
+    async with worker_http(settings), build_worker(settings, name) as worker:
         await worker.run(stop)

@@ -18,6 +18,7 @@ from server.history.database import Database, DatabaseAway
 from server.history.generations import Written, snapshot
 from server.history.tables import Status, now
 from server.logs import log
+from server.metrics import GENERATIONS
 from server.parts import Parts, joined_text
 from server.providers.base import Delta, Finish, Provider, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
 from server.settings import GenerationSettings
@@ -220,6 +221,7 @@ class Answering:
         settled = await self._until_database(settle, self.log.fence, self.generation.account_id, ending)
         if settled is None:
             raise Superseded
+        GENERATIONS.labels(settled.status).inc()
         self._writer.close(settled.id, self.log.keys, end_of(settled).terminal)
 
     async def _ending(self, outcome: Outcome) -> Ending:

@@ -16,6 +16,7 @@ from server.generate.writer import LogWriter
 from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows
 from server.history.database import Database, DatabaseAway
 from server.logs import log
+from server.metrics import TAKEOVERS
 from server.providers.base import Provider
 from server.providers.registry import Models
 from server.settings import GenerationSettings
@@ -66,6 +67,8 @@ class Ownership:
             claimed = await self._database.write(take_up, generation_id, self.owner, self._models, self._limits.output_max_tokens, seen)
             if claimed is None:
                 return
+            if claimed.generation.attempt > 1:
+                TAKEOVERS.inc()
             answering = self._answers[generation_id] = self._answering(claimed, began)
         except DatabaseAway as error:
             log.warning("not_claimed", generation=generation_id, reason=str(error))

@@ -15,6 +15,7 @@ from server.errors import TidemarkError
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
 from server.logs import log
+from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
 from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
@@ -93,6 +94,7 @@ class LogWriter:
                     if written > 1:
                         await asyncio.sleep(REST_S)
             except (LinkLost, Busy, TidemarkError) as error:
+                LOG_LOSSES.inc()
                 log.warning("log_not_written", reason=str(error), generations=len(self._logs))
             finally:
                 if link is not None:
@@ -159,6 +161,7 @@ class LogWriter:
             for (owned, sent), reply in zip(sending, await link.execute(commands), strict=True):
                 _check(reply)
                 if reply == 1:
+                    EVENTS_APPENDED.inc(sent - owned.acked)
                     owned.acknowledge(sent)
                     dirty.discard(owned)
                 else:  # lost, or another's: SQL decides which
