@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -27,6 +28,7 @@ from server.identity.callers import Callers
 from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
 from server.logs import log
+from server.loops import keep
 from server.resources import open_resources
 from server.settings import Settings
 from server.stream.feed import Feeds
@@ -59,8 +61,16 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         feeds = Feeds(resources.redis, tail, ends_in(resources.database), key_prefix=prefix, retention_s=settings.generation.retention_s)
         presence = Presence(resources.database)
         app.state.stop = feeds.stop
-        steps = (tail.run(), feeds.run(), presence.run(), drop_stuck_readers(), _settle_cancelled(resources.settler))
-        running = [tasks.create_task(step) for step in steps]
+        steps = (
+            tail.run,
+            feeds.run,
+            feeds.end,
+            feeds.beat,
+            presence.run,
+            drop_stuck_readers,
+            partial(_settle_cancelled, resources.settler),
+        )
+        running = [tasks.create_task(keep(step)) for step in steps]
         yield {
             "resources": resources,
             "feeds": feeds,

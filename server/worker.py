@@ -13,6 +13,7 @@ from server.generate.arq_worker import QueueWorker
 from server.generate.ownership import Ownership
 from server.generate.queue import control_channel, worker_key
 from server.logs import log
+from server.loops import keep
 from server.providers.registry import open_providers
 from server.resources import Resources, open_resources
 from server.settings import Settings
@@ -36,12 +37,11 @@ class Worker:
         channel = control_channel(self._resources.settings.redis.key_prefix, self._ownership.owner)
         self._tail.listen(channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode())))
         async with asyncio.TaskGroup() as tasks:
-            taking = tasks.create_task(self._jobs.main())
-            always = [tasks.create_task(step()) for step in (self._tail.run, self._ownership.run, self._report)]
+            tasks.create_task(self._jobs.main())
+            always = [tasks.create_task(keep(step)) for step in (self._tail.run, self._ownership.run, self._report)]
             await stop.wait()
             log.info("draining", answers=len(self._ownership))
             self._jobs.stop_taking()
-            taking.cancel()
             await self._ownership.drain(self._resources.settings.worker.drain_s)
             for task in always:
                 task.cancel()

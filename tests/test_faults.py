@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from tests.client import Client, Event, check_agreement, check_law
 from tests.system import System
 
@@ -60,6 +62,7 @@ async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system
     assert "restarted" not in types_of(seen[0])
 
 
+@pytest.mark.slow
 async def test_a_model_that_cannot_continue_starts_over_and_says_so(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -113,6 +116,7 @@ async def test_redis_forgets_everything_and_the_owner_writes_it_again(new_system
     assert "restarted" not in types_of(seen[0])
 
 
+@pytest.mark.slow
 async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -156,6 +160,7 @@ async def test_a_web_process_that_stops_ends_streams_between_two_events(new_syst
         await check_all(client, sent, seen)
 
 
+@pytest.mark.slow
 async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -196,6 +201,7 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
             assert (await client.cancel(sent["generation_id"])) == snapshot
 
 
+@pytest.mark.slow
 async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
@@ -237,6 +243,7 @@ async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Cal
     assert [event.type for event in late] == ["snapshot", "completed"] == [event.type for event in from_the_middle]
 
 
+@pytest.mark.slow
 async def test_an_answer_that_kills_every_worker_is_given_up(new_system: Callable[..., System]) -> None:
     system = new_system(generation={"attempts_max": 2}).start(workers=3)
     async with Client(system.web.url, system.new_key()) as client:

@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import stamina
+from sqlalchemy.exc import SQLAlchemyError
 
-from server.generate.endings import end_of
+from server.generate.endings import end_of, seq_of_unopened
 from server.generate.owned_log import Found, OwnedLog, Superseded
 from server.generate.prompt import Claimed
 from server.generate.writer import LogWriter
-from server.history.claims import Ending, checkpoint, hand_over, settle
+from server.history.claims import Ending, checkpoint, give_back, hand_over, settle
 from server.history.database import Database, DatabaseAway
 from server.history.generations import Written, snapshot
 from server.history.tables import Status, now
@@ -22,11 +23,15 @@ from server.metrics import GENERATIONS
 from server.parts import Parts, joined_text
 from server.providers.base import Delta, Finish, Provider, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
 from server.settings import GenerationSettings
-from server.stream.events import EventType, last_seq_of_lost_log
+from server.stream.events import EventType
 
 CHECKPOINT_EVERY_S = 5.0
+HAND_OVER_PATIENCE_S = 2.0
 LOG_PATIENCE_S = 10.0
 """How long a finished answer waits for Redis to take its last events; then SQL has it, and readers get it as a snapshot."""
+
+LAST_CHANCE_S = 5.0
+"""What an answer gets even after its deadline, so that its log can be opened and what was said is kept."""
 
 PROVIDER_TRIES = 3
 PROVIDER_RETRY_WAIT_S = 20.0
@@ -89,7 +94,7 @@ class Answering:
         try:
             outcome = await self._outcome()
             checkpoints.cancel()
-            if self._stopped is Stop.HANDED_OVER:
+            if self._stopped is Stop.HANDED_OVER and outcome.status is Status.CANCELLED:
                 await self._hand_over()
             else:
                 await self._settle(outcome)
@@ -106,7 +111,7 @@ class Answering:
         if self._stopped is not None:
             self._saying.cancel()
         try:
-            async with asyncio.timeout(max(left_s, 0)):
+            async with asyncio.timeout(max(left_s, LAST_CHANCE_S)):
                 return await self._saying
         except asyncio.CancelledError:
             if self._stopped is Stop.SUPERSEDED:
@@ -132,6 +137,7 @@ class Answering:
             return failed("attempts_exhausted", f"{self.generation.crashes} workers died while writing this answer.", retryable=True)
         if self._provider is None or self._request is None:
             return failed("provider_unavailable", f"The model {self.generation.model} is not offered here any more.")
+        self._bytes = sum(len(part.get("text", "").encode()) for part in prefix)
         request = self._request._replace(prefix=prefix)
         async for attempt in stamina.retry_context(
             on=self._may_retry, attempts=PROVIDER_TRIES, wait_initial=0.5, wait_max=PROVIDER_RETRY_WAIT_S, timeout=None
@@ -190,7 +196,7 @@ class Answering:
         raise ProviderError("provider_protocol", "The model's stream ended without saying why.", retryable=True)
 
     def _said(self, text: str) -> None:
-        self._bytes += len(text)
+        self._bytes += len(text) if text.isascii() else len(text.encode())
         if self._first_token_at is None:
             self._first_token_at = now()
 
@@ -209,16 +215,25 @@ class Answering:
     async def _hand_over(self) -> None:
         """Leaves the answer to whoever claims it next, once everything said is in the log."""
         if not self.log.opened.done():
-            parts, seq = self.generation.parts, self.generation.seq
-        else:
-            await self.log.flushed()
-            parts, seq = self.log.written()
-        await self._until_database(hand_over, self.log.fence, parts, seq, self._first_token_at)
+            await self._until_database(give_back, self.log.fence)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_PATIENCE_S):
+                await self.log.flushed()
+        self.log.freeze()  # what Redis has not got by now, it lacks: the next attempt finds out and starts over
+        await self._until_database(hand_over, self.log.fence, *self.log.written(), self._first_token_at)
 
     async def _settle(self, outcome: Outcome) -> None:
         """Makes the outcome the truth, then ends the log. Raises Superseded."""
         ending = await self._ending(outcome)
-        settled = await self._until_database(settle, self.log.fence, self.generation.account_id, ending)
+        account_id = self.generation.account_id
+        try:
+            settled = await self._until_database(settle, self.log.fence, account_id, ending)
+        except SQLAlchemyError:  # SQL refuses this content, and always will: without an end, it would be written again and again
+            log.exception("not_stored", generation=self.generation.id)
+            error = failed("internal", f"The server could not store the answer; its log names generation {self.generation.id}.").error
+            ending = Ending(Status.FAILED, ending.seq + 1, [], error=error)
+            settled = await self._until_database(settle, self.log.fence, account_id, ending)
         if settled is None:
             raise Superseded
         GENERATIONS.labels(settled.status).inc()
@@ -226,7 +241,7 @@ class Answering:
 
     async def _ending(self, outcome: Outcome) -> Ending:
         if not self.log.opened.done():
-            parts, seq = self.generation.parts, max(self.generation.seq, last_seq_of_lost_log(self.generation.attempt))
+            parts, seq = self.generation.parts, seq_of_unopened(self.generation)
         else:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOG_PATIENCE_S):

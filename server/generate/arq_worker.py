@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from server.generate.queue import GENERATE, answers_queue
 from server.logs import log
 
-BLOCK_S = 1.5  # less than the client's socket time-out
+BLOCK_S = 1.0  # less than the client's socket time-out
 RETRY_S = 0.2
 
 

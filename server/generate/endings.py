@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from server.history.database import Database
 from server.history.generations import settled_generations, snapshot
 from server.history.tables import Generation
-from server.stream.events import FIRST_SEQ, Event, EventType, make_event
+from server.stream.events import FIRST_SEQ, Event, EventType, last_seq_of_lost_log, make_event_of_row
 from server.stream.feed import End, Ends
 
 
 def queued_event(generation: Generation) -> Event:
     """The first event of an answer."""
-    return make_event(
+    return make_event_of_row(
         FIRST_SEQ,
         EventType.QUEUED,
         {
@@ -34,8 +34,8 @@ def end_of(generation: Generation) -> End:
             data = {"usage": generation.usage}
         case _:
             data = {**(generation.error or {}), "usage": generation.usage}
-    terminal = make_event(generation.seq, type, data)
-    return End(make_event(generation.seq - 1, EventType.SNAPSHOT, snapshot(generation)), terminal)
+    terminal = make_event_of_row(generation.seq, type, data)
+    return End(make_event_of_row(generation.seq - 1, EventType.SNAPSHOT, snapshot(generation)), terminal)
 
 
 def ends_in(database: Database) -> Ends:
@@ -45,3 +45,12 @@ def ends_in(database: Database) -> Ends:
         return {generation.id: end_of(generation) for generation in await database.read(settled_generations, generation_ids)}
 
     return ends
+
+
+def seq_of_unopened(generation: Generation) -> int:
+    """The number before the end of an answer whose log its last attempt could not, or need not, open.
+
+    It is beyond whatever an earlier attempt can have written. Where there is content, it leaves room for the snapshot that tells of it.
+    """
+    seq = max(generation.seq, last_seq_of_lost_log(generation.attempt))
+    return seq + 1 if generation.parts else seq

@@ -1,6 +1,7 @@
 """The log of one generation, as its owner holds it: whole, so that it can be written again when Redis forgets."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ class OwnedLog:
         self.events: list[Event] = []
         self.acked = 0  # how many of `events` are known to be in the log
         self.seq = FIRST_SEQ
-        self.must_open = True
+        self.must_open, self.confirming = True, False
         self.whole = False  # the log in Redis is known to lack nothing
         self.complete = False  # `events` is all that counts: what is missing in Redis can be written from it
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
@@ -60,7 +61,8 @@ class OwnedLog:
         return self.fence.attempt == 1 and not self.events
 
     def delta(self, type: EventType, text: str) -> None:
-        """Adds text or reasoning."""
+        """Adds text or reasoning. PostgreSQL cannot keep a NUL, so none gets in."""
+        text = text.replace("\0", "\ufffd")
         if self._pending and self._pending[-1][0] is type:
             self._pending[-1][1].append(text)  # type: ignore[union-attr]  # a delta's pieces are a list
         else:
@@ -72,8 +74,8 @@ class OwnedLog:
         self._pending.append((type, data))
         self._dirty(self)
 
-    def freeze(self) -> list[Event]:
-        """Numbers what is pending, and gives every event that is not known to be in the log."""
+    def freeze(self) -> None:
+        """Numbers what is pending."""
         pending, self._pending = self._pending, []
         for type, what in pending:
             if isinstance(what, dict):
@@ -82,7 +84,14 @@ class OwnedLog:
                 text = "".join(what)
                 for start in range(0, len(text), DELTA_MAX_CHARS):
                     self._freeze_delta(type, text[start : start + DELTA_MAX_CHARS])
-        return self.events[self.acked :]
+
+    def next_batch(self, size: int) -> list[Event]:
+        """The first events that are not known to be in the log, of about `size` bytes."""
+        batch: list[Event] = []
+        while size > 0 and self.acked + len(batch) < len(self.events):
+            batch.append(self.events[self.acked + len(batch)])
+            size -= len(batch[-1].data)
+        return batch
 
     def _complete(self, type: EventType, data: dict[str, Any]) -> dict[str, Any]:
         match type:
@@ -106,28 +115,32 @@ class OwnedLog:
         self.events.append(event)
         self.seq, self.complete = event.seq, True
 
-    def adopt(self, entries: list[Event], *, whole: bool) -> None:
-        """Takes over what the log held when this attempt first opened it, or notes what it still holds of this attempt's."""
+    def adopt(self, seq: int, entries: list[Event], *, whole: bool) -> None:
+        """Takes over what the log held when this attempt first opened it; later on only notes how far Redis has it."""
+        self.whole = whole
         if self.opened.done():
-            assert entries == self.events[: len(entries)], "a numbered event never changes"
-            self.acked, self.whole = len(entries), whole
+            self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
+            self._tell()
             return
-        self.events, self.acked = list(entries), len(entries)
+        self.events, self.acked, self.seq = list(entries), len(entries), seq
         for event in entries:
             self.content.apply(event)
-        last = entries[-1].seq if entries else FIRST_SEQ
-        trusted = (whole or (self._handed_over and last == self._checkpoint_seq)) and last >= self._checkpoint_seq
-        self.whole = whole
-        if trusted:
-            self.seq, self.complete = last, True
+        if (whole or (self._handed_over and seq == self._checkpoint_seq)) and seq >= self._checkpoint_seq:
+            self.complete = True
             self.opened.set_result(Found.WHOLE if entries else Found.NOTHING_YET)
         else:
-            self.seq = max(last, last_seq_of_lost_log(self.fence.attempt))
+            self.seq = max(seq, last_seq_of_lost_log(self.fence.attempt))
             self.opened.set_result(Found.LOST)
 
     def acknowledge(self, sent: int) -> None:
         """Notes that the first `sent` events are in the log."""
-        self.acked, self.whole = sent, True
+        self.acked = sent
+        if sent == len(self.events):
+            self.whole = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tells those who wait for everything to be in the log, where it is."""
         if self.acked < len(self.events):
             return
         _resolve(self._checkpoints, self.written)

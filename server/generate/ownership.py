@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 from redis.exceptions import RedisError
@@ -16,6 +17,7 @@ from server.generate.writer import LogWriter
 from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows
 from server.history.database import Database, DatabaseAway
 from server.logs import log
+from server.loops import keep
 from server.metrics import TAKEOVERS
 from server.providers.base import Provider
 from server.providers.registry import Models
@@ -26,6 +28,7 @@ BEAT_EVERY_S = 1.0
 HAND_OVER_S = 5.0
 SEAL_AFTER_S = 2.0
 ENQUEUE_AGAIN_AFTER_S = 2.0
+ENQUEUED_AT_ONCE = 100
 
 
 class Ownership:
@@ -59,7 +62,10 @@ class Ownership:
 
     async def take(self, generation_id: str, seen: Seen | None = None) -> None:
         """Claims a generation and writes its answer; returns at once when it is somebody else's, or over."""
-        if self.draining or generation_id in self._answers or generation_id in self._taking:
+        if generation_id in self._answers or generation_id in self._taking:
+            return
+        if self.draining:
+            await self._queue.put(generation_id)  # for another worker
             return
         self._taking.add(generation_id)
         try:
@@ -70,6 +76,8 @@ class Ownership:
             if claimed.generation.attempt > 1:
                 TAKEOVERS.inc()
             answering = self._answers[generation_id] = self._answering(claimed, began)
+            if self.draining:
+                answering.stop(Stop.HANDED_OVER)
         except DatabaseAway as error:
             log.warning("not_claimed", generation=generation_id, reason=str(error))
             return
@@ -89,12 +97,12 @@ class Ownership:
         """Takes nothing more, lets what ends within `drain_s` end, and hands the rest over."""
         self.draining = True
         deadline = monotonic() + drain_s
-        while self._answers and monotonic() < deadline:
+        while (self._answers or self._taking) and monotonic() < deadline:
             await asyncio.sleep(0.05)
         for answering in list(self._answers.values()):
             answering.stop(Stop.HANDED_OVER)
         deadline = monotonic() + HAND_OVER_S
-        while (self._answers or self.writer.closing) and monotonic() < deadline:
+        while (self._answers or self._taking or self.writer.closing) and monotonic() < deadline:
             await asyncio.sleep(0.02)
         with suppress(DatabaseAway):
             await self._note_sealed()
@@ -102,18 +110,17 @@ class Ownership:
     async def run(self) -> None:
         """Writes, beats and sweeps until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.writer.run())
-            tasks.create_task(self._every(BEAT_EVERY_S, self._beat))
-            tasks.create_task(self._every(BEAT_EVERY_S, self._sweep))
+            for loop in (self.writer.run, self.writer.confirm, partial(self._every, self._beat), partial(self._every, self._sweep)):
+                tasks.create_task(keep(loop))
 
-    async def _every(self, period_s: float, step: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             began = monotonic()
             try:
                 await step()
             except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
                 log.warning("away", doing=step.__name__, reason=str(error))
-            await asyncio.sleep(max(0.05, period_s - (monotonic() - began)))
+            await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
 
     async def _beat(self) -> None:
         """One sign of life for everything owned; learns what was cancelled, and what is not owned any more."""
@@ -149,6 +156,7 @@ class Ownership:
         rows = await self._database.read(open_rows)
         dead = self._staleness.look(rows)
         unsealed: list[str] = []
+        waiting: list[str] = []
         for row in rows:
             for_s = self._staleness.for_s(row)
             ownerless = row.seen.owner is None or row.id in dead
@@ -156,22 +164,25 @@ class Ownership:
                 if for_s > SEAL_AFTER_S:
                     unsealed.append(row.id)
             elif row.cancel_requested:
-                if ownerless:
+                if ownerless or self._forgotten(row):
                     await self._settler.cancel(row.id, row.seen)
             elif row.seen.attempt and (ownerless or self._forgotten(row)):
                 self._spawn(row)
-            elif not row.seen.attempt and for_s > ENQUEUE_AGAIN_AFTER_S and not self.draining and await self._queue.is_empty():
-                await self._queue.put(row.id)
+            elif not row.seen.attempt and for_s > ENQUEUE_AGAIN_AFTER_S:
+                waiting.append(row.id)
+        if waiting and not self.draining and await self._queue.is_empty():  # while there are jobs, it is slots that are missing
+            for generation_id in waiting[:ENQUEUED_AT_ONCE]:
+                await self._queue.put(generation_id)
         if unsealed:
             await self._settler.seal_left(unsealed)
 
     def _forgotten(self, row: OpenRow) -> bool:
-        """Whether it is ours by a claim whose reply never came."""
+        """Whether it is ours by a claim whose reply never came, or by an answer that broke."""
         return row.seen.owner == self.owner and row.id not in self._answers and row.id not in self._taking
 
     def _spawn(self, row: OpenRow) -> None:
         """Takes over what nobody writes any more, without waiting for a slot."""
-        task = asyncio.create_task(self.take(row.id, row.seen if row.seen.owner != self.owner else None))
+        task = asyncio.create_task(self.take(row.id, row.seen))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 

@@ -8,7 +8,7 @@ from time import monotonic
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from server.generate.endings import end_of
+from server.generate.endings import end_of, seq_of_unopened
 from server.generate.writer import OPEN_WITHIN_S
 from server.history.claims import Ending, Fence, OpenRow, Seen, claim, give_back, mark_sealed, open_rows, settle
 from server.history.database import Database
@@ -16,11 +16,12 @@ from server.history.generations import settled_generations
 from server.history.tables import Generation, Status
 from server.logs import log
 from server.stream.content import Content
-from server.stream.events import Event, last_seq_of_lost_log
+from server.stream.events import Event
 from server.stream.log import OPEN, close_log, events_of, log_keys
 
 STALE_AFTER_S = 8.0
 READ_GAP_MAX_S = 2.0
+SEALED_AT_ONCE = 100
 
 
 class Staleness:
@@ -76,12 +77,12 @@ class Settler:
             log.warning("not_settled", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
-        parts, seq = claimed.parts, max(claimed.seq, last_seq_of_lost_log(claimed.attempt))
-        if trusted and (not events or events[-1].seq >= claimed.seq):
+        parts, seq = claimed.parts, seq_of_unopened(claimed)
+        if trusted and events and events[-1].seq >= claimed.seq:
             content = Content()
             for event in events:
                 content.apply(event)
-            parts, seq = content.parts() if events else claimed.parts, events[-1].seq if events else claimed.seq
+            parts, seq = content.parts(), events[-1].seq
         fence = Fence(generation_id, self.name, claimed.attempt)
         settled = await self.database.write(
             settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=claimed.usage)
@@ -106,7 +107,8 @@ class Settler:
 
     async def seal_left(self, generation_ids: list[str]) -> None:
         """Ends the logs of those of these generations that are settled."""
-        await self.seal(await self.database.read(settled_generations, generation_ids))
+        for start in range(0, len(generation_ids), SEALED_AT_ONCE):
+            await self.seal(await self.database.read(settled_generations, generation_ids[start : start + SEALED_AT_ONCE]))
 
     async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
         """The events of a log that this claim opened, and whether nothing of them was lost. An answer nobody ever claimed has none."""
@@ -115,7 +117,7 @@ class Settler:
         keys = log_keys(self._key_prefix, claimed.id)
         seconds, microseconds = await self._redis.time()
         deadline_us = int((seconds + began - monotonic() + OPEN_WITHIN_S) * 1e6) + microseconds
-        arguments = (keys.state, keys.events, claimed.attempt, deadline_us, int(self._ttl_s * 1000), "")
+        arguments = (keys.state, keys.events, claimed.attempt, deadline_us, int(self._ttl_s * 1000), "", "entries")
         try:
             reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)  # type: ignore[no-untyped-call]
         except NoScriptError:

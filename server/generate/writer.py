@@ -11,9 +11,9 @@ from typing import Any
 
 import hiredis
 
-from server.errors import TidemarkError
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
+from server.history.database import DatabaseAway
 from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
@@ -22,6 +22,10 @@ from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
 
 OPEN_WITHIN_S = 5.0
 """How long after a claim or beat a log may still be opened: less than the silence after which a successor may claim."""
+
+LOGS_AT_ONCE = 64
+BATCH_BYTES = 128 * 1024
+"""Of how many logs, and how many bytes of each, one pipeline holds at most."""
 
 REST_S = 0.002
 """How long the writer rests after a batch for several answers, so that the next one holds more. A lone answer never waits."""
@@ -37,14 +41,16 @@ class Busy(Exception):
 
 
 class LogWriter:
-    """Writes the logs of one process. `run` works until it is cancelled."""
+    """Writes the logs of one process, while `run` and `confirm` run."""
 
     def __init__(self, url: str, confirm: Confirm, *, retention_s: float) -> None:
         self._url, self._confirm, self._retention_ms = url, confirm, int(retention_s * 1000)
         self._logs: set[OwnedLog] = set()
         self._dirty: set[OwnedLog] = set()
         self._closings: dict[str, tuple[LogKeys, Event]] = {}
-        self._claimed_at: dict[OwnedLog, float] = {}  # monotonic, before the claim: good for the first opening only
+        self._held_at: dict[OwnedLog, float] = {}  # monotonic, before the claim or beat that showed it to be ours
+        self._doubtful: list[OwnedLog] = []
+        self._doubt = asyncio.Event()
         self._work = asyncio.Event()
         self._clock_offset_s = 0.0  # Redis's clock less the monotonic one, never too late
         self.sealed: list[str] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
@@ -52,14 +58,14 @@ class LogWriter:
     def add(self, owned: OwnedLog, claimed_at: float) -> None:
         """Opens a log that was claimed by a transaction which began after `claimed_at`; `owned.opened` tells what was found."""
         self._logs.add(owned)
-        self._claimed_at[owned] = claimed_at
+        self._held_at[owned] = claimed_at
         self._work.set()
 
     def remove(self, owned: OwnedLog) -> None:
         """Forgets a log; what it holds is not written any more."""
         self._logs.discard(owned)
         self._dirty.discard(owned)
-        self._claimed_at.pop(owned, None)
+        self._held_at.pop(owned, None)
 
     def dirty(self, owned: OwnedLog) -> None:
         """Notes that a log has something to write."""
@@ -93,7 +99,7 @@ class LogWriter:
                     pause_s = RETRY_MIN_S
                     if written > 1:
                         await asyncio.sleep(REST_S)
-            except (LinkLost, Busy, TidemarkError) as error:
+            except (LinkLost, Busy) as error:
                 LOG_LOSSES.inc()
                 log.warning("log_not_written", reason=str(error), generations=len(self._logs))
             finally:
@@ -110,66 +116,101 @@ class LogWriter:
         self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - monotonic()
         for owned in self._logs:
             owned.must_open = True
+            if owned.opened.done():
+                self._held_at.pop(owned, None)
 
     async def _open(self, link: Link) -> None:
-        unopened = [owned for owned in self._logs if owned.must_open]
-        if not unopened:
-            return
-        before = monotonic()
-        fresh = {owned: at for owned in unopened if (at := self._claimed_at.pop(owned, 0.0)) > before - OPEN_WITHIN_S / 2}
-        if doubtful := [owned for owned in unopened if owned not in fresh]:
-            held = await self._confirm([owned.fence for owned in doubtful])
-            for owned in doubtful:
-                if owned.fence not in held:
-                    owned.supersede()
-                    self.remove(owned)
-        opening = [owned for owned in unopened if owned in self._logs]
-        if not opening:
-            return
-        replies = await link.execute([self._open_command(owned, fresh.get(owned, before)) for owned in opening])
-        for owned, reply in zip(opening, replies, strict=True):
-            _check(reply)
-            match reply[0]:
-                case b"open":
-                    owned.must_open = False
-                    owned.adopt(events_of(reply[3]), whole=reply[1] == 1)
-                    self._dirty.add(owned)
-                case b"late":
-                    raise Busy("a log was opened too late after its beat")
-                case _:
-                    owned.supersede()
-                    self.remove(owned)
+        """Opens what has to be opened and was claimed or confirmed just now; sees to it that the rest is confirmed."""
+        good_since = monotonic() - OPEN_WITHIN_S / 2
+        opening = []
+        for owned in self._logs:
+            if owned.must_open and self._held_at.get(owned, 0.0) > good_since:
+                opening.append(owned)
+            elif owned.must_open and not owned.confirming:
+                self._doubtful.append(owned)
+                owned.confirming = True
+                self._doubt.set()
+        for start in range(0, len(opening), LOGS_AT_ONCE):
+            chunk = opening[start : start + LOGS_AT_ONCE]
+            for owned, reply in zip(chunk, await link.execute([self._open_command(owned) for owned in chunk]), strict=True):
+                _check(reply)
+                self._opened(owned, reply)
 
-    def _open_command(self, owned: OwnedLog, beat_at: float) -> Command:
-        deadline_us = int((beat_at + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
-        first = "first" if owned.first else ""
-        return ("EVALSHA", OPEN.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, deadline_us, owned.ttl_ms, first)
+    def _open_command(self, owned: OwnedLog) -> Command:
+        deadline_us = int((self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
+        first, entries = "first" if owned.first else "", "" if owned.opened.done() else "entries"
+        return ("EVALSHA", OPEN.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, deadline_us, owned.ttl_ms, first, entries)
+
+    def _opened(self, owned: OwnedLog, reply: Any) -> None:
+        match reply[0]:
+            case b"open":
+                owned.must_open = False
+                owned.adopt(reply[2], events_of(reply[3]), whole=reply[1] == 1)
+                self.dirty(owned)
+            case b"late":
+                self._held_at.pop(owned, None)
+                self._work.set()
+            case _:
+                self._supersede(owned)
+
+    async def confirm(self) -> None:
+        """Asks SQL who may still write, for logs that are to be opened again, until cancelled. Others are written meanwhile."""
+        while True:
+            await self._doubt.wait()
+            self._doubt.clear()
+            doubtful, self._doubtful = self._doubtful, []
+            try:
+                began = monotonic()
+                held = await self._confirm([owned.fence for owned in doubtful])
+                for owned in doubtful:
+                    if owned.fence in held:
+                        self._held_at[owned] = began
+                    else:
+                        self._supersede(owned)
+            except DatabaseAway as error:
+                log.warning("away", doing="confirm", reason=str(error))
+                await asyncio.sleep(RETRY_MAX_S)
+            finally:
+                for owned in doubtful:
+                    owned.confirming = False  # where nothing is known, `_open` asks again
+                self._work.set()
+
+    def _supersede(self, owned: OwnedLog) -> None:
+        owned.supersede()
+        self.remove(owned)
 
     async def _append(self, link: Link) -> int:
         """Writes what is pending; to how many logs."""
         dirty, self._dirty = self._dirty, set()
+        try:
+            writable = [owned for owned in dirty if not owned.must_open]
+            for start in range(0, len(writable), LOGS_AT_ONCE):
+                await self._append_some(link, writable[start : start + LOGS_AT_ONCE])
+            return len(writable)
+        finally:
+            for owned in dirty:
+                if owned in self._logs and owned.acked < len(owned.events):
+                    self.dirty(owned)
+
+    async def _append_some(self, link: Link, some: list[OwnedLog]) -> None:
         sending: list[tuple[OwnedLog, int]] = []
         commands: list[Command] = []
-        try:
-            for owned in dirty:
-                if owned.must_open or not (owned.freeze() or (owned.complete and not owned.whole)):
-                    continue
-                commands.append(_append_command(owned))
-                sending.append((owned, len(owned.events)))
-            if not commands:
-                return 0
-            for (owned, sent), reply in zip(sending, await link.execute(commands), strict=True):
-                _check(reply)
-                if reply == 1:
-                    EVENTS_APPENDED.inc(sent - owned.acked)
-                    owned.acknowledge(sent)
-                    dirty.discard(owned)
-                else:  # lost, or another's: SQL decides which
-                    owned.must_open = True
-                    self._work.set()
-            return len(sending)
-        finally:
-            self._dirty |= {owned for owned in dirty if owned in self._logs and owned.acked < len(owned.events)}
+        for owned in some:
+            owned.freeze()
+            events = owned.next_batch(BATCH_BYTES)
+            if events or (owned.complete and not owned.whole):
+                sent = owned.acked + len(events)
+                commands.append(_append_command(owned, events, last=sent == len(owned.events)))
+                sending.append((owned, sent))
+        for (owned, sent), reply in zip(sending, await link.execute(commands) if commands else [], strict=True):
+            _check(reply)
+            if reply == 1:
+                EVENTS_APPENDED.inc(sent - owned.acked)
+                owned.acknowledge(sent)
+            else:  # lost, or another's: SQL decides which
+                owned.must_open = True
+                self._held_at.pop(owned, None)
+                self._work.set()
 
     async def _close(self, link: Link) -> None:
         if not self._closings:
@@ -185,11 +226,11 @@ class LogWriter:
             self.sealed.append(generation_id)
 
 
-def _append_command(owned: OwnedLog) -> Command:
-    unsent = owned.events[owned.acked :]
+def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
+    """Appends these events; with the last ones that are missing, a log that lost some lacks nothing any more."""
     head = ("EVALSHA", APPEND.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, owned.keys.channel, owned.ttl_ms)
-    numbered = (argument for event in unsent for argument in (event.seq, event.encoded()))
-    return (*head, "" if owned.whole or not owned.complete else "whole", *numbered)
+    numbered = (argument for event in events for argument in (event.seq, event.encoded()))
+    return (*head, "whole" if last and owned.complete and not owned.whole else "", *numbered)
 
 
 def _check(reply: Any) -> None:

@@ -14,6 +14,8 @@ from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
 from server.parts import Parts
 
+IDS_AT_ONCE = 500
+
 
 class Fence(NamedTuple):
     """Who believes to own what: the guard of every write."""
@@ -88,6 +90,7 @@ def claim(session: Session, generation_id: str, owner: str, *, seen: Seen | None
     """Makes `owner` the owner of a generation with the next attempt; the row to read, or None when it is somebody's, or over.
 
     Without `seen` only an unowned row can be claimed; with it also the row of the dead owner that was seen, which counts as a crash.
+    An attempt is never claimed twice, not even by its own owner: what a claim whose reply was lost left behind is taken over like that.
     A row whose cancellation was requested is claimed only `to_cancel`, that is to settle it.
     """
     seen = seen or Seen(None, 0, 0)
@@ -101,12 +104,7 @@ def claim(session: Session, generation_id: str, owner: str, *, seen: Seen | None
         "crashed": 1 if seen.owner else 0,
         "at": now(),
     }
-    taken = session.execute(_CLAIM, values).one_or_none()
-    if taken is None:
-        row = session.execute(_ROW, {"generation": generation_id}).one_or_none()
-        if row is not None and row.owner == owner and row.status is Status.RUNNING:
-            taken = row  # an earlier COMMIT of this very claim went through, and its reply was lost
-    return cast("Generation | None", taken)
+    return cast("Generation | None", session.execute(_CLAIM, values).one_or_none())
 
 
 _BEAT = (
@@ -140,12 +138,12 @@ def count_open(session: Session) -> dict[str, int]:
 
 def checkpoint(session: Session, fence: Fence, parts: Parts, seq: int, first_token_at: datetime | None) -> bool:
     """Stores the content as of event `seq`; false when the fence is old."""
-    return _write(session, fence, parts=parts, seq=seq, first_token_at=first_token_at)
+    return _write(session, fence, parts=parts, seq=seq, first_token_at=_first(first_token_at))
 
 
 def hand_over(session: Session, fence: Fence, parts: Parts, seq: int, first_token_at: datetime | None) -> bool:
     """Gives a generation up on purpose, claimable at once; `seq` is the last event that was written."""
-    return _write(session, fence, parts=parts, seq=seq, first_token_at=first_token_at, owner=None, handed_over=fence.attempt)
+    return _write(session, fence, parts=parts, seq=seq, first_token_at=_first(first_token_at), owner=None, handed_over=fence.attempt)
 
 
 def give_back(session: Session, fence: Fence) -> bool:
@@ -192,7 +190,8 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> G
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
     """Notes that these logs carry their end, or are gone: nobody has to look at them again."""
-    session.execute(update(G).where(G.c.id.in_(generation_ids)).values(sealed=True))
+    for start in range(0, len(generation_ids), IDS_AT_ONCE):
+        session.execute(update(G).where(G.c.id.in_(sorted(generation_ids)[start : start + IDS_AT_ONCE])).values(sealed=True))
 
 
 def content_of(session: Session, generation_id: str) -> Parts:
@@ -209,6 +208,11 @@ def note_left_out(session: Session, generation_id: str, messages: int) -> None:
 def _write(session: Session, fence: Fence, **values: Any) -> bool:
     written = session.execute(_FENCED.values(**values), _fenced(fence))
     return cast("CursorResult[Any]", written).rowcount == 1
+
+
+def _first(at: datetime | None) -> Any:
+    """The first of what is stored and what this attempt saw."""
+    return func.coalesce(G.c.first_token_at, at) if at is not None else G.c.first_token_at
 
 
 def _fenced(fence: Fence) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 SQLITE_READERS = 2
 BUSY_TIMEOUT_S = 5
+COLLISIONS_MAX = 3
 POSTGRES_CONNECTIONS = 10
 POSTGRES_STATEMENT_TIMEOUT_S = 30
 
@@ -34,6 +35,10 @@ class DatabaseAway(Unavailable):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class Collision(DatabaseAway):
+    """PostgreSQL gave this transaction up because it met another one; run again, it goes through."""
 
 
 class Database(Protocol):
@@ -81,11 +86,19 @@ class PostgresDatabase:
         )
 
     async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(COLLISIONS_MAX):
+            try:
+                return await self._run(fn, *args, **kwargs)
+            except Collision:
+                continue
+        return await self._run(fn, *args, **kwargs)
+
+    async def _run(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             async with AsyncSession(self._engine, sync_session_class=Session, expire_on_commit=False) as session, session.begin():
                 return await session.run_sync(fn, *args, **kwargs)  # type: ignore[arg-type]  # its stub knows only the base Session
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
-            raise _away(error) from error
+            _raise(error)
 
     read = write
 
@@ -116,7 +129,7 @@ def in_transaction(engine: Engine, fn: Callable[Concatenate[Session, P], T], *ar
         with Session(engine, expire_on_commit=False) as session, session.begin():
             return fn(session, *args, **kwargs)
     except (DBAPIError, PoolTimeoutError) as error:
-        raise _away(error) from error
+        _raise(error)
 
 
 def sqlite_engine(url: str, *, begin: str) -> Engine:
@@ -146,14 +159,22 @@ def dump_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-def _away(error: BaseException) -> BaseException:
-    """DatabaseAway for what a retry may cure; any other fault as it is."""
+def _raise(error: BaseException) -> NoReturn:
+    """Raises DatabaseAway for what a retry may cure, and any other fault as it is."""
     cause = getattr(error, "orig", None) or error
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
-    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated:
-        return error
-    if isinstance(cause, sqlite3.OperationalError) and not any(
-        word in str(cause) for word in ("locked", "busy", "full", "unable to open", "disk I/O", "readonly")
-    ):
-        return error
-    return DatabaseAway(reason)
+    state = getattr(cause, "sqlstate", None) or ""
+    if isinstance(cause, sqlite3.Error):
+        away = any(word in str(cause) for word in _SQLITE_AWAY)
+    else:
+        away = not state or state[:2] in _POSTGRES_AWAY or state == "25006"
+    if state.startswith("40"):
+        raise Collision(reason) from error
+    if away:
+        raise DatabaseAway(reason) from error
+    raise error
+
+
+_SQLITE_AWAY = ("locked", "busy", "full", "unable to open", "disk I/O", "readonly")
+_POSTGRES_AWAY = frozenset({"08", "53", "55", "57", "58"})
+"""Classes of SQLSTATE: connection, resources, locks, operators, system. 25006 is a server that became a replica."""

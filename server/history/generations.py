@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from server.errors import NotFound
 from server.history.changes import next_change
-from server.history.tables import Conversation, Generation, now
+from server.history.tables import ACTIVE, Conversation, Generation, now
+from server.history.tables import GENERATIONS as G
 from server.ids import Prefix, is_id
 from server.parts import Parts, joined_text
 
@@ -28,11 +30,15 @@ def readable_generation(session: Session, generation_id: str, account_id: str) -
 
 def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
     """Notes that this generation shall stop, unless it is over already; raises NotFound."""
-    generation = readable_generation(session, generation_id, account_id)
-    if not generation.status.terminal and generation.cancel_requested_at is None:
-        generation.cancel_requested_at = now()
-        next_change(session, account_id)
-    return generation
+    readable_generation(session, generation_id, account_id)
+    next_change(session, account_id)  # first of all, as in `settle`: two that lock in different orders wait for each other
+    session.execute(
+        update(G)
+        .where(G.c.id == generation_id, G.c.status.in_(ACTIVE), G.c.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=now())
+    )
+    session.expire_all()
+    return session.get_one(Generation, generation_id)
 
 
 def settled_generations(session: Session, generation_ids: Sequence[str]) -> list[Generation]:

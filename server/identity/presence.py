@@ -10,6 +10,7 @@ from server.identity.callers import Caller
 from server.logs import log
 
 CHECK_EVERY_S = 2.0
+CHECKED_AT_ONCE = 500
 
 
 class Presence:
@@ -42,14 +43,18 @@ class Presence:
             await asyncio.sleep(CHECK_EVERY_S)
             if not self._streams:
                 continue
-            keys = [caller.key_id for caller in self._streams if caller.key_id]
-            sessions = [caller.session_sha256 for caller in self._streams if caller.session_sha256]
+            callers = list(self._streams)
             try:
-                valid = await self._database.read(still_valid, keys, sessions)
+                for start in range(0, len(callers), CHECKED_AT_ONCE):
+                    await self._check(callers[start : start + CHECKED_AT_ONCE])
             except DatabaseAway as error:
                 log.warning("away", doing="presence", reason=str(error))
-                continue
-            for caller, ends in list(self._streams.items()):
-                if (caller.key_id or caller.session_sha256) not in valid:
-                    for end in list(ends):
-                        end()
+
+    async def _check(self, callers: list[Caller]) -> None:
+        keys = [caller.key_id for caller in callers if caller.key_id]
+        sessions = [caller.session_sha256 for caller in callers if caller.session_sha256]
+        valid = await self._database.read(still_valid, keys, sessions)
+        for caller in callers:
+            if (caller.key_id or caller.session_sha256) not in valid:
+                for end in list(self._streams.get(caller, ())):
+                    end()

@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's `/chat/completions`, streamed: https://platform.openai.com/docs/api-reference/chat-streaming"""
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
@@ -11,6 +11,8 @@ from server.parts import Parts, joined_text
 from server.providers.base import Delta, Finish, ModelRequest, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
 from server.providers.wire import EventParser, LineTooLong, Patience
 from server.settings import ProviderSettings
+
+T = TypeVar("T")
 
 ERROR_BODY_MAX_BYTES = 4096
 DONE = b"[DONE]"
@@ -108,22 +110,22 @@ class _Answer:
             raise _upstream_error(error)
         if isinstance(usage := chunk.get("usage"), dict):
             yield Usage(_counts(usage))
-        for choice in (chunk.get("choices") or [])[:1]:
-            delta = choice.get("delta") or {}
-            if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+        for choice in _typed(chunk, "choices", list)[:1]:
+            delta = _typed(choice, "delta", dict)
+            if reasoning := _typed(delta, "reasoning_content", str) or _typed(delta, "reasoning", str):
                 yield ReasoningDelta(reasoning)
-            if text := delta.get("content") or delta.get("refusal"):
+            if text := _typed(delta, "content", str) or _typed(delta, "refusal", str):
                 yield TextDelta(text)
-            for piece in delta.get("tool_calls") or []:
+            for piece in _typed(delta, "tool_calls", list):
                 self._add_call(piece)
-            self._reason = choice.get("finish_reason") or self._reason
+            self._reason = _typed(choice, "finish_reason", str) or self._reason
 
-    def _add_call(self, piece: dict[str, Any]) -> None:
-        call = self._calls.setdefault(piece.get("index", 0), {"id": "", "name": "", "arguments": ""})
-        function = piece.get("function") or {}
-        call["id"] = call["id"] or piece.get("id") or ""
-        call["name"] += function.get("name") or ""
-        call["arguments"] += function.get("arguments") or ""
+    def _add_call(self, piece: Any) -> None:
+        call = self._calls.setdefault(_typed(piece, "index", int), {"id": "", "name": "", "arguments": ""})
+        function = _typed(piece, "function", dict)
+        call["id"] = call["id"] or _typed(piece, "id", str)
+        call["name"] += _typed(function, "name", str)
+        call["arguments"] += _typed(function, "arguments", str)
 
     def end(self) -> Iterator[Delta]:
         """What is known only at the end; raises ProviderError when the stream was cut off."""
@@ -132,6 +134,18 @@ class _Answer:
         for index, call in sorted(self._calls.items()):
             yield ToolCall(call["id"] or f"call_{index}", call["name"], call["arguments"])
         yield Finish(self._reason if self._reason in _REASONS else "other")
+
+
+def _typed(holder: Any, key: str, of: type[T]) -> T:
+    """What `holder` has under `key`, the empty value where it has nothing or null; raises NotOurs for another type."""
+    if not isinstance(holder, dict):
+        raise NotOurs(f"what holds {key!r} is no object")
+    value = holder.get(key)
+    if value is None:
+        return of()
+    if not isinstance(value, of):
+        raise NotOurs(f"{key!r} is no {of.__name__}")
+    return value
 
 
 def _body(request: ModelRequest) -> bytes:
@@ -167,9 +181,9 @@ def _messages(role: str, parts: Parts) -> list[dict[str, Any]]:
 
 
 def _counts(usage: dict[str, Any]) -> dict[str, Any]:
-    counts = {"input_tokens": usage.get("prompt_tokens") or 0, "output_tokens": usage.get("completion_tokens") or 0}
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens")
+    counts = {"input_tokens": _typed(usage, "prompt_tokens", int), "output_tokens": _typed(usage, "completion_tokens", int)}
+    cached = _typed(_typed(usage, "prompt_tokens_details", dict), "cached_tokens", int)
+    reasoning = _typed(_typed(usage, "completion_tokens_details", dict), "reasoning_tokens", int)
     return counts | {k: v for k, v in (("cached_input_tokens", cached), ("reasoning_tokens", reasoning)) if v}
 
 

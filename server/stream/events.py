@@ -59,6 +59,11 @@ def make_event(seq: int, type: EventType, data: dict[str, Any]) -> Event:
     return Event(seq, type, orjson.dumps(data))
 
 
+def make_event_of_row(seq: int, type: EventType, data: dict[str, Any]) -> Event:
+    """An event that several processes make of one row: its keys are sorted, because databases keep them in different orders."""
+    return Event(seq, type, orjson.dumps(data, option=orjson.OPT_SORT_KEYS))
+
+
 def decode_event(encoded: bytes) -> Event:
     """The event of these bytes; raises ValueError for anything else."""
     seq, type, data = encoded.split(b" ", 2)

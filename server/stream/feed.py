@@ -9,6 +9,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -25,7 +26,8 @@ BATCH_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 500
 CHECK_EVERY_S: Final = 1.0
 CHECKED_AT_ONCE: Final = 500
-HEARTBEAT_CHECKS: Final = 15
+HEARTBEAT_S: Final = 15.0
+BATCHES_MAX: Final = 64
 
 
 class End(NamedTuple):
@@ -68,7 +70,7 @@ class Feed:
         self.readers = 0
         self._waiting: list[asyncio.Future[None]] = []
         self.quiet = False  # nothing was added since the last check
-        self.quiet_checks = 0
+        self.heard_at = monotonic()
         self._events = [queued]
         self._seqs = [queued.seq]
         self._kept_bytes = 0
@@ -93,7 +95,7 @@ class Feed:
         self._seqs += [event.seq for event in fresh]
         self._kept_bytes += sum(len(event.data) for event in fresh)
         self._drop_oldest()
-        self.quiet, self.quiet_checks = False, 0
+        self.quiet, self.heard_at = False, monotonic()
         self._batches.clear()
         self.wake()
 
@@ -122,6 +124,8 @@ class Feed:
             return None
         batch = self._batches.get(mark)
         if batch is None:
+            if len(self._batches) >= BATCHES_MAX:
+                self._batches.clear()
             first = bisect_right(self._seqs, mark)
             last, size = first, 0
             while last < len(self._events) and (size == 0 or size + len(self._events[last].data) <= BATCH_BYTES):
@@ -154,6 +158,8 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._due: set[str] = set()
         self._check = asyncio.Event()
+        self._doubtful: set[str] = set()
+        self._doubt = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -183,7 +189,7 @@ class Feeds:
             [events] = await read_logs(self._redis, [(feed.keys, mark)], PAGE_EVENTS)
             if not events and feed.ended and (end := (await self._ends([generation_id])).get(generation_id)):
                 events = [end.snapshot, end.terminal]
-        except (TidemarkError, RedisError, OSError) as error:
+        except (TidemarkError, RedisError, OSError, TimeoutError) as error:
             log.warning("page_not_read", error=str(error))
             events = []
         if not events:
@@ -219,44 +225,63 @@ class Feeds:
         quiet = {id for id, feed in self._feeds.items() if feed.quiet and not feed.ended}
         for feed in self._feeds.values():
             feed.quiet = True
-            feed.quiet_checks += 1
-            if feed.quiet_checks >= HEARTBEAT_CHECKS:
-                feed.quiet_checks = 0
-                feed.wake()  # without news: readers send a heartbeat
         return quiet
+
+    async def beat(self) -> None:
+        """Wakes the readers of silent answers now and then, without news: they send a heartbeat. Until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            at = monotonic()
+            for feed in list(self._feeds.values()):
+                if at - feed.heard_at >= HEARTBEAT_S:
+                    feed.heard_at = at
+                    feed.wake()
 
     async def _read(self, ids: list[str]) -> None:
         """Reads the logs of these feeds; those that brought nothing new may have ended."""
         following = {id: feed for id in ids if (feed := self._feeds.get(id))}
         try:
             logs = await read_logs(self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("redis_away", doing="follow", error=str(error))
-            return
+            logs = [[] for _ in following]
         for (id, feed), events in zip(following.items(), logs, strict=True):
             feed.add(events)
             if len(events) == PAGE_EVENTS:
                 self._look(id)
         quiet = [id for (id, feed), events in zip(following.items(), logs, strict=True) if not events and not feed.ended]
-        if quiet:
-            await self._end_settled(quiet)
+        self._doubtful.update(quiet)
+        if self._doubtful:
+            self._doubt.set()
 
-    async def _end_settled(self, ids: list[str]) -> None:
+    async def end(self) -> None:
+        """Ends the feeds whose rows are settled, until cancelled. Apart from `run`, so that a database that hangs delays no events."""
+        while True:
+            await self._doubt.wait()
+            self._doubt.clear()
+            ids, self._doubtful = list(self._doubtful), set()
+            try:
+                for start in range(0, len(ids), CHECKED_AT_ONCE):
+                    for id, end in (await self._ends(ids[start : start + CHECKED_AT_ONCE])).items():
+                        await self._end(id, end)
+            except TidemarkError as error:
+                log.warning("end_not_known", error=str(error))
+
+    async def _end(self, id: str, end: End) -> None:
+        """Ends one feed: with the rest of its log, which it has sealed; where there is none, or no Redis, with the row itself."""
+        events: list[Event] = []
+        if (feed := self._feeds.get(id)) is None or feed.ended:
+            return
         try:
-            ends = await self._ends(ids)
-            for id, end in ends.items():
-                feed = self._feeds.get(id)
-                if feed is None or feed.ended:
-                    continue
-                if await close_log(self._redis, feed.keys, end.terminal, self._retention_s) and feed.seq < end.terminal.seq:
-                    [events] = await read_logs(self._redis, [(feed.keys, feed.seq)], PAGE_EVENTS)
-                    if events:
-                        feed.add(events)
-                        self._look(id)
-                        continue
-                feed.end(end)
-        except (TidemarkError, RedisError, OSError) as error:
-            log.warning("end_not_known", error=str(error))
+            if await close_log(self._redis, feed.keys, end.terminal, self._retention_s):
+                [events] = await read_logs(self._redis, [(feed.keys, feed.seq)], PAGE_EVENTS)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("redis_away", doing="end", error=str(error))
+        if events:
+            feed.add(events)
+            self._look(id)
+        else:
+            feed.end(end)
 
     def _receive(self, generation_id: str, data: bytes) -> None:
         if (feed := self._feeds.get(generation_id)) is None:

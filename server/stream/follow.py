@@ -19,11 +19,15 @@ async def follow(feeds: Feeds, generation_id: str, queued: Event, mark: int) -> 
             batch = feed.after(mark)
             if batch is None and feed.is_behind(mark):
                 batch = await feeds.page(generation_id, mark)
+                if batch is None:
+                    continue  # there may have been news meanwhile
             if batch is not None:
                 yield batch
                 mark = batch.last.seq
                 if batch.last.terminal:
                     return
+            elif feed.ended:
+                return  # the mark is at the end, or beyond it
             else:
                 await feed.news(loop)
                 if feed.after(mark) is None and not feeds.stopping:

@@ -45,12 +45,12 @@ class Link:
         """The replies to `commands`, in order, sent as one write; an error reply is a hiredis.ReplyError in the list."""
         self.send(commands)
         replies: list[Any] = []
-        try:
-            async with asyncio.timeout(LINK_TIMEOUT_S):
-                while len(replies) < len(commands):
+        while len(replies) < len(commands):
+            try:
+                async with asyncio.timeout(LINK_TIMEOUT_S):
                     replies += await self.receive()
-        except TimeoutError as error:
-            raise LinkLost(f"no answer within {LINK_TIMEOUT_S} s") from error
+            except TimeoutError as error:
+                raise LinkLost(f"silent for {LINK_TIMEOUT_S} s") from error
         return replies
 
     def send(self, commands: Sequence[Command]) -> None:
@@ -70,9 +70,12 @@ class Link:
                 raise LinkLost(str(error)) from error
             if not chunk:
                 raise LinkLost("Redis closed the connection")
-            self._parser.feed(chunk)
-            while (reply := self._parser.gets()) is not Ellipsis:
-                arrived.append(reply)
+            try:
+                self._parser.feed(chunk)
+                while (reply := self._parser.gets()) is not Ellipsis:
+                    arrived.append(reply)
+            except hiredis.ProtocolError as error:
+                raise LinkLost(str(error)) from error
         return arrived
 
     async def close(self) -> None:

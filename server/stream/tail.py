@@ -72,7 +72,10 @@ class Tail:
                     if silent_s >= SILENCE_S:
                         raise LinkLost("silence") from None
                     link.send([("PING",)])
-            for kind, *rest in messages:
+            for message in messages:
+                if isinstance(message, Exception):
+                    raise LinkLost(str(message))  # loading, or not allowed: come back later
+                kind, *rest = message
                 if kind == b"message" and (listener := self._listeners.get(rest[0])):
                     listener.message(rest[1])
                 elif kind == b"subscribe" and (listener := self._listeners.get(rest[0])):

@@ -1,5 +1,6 @@
 -- Appends events to a log that this epoch owns, and publishes the same bytes. Never creates.
 -- KEYS: state, events.  ARGV: epoch, channel, time to live (ms), "whole" when all that is missing is in this call, else "", then seq, event, seq, event …
+-- Numbers follow each other from 2 on; only `restarted` may jump.
 -- Returns 1 done | 0 lost: no such log, or it lacks events before these | -1 stale: another epoch owns it, or it has ended.
 
 local state = redis.call("HMGET", KEYS[1], "epoch", "seq", "closed")
@@ -14,7 +15,7 @@ local seq, fresh, jumped = tonumber(state[2]), {}, false
 for i = 5, #ARGV, 2 do
   local number = tonumber(ARGV[i])
   if number > seq then -- one that is there already came by a call whose answer was lost
-    if number ~= seq + 1 and seq > 0 and not string.find(ARGV[i + 1], "^%d+ restarted ") then
+    if number ~= seq + 1 and not string.find(ARGV[i + 1], "^%d+ restarted ") then
       return 0
     end
     seq = number
@@ -29,7 +30,7 @@ for n, i in ipairs(fresh) do
 end
 if #fresh > 0 then
   redis.call("HSET", KEYS[1], "seq", seq)
-  if tonumber(state[2]) == 0 then
+  if tonumber(state[2]) == 1 then
     redis.call("PEXPIRE", KEYS[2], ARGV[3])
   end
   redis.call("PUBLISH", ARGV[2], table.concat(published, "\n"))

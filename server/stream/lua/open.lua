@@ -1,5 +1,6 @@
 -- Creates the log of a generation, or adopts it for a higher epoch. The only script that does either.
--- KEYS: state, events.  ARGV: epoch, deadline (µs of this server's clock), time to live (ms), "first" when nobody can have written yet, else "".
+-- KEYS: state, events.  ARGV: epoch, deadline (µs of this server's clock), time to live (ms),
+--   "first" when nobody can have written yet, else "",  "entries" when the caller does not hold them yet, else "".
 -- Returns {"late"} | {"stale"} | {"closed"} | {"open", whole (1: nothing of it was ever lost; 0), seq, entries}.
 
 local time = redis.call("TIME")
@@ -17,12 +18,19 @@ end
 if state[3] then
   return {"closed"}
 end
+if epoch and seq > 1 then
+  local last = redis.call("XREVRANGE", KEYS[2], "+", "-", "COUNT", 1)[1]
+  if not last or last[1] ~= string.format("%d-0", seq) then
+    epoch = false -- half of it is gone
+  end
+end
 if not epoch then
-  redis.call("DEL", KEYS[2])
-  seq, whole = 0, ARGV[4] == "first" and run_id or "" -- of any other new log, something may have been lost
+  redis.call("DEL", KEYS[1], KEYS[2])
+  seq, whole = 1, ARGV[4] == "first" and run_id or "" -- of any other new log, something may have been lost
   redis.call("HSET", KEYS[1], "seq", seq, "whole", whole)
 end
 redis.call("HSET", KEYS[1], "epoch", ARGV[1])
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("PEXPIRE", KEYS[2], ARGV[3])
-return {"open", whole == run_id and 1 or 0, seq, redis.call("XRANGE", KEYS[2], "-", "+")}
+local entries = ARGV[5] == "entries" and redis.call("XRANGE", KEYS[2], "-", "+") or {}
+return {"open", whole == run_id and 1 or 0, seq, entries}
