@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from server.errors import Refused, SettingsError, StartError
 from server.logs import set_up_logs
@@ -52,9 +52,11 @@ def web(config: Config = None, data_dir: DataDir = None) -> None:
     """Run one web process."""
     from server.command.child import end_with_parent
     from server.command.web import run_web
+    from server.providers.registry import Models
 
     end_with_parent()
     settings = _ready("web", config, data_dir)
+    Models(settings)  # a default model that is not there stops the start
     run_web(settings)
 
 
@@ -63,9 +65,11 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run one worker process."""
     from server.command.child import end_with_parent
     from server.command.work import run_worker
+    from server.providers.registry import Models
 
     end_with_parent()
     settings = _ready("worker", config, data_dir)
+    Models(settings)  # a default model that is not there stops the start
     run_worker(settings)
 
 
@@ -95,7 +99,8 @@ def doctor(config: Config = None, data_dir: DataDir = None) -> None:
     findings = examine(load_settings(config, data_dir))
     for finding in findings:
         sign = "[red]✗[/]" if finding.broken else "[yellow]![/]" if finding.advice else "[green]✓[/]"
-        console.print(f"{sign} [bold]{finding.about}[/]: {finding.fact}" + (f". {finding.advice}" if finding.advice else ""))
+        line = f"{finding.about}: {finding.fact}" + (f". {finding.advice}" if finding.advice else "")
+        console.print(sign, escape(line), soft_wrap=True)
     raise typer.Exit(1 if any(finding.broken for finding in findings) else 0)
 
 
@@ -114,10 +119,11 @@ def bench(
     from server.bench import SCENARIOS, run
 
     load_settings(config, data_dir)
+    if scenario == "list":
+        _table(["scenario", "what it measures"], [[name, line] for name, line in SCENARIOS.items()])
+        raise typer.Exit(0)
     if scenario not in SCENARIOS:
-        for name, line in SCENARIOS.items():
-            console.print(f"[bold]{name:12}[/] {line}")
-        raise typer.Exit(0 if scenario == "list" else 2)
+        raise SettingsError(f"SCENARIO {scenario!r}: one of {', '.join(SCENARIOS)} is allowed.")
     raise typer.Exit(run(scenario, url=url, streams=streams, rate=rate, readers=readers, as_json=as_json))
 
 
@@ -193,10 +199,10 @@ def _flags(config: Path | None, settings: Settings) -> list[str]:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    """Prints rows under their titles, as wide as they are, so that a pipe gets them whole."""
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for row in [columns, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """Settings: `config.toml`, then the environment; whatever is unknown or wrong stops the start with one line."""
 
+import json
 import os
+import re
+import typing
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
 from server.errors import SettingsError
@@ -17,8 +20,11 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 
 
-def _guests(value: object) -> object:
-    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+def _guests(value: object) -> bool | Literal["loopback"]:
+    known: dict[object, bool | Literal["loopback"]] = {True: True, False: False, "true": True, "false": False, "loopback": "loopback"}
+    if not isinstance(value, bool | str) or value not in known:
+        raise ValueError('true, false or "loopback" is allowed')
+    return known[value]
 
 
 class Section(BaseModel):
@@ -78,7 +84,7 @@ class GenerationSettings(Section):
 
 
 class AuthSettings(Section):
-    guests: Annotated[bool | Literal["loopback"], BeforeValidator(_guests)] = "loopback"
+    guests: Annotated[bool | Literal["loopback"], PlainValidator(_guests)] = "loopback"
     guest_sessions_max_per_hour_per_ip: Count = 20
     session_ttl_s: Seconds = 2_592_000
 
@@ -116,9 +122,7 @@ def _default_providers() -> dict[str, ProviderSettings]:
 class Settings(BaseSettings):
     """Everything that can be set. One frozen value per process; `load_settings` makes it."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="TIDEMARK_", env_nested_delimiter="__", nested_model_default_partial_update=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="TIDEMARK_", env_nested_delimiter="__")
 
     server: ServerSettings = ServerSettings()
     data: DataSettings = DataSettings()
@@ -131,9 +135,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *_args: PydanticBaseSettingsSource, **sources: PydanticBaseSettingsSource
+        cls, settings_cls: type[BaseSettings], *_args: PydanticBaseSettingsSource, **_sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return sources["env_settings"], TomlConfigSettingsSource(settings_cls)
+        environment = EnvSettingsSource(settings_cls)
+        environment.env_vars = {name: value for name, value in environment.env_vars.items() if "__" in name}
+        return environment, TomlConfigSettingsSource(settings_cls)
 
     @property
     def data_dir(self) -> Path:
@@ -143,23 +149,22 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """Where SQL is, with the driver this program uses, e.g. `sqlite:////data/tidemark.db`."""
-        url = _secret(self.database.url_file) if self.database.url_file else self.database.url
-        if not url:
+        if not self.database.url:
             return f"sqlite:///{self.data_dir / 'tidemark.db'}"
-        scheme, _, rest = url.partition("://")
-        return url if scheme == "sqlite" else f"postgresql+asyncpg://{rest}"
+        scheme, _, rest = self.database.url.partition("://")
+        return self.database.url if scheme == "sqlite" else f"postgresql+asyncpg://{rest}"
 
     @property
     def embedded_redis(self) -> bool:
         """Whether this program runs its own Valkey."""
-        return self.redis.url == "embedded" and self.redis.url_file is None
+        return self.redis.url == "embedded"
 
     @property
     def redis_url(self) -> str:
         """Where Redis is; the embedded one's socket when it is embedded."""
         if self.embedded_redis:
             return f"unix://{embedded_socket(self.data_dir)}"
-        return _secret(self.redis.url_file) if self.redis.url_file else self.redis.url
+        return self.redis.url
 
     @property
     def metrics_token(self) -> str:
@@ -207,14 +212,24 @@ def _placed(settings: Settings, file: Path | None, data_dir: Path | None) -> Set
     if data_dir is not None:
         values["data"] = DataSettings(dir=data_dir.resolve())
     for section, key, variable in (("server", "port", "PORT"), ("database", "url", "DATABASE_URL"), ("redis", "url", "REDIS_URL")):
-        ours = getattr(settings, section)
-        if (value := os.environ.get(variable)) and key not in ours.model_fields_set and not getattr(ours, "url_file", None):
-            try:
-                values[section] = type(ours).model_validate({**values[section].model_dump(), key: value})
-            except ValidationError as error:
-                fault = error.errors()[0]
-                raise SettingsError(f"environment: {variable} = {value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}.") from None
+        ours, file_of_it = getattr(settings, section), getattr(values[section], "url_file", None)
+        if file_of_it is not None:
+            values[section] = _with(values[section], key, _secret(file_of_it), f"{file_of_it}")
+        elif (value := os.environ.get(variable)) and key not in ours.model_fields_set:
+            values[section] = _with(values[section], key, value, f"environment: {variable} = {_shown(value)}")
+    url = values["database"].url
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
+        values["database"] = values["database"].model_copy(update={"url": f"sqlite:///{base / url.removeprefix('sqlite:///')}"})
     return settings.model_copy(update=values)
+
+
+def _with(section: S, key: str, value: str, where: str) -> S:
+    """The section with this value; raises SettingsError."""
+    try:
+        return type(section).model_validate({**section.model_dump(), key: value})
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise SettingsError(f"{where}: {fault[0].lower()}{fault[1:]}.") from None
 
 
 def _absolute(section: S, base: Path) -> S:
@@ -238,8 +253,22 @@ def _refuse_unknown_variables() -> None:
         if field is None:
             raise SettingsError(f"environment: {name}: there is no section {section!r}; there are {', '.join(Settings.model_fields)}.")
         known = getattr(field.annotation, "model_fields", None)
+        if known is not None and key in known and typing.get_origin(known[key].annotation) is list and not _is_json_list(os.environ[name]):
+            raise SettingsError(f'environment: {name} = {os.environ[name]!r}: a JSON list is allowed, e.g. ["a", "b"].')
         if known is not None and key not in known:
             raise SettingsError(f"environment: {name}: there is no setting {section}.{key}; there are {', '.join(known)}.")
+
+
+def _shown(value: object) -> str:
+    """A wrong value as it may be shown: without the password that an address can carry."""
+    return re.sub(r"//[^/@]*@", "//…@", repr(value))
+
+
+def _is_json_list(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
 
 
 def _first_fault(error: ValidationError, file: Path | None) -> str:
@@ -249,4 +278,5 @@ def _first_fault(error: ValidationError, file: Path | None) -> str:
     where = f"environment: {variable}" if variable in os.environ else f"{file or 'settings'}: {key}"
     if fault["type"] == "extra_forbidden":
         return f"{where}: there is no such setting."
-    return f"{where} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{where} = {_shown(fault['input'])}: {message[0].lower()}{message[1:]}."

@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
+from rich.markup import escape
 
 from server.command.child import PARENT_FD, SOCKET_FD, WORKER_NAME
 from server.command.devkey import write_dev_key
@@ -170,7 +171,7 @@ class Up:
         console.print(f"[bold]Tidemark[/] serves [bold]{address}[/]  [dim](Ctrl-C stops it)[/]")
         console.print(f"[dim]{self._about_models()}[/]")
         if key_file is not None:
-            console.print(f"[dim]An API key of this machine is in {key_file}[/]")
+            console.print(f"[dim]An API key of this machine is in {escape(str(key_file))}[/]", soft_wrap=True)
         if open_page:
             await asyncio.to_thread(webbrowser.open, address)
 
@@ -216,6 +217,7 @@ class Up:
 
 def run_up(settings: Settings, flags: list[str], *, open_page: bool) -> int:
     """Runs everything until interrupted; the exit code. Raises StartError."""
+    Models(settings)  # a default model that is not there stops the start
     with _data_folder(settings.data_dir), listen(settings.server.host, settings.server.port) as listening:
         return asyncio.run(_run(settings, flags, listening, open_page=open_page))
 
@@ -225,15 +227,21 @@ async def _run(settings: Settings, flags: list[str], listening: socket.socket, *
         return await Up(settings, flags, listening, database).run(open_page=open_page)
 
 
+def _try_to_write(probe: Path) -> None:
+    """A full disk is found out here, not by the first message."""
+    try:
+        probe.write_bytes(b"x" * 65_536)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 @contextmanager
 def _data_folder(folder: Path) -> Iterator[None]:
     """The data folder, made if need be, and held against a second `up`. Raises StartError."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("a")
-        probe = folder / "probe"
-        probe.write_bytes(b"x" * 65_536)  # a full disk is found out here, not by the first message
-        probe.unlink()
+        _try_to_write(folder / "probe")
     except OSError as error:
         raise StartError(f"The data folder {folder} cannot be written: {error.strerror}.") from None
     with lock:

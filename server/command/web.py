@@ -10,6 +10,7 @@ from server.app import build_app
 from server.command.child import inherited_socket
 from server.command.listening import listen
 from server.command.memory import calm_collector
+from server.command.protocol import BoundedProtocol
 from server.command.waiting import wait_for_services
 from server.settings import Settings
 
@@ -41,7 +42,7 @@ def run_web(settings: Settings) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="websockets-sansio",
         lifespan="on",
         log_config=None,

@@ -189,7 +189,7 @@ class LogWriter:
             return len(writable)
         finally:
             for owned in dirty:
-                if owned in self._logs and owned.acked < len(owned.events):
+                if owned in self._logs and not owned.must_open and owned.acked < len(owned.events):
                     self.dirty(owned)
 
     async def _append_some(self, link: Link, some: list[OwnedLog]) -> None:

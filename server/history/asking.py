@@ -101,7 +101,7 @@ def regenerate_message(session: Session, asker: Asker, answer_id: str, options: 
     answer = _ended_answer(session, asker, answer_id)
     question_id = _question_of(answer.message)
     place = _place_of(session, answer.message.conversation_id)
-    return asking.ask(place, question_id, position=asking.next_position(place.id, question_id))
+    return asking.ask(place, question_id, position=asking.next_position(place.id, question_id), metadata=options.metadata)
 
 
 def continue_message(session: Session, asker: Asker, answer_id: str, options: Options) -> Asked:
@@ -196,15 +196,23 @@ class _Asking:
         return question_id
 
     def ask(
-        self, place: _Place, question_id: str, *, position: int = 0, answer: Message | None = None, previous: Generation | None = None
+        self,
+        place: _Place,
+        question_id: str,
+        *,
+        position: int = 0,
+        metadata: dict[str, str] | None = None,
+        answer: Message | None = None,
+        previous: Generation | None = None,
     ) -> Asked:
         """A queued generation for `answer`, or for a new answer to the question, at that position among its siblings."""
         generation_id, options = new_id(Prefix.GENERATION), self.options
         if answer is None:
             answer_id = new_id(Prefix.MESSAGE)
-            self._new_message(answer_id, place, question_id, position, Role.ASSISTANT, generation_id=generation_id, metadata={})
+            self._new_message(answer_id, place, question_id, position, Role.ASSISTANT, generation_id=generation_id, metadata=metadata or {})
         else:
             answer_id, position = answer.id, answer.position
+            answer.labels = options.metadata or answer.labels
             self.session.execute(_REUSED_ANSWER, {"answer": answer_id, "by": generation_id, "stamp": self.change})
         generation = self.session.execute(
             _NEW_GENERATION,
@@ -217,7 +225,7 @@ class _Asking:
                 "previous_id": previous.id if previous else None,
                 "model": self.asker.model_of(options.model or place.model),
                 "options": {
-                    "system_prompt": options.system_prompt or place.system_prompt,
+                    "system_prompt": place.system_prompt if options.system_prompt is None else options.system_prompt,
                     "max_output_tokens": options.max_output_tokens,
                     "temperature": options.temperature,
                     "place": position,

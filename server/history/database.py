@@ -79,7 +79,7 @@ class PostgresDatabase:
             pool_size=POSTGRES_CONNECTIONS,
             max_overflow=0,
             pool_timeout=BUSY_TIMEOUT_S,
-            pool_pre_ping=False,
+            hide_parameters=True,
             json_serializer=dump_json,
             json_deserializer=orjson.loads,
             connect_args={"timeout": BUSY_TIMEOUT_S, "command_timeout": POSTGRES_STATEMENT_TIMEOUT_S},
@@ -136,6 +136,7 @@ def sqlite_engine(url: str, *, begin: str) -> Engine:
     """An engine for SQLite in WAL mode whose transactions start with `begin`."""
     engine = create_engine(
         url,
+        hide_parameters=True,  # what people write belongs in no log
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
         connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},

@@ -1,4 +1,4 @@
-"""Callers: whose request this is, by API key or session cookie. A look-up is kept for 5 s."""
+"""Callers: whose request this is, by API key or session cookie. A look-up is kept for 2.5 s."""
 
 from time import monotonic
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from server.history.accounts import Found, find_key, find_session
 from server.history.database import Database
 from server.identity.secrets import digest, is_key
 
-KEPT_S = 5.0
+KEPT_S = 2.5
 KEPT_MAX = 10_000
 TOKEN_MAX_CHARS = 200
 
@@ -23,7 +23,7 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds callers, and forgets within 5 s what was revoked."""
+    """Finds callers, and forgets within seconds what was revoked."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from server.errors import Invalid
+from server.errors import Invalid, SettingsError
 from server.providers.base import Provider
 from server.providers.demo import Demo
 from server.providers.openai import OpenAI
@@ -44,7 +44,11 @@ class Models:
 
     def _default(self, settings: Settings) -> Model:
         if settings.generation.default_model:
-            return self.find(settings.generation.default_model)
+            try:
+                return self.find(settings.generation.default_model)
+            except Invalid as error:
+                name, known = settings.generation.default_model, ", ".join(model.id for model in self.all)
+                raise SettingsError(f"generation.default_model = {name!r}: one of {known} is allowed.") from error
         return self.all[1] if len(self.all) > 1 else self.all[0]
 
 
