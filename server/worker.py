@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 from server.generate.arq_worker import QueueWorker
 from server.generate.ownership import Ownership
 from server.generate.queue import control_channel, worker_key
+from server.history.chores import forget_what_is_over
+from server.history.database import DatabaseAway
 from server.logs import log
 from server.loops import keep
 from server.providers.registry import open_providers
@@ -21,6 +23,7 @@ from server.stream.tail import Listener, Tail
 
 REPORT_EVERY_S = 2.0
 REPORT_KEPT_S = 6
+CHORES_EVERY_S = 600
 
 
 class Worker:
@@ -38,13 +41,21 @@ class Worker:
         self._tail.listen(channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode())))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._jobs.main())
-            always = [tasks.create_task(keep(step)) for step in (self._tail.run, self._ownership.run, self._report)]
+            always = [tasks.create_task(keep(step)) for step in (self._tail.run, self._ownership.run, self._report, self._do_chores)]
             await stop.wait()
             log.info("draining", answers=len(self._ownership))
             self._jobs.stop_taking()
             await self._ownership.drain(self._resources.settings.worker.drain_s)
             for task in always:
                 task.cancel()
+
+    async def _do_chores(self) -> None:
+        while True:
+            try:
+                await self._resources.database.write(forget_what_is_over)
+            except DatabaseAway as error:
+                log.warning("away", doing="chores", reason=str(error))
+            await asyncio.sleep(CHORES_EVERY_S)
 
     async def _report(self) -> None:
         """Tells /status of this worker."""

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from server.api.caller import caller_of
 from server.api.generations import stream_generation
 from server.api.http import Body, Json, Text, event_cursor, idempotency_key, read_body
-from server.history.asking import SHOWN_LEAF, Asked, Asker, Options, continue_message, edit_message, regenerate_message, send_message
+from server.history.asking import SHOWN_LEAF, continue_message, edit_message, regenerate_message, send_message
+from server.history.exchange import Asked, Asker, Options
 from server.history.tables import Generation
 from server.identity.callers import Caller
 from server.parts import Parts, joined_text
