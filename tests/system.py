@@ -1,5 +1,6 @@
 """A whole installation for one test: real processes in a folder of their own, which can be killed, frozen and started again."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -18,7 +19,7 @@ import redis
 
 from server.command import people
 from server.command.listening import listen
-from server.history.database import in_transaction, sqlite_engine
+from server.history.database import open_database
 from server.history.tables import Generation
 from server.ids import Prefix, new_id
 from server.settings import Settings, load_settings
@@ -135,11 +136,13 @@ class System:
 
     def row(self, generation_id: str) -> Generation:
         """What SQL says of a generation now."""
-        engine = sqlite_engine(self.settings.database_url, begin="BEGIN")
-        try:
-            return in_transaction(engine, lambda session: session.get_one(Generation, generation_id))
-        finally:
-            engine.dispose()
+
+        async def read() -> Generation:
+            async with open_database(self.settings.database_url) as database:
+                return await database.read(lambda session: session.get_one(Generation, generation_id))
+
+        with ThreadPoolExecutor(1) as thread:  # an event loop of its own, as in `new_key`
+            return thread.submit(lambda: asyncio.run(read())).result()
 
     def owner_of(self, generation_id: str) -> Process:
         """The worker process that writes an answer now."""
