@@ -58,16 +58,17 @@ def end_orphan(path: Path) -> None:
 
 def _options(folder: Path, path: Path) -> list[str]:
     """A private server on a socket only: nothing is evicted, and a clean stop saves what there is."""
-    settings = {
-        "port": "0",
-        "unixsocket": str(path),
-        "unixsocketperm": "700",
-        "dir": str(folder),
-        "maxmemory-policy": "noeviction",
-        "save": "",
-        "appendonly": "no",
-        "shutdown-on-sigterm": "save force",
-        "shutdown-on-sigint": "save force",
-        "loglevel": "warning",
-    }
-    return [word for name, value in settings.items() for word in (f"--{name}", *(value.split() or [""]))]
+    options = [
+        ("port", "0"),
+        ("unixsocket", str(path)),
+        ("unixsocketperm", "700"),
+        ("dir", str(folder)),
+        ("logfile", str(folder / "valkey.log")),
+        ("loglevel", "warning"),
+        ("maxmemory-policy", "noeviction"),
+        ("save", ""),
+        ("appendonly", "no"),
+        ("shutdown-on-sigterm", "save", "force"),
+        ("shutdown-on-sigint", "save", "force"),
+    ]
+    return [word for name, *values in options for word in (f"--{name}", *values)]

@@ -139,7 +139,8 @@ class Up:
             if self._stopping.is_set():
                 return
             if code and code > 0 and not self._ready:
-                self._failed = f"The {child.name} process could not start; its last words are above."
+                where = f"in {self._settings.data_dir / 'redis' / 'valkey.log'}" if child.name == "redis" else "above"
+                self._failed = f"The {child.name} process could not start; its last words are {where}."
                 self._stopping.set()
                 return
             log.warning("child_ended", child=child.name, pid=child.process.pid, code=code)

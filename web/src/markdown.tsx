@@ -9,8 +9,23 @@ const tags =
 const attributes = "href title align start type checked disabled";
 const plain = /^<\/?(b|br|i|kbd|mark|s|sub|sup|u) ?\/?>$/i;
 
+// A formula is shown as it was written: Markdown would take backslashes and underscores out of it. Prices are no formulas.
+const formula = /^(?:\$\$([^$]+)\$\$|\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/s;
+
 const marked = new Marked({
   gfm: true,
+  extensions: [
+    {
+      name: "formula",
+      level: "inline",
+      start: (source) => source.search(/\$|\\[([]/),
+      tokenizer(source) {
+        const [raw, ...said] = formula.exec(source) ?? [];
+        return raw ? { type: "formula", raw, text: said.find(Boolean)?.trim() ?? raw } : undefined;
+      },
+      renderer: ({ text }) => `<code>${escaped(text)}</code>`,
+    },
+  ],
   renderer: {
     // Nothing is fetched because a model said so: an image is a link to it.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,

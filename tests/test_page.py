@@ -1,0 +1,245 @@
+"""The chat page, as somebody in front of a browser meets it."""
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser import LastingAddress, NewWindow, Window, open_browser, windows
+from tests.system import System
+
+HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](//a.example/y.png)"  # short enough to be repeated whole
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """An installation with room for many guests from one address."""
+    system = System(tmp_path_factory.mktemp("page"), {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}})
+    try:
+        yield system.start()
+    finally:
+        system.close()
+
+
+@pytest.fixture
+def new_window(browser: Browser, served: System) -> Iterator[NewWindow]:
+    with windows(browser, served.web.url) as new:
+        yield new
+
+
+@pytest.fixture
+def window(new_window: NewWindow) -> Window:
+    """A window somebody new has opened the page in."""
+    return new_window().open()
+
+
+def check_whole(window: Window, tokens: int) -> None:
+    """The answer on the page is the stored one: all of it, once."""
+    window.wait_until_settled()
+    stored = window.stored()
+    assert stored["status"] == "completed"
+    assert len(stored["text"].split(" ")) == tokens
+    assert window.words() == stored["text"].split(" ")
+
+
+def test_a_guest_may_just_begin_and_nothing_is_fetched_from_elsewhere(window: Window) -> None:
+    window.send("/demo rate=0\nWhat is the tide?")
+    window.wait_until_settled()
+
+    expect(window.text.locator("table, pre, ol")).to_have_count(3)
+    assert window.get("/api/session")["guest"] is True
+    assert window.hosts == {urlsplit(window.url).netloc}
+    assert window.faults == []
+
+
+def test_an_answer_appears_while_it_is_written(window: Window) -> None:
+    window.send("/demo tokens=80 rate=40\ngrow")
+
+    early = window.wait_for_words(3)
+    expect(window.answer).to_have_attribute("aria-busy", "true")
+    later = window.wait_for_words(len(early) + 3)
+
+    assert len(later) < 80
+    assert later[: len(early) - 1] == early[:-1]  # the last word may have been half there
+    check_whole(window, 80)
+    assert window.faults == []
+
+
+def test_after_a_reload_the_answer_goes_on_and_ends_whole(window: Window) -> None:
+    window.send("/demo tokens=80 rate=40\nreload")
+    before = window.wait_for_words(10)
+
+    window.page.reload()
+
+    assert window.wait_for_words(len(before) - 1)[: len(before) - 1] == before[:-1]
+    expect(window.button("Stop")).to_be_visible()
+    check_whole(window, 80)
+    assert window.faults == []
+
+
+def test_two_windows_show_the_same_answer_as_it_grows(window: Window, new_window: NewWindow) -> None:
+    window.send("/demo tokens=80 rate=40\ntwo windows")
+    window.wait_for_words(10)
+
+    other = new_window(beside=window).open(urlsplit(window.page.url).path)
+
+    other.wait_for_words(15)
+    expect(other.button("Stop")).to_be_visible()
+    check_whole(window, 80)
+    check_whole(other, 80)
+
+
+def test_stop_keeps_what_was_said(window: Window) -> None:
+    window.send("/demo tokens=2000 rate=40\nstop")
+    seen = window.wait_for_words(10)
+
+    window.button("Stop").click()
+
+    expect(window.answer).to_contain_text("Stopped.")
+    stored = window.stored()
+    assert stored["status"] == "cancelled"
+    assert window.words() == stored["text"].split()
+    assert window.words()[: len(seen) - 1] == seen[:-1]
+    window.page.reload()
+    expect(window.text).to_have_text(stored["text"].strip())
+
+
+def test_the_page_comes_back_by_itself_when_the_web_process_was_killed(browser: Browser, new_system: Callable[..., System]) -> None:
+    system = new_system().start(webs=0)
+    address = LastingAddress(system)
+    web = address.start_web()
+    with windows(browser, address.url) as new:
+        window = new().open()
+        window.send("/demo tokens=120 rate=40\nkill the web")
+        window.wait_for_words(10)
+
+        web.kill()
+        expect(window.answer).to_contain_text("Connection lost")
+        address.start_web()
+
+        check_whole(window, 120)
+        expect(window.answer).not_to_contain_text("Connection lost")
+    address.close()
+
+
+def test_a_failed_answer_says_why_and_may_be_tried_again(window: Window) -> None:
+    window.send("/demo tokens=9 rate=0 fail_after=4\nfail")
+
+    expect(window.answer).to_contain_text("The demo model fails after 4 tokens")
+    expect(window.answer).to_contain_text("provider_unavailable")
+    failed = window.stored()
+    window.button("Try again").click()
+
+    expect(window.button("Try again")).to_be_enabled()  # it fails again, as it was told to
+    again = window.stored()
+    assert again["id"] == failed["id"]
+    assert again["generation_id"] != failed["generation_id"]
+
+
+def test_another_answer_stands_beside_the_first(window: Window) -> None:
+    window.send("/demo tokens=5 rate=0\nWhat is the tide?")
+    window.wait_until_settled()
+    first = window.words()
+
+    window.button("Regenerate").click()
+    window.wait_until_settled()
+    expect(window.answer).to_contain_text("2 of 2")
+    assert window.words() != first
+    window.button("Previous answer").click()
+
+    expect(window.answer).to_contain_text("1 of 2")
+    assert window.words() == first
+
+
+def test_back_and_forward_lead_between_conversations(window: Window) -> None:
+    window.send("/demo tokens=120 rate=40\nfirst")
+    window.wait_for_words(5)
+    first = window.page.url
+    window.page.get_by_role("link", name="New chat").click()
+    window.send("/demo tokens=5 rate=0\nsecond")
+    window.wait_until_settled()
+    second = window.page.url
+
+    window.page.go_back()
+    window.page.go_back()
+    expect(window.page).to_have_url(first)
+    expect(window.page.locator(".question")).to_contain_text("first")
+    window.page.go_forward()
+    window.page.go_forward()
+    expect(window.page).to_have_url(second)
+    expect(window.page.locator(".question")).to_contain_text("second")
+    check_whole(window, 5)
+    window.page.goto(first)
+
+    check_whole(window, 120)
+    assert window.faults == []
+
+
+def test_hostile_text_is_shown_and_never_run(window: Window) -> None:
+    window.send(f"/demo rate=0\n{HOSTILE}")  # the built-in model repeats it in its answer
+    window.wait_until_settled()
+
+    assert HOSTILE in window.stored()["text"]
+    expect(window.page.locator(".question")).to_contain_text(HOSTILE)
+    expect(window.text).to_contain_text("<img src=x onerror=alert(1)>")
+    assert window.page.locator("#page img, #page script, #page iframe, #page [onerror], a[href^='javascript']").count() == 0
+    assert window.hosts == {urlsplit(window.url).netloc}
+    assert window.faults == []
+
+
+def test_a_formula_is_shown_as_it_was_written(window: Window) -> None:
+    window.send("/demo rate=0\n$5 or $10 or \\(a_1 b_2\\)")
+    window.wait_until_settled()
+
+    expect(window.text.locator("code", has_text=r"\int_0^T h(t)\,dt")).to_have_count(1)
+    expect(window.text.locator("code", has_text="a_1 b_2")).to_have_count(1)
+    expect(window.text).to_contain_text("$5 or $10 or")
+
+
+def test_a_sign_in_link_signs_in_and_leaves_the_address(served: System, new_window: NewWindow) -> None:
+    served.run("user", "create", "ada@example.org")
+    link = served.run("user", "link", "ada@example.org").split()[-1]
+
+    window = new_window().open(f"/#{urlsplit(link).fragment}")
+
+    expect(window.page).to_have_url(f"{window.url}/")
+    assert window.get("/api/session")["user"]["email"] == "ada@example.org"
+    assert "token" not in window.page.evaluate("() => location.href")
+
+
+def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> None:
+    served.run("user", "create", "bob@example.org")
+    fragment = urlsplit(served.run("user", "link", "bob@example.org").split()[-1]).fragment
+    new_window().open(f"/#{fragment}")
+
+    second = new_window().open(f"/#{fragment}")
+
+    expect(second.page.get_by_role("alert")).to_contain_text("used already")
+    assert second.get("/api/session")["guest"] is True
+
+
+def test_nothing_is_wider_than_a_phone(new_window: NewWindow) -> None:
+    phone = new_window(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True).open()
+    phone.field.fill("/demo rate=0\n" + "w" * 200)
+    phone.button("Send").click()
+    expect(phone.button("Regenerate")).to_be_visible()
+
+    assert not phone.is_too_wide()
+    phone.button("Conversations").click()
+    expect(phone.page.get_by_role("link", name="New chat")).to_be_in_viewport()
+    assert not phone.is_too_wide()
+
+
+def test_an_unknown_conversation_leads_to_a_new_one(window: Window) -> None:
+    window.page.goto(f"{window.url}/c/conv_00000000000000000000000000")
+
+    expect(window.page.get_by_role("alert")).to_be_visible()
+    expect(window.page).to_have_url(f"{window.url}/")
+    expect(window.field).to_be_visible()

@@ -1,0 +1,205 @@
+"""On PostgreSQL as on SQLite: the schema, the ways to ask, the races, and what happens when the server goes away."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import SQLModel
+
+from server.history import tables  # noqa: F401  fills the metadata
+from server.history.database import sqlite_engine
+from server.history.schema import REVISION, schema_revision
+from tests.client import Client, check_agreement, check_law, content_of
+from tests.postgres import Postgres, postgres_server  # noqa: F401  a fixture
+from tests.system import System
+
+# The interesting cases once more: in this file `tidemark` and `new_system` are installations on PostgreSQL.
+from tests.test_conversations import (  # noqa: F401
+    own_key,
+    person,
+    test_a_deleted_conversation_is_gone_with_all_that_is_below_it,
+    test_a_key_is_a_key_for_one_operation_of_one_account,
+    test_a_long_conversation_is_read_page_by_page,
+    test_a_question_follows_no_question_and_no_answer_of_another_conversation,
+    test_a_replay_may_be_followed_as_a_stream_from_any_mark,
+    test_a_sibling_of_a_sibling_comes_last,
+    test_an_answer_may_be_continued_again_and_again,
+    test_an_answer_that_failed_starts_over,
+    test_an_answer_that_was_cut_short_goes_on_to_its_end,
+    test_an_edited_question_is_a_sibling_with_an_answer_of_its_own,
+    test_another_answer_is_a_sibling_and_is_shown,
+    test_deleting_ends_what_is_being_written_and_whoever_reads_it,
+    test_fifty_equal_requests_at_once_are_one,
+    test_nothing_follows_an_answer_that_is_being_written,
+    test_showing_a_message_shows_the_newest_leaf_of_its_branch,
+)
+from tests.test_faults import (  # noqa: F401
+    check_all,
+    reading,
+    some_tokens,
+    test_a_deploy_hands_answers_over_without_counting_a_crash,
+    test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on,
+    test_an_answer_that_kills_every_worker_is_given_up,
+    test_an_answer_whose_log_is_gone_is_told_as_a_snapshot,
+    test_redis_forgets_and_the_worker_dies_at_once,
+    test_stop_ends_an_answer_whose_workers_are_all_dead,
+    test_stop_in_every_state_keeps_what_was_said,
+    types_of,
+)
+
+Make = Callable[..., System]
+
+
+@pytest.fixture(scope="session")
+def tidemark(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[System]:
+    """An installation on PostgreSQL that all tests of this file share which disturb nothing."""
+    system = System(tmp_path_factory.mktemp("postgres"), {"database": {"url": postgres.new_url()}})
+    try:
+        yield system.start(webs=2, workers=2)
+    finally:
+        system.close()
+
+
+@pytest.fixture(scope="session")
+def key(tidemark: System) -> str:
+    return tidemark.new_key()
+
+
+@pytest.fixture
+def new_system(new_system: Make, postgres: Postgres) -> Make:
+    """Makes installations on PostgreSQL, each on a database of its own."""
+    return lambda **settings: new_system(**{"database": {"url": postgres.new_url()}} | settings)
+
+
+# The schema
+
+
+def differences(connection: Connection) -> list[Any]:
+    """What a new migration would have to change."""
+    return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), SQLModel.metadata))
+
+
+def migrate_twice_at_once(system: System) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(system.run, ["migrate"] * 2))
+    system.run("migrate")
+
+
+async def test_the_schema_is_the_tables_however_often_it_is_made(new_system: Make) -> None:
+    system = new_system()
+    await asyncio.to_thread(migrate_twice_at_once, system)
+
+    engine = create_async_engine(system.settings.database_url)
+    async with engine.connect() as connection:
+        found = await connection.run_sync(differences)
+        revision = await connection.run_sync(lambda connection: schema_revision(connection))  # type: ignore[arg-type]
+    await engine.dispose()
+
+    assert (found, revision) == ([], REVISION)
+
+
+def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
+    system = new_system(database={})
+    assert system.settings.database_url.startswith("sqlite")
+    migrate_twice_at_once(system)
+
+    engine = sqlite_engine(system.settings.database_url, begin="BEGIN")
+    with engine.connect() as connection:
+        found = differences(connection)
+    engine.dispose()
+
+    assert found == []
+
+
+# Answers
+
+
+async def test_an_answer_streams_to_its_end_and_is_what_is_stored(tidemark: System, client: Client) -> None:
+    sent = await client.send("/demo tokens=60 rate=200 reasoning=10 tool=1\nwhole ä 🌊")
+
+    async with reading(client, sent) as seen:
+        pass
+
+    snapshot = await check_all(client, sent, seen)
+    assert [part["type"] for part in snapshot["content"]] == ["reasoning", "text", "tool_call"]
+    assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "tool_calls")
+    assert tidemark.row(sent["generation_id"]).parts == snapshot["content"] == content_of(seen[0])
+
+
+async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make) -> None:
+    system = await asyncio.to_thread(lambda: new_system(generation={"active_max_per_account": 7}).start(webs=2, workers=0))
+    key = await asyncio.to_thread(system.new_key)
+    async with Client(system.of("web")[0].url, key) as one, Client(system.of("web")[1].url, key) as two:
+        answers = await asyncio.gather(*(each.http.post("/api/messages", json={"text": "x"}) for each in (one, two) * 25))
+        listed = (await one.get("/api/conversations", limit=100))["data"]
+
+    assert Counter(answer.status_code for answer in answers) == {202: 7, 429: 43}
+    assert len(listed) == 7
+
+
+async def test_forty_answers_at_once_on_two_workers_all_complete(tidemark: System, client: Client) -> None:
+    sent = await asyncio.gather(*(client.send(f"/demo tokens={200 + n} rate=60\nmany {n}") for n in range(40)))
+
+    seen = await asyncio.gather(*(client.read_through(each["generation_id"]) for each in sent))
+
+    for events, each in zip(seen, sent, strict=True):
+        check_law(events, await client.snapshot(each["generation_id"]))
+        assert events[-1].type == "completed"
+        assert not types_of(events) & {"restarted", "resumed"}
+    assert len({tidemark.row(each["generation_id"]).owner for each in sent}) == 2
+
+
+async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(tidemark: System, own_key: str) -> None:  # noqa: F811
+    webs = [web.url for web in tidemark.of("web")]
+
+    async def race(n: int) -> None:
+        async with Client(webs[n % 2], own_key) as client, Client(webs[(n + 1) % 2], own_key) as other:
+            sent = await client.send(f"/demo tokens={n % 7 + 1} rate=0\nrace {n}")
+            reader = asyncio.create_task(client.read_through(sent["generation_id"]))
+            await asyncio.sleep(n % 8 / 500)
+            path = f"/api/generations/{sent['generation_id']}/cancel"
+            answers = await asyncio.gather(client.http.post(path), other.http.post(path))
+            events = await reader
+            snapshot = await client.snapshot(sent["generation_id"])
+        assert [answer.status_code for answer in answers] == [200, 200], [answer.text for answer in answers]
+        check_law(events, snapshot)
+        for answer in answers:
+            assert answer.json()["status"] == snapshot["status"]
+
+    for start in range(0, 40, 10):
+        await asyncio.gather(*(race(n) for n in range(start, start + 10)))
+    for process in tidemark.processes:
+        assert "deadlock" not in process.output().lower()
+
+
+# Away
+
+
+@pytest.mark.slow
+async def test_postgres_is_restarted_in_the_middle_of_answers(new_system: Make, postgres: Postgres) -> None:
+    system = await asyncio.to_thread(lambda: new_system().start(workers=2))
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        sent = [await client.send(f"/demo tokens=900 rate=100\nrestart {uuid4().hex}") for _ in range(6)]
+        seen: list[list[Any]] = [[] for _ in sent]
+        async with asyncio.TaskGroup() as tasks:
+            for each, events in zip(sent, seen, strict=True):
+                tasks.create_task(client.read_through(each["generation_id"], events))
+            await some_tokens(seen)
+            await asyncio.to_thread(postgres.stop)
+            await asyncio.sleep(4)
+            await asyncio.to_thread(postgres.start)
+        for each, events in zip(sent, seen, strict=True):
+            snapshot = await client.snapshot(each["generation_id"])
+            check_law(events, snapshot)
+            check_agreement([events, await client.read_through(each["generation_id"])])
+            row = system.row(each["generation_id"])
+            assert (snapshot["status"], row.crashes, row.attempt) == ("completed", 0, 1)
+            assert "restarted" not in types_of(events)

@@ -1,0 +1,393 @@
+"""A scripted upstream that speaks OpenAI's `/chat/completions`, streamed, with one fault or quirk per model name.
+
+Raw sockets: what it says goes out byte for byte, also what no HTTP library would send.
+"""
+
+import asyncio
+import gzip
+import json
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+Answer = Callable[["Upstream", asyncio.StreamWriter], Awaitable[None]]
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
+DONE = "data: [DONE]\n\n"
+
+
+def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> str:
+    """An event with one choice."""
+    choice = {"index": 0, "delta": {} if delta is None else delta, "finish_reason": finish}
+    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]} | more)
+
+
+def event(value: Any) -> str:
+    return f"data: {json.dumps(value)}\n\n"
+
+
+def said(*words: str) -> list[str]:
+    return [chunk({"content": word}) for word in words]
+
+
+ROLE = chunk({"role": "assistant", "content": ""})
+STOP = chunk(finish="stop")
+HELLO = [ROLE, *said("Hel", "lo ", "wörld 🌊")]
+ENDED = [STOP, DONE]
+
+
+def call(index: int, arguments: str | None = None, **more: Any) -> str:
+    function = ({"name": more.pop("name")} if "name" in more else {}) | ({} if arguments is None else {"arguments": arguments})
+    return chunk({"tool_calls": [{"index": index, "function": function} | more]})
+
+
+STREAMS: dict[str, Iterable[str]] = {
+    "plain": [*HELLO, *ENDED],
+    "role-only": [ROLE, chunk({}), chunk({"role": "assistant"}), *HELLO, chunk({"content": ""}), *ENDED],
+    "content-null": [chunk({"role": "assistant", "content": None}), *HELLO, chunk({"content": None, "tool_calls": None}), *ENDED],
+    "usage-chunk": [*HELLO, STOP, event({"choices": [], "usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 4}}}), DONE],
+    "usage-every-chunk": [*(chunk({"content": w}, usage={"prompt_tokens": 11, "completion_tokens": n}) for n, w in enumerate("abc")), *ENDED],
+    "usage-null": [chunk({"content": "x"}, usage=None), chunk(finish="stop", usage=None), DONE],
+    "finish-own-chunk": [*HELLO, chunk(None, "length"), DONE],
+    "finish-with-text": [ROLE, chunk({"content": "all"}, "stop"), DONE],
+    "content-filter": [*HELLO, chunk(finish="content_filter"), DONE],
+    "finish-unknown": [*HELLO, chunk(finish="eos"), DONE],
+    "reasoning-content": [chunk({"reasoning_content": "hm "}), chunk({"reasoning_content": "so", "content": None}), *HELLO, *ENDED],
+    "reasoning": [chunk({"reasoning": "hm "}), chunk({"reasoning": "so", "content": ""}), *HELLO, *ENDED],
+    "tool-calls": [
+        *said("look"),
+        call(0, "", id="call_a", type="function", name="tide"),
+        call(1, "", id="call_b", type="function", name="wind"),
+        call(0, '{"port":'),
+        call(1, "{}"),
+        call(0, '"Dover"}'),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
+    "tool-calls-no-id": [call(0, '{"a":', name="tide"), call(0, "1}"), chunk(finish="tool_calls"), DONE],
+    "tool-calls-id-again": [
+        call(0, '{"a":', id="call_a", name="tide"),
+        call(0, "1}", id="call_a", name=None),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
+    "tool-calls-no-index": [
+        chunk({"tool_calls": [{"id": "call_a", "function": {"name": "tide", "arguments": "{}"}}]}),
+        chunk({"tool_calls": [{"id": "call_b", "function": {"name": "wind", "arguments": "[]"}}]}),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
+    "tool-calls-finish-stop": [call(0, "{}", id="call_a", name="tide"), STOP, DONE],
+    "refusal": [chunk({"role": "assistant", "refusal": None}), chunk({"refusal": "I will "}), chunk({"refusal": "not."}), *ENDED],
+    "comments": [": OPENROUTER PROCESSING\n\n", *HELLO[:2], ": ping\n", ":\n\n", "event: ping\ndata:\n\n", *HELLO[2:], *ENDED],
+    "no-space": [text.replace("data: ", "data:") for text in [*HELLO, *ENDED]],
+    "crlf": [text.replace("\n", "\r\n") for text in [*HELLO, *ENDED]],
+    "cr": [text.replace("\n", "\r") for text in [*HELLO, *ENDED]],
+    "bom": ["\ufeff", *HELLO, *ENDED],
+    "error-midstream": [*HELLO, event({"error": {"message": "the model fell over", "type": "server_error", "code": 500}})],
+    "error-200": [event({"error": {"message": "no room", "type": "overloaded_error"}})],
+    "error-200-rate": [event({"error": {"message": "slow down", "code": 429}})],
+    "error-200-context": [event({"error": {"message": "too much", "code": "context_length_exceeded"}})],
+    "error-text": [*HELLO, event({"error": "boom \0 there"})],
+    "no-done": [*HELLO, STOP],
+    "no-done-no-blank": [*HELLO, STOP.rstrip("\n")],
+    "done-no-finish": [*HELLO, DONE],
+    "eof-without-finish": HELLO,
+    "eof-at-once": [],
+    "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
+    "not-an-object": [*HELLO, "data: 17\n\n", *ENDED],
+    "list-content": [ROLE, chunk({"content": [{"type": "text", "text": "Hello "}, {"type": "text", "text": "list"}]}), *ENDED],
+    "wrong-types": [*HELLO, chunk({"content": 17}), *ENDED],
+    "nul": [*said("a\0b"), call(0, '"\0"', id="call\0a", name="t\0"), chunk(finish="tool_calls"), DONE],
+    "surrogates": [*said("tide \ud83c", "\udf0a and \udc00 alone"), *ENDED],
+    "usage-floats": [*HELLO, chunk(finish="stop", usage={"prompt_tokens": 11.0, "completion_tokens": None}), DONE],
+    "huge-line": [*HELLO, "data: " + "x" * 10_000_000],
+    "huge-events": [*said(*(["0123456789abcdef" * 2048] * 40)), *ENDED],
+}
+"""What is said by models that answer 200 and say one thing after the other."""
+
+
+async def head(writer: asyncio.StreamWriter, status: str = "200 OK", *headers: str, type: str = "text/event-stream") -> None:
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {type}", "Connection: close", *headers]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    await writer.drain()
+
+
+async def refuse(writer: asyncio.StreamWriter, status: str, error: Any, *headers: str) -> None:
+    await head(writer, status, *headers, type="application/json")
+    writer.write(json.dumps({"error": error}).encode())
+
+
+async def silence() -> None:
+    await asyncio.sleep(3600)
+
+
+def pieces_of(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+async def in_pieces(writer: asyncio.StreamWriter, pieces: Iterable[bytes]) -> None:
+    """Each in a packet of its own, as far as one can tell."""
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+        await asyncio.sleep(0.001)
+
+
+async def byte_by_byte(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer)
+    await in_pieces(writer, pieces_of("".join([*HELLO, *ENDED]).encode(), 1))
+
+
+async def mid_character(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    text = f'data: {{"choices":[{{"index":0,"delta":{{"content":"🌊 tide 🌊"}}}}]}}\n\n{"".join(ENDED)}'.encode()
+    middle = text.index("🌊".encode()) + 2
+    await head(writer)
+    await in_pieces(writer, [text[:middle], text[middle:]])
+
+
+async def html_502(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer, "502 Bad Gateway", type="text/html")
+    writer.write(b"<html><body><h1>502 Bad Gateway</h1>nginx</body></html>")
+
+
+async def html_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer, type="text/html")
+    writer.write(b"<html><body>Please sign in to the hotel's network.</body></html>")
+
+
+async def json_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer, type="application/json")
+    writer.write(json.dumps({"error": {"message": "no room", "type": "overloaded_error"}}).encode())
+
+
+async def whole_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    """A server that does not know `stream`."""
+    await head(writer, type="application/json")
+    choice = {"index": 0, "message": {"role": "assistant", "content": "all at once"}, "finish_reason": "stop"}
+    writer.write(json.dumps({"object": "chat.completion", "choices": [choice], "usage": USAGE}).encode())
+
+
+async def gzipped(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer, "200 OK", "Content-Encoding: gzip")
+    writer.write(gzip.compress("".join([*HELLO, *ENDED]).encode()))
+
+
+async def stall(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer)
+    await in_pieces(writer, [text.encode() for text in HELLO])
+    await silence()
+
+
+async def stall_with_comments(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    """It lives, and thinks for longer than it may be silent."""
+    await head(writer)
+    for text in (*HELLO, *[": keep-alive\n\n"] * 15, *ENDED):
+        writer.write(text.encode())
+        await writer.drain()
+        await asyncio.sleep(0.2)
+
+
+async def silent(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer)
+    await silence()
+
+
+async def slow_headers(_upstream: "Upstream", _writer: asyncio.StreamWriter) -> None:
+    await silence()
+
+
+async def endless(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer)
+    while True:
+        writer.write(chunk({"content": "on "}).encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def empty_endless(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    """It never says anything, and never stops saying so."""
+    await head(writer)
+    while True:
+        writer.write(chunk({"content": ""}).encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def keeps_open_after_done(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer)
+    writer.write("".join([*HELLO, *ENDED]).encode())
+    await writer.drain()
+    await silence()
+
+
+async def keeps_open_after_finish(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    await head(writer)
+    writer.write("".join([*HELLO, STOP]).encode())
+    await writer.drain()
+    await silence()
+
+
+async def reset_midstream(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    """The connection is cut inside a chunk of the transfer encoding."""
+    await head(writer, "200 OK", "Transfer-Encoding: chunked")
+    text = "".join(HELLO).encode()
+    writer.write(f"{len(text):x}\r\n".encode() + text + b"\r\n1000\r\nda")
+
+
+def first_refused(status: str, *headers: str) -> Answer:
+    """Refuses the first time, answers the second."""
+
+    async def answer(upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        if upstream.asked[upstream.model] == 1:
+            await refuse(writer, status, {"message": "not now"}, *headers)
+        else:
+            await head(writer)
+            writer.write("".join([*HELLO, *ENDED]).encode())
+
+    return answer
+
+
+def refusal(status: str, error: Any, *headers: str) -> Answer:
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await refuse(writer, status, error, *headers)
+
+    return answer
+
+
+TOO_LONG = {"message": "This model's maximum context length is 8192 tokens.", "code": "context_length_exceeded"}
+
+SCRIPTS: dict[str, Answer] = {
+    "byte-by-byte": byte_by_byte,
+    "mid-character": mid_character,
+    "html-502": html_502,
+    "html-200": html_200,
+    "json-200": json_200,
+    "whole-200": whole_200,
+    "gzip": gzipped,
+    "stall": stall,
+    "stall-with-comments": stall_with_comments,
+    "silent": silent,
+    "slow-headers": slow_headers,
+    "endless": endless,
+    "empty-endless": empty_endless,
+    "keeps-open-after-done": keeps_open_after_done,
+    "keeps-open-after-finish": keeps_open_after_finish,
+    "reset-midstream": reset_midstream,
+    "429-then-ok": first_refused("429 Too Many Requests", "Retry-After: 1"),
+    "500-then-ok": first_refused("500 Internal Server Error"),
+    "500-always": refusal("500 Internal Server Error", {"message": "broken for good"}),
+    "503-text": refusal("503 Service Unavailable", "loading model"),
+    "401": refusal("401 Unauthorized", {"message": "Incorrect API key provided: sk-upst****cret."}),
+    "404": refusal("404 Not Found", {"message": "The model does not exist.", "code": "model_not_found"}),
+    "400": refusal("400 Bad Request", {"message": "bad \0 request"}),
+    "redirect": refusal("302 Found", {"message": "elsewhere"}, "Location: /v1/models"),
+    "429-always": refusal("429 Too Many Requests", {"message": "quota"}, "Retry-After: 0"),
+    "429-date": first_refused("429 Too Many Requests", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"),
+    "429-quota": refusal("429 Too Many Requests", {"message": "You exceeded your quota", "code": "insufficient_quota"}),
+    "context-too-long": refusal("400 Bad Request", TOO_LONG),
+    "context-too-long-words": refusal("400 Bad Request", {"message": TOO_LONG["message"], "code": 400}),
+}
+
+MODELS = [*STREAMS, *SCRIPTS]
+
+
+@dataclass
+class Request:
+    """What the upstream was sent."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class Upstream:
+    """The server, in a thread with an event loop of its own, so that a test may block."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.asked: Counter[str] = Counter()
+        self.model = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._open: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._connected, "127.0.0.1", 0), self._loop).result(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        host, port = self._server.sockets[0].getsockname()
+        return f"http://{host}:{port}"
+
+    def sent_to(self, model: str) -> list[Request]:
+        """What a model was sent."""
+        return [request for request in self.requests if request.body.get("model") == model]
+
+    @property
+    def open_answers(self) -> int:
+        """How many answers are being written, or waited with."""
+        return len(self._open)
+
+    async def _close(self) -> None:
+        self._server.close()
+        for task in list(self._open):
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        gone = asyncio.create_task(self._gone(reader, task))
+        try:
+            request = await self._read(reader, gone)
+            await self._answer(request, writer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            gone.cancel()
+            self._open.discard(task)
+            writer.close()
+
+    async def _gone(self, reader: asyncio.StreamReader, task: asyncio.Task[None]) -> None:
+        """Ends an answer when its reader hangs up."""
+        while not reader.at_eof():
+            await asyncio.sleep(0.02)
+        task.cancel()
+
+    async def _read(self, reader: asyncio.StreamReader, _gone: asyncio.Task[None]) -> Request:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        request = Request(first.split(" ")[1], headers, json.loads(body) if body else {})
+        self.requests.append(request)
+        return request
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        self.model = model = request.body.get("model", "")
+        self.asked[model] += 1
+        if request.path.endswith("/models"):
+            await head(writer, type="application/json")
+            writer.write(json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}).encode())
+        elif not request.path.endswith("/chat/completions"):
+            await refuse(writer, "404 Not Found", {"message": f"no such path: {request.path}"})
+        elif script := SCRIPTS.get(model):
+            await script(self, writer)
+        else:
+            await head(writer)
+            for text in STREAMS[model]:
+                writer.write(text.encode())
+                await writer.drain()
