@@ -56,6 +56,7 @@ class Ownership:
         self._taking: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._staleness = Staleness()
+        self._others = False  # somebody else owned something when this was last looked at
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -153,7 +154,10 @@ class Ownership:
 
     async def _sweep(self) -> None:
         """Looks after every generation that is not over and sealed."""
+        if self._others:  # a database that can be read but not written (SQLite, locked) lets nobody beat: that makes nobody dead
+            await self._database.write(beat, self.owner)
         rows = await self._database.read(open_rows)
+        self._others = any(row.seen.owner not in (None, self.owner) and not row.status.terminal for row in rows)
         dead = self._staleness.look(rows)
         unsealed: list[str] = []
         waiting: list[str] = []
