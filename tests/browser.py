@@ -10,13 +10,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
 
 from server.api.page import FOLDER
 from server.command.listening import address_of, listen
 from tests.system import WAIT_S, Process, System, until
 
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 NAMES = ["chromium", "chromium-browser", "google-chrome"]
 
 
@@ -72,14 +79,16 @@ class Window:
         self.hosts: set[str] = set()
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("dialog", self._on_dialog)
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         self.page.on("websocket", lambda opened: self.hosts.add(urlsplit(opened.url).netloc))
 
+    def _on_dialog(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     def _on_console(self, message: ConsoleMessage) -> None:
-        # Browsers report every refusal here. A newcomer's first question, who is signed in, is answered with 401.
-        expected = "401" in message.text and message.location["url"].endswith("/api/session")
-        if message.type in ("error", "warning") and not expected:
+        if message.type in ("error", "warning"):  # browsers report every refusal here, too
             self.faults.append(message.text)
 
     def open(self, path: str = "/") -> "Window":
@@ -116,10 +125,28 @@ class Window:
 
     def wait_for_words(self, count: int) -> list[str]:
         """What the answer says as soon as it has said so many words."""
-        return until(lambda: words if len(words := self.words()) >= count else None, f"{count} words on the page")
+        words: list[str] = []
+
+        def enough() -> bool:
+            words[:] = self.words()
+            return len(words) >= count
+
+        until(enough, f"{count} words on the page")
+        return words
 
     def wait_until_settled(self) -> None:
         expect(self.answer).to_have_attribute("aria-busy", "false")
+
+    def watch_until_settled(self) -> list[str]:
+        """What the answer said at each look, until it was complete, stopped or failed."""
+        sightings: list[str] = []
+
+        def settled() -> bool:
+            sightings.append(" ".join(self.words()))
+            return self.answer.get_attribute("aria-busy") == "false"
+
+        until(settled, "the end of the answer")
+        return sightings
 
     def get(self, path: str) -> Any:
         """What the server tells this window's session."""

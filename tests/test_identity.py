@@ -246,7 +246,11 @@ async def test_behind_https_the_cookie_is_bound_to_the_host(new_system: Make) ->
 async def test_one_address_opens_only_so_many_guest_sessions_in_an_hour(new_system: Make) -> None:
     system = await asyncio.to_thread(lambda: new_system(auth={"guest_sessions_max_per_hour_per_ip": 2}).start(workers=0))
     async with Client(system.web.url) as client:
-        answers = [await client.http.post("/api/session", headers=SAME_ORIGIN) for _ in range(3)]
+        answers = []
+        for _ in range(3):
+            client.http.cookies.clear()  # somebody new, from the same address
+            answers.append(await client.http.post("/api/session", headers=SAME_ORIGIN))
+        client.http.cookies.clear()
         forwarded = await client.http.post("/api/session", headers=SAME_ORIGIN | {"X-Forwarded-For": "192.0.2.1"})
 
     assert [answer.status_code for answer in answers] == [201, 201, 429]
@@ -597,3 +601,12 @@ def break_the_database(system: System) -> None:
     with closing(sqlite3.connect(system.settings.data_dir / "tidemark.db")) as database, database:
         database.execute("ALTER TABLE conversation RENAME TO conversation_gone")
         database.execute("ALTER TABLE sign_in_link RENAME TO sign_in_link_gone")
+
+
+async def test_a_guest_who_comes_again_stays_the_same_guest(house: System) -> None:
+    async with Client(house.web.url) as guest:
+        first = await guest.http.post("/api/session", headers=SAME_ORIGIN)
+        again = await guest.http.post("/api/session", headers=SAME_ORIGIN)
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()

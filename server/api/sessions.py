@@ -23,8 +23,10 @@ class OpenSession(Body):
 
 
 async def open_(request: Request) -> Response:
-    """Signs this browser in."""
+    """Signs this browser in. One that is signed in already, and brings no link, stays who it is."""
     body, resources = await read_body(request, OpenSession), request.state.resources
+    if body.token is None and (signed_in := await _signed_in(request)) is not None:
+        return Json(await _shown(resources.database, signed_in))
     token, ttl_s = new_token(), resources.settings.auth.session_ttl_s
     if body.token is not None:
         opened = await resources.database.write(use_link, digest(body.token), digest(token), ttl_s=ttl_s)
@@ -56,6 +58,13 @@ async def close(request: Request) -> Response:
         secure = settings.server.public_url.startswith("https://")
         response.delete_cookie(cookie_name(settings), path="/", secure=secure, httponly=True, samesite="lax")
     return response
+
+
+async def _signed_in(request: Request) -> Caller | None:
+    try:
+        return await caller_of(request)
+    except Unauthenticated:
+        return None
 
 
 def guests_allowed(settings: Settings) -> bool:
