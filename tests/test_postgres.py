@@ -4,19 +4,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import SQLModel
+from sqlmodel import Session, SQLModel
 
 from server.history import tables  # noqa: F401  fills the metadata
-from server.history.database import sqlite_engine
+from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
+from tests import test_faults
 from tests.client import Client, check_agreement, check_law, content_of
 from tests.postgres import Postgres, postgres_server  # noqa: F401  a fixture
 from tests.system import System
@@ -46,7 +49,6 @@ from tests.test_faults import (  # noqa: F401
     reading,
     some_tokens,
     test_a_deploy_hands_answers_over_without_counting_a_crash,
-    test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on,
     test_an_answer_that_kills_every_worker_is_given_up,
     test_an_answer_whose_log_is_gone_is_told_as_a_snapshot,
     test_redis_forgets_and_the_worker_dies_at_once,
@@ -54,6 +56,7 @@ from tests.test_faults import (  # noqa: F401
     test_stop_in_every_state_keeps_what_was_said,
     types_of,
 )
+from tests.upstream import MODELS, Upstream
 
 Make = Callable[..., System]
 
@@ -100,7 +103,7 @@ async def test_the_schema_is_the_tables_however_often_it_is_made(new_system: Mak
     engine = create_async_engine(system.settings.database_url)
     async with engine.connect() as connection:
         found = await connection.run_sync(differences)
-        revision = await connection.run_sync(lambda connection: schema_revision(connection))  # type: ignore[arg-type]
+        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]  # a connection executes too
     await engine.dispose()
 
     assert (found, revision) == ([], REVISION)
@@ -132,6 +135,21 @@ async def test_an_answer_streams_to_its_end_and_is_what_is_stored(tidemark: Syst
     assert [part["type"] for part in snapshot["content"]] == ["reasoning", "text", "tool_call"]
     assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "tool_calls")
     assert tidemark.row(sent["generation_id"]).parts == snapshot["content"] == content_of(seen[0])
+
+
+async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system: Make) -> None:
+    with Upstream() as upstream:
+        providers = {"up": {"base_url": upstream.url, "models": MODELS}}
+        system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
+        async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+            for model, status in (("nul", "completed"), ("surrogates", "completed"), ("error-text", "failed"), ("400", "failed")):
+                sent = await client.send("hello", model=model)
+                events = await client.read_through(sent["generation_id"])
+                snapshot = await client.snapshot(sent["generation_id"])
+                check_law(events, snapshot)
+                assert snapshot["status"] == status
+                assert (snapshot["error"] or {}).get("code") != "internal"
+                assert "\0" not in str(snapshot)
 
 
 async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make) -> None:
@@ -181,6 +199,39 @@ async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(tidemar
 
 
 # Away
+
+
+async def test_what_can_never_be_stored_is_not_taken_for_an_outage(postgres: Postgres) -> None:
+    def too_large(session: Session) -> None:
+        session.execute(text("SELECT CAST(:number AS integer)"), {"number": 2**40})
+
+    url = postgres.new_url().replace("postgresql://", "postgresql+asyncpg://")
+    async with open_database(url) as database:
+        with pytest.raises(DBAPIError):
+            await database.write(too_large)
+
+
+async def test_a_database_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
+    async with open_database(f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}") as database:
+        with pytest.raises(DatabaseAway):
+            await database.read(schema_revision)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_killed_is_succeeded(new_system: Make) -> None:
+    await test_faults.test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system)
+
+
+async def test_nobody_notices_that_postgres_was_restarted_meanwhile(tidemark: System, client: Client, postgres: Postgres) -> None:
+    await asyncio.gather(*(client.get("/api/conversations") for _ in range(20)))
+
+    await asyncio.to_thread(postgres.stop)
+    await asyncio.to_thread(postgres.start)
+
+    answers = await asyncio.gather(*(client.http.post("/api/messages", json={"text": "/demo tokens=2 rate=0"}) for _ in range(20)))
+    assert [answer.status_code for answer in answers] == [202] * 20, [answer.text for answer in answers]
+    for answer in answers:
+        assert (await client.read_through(answer.json()["generation_id"]))[-1].type == "completed"
 
 
 @pytest.mark.slow

@@ -48,7 +48,10 @@ STREAMS: dict[str, Iterable[str]] = {
     "role-only": [ROLE, chunk({}), chunk({"role": "assistant"}), *HELLO, chunk({"content": ""}), *ENDED],
     "content-null": [chunk({"role": "assistant", "content": None}), *HELLO, chunk({"content": None, "tool_calls": None}), *ENDED],
     "usage-chunk": [*HELLO, STOP, event({"choices": [], "usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 4}}}), DONE],
-    "usage-every-chunk": [*(chunk({"content": w}, usage={"prompt_tokens": 11, "completion_tokens": n}) for n, w in enumerate("abc")), *ENDED],
+    "usage-every-chunk": [
+        *(chunk({"content": w}, usage={"prompt_tokens": 11, "completion_tokens": n}) for n, w in enumerate("abc")),
+        *ENDED,
+    ],
     "usage-null": [chunk({"content": "x"}, usage=None), chunk(finish="stop", usage=None), DONE],
     "finish-own-chunk": [*HELLO, chunk(None, "length"), DONE],
     "finish-with-text": [ROLE, chunk({"content": "all"}, "stop"), DONE],
@@ -146,6 +149,12 @@ async def mid_character(_upstream: "Upstream", writer: asyncio.StreamWriter) -> 
     middle = text.index("🌊".encode()) + 2
     await head(writer)
     await in_pieces(writer, [text[:middle], text[middle:]])
+
+
+async def unauthorized(upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    """It repeats the key it was sent."""
+    sent = upstream.requests[-1].headers.get("authorization")
+    await refuse(writer, "401 Unauthorized", {"message": f"Incorrect API key provided: {sent}."})
 
 
 async def html_502(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
@@ -280,7 +289,7 @@ SCRIPTS: dict[str, Answer] = {
     "500-then-ok": first_refused("500 Internal Server Error"),
     "500-always": refusal("500 Internal Server Error", {"message": "broken for good"}),
     "503-text": refusal("503 Service Unavailable", "loading model"),
-    "401": refusal("401 Unauthorized", {"message": "Incorrect API key provided: sk-upst****cret."}),
+    "401": unauthorized,
     "404": refusal("404 Not Found", {"message": "The model does not exist.", "code": "model_not_found"}),
     "400": refusal("400 Bad Request", {"message": "bad \0 request"}),
     "redirect": refusal("302 Found", {"message": "elsewhere"}, "Location: /v1/models"),

@@ -101,9 +101,7 @@ def digest(web: Path) -> str:
         source = web / name
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if file.is_file():
-                total.update(
-                    f"{file.relative_to(web).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
-                )
+                total.update(f"{file.relative_to(web).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
 
@@ -148,6 +146,4 @@ def run(command: list[str], folder: Path, node: Path) -> None:
         timeout=STEP_TIMEOUT_S,
     )
     if done.returncode:
-        raise RuntimeError(
-            f"Building the chat page failed: `{' '.join(command)}` ended with {done.returncode}.\n\n{done.stdout}"
-        )
+        raise RuntimeError(f"Building the chat page failed: `{' '.join(command)}` ended with {done.returncode}.\n\n{done.stdout}")

@@ -54,7 +54,14 @@ ASK: dict[str, Any] = {
 }
 
 OPERATIONS = (
-    Operation("POST", "/api/session", sessions.open_, {201: shapes.Session, 200: shapes.Session}, sessions.OpenSession, refusals=(400, 401, 403, 413, 422, 429)),
+    Operation(
+        "POST",
+        "/api/session",
+        sessions.open_,
+        {201: shapes.Session, 200: shapes.Session},
+        sessions.OpenSession,
+        refusals=(400, 401, 403, 413, 422, 429),
+    ),
     Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
     Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
     Operation("POST", "/api/messages", asking.send, body=asking.SendMessage, **ASK),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -143,7 +143,8 @@ class Answering:
             on=self._may_retry, attempts=PROVIDER_TRIES, wait_initial=0.5, wait_max=PROVIDER_RETRY_WAIT_S, timeout=None
         ):
             with attempt:
-                return await self._take(self._provider.stream(request))
+                async with aclosing(self._provider.stream(request)) as deltas:
+                    return await self._take(deltas)
         raise AssertionError("the last attempt raises")
 
     def _may_retry(self, error: Exception) -> bool | float:
@@ -152,7 +153,9 @@ class Answering:
             return False
         if error.code not in ("provider_unavailable", "provider_rate_limited"):
             return False
-        return True if error.retry_after_s is None else min(error.retry_after_s, PROVIDER_RETRY_WAIT_S)
+        if (error.retry_after_s or 0) > PROVIDER_RETRY_WAIT_S:
+            return False  # whoever asked is told now, rather than left waiting
+        return True if error.retry_after_s is None else error.retry_after_s
 
     def _begin(self, found: Found) -> Parts:
         """Says what this attempt does with what was written before; the content it goes on from."""

@@ -70,7 +70,8 @@ class OwnedLog:
         self._dirty(self)
 
     def event(self, type: EventType, data: dict[str, Any]) -> None:
-        """Adds any other event."""
+        """Adds any other event, whose strings hold no NUL."""
+        data = {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in data.items()}
         self._pending.append((type, data))
         self._dirty(self)
 

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
@@ -84,6 +84,7 @@ class PostgresDatabase:
             json_deserializer=orjson.loads,
             connect_args={"timeout": BUSY_TIMEOUT_S, "command_timeout": POSTGRES_STATEMENT_TIMEOUT_S},
         )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         for _ in range(COLLISIONS_MAX):
@@ -104,6 +105,12 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Has the pool replace a connection that its server has ended meanwhile: asyncpg knows without asking."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 @asynccontextmanager
@@ -168,7 +175,9 @@ def _raise(error: BaseException) -> NoReturn:
     if isinstance(cause, sqlite3.Error):
         away = any(word in str(cause) for word in _SQLITE_AWAY)
     else:
-        away = not state or state[:2] in _POSTGRES_AWAY or state == "25006"
+        # A value that asyncpg itself cannot send is a fault of ours, and its message names the value: never to be tried again.
+        unfit = isinstance(cause.__cause__, ValueError)
+        away = not unfit and (not state or state[:2] in _POSTGRES_AWAY or state == "25006")
     if state.startswith("40"):
         raise Collision(reason) from error
     if away:

@@ -1,6 +1,6 @@
 """What a provider is: something that streams an answer to a request, and says whether it can go on from a prefix."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple, Protocol
 
 from server.errors import TidemarkError
@@ -76,7 +76,7 @@ class Provider(Protocol):
         """Whether `stream` takes `request.prefix` up where it ends, so that an answer can go on after a crash."""
         ...
 
-    def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         """The answer as it comes. Raises ProviderError."""
         ...
 

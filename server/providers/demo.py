@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -83,7 +83,7 @@ class Demo:
         except ProviderError:
             return False
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         script, topic = read_script(_question(request))
         reasoning, answer = _reasoning(script), _answer(script, topic, request.place)
         said = sum(len(part["text"]) for part in request.prefix if part["type"] == "reasoning")

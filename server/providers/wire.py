@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
-LINE_MAX_BYTES = 1 << 20
+EVENT_MAX_BYTES = 1 << 20
+BOM = b"\xef\xbb\xbf"
 
 
-class LineTooLong(ValueError):
-    """The server sent a line of more than 1 MiB."""
+class EventTooLong(ValueError):
+    """The server sent a line, or the lines of one event, of more than 1 MiB."""
+
+    def __str__(self) -> str:
+        return f"an event of more than {EVENT_MAX_BYTES} bytes"
 
 
 class EventParser:
@@ -16,27 +20,47 @@ class EventParser:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._size_bytes = 0
+        self._after_cr, self._at_start = False, True
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of the events that `chunk` completes; raises LineTooLong."""
-        lines = (self._rest + chunk).split(b"\n")
+        """The data of the events that `chunk` completes; raises EventTooLong."""
+        lines = (self._rest + self._with_newlines(chunk)).split(b"\n")
         self._rest = lines.pop()
-        if len(self._rest) > LINE_MAX_BYTES:
-            raise LineTooLong
         complete: list[bytes] = []
-        for raw in lines:
-            line = raw.removesuffix(b"\r")
+        for line in lines:
+            if self._at_start:
+                self._at_start, line = False, line.removeprefix(BOM)  # noqa: PLW2901
             if not line:
                 if self._data:
                     complete.append(b"\n".join(self._data))
-                    self._data = []
+                    self._data, self._size_bytes = [], 0
             elif line.startswith(b"data:"):
-                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._add(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif line == b"data":
+                self._add(b"")
+        if self._size_bytes + len(self._rest) > EVENT_MAX_BYTES:
+            raise EventTooLong
         return complete
 
     def end(self) -> list[bytes]:
         """The data of an event that the end of the stream completes, for servers that forget the last empty line."""
         return self.feed(b"\n\n")
+
+    def _add(self, data: bytes) -> None:
+        self._data.append(data)
+        self._size_bytes += len(data) + 1
+        if self._size_bytes > EVENT_MAX_BYTES:
+            raise EventTooLong
+
+    def _with_newlines(self, chunk: bytes) -> bytes:
+        """The chunk with LF for each end of a line, which may be CR, LF, or both, one in this chunk and one in the next."""
+        if not chunk:
+            return chunk
+        if self._after_cr:
+            chunk = chunk.removeprefix(b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in chunk else chunk
 
 
 class Patience:

@@ -1,0 +1,450 @@
+"""Whatever a provider does, the answer ends, says how, and keeps what was said. Whole installations before a scripted upstream."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.providers.openai import completions_url
+from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong
+from tests.client import Client, Event, check_law, text_of
+from tests.system import System
+from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream
+
+KEY = "sk-upstream-secret-0123456789"
+GREETING = "Hello wörld 🌊"
+ESTIMATED = "estimated"
+
+Make = Callable[..., System]
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+def provider(upstream: Upstream, **settings: Any) -> dict[str, Any]:
+    timeouts = {"connect_timeout_s": 2, "first_token_timeout_s": 2.5, "idle_timeout_s": 1.5}
+    return {"base_url": f"{upstream.url}/v1", "models": MODELS} | timeouts | settings
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[System]:
+    """An installation whose models are all scripted."""
+    folder = tmp_path_factory.mktemp("providers")
+    (folder / "key").write_text(f"{KEY}\n")
+    key = {"api_key_file": str(folder / "key")}
+    up = provider(upstream, **key)
+    small = provider(upstream, **key, context_tokens=512, models=["plain"])
+    gone = provider(upstream, base_url="http://127.0.0.1:9/v1", models=["nobody"])
+    generation = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
+    system = System(folder, {"providers": {"up": up, "small": small, "gone": gone}, "generation": generation})
+    try:
+        yield system.start()
+    finally:
+        system.close()
+
+
+@pytest.fixture(scope="module")
+def system_key(system: System) -> str:
+    return system.new_key()
+
+
+@pytest.fixture
+async def asker(system: System, system_key: str) -> AsyncIterator[Client]:
+    async with Client(system.web.url, system_key) as client:
+        yield client
+
+
+async def ask(client: Client, model: str, text: str = "hello", **body: Any) -> tuple[list[Event], dict[str, Any]]:
+    """An answer's events and its snapshot, which agree."""
+    sent = await client.send(text, model=f"up/{model}" if "/" not in model else model, **body)
+    events = await client.read_through(sent["generation_id"])
+    snapshot = await client.snapshot(sent["generation_id"])
+    check_law(events, snapshot)
+    assert not {"restarted", "resumed"} & {event.type for event in events}
+    return events, snapshot
+
+
+def text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments}
+
+
+# Answers that end well
+
+
+HELLO = [text(GREETING)]
+THOUGHT = [{"type": "reasoning", "text": "hm so"}, text(GREETING)]
+BILLED = {"input_tokens": 11, "output_tokens": 3}
+
+COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
+    "plain": (HELLO, "stop", ESTIMATED),
+    "role-only": (HELLO, "stop", ESTIMATED),
+    "content-null": (HELLO, "stop", ESTIMATED),
+    "usage-chunk": (HELLO, "stop", BILLED | {"cached_input_tokens": 4}),
+    "usage-every-chunk": ([text("abc")], "stop", {"input_tokens": 11, "output_tokens": 2}),
+    "usage-null": ([text("x")], "stop", ESTIMATED),
+    "usage-floats": (HELLO, "stop", {"input_tokens": 11, "output_tokens": 0}),
+    "finish-own-chunk": (HELLO, "length", ESTIMATED),
+    "finish-with-text": ([text("all")], "stop", ESTIMATED),
+    "content-filter": (HELLO, "content_filter", ESTIMATED),
+    "finish-unknown": (HELLO, "other", ESTIMATED),
+    "reasoning-content": (THOUGHT, "stop", ESTIMATED),
+    "reasoning": (THOUGHT, "stop", ESTIMATED),
+    "tool-calls": ([text("look"), call("call_a", "tide", '{"port":"Dover"}'), call("call_b", "wind", "{}")], "tool_calls", ESTIMATED),
+    "tool-calls-no-id": ([call("call_0", "tide", '{"a":1}')], "tool_calls", None),
+    "tool-calls-id-again": ([call("call_a", "tide", '{"a":1}')], "tool_calls", None),
+    "tool-calls-no-index": ([call("call_a", "tide", "{}"), call("call_b", "wind", "[]")], "tool_calls", None),
+    "tool-calls-finish-stop": ([call("call_a", "tide", "{}")], "tool_calls", None),
+    "refusal": ([text("I will not.")], "stop", ESTIMATED),
+    "comments": (HELLO, "stop", ESTIMATED),
+    "no-space": (HELLO, "stop", ESTIMATED),
+    "crlf": (HELLO, "stop", ESTIMATED),
+    "cr": (HELLO, "stop", ESTIMATED),
+    "bom": (HELLO, "stop", ESTIMATED),
+    "no-done": (HELLO, "stop", ESTIMATED),
+    "no-done-no-blank": (HELLO, "stop", ESTIMATED),
+    "done-no-finish": (HELLO, "other", ESTIMATED),
+    "list-content": ([text("Hello list")], "stop", ESTIMATED),
+    "nul": ([text("a\ufffdb"), call("call\ufffda", "t\ufffd", '"\ufffd"')], "tool_calls", ESTIMATED),
+    "surrogates": ([text("tide 🌊 and \ufffd alone")], "stop", ESTIMATED),
+    "byte-by-byte": (HELLO, "stop", ESTIMATED),
+    "mid-character": ([text("🌊 tide 🌊")], "stop", ESTIMATED),
+    "gzip": (HELLO, "stop", ESTIMATED),
+    "stall-with-comments": (HELLO, "stop", ESTIMATED),
+    "keeps-open-after-done": (HELLO, "stop", ESTIMATED),
+    "keeps-open-after-finish": (HELLO, "stop", ESTIMATED),
+    "whole-200": ([text("all at once")], "stop", BILLED),
+    "429-then-ok": (HELLO, "stop", ESTIMATED),
+    "429-date": (HELLO, "stop", ESTIMATED),
+    "500-then-ok": (HELLO, "stop", ESTIMATED),
+}
+"""For each model: what the answer is, why it ended, and what it used."""
+
+
+@pytest.mark.parametrize("model", COMPLETED)
+async def test_what_can_be_understood_is_an_answer(model: str, asker: Client, upstream: Upstream) -> None:
+    content, reason, usage = COMPLETED[model]
+    upstream.asked[model] = 0
+
+    events, snapshot = await ask(asker, model)
+
+    end = events[-1]
+    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
+    assert snapshot["content"] == content
+    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
+    assert end.data["usage"] == snapshot["usage"]
+    if usage == ESTIMATED:
+        assert snapshot["usage"]["estimated"] is True
+    elif usage is not None:
+        assert snapshot["usage"] == usage
+    assert upstream.asked[model] == (2 if model in ("429-then-ok", "429-date", "500-then-ok") else 1)
+
+
+# Answers that fail
+
+
+FAILED: dict[str, tuple[str, str, int]] = {
+    "error-midstream": ("provider_unavailable", GREETING, 1),
+    "error-text": ("provider_unavailable", GREETING, 1),
+    "error-200": ("provider_unavailable", "", 3),
+    "error-200-rate": ("provider_rate_limited", "", 3),
+    "error-200-context": ("context_too_long", "", 1),
+    "json-200": ("provider_unavailable", "", 3),
+    "html-200": ("provider_protocol", "", 1),
+    "html-502": ("provider_unavailable", "", 3),
+    "500-always": ("provider_unavailable", "", 3),
+    "503-text": ("provider_unavailable", "", 3),
+    "429-always": ("provider_rate_limited", "", 3),
+    "429-quota": ("provider_rate_limited", "", 1),
+    "401": ("provider_refused", "", 1),
+    "404": ("provider_refused", "", 1),
+    "400": ("provider_refused", "", 1),
+    "redirect": ("provider_refused", "", 1),
+    "context-too-long": ("context_too_long", "", 1),
+    "context-too-long-words": ("context_too_long", "", 1),
+    "eof-without-finish": ("provider_protocol", GREETING, 1),
+    "eof-at-once": ("provider_protocol", "", 1),
+    "not-json": ("provider_protocol", GREETING, 1),
+    "not-an-object": ("provider_protocol", GREETING, 1),
+    "wrong-types": ("provider_protocol", GREETING, 1),
+    "huge-line": ("provider_protocol", GREETING, 1),
+    "reset-midstream": ("provider_unavailable", GREETING, 1),
+    "stall": ("provider_timeout", GREETING, 1),
+    "silent": ("provider_timeout", "", 1),
+    "slow-headers": ("provider_timeout", "", 1),
+    "empty-endless": ("provider_timeout", "", 1),
+}
+"""For each model: the code, what was said before and is kept, and how often it is asked."""
+
+
+@pytest.mark.parametrize("model", FAILED)
+async def test_a_fault_is_named_and_what_was_said_before_is_kept(model: str, asker: Client, upstream: Upstream) -> None:
+    code, said, times = FAILED[model]
+    before = upstream.asked[model]
+
+    events, snapshot = await ask(asker, model)
+
+    assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
+    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot["error"]
+    assert snapshot["text"] == text_of(events) == said
+    assert upstream.asked[model] - before == times, "it is asked again before the first token, never after it"
+    assert bool(snapshot["usage"]) == bool(said)
+    assert "\0" not in snapshot["error"]["message"]
+
+
+def test_every_script_is_tried() -> None:
+    assert set(COMPLETED) | set(FAILED) | {"endless", "huge-events"} == set(STREAMS) | set(SCRIPTS)
+
+
+async def test_what_a_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
+    for model, words in (("error-midstream", "the model fell over"), ("json-200", "no room"), ("404", "The model does not exist.")):
+        _, snapshot = await ask(asker, model)
+        assert words in snapshot["error"]["message"]
+
+
+async def test_retry_after_is_honoured(asker: Client, upstream: Upstream) -> None:
+    upstream.asked["429-then-ok"] = 0
+    began = time.monotonic()
+
+    _, snapshot = await ask(asker, "429-then-ok")
+
+    assert snapshot["status"] == "completed"
+    assert time.monotonic() - began >= 1
+
+
+async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
+    _, snapshot = await ask(asker, "gone/nobody")
+
+    assert (snapshot["error"]["code"], snapshot["error"]["retryable"]) == ("provider_unavailable", True)
+
+
+async def test_an_answer_without_an_end_meets_its_deadline_and_the_connection_is_ended(asker: Client, upstream: Upstream) -> None:
+    _, snapshot = await ask(asker, "endless")
+
+    assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", "deadline_exceeded")
+    assert snapshot["text"].startswith("on on ")
+    assert snapshot["usage"]["estimated"] is True
+    await let_go(upstream)
+
+
+async def test_too_long_an_answer_ends_at_the_limit(asker: Client, upstream: Upstream) -> None:
+    _, snapshot = await ask(asker, "huge-events")
+
+    assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
+    assert 200_000 < len(snapshot["text"]) < 300_000
+    await let_go(upstream)
+
+
+@pytest.mark.parametrize("model", ["endless", "stall", "silent", "slow-headers"])
+async def test_stop_hangs_up(model: str, asker: Client, upstream: Upstream) -> None:
+    before = upstream.asked[model]
+    sent = await asker.send("hello", model=f"up/{model}")
+    async with asyncio.timeout(10):
+        while upstream.asked[model] == before:
+            await asyncio.sleep(0.01)
+    assert upstream.open_answers
+
+    assert (await asker.cancel(sent["generation_id"]))["status"] == "cancelled"
+
+    await let_go(upstream)
+
+
+async def let_go(upstream: Upstream) -> None:
+    """Returns once nobody holds an answer of the upstream open."""
+    async with asyncio.timeout(10):
+        while upstream.open_answers:
+            await asyncio.sleep(0.01)
+
+
+# What is sent
+
+
+def turns(upstream: Upstream) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in upstream.requests[-1].body["messages"]]
+
+
+async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
+    await ask(asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77)
+
+    request = upstream.requests[-1]
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["content-type"] == "application/json"
+    assert request.body == {
+        "model": "plain",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "höllo"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 77,
+        "temperature": 0.5,
+    }
+
+
+async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(asker: Client, upstream: Upstream) -> None:
+    first = await asker.send("first", model="up/plain", system_prompt="S")
+    await asker.read_through(first["generation_id"])
+    its = {"conversation_id": first["conversation_id"]}
+    edited = (await asker.http.post(f"/api/messages/{first['question_id']}/edit", json={"text": "edited"})).json()
+    await asker.read_through(edited["generation_id"])
+    stopped = await asker.send("stopped", model="up/stall", **its)
+    await asker.read(stopped["generation_id"], stop_after=4)
+    partial = (await asker.cancel(stopped["generation_id"]))["text"]
+    for model in ("eof-without-finish", "401", "tool-calls", "tool-calls-no-id"):
+        await ask(asker, model, model, **its)
+
+    await ask(asker, "plain", "last", **its)
+
+    assert partial
+    assert turns(upstream) == [
+        ("system", "S"),
+        ("user", "edited"),
+        ("assistant", GREETING),
+        ("user", "stopped"),
+        ("assistant", partial),
+        ("user", "eof-without-finish"),
+        ("user", "401"),
+        ("user", "tool-calls"),
+        ("assistant", "look"),
+        ("user", "tool-calls-no-id"),
+        ("user", "last"),
+    ]
+    assert all(set(message) == {"role", "content"} for message in upstream.requests[-1].body["messages"])
+
+
+async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> None:
+    sent = await asker.send("think", model="up/reasoning")
+    await asker.read_through(sent["generation_id"])
+
+    await ask(asker, "plain", "and now", conversation_id=sent["conversation_id"])
+
+    assert turns(upstream) == [("user", "think"), ("assistant", GREETING), ("user", "and now")]
+
+
+async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(asker: Client, upstream: Upstream) -> None:
+    sent = await asker.send("go on", model="up/finish-own-chunk")
+    await asker.read_through(sent["generation_id"])
+
+    more = (await asker.http.post(f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"})).json()
+
+    await asker.read_through(more["generation_id"])
+    assert turns(upstream) == [("user", "go on"), ("assistant", GREETING)]
+    assert (await asker.message(sent["message_id"]))["text"] == GREETING * 2
+
+
+async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(asker: Client, upstream: Upstream) -> None:
+    long = "word " * 80
+    sent = await asker.send(f"0 {long}", model="small/plain", max_output_tokens=50)
+    await asker.read_through(sent["generation_id"])
+    its: dict[str, Any] = {"conversation_id": sent["conversation_id"], "max_output_tokens": 50}
+    for n in range(1, 6):
+        _, snapshot = await ask(asker, "small/plain", f"{n} {long}", **its)
+
+    roles = [role for role, _ in turns(upstream)]
+    assert roles[0] == "user"
+    assert roles[-1] == "user"
+    assert turns(upstream)[-1][1].startswith("5 ")
+    assert snapshot["context"] == {"messages_left_out": 11 - len(roles)}
+    assert 0 < snapshot["context"]["messages_left_out"] < 11
+
+
+async def test_the_key_is_in_no_log(system: System, asker: Client) -> None:
+    for model in ("401", "500-always", "reset-midstream"):
+        _, snapshot = await ask(asker, model)
+        assert KEY not in str(snapshot)
+
+    for process in system.processes:
+        assert KEY not in process.output()
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("http://h:1", "http://h:1/v1/chat/completions"),
+        ("http://h:1/", "http://h:1/v1/chat/completions"),
+        ("http://h:1/v1", "http://h:1/v1/chat/completions"),
+        ("http://h:1/v1/", "http://h:1/v1/chat/completions"),
+        ("https://h/openai/v1", "https://h/openai/v1/chat/completions"),
+        ("https://h/api/", "https://h/api/chat/completions"),
+        ("https://h/api?version=2", "https://h/api/chat/completions?version=2"),
+    ],
+)
+def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
+    assert completions_url(base) == url
+
+
+async def test_models_are_reached_through_every_spelling_of_the_base(new_system: Make, upstream: Upstream) -> None:
+    paths = {"bare": "", "slash": "/", "whole": "/v1", "both": "/v1/", "other": "/openai/v1"}
+    providers = {name: provider(upstream, base_url=f"{upstream.url}{path}", models=["plain"]) for name, path in paths.items()}
+    system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        for name in paths:
+            _, snapshot = await ask(client, f"{name}/plain")
+            assert snapshot["text"] == GREETING
+            path = "/openai/v1/chat/completions" if name == "other" else "/v1/chat/completions"
+            assert (upstream.requests[-1].path, upstream.requests[-1].headers.get("authorization")) == (path, None)
+
+
+# The wire
+
+
+def parsed(pieces: list[bytes]) -> list[bytes]:
+    parser = EventParser()
+    return [data for piece in pieces for data in parser.feed(piece)] + parser.end()
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+LINES = st.sampled_from(
+    ["data: ä🌊", "data:x", "data:", "data", "data:  two", ": comment", "event: ping", "id: 1", "", "", "\ufeffdata: b", "datax: n"]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(LINES, st.sampled_from(["\n", "\r\n", "\r"])), max_size=30), st.lists(st.integers(min_value=0), max_size=20))
+def test_any_split_of_the_bytes_gives_the_same_events(lines: list[tuple[str, str]], cuts: list[int]) -> None:
+    data = "".join(line + end for line, end in lines).encode()
+
+    whole = parsed([data])
+
+    assert parsed(split(data, cuts)) == whole
+    assert parsed([bytes([byte]) for byte in data]) == whole
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_every_event_is_given_as_it_was_meant(texts: list[str], end: str) -> None:
+    data = "".join(f"data: {text}{end}{end}" for text in texts).encode()
+
+    assert parsed([data]) == [text.encode() for text in texts]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.lists(st.integers(min_value=0), max_size=10))
+def test_no_bytes_break_the_parser(data: bytes, cuts: list[int]) -> None:
+    assert parsed(split(data, cuts)) == parsed([data])
+
+
+@pytest.mark.parametrize("line", [b"x" * 65_536, b"data: " + b"x" * 65_530, b"data:" + b"x" * 1000 + b"\n", b": " + b"x" * 65_536])
+def test_a_line_or_event_without_an_end_is_refused_before_it_fills_memory(line: bytes) -> None:
+    parser = EventParser()
+
+    def feed_too_much() -> None:
+        for _ in range(EVENT_MAX_BYTES // 1000 + 2):
+            parser.feed(line)
+
+    with pytest.raises(EventTooLong):
+        feed_too_much()
