@@ -110,7 +110,7 @@ def system_node() -> Path | None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         return None
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60).stdout
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
     version = tuple(int(number) for number in re.findall(r"\d+", said)[:2])
     return Path(node) if (20, 19) <= version < (21,) or version >= (22, 12) else None
 
@@ -137,6 +137,7 @@ def run(command: list[str], folder: Path, node: Path) -> None:
     environment = {**os.environ, "PATH": path, "NODE_ENV": "production"}
     done = subprocess.run(
         command,
+        check=False,
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
