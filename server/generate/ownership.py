@@ -82,6 +82,10 @@ class Ownership:
         except DatabaseAway as error:
             log.warning("not_claimed", generation=generation_id, reason=str(error))
             return
+        except Exception:  # what cannot even be begun would be tried for ever
+            log.exception("not_begun", generation=generation_id)
+            await self._settler.fail(generation_id)
+            return
         finally:
             self._taking.discard(generation_id)
         try:

@@ -91,6 +91,17 @@ class Settler:
             await self.seal([settled])
         return settled
 
+    async def fail(self, generation_id: str) -> None:
+        """Settles an answer that nobody owns and nobody can begin. Raises DatabaseAway."""
+        claimed = await self.database.write(claim, generation_id, self.name)
+        if claimed is None:
+            return
+        error = {"code": "internal", "message": f"The server failed; its log names generation {generation_id}.", "retryable": True}
+        ending = Ending(Status.FAILED, seq_of_unopened(claimed) + 1, claimed.parts, error=error, usage=claimed.usage)
+        settled = await self.database.write(settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending)
+        if settled is not None:
+            await self.seal([settled])
+
     async def seal(self, settled: list[Generation]) -> None:
         """Ends the logs of settled answers."""
         sealed = []

@@ -131,7 +131,7 @@ class LogWriter:
                 owned.confirming = True
                 self._doubt.set()
         for start in range(0, len(opening), LOGS_AT_ONCE):
-            chunk = opening[start : start + LOGS_AT_ONCE]
+            chunk = [owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held_at]
             for owned, reply in zip(chunk, await link.execute([self._open_command(owned) for owned in chunk]), strict=True):
                 _check(reply)
                 self._opened(owned, reply)
