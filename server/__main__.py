@@ -13,7 +13,8 @@ from server.errors import Refused, SettingsError, StartError
 from server.logs import set_up_logs
 from server.settings import Settings, load_settings
 
-# Each command imports what it runs when it runs: `up` has to be quick, and starts processes that import the rest.
+# Each command imports what it runs when it runs, and after the settings are known to be right:
+# `up` has to be quick, and starts processes that import the rest.
 
 cli = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A chat backend whose streamed answers cannot be lost."
@@ -38,9 +39,9 @@ def up(
     open_page: Annotated[bool, typer.Option("--open", help="Open the chat page in a browser.")] = False,
 ) -> None:
     """Run everything on this machine: embedded Valkey if configured, migrations, web, worker."""
+    settings = load_settings(config, data_dir)
     from server.command.up import run_up
 
-    settings = load_settings(config, data_dir)
     changed = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
     set_up_logs("up")
@@ -50,12 +51,12 @@ def up(
 @cli.command()
 def web(config: Config = None, data_dir: DataDir = None) -> None:
     """Run one web process."""
+    settings = _ready("web", config, data_dir)
     from server.command.child import end_with_parent
     from server.command.web import run_web
     from server.providers.registry import Models
 
     end_with_parent()
-    settings = _ready("web", config, data_dir)
     Models(settings)  # a default model that is not there stops the start
     run_web(settings)
 
@@ -63,12 +64,12 @@ def web(config: Config = None, data_dir: DataDir = None) -> None:
 @cli.command()
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run one worker process."""
+    settings = _ready("worker", config, data_dir)
     from server.command.child import end_with_parent
     from server.command.work import run_worker
     from server.providers.registry import Models
 
     end_with_parent()
-    settings = _ready("worker", config, data_dir)
     Models(settings)  # a default model that is not there stops the start
     run_worker(settings)
 
@@ -94,9 +95,10 @@ def migrate(config: Config = None, data_dir: DataDir = None) -> None:
 @cli.command()
 def doctor(config: Config = None, data_dir: DataDir = None) -> None:
     """Check settings, database, Redis and providers, and say what to do."""
+    settings = load_settings(config, data_dir)
     from server.command.doctor import examine
 
-    findings = examine(load_settings(config, data_dir))
+    findings = examine(settings)
     for finding in findings:
         sign = "[red]✗[/]" if finding.broken else "[yellow]![/]" if finding.advice else "[green]✓[/]"
         line = f"{finding.about}: {finding.fact}" + (f". {finding.advice}" if finding.advice else "")

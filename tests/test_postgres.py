@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,9 @@ from tests.test_faults import (  # noqa: F401
     check_all,
     reading,
     some_tokens,
-    test_a_deploy_hands_answers_over_without_counting_a_crash,
     test_an_answer_that_kills_every_worker_is_given_up,
-    test_an_answer_whose_log_is_gone_is_told_as_a_snapshot,
     test_redis_forgets_and_the_worker_dies_at_once,
     test_stop_ends_an_answer_whose_workers_are_all_dead,
-    test_stop_in_every_state_keeps_what_was_said,
     types_of,
 )
 from tests.upstream import MODELS, Upstream
@@ -254,3 +251,17 @@ async def test_postgres_is_restarted_in_the_middle_of_answers(new_system: Make, 
             row = system.row(each["generation_id"])
             assert (snapshot["status"], row.crashes, row.attempt) == ("completed", 0, 1)
             assert "restarted" not in types_of(events)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        test_faults.test_a_deploy_hands_answers_over_without_counting_a_crash,
+        test_faults.test_an_answer_whose_log_is_gone_is_told_as_a_snapshot,
+        test_faults.test_stop_in_every_state_keeps_what_was_said,
+    ],
+    ids=lambda case: case.__name__,
+)
+async def test_on_postgres_too(case: Callable[[Make], Awaitable[None]], new_system: Make) -> None:
+    await case(new_system)
