@@ -858,6 +858,7 @@ def check_that_it_comes_back(running: Started, name: str, url: str, key: str) ->
     assert running.popen.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_all_of_it(number: signal.Signals, up: Callable[[], Started], tmp_path: Path) -> None:
     running = up()

@@ -556,6 +556,7 @@ async def test_a_revoked_key_ends_its_open_streams_and_opens_nothing_any_more(ho
     assert (await ours)[-1].type == "cancelled"
 
 
+@pytest.mark.slow
 async def test_an_open_stream_ends_with_its_session(new_system: Make) -> None:
     system = await asyncio.to_thread(lambda: new_system(auth={"session_ttl_s": 3}).start())
     async with Client(system.web.url) as client:

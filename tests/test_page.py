@@ -113,6 +113,7 @@ def test_stop_keeps_what_was_said(window: Window) -> None:
     expect(window.text).to_have_text(stored["text"].strip())
 
 
+@pytest.mark.slow
 def test_the_page_comes_back_by_itself_when_the_web_process_was_killed(browser: Browser, new_system: Callable[..., System]) -> None:
     system = new_system().start(webs=0)
     address = LastingAddress(system)

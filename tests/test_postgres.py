@@ -242,7 +242,7 @@ async def test_postgres_is_restarted_in_the_middle_of_answers(new_system: Make, 
                 tasks.create_task(client.read_through(each["generation_id"], events))
             await some_tokens(seen)
             await asyncio.to_thread(postgres.stop)
-            await asyncio.sleep(4)
+            await asyncio.sleep(4)  # the fault itself: PostgreSQL is away for so long
             await asyncio.to_thread(postgres.start)
         for each, events in zip(sent, seen, strict=True):
             snapshot = await client.snapshot(each["generation_id"])
