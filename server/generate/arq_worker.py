@@ -59,11 +59,6 @@ class QueueWorker(Worker):
         """Takes no more jobs, once the wait that is under way is over."""
         self._taking = False
 
-    @property
-    def free_slots(self) -> bool:
-        """Whether a job would be taken at once."""
-        return not self._slots.locked()
-
     async def _pop(self) -> tuple[str, int] | None:
         try:
             popped = await self.pool.bzpopmin(self.queue_name, timeout=BLOCK_S)
