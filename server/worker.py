@@ -11,9 +11,11 @@ from redis.exceptions import RedisError
 
 from server.generate.arq_worker import QueueWorker
 from server.generate.ownership import Ownership
-from server.generate.queue import control_channel, worker_key
+from server.generate.queue import GENERATE, TITLE, answers_queue, chores_queue, control_channel, worker_key
+from server.generate.titling import Titler
 from server.history.chores import forget_what_is_over
 from server.history.database import DatabaseAway
+from server.history.titles import due_titles
 from server.logs import log
 from server.loops import keep
 from server.providers.registry import open_providers
@@ -24,27 +26,33 @@ from server.stream.tail import Listener, Tail
 REPORT_EVERY_S = 2.0
 REPORT_KEPT_S = 6
 CHORES_EVERY_S = 600
+CHORES_SLOTS = 2
 
 
 class Worker:
     """One worker process: `run` works until `stop` is set, then drains."""
 
-    def __init__(self, resources: Resources, ownership: Ownership) -> None:
+    def __init__(self, resources: Resources, ownership: Ownership, titler: Titler) -> None:
         settings = resources.settings
         self._resources, self._ownership = resources, ownership
         self._tail = Tail(settings.redis_url)
-        self._jobs = QueueWorker(resources.redis, ownership.take, key_prefix=settings.redis.key_prefix, slots=settings.worker.concurrency)
+        redis, key_prefix, slots = resources.redis, settings.redis.key_prefix, settings.worker.concurrency
+        self._queues = [QueueWorker(redis, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots)]
+        if settings.generation.titles:
+            self._queues.append(QueueWorker(redis, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set; returns when every answer has ended or was handed over."""
         channel = control_channel(self._resources.settings.redis.key_prefix, self._ownership.owner)
         self._tail.listen(channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode())))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._jobs.main())
+            for queue in self._queues:
+                tasks.create_task(queue.main())
             always = [tasks.create_task(keep(step)) for step in (self._tail.run, self._ownership.run, self._report, self._do_chores)]
             await stop.wait()
             log.info("draining", answers=len(self._ownership))
-            self._jobs.stop_taking()
+            for queue in self._queues:
+                queue.stop_taking()
             await self._ownership.drain(self._resources.settings.worker.drain_s)
             for task in always:
                 task.cancel()
@@ -53,6 +61,9 @@ class Worker:
         while True:
             try:
                 await self._resources.database.write(forget_what_is_over)
+                if self._resources.settings.generation.titles:
+                    for conversation_id in await self._resources.database.read(due_titles):
+                        await self._resources.queue.put_title(conversation_id)
             except DatabaseAway as error:
                 log.warning("away", doing="chores", reason=str(error))
             await asyncio.sleep(CHORES_EVERY_S)
@@ -92,4 +103,5 @@ async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Work
             key_prefix=settings.redis.key_prefix,
             limits=settings.generation,
         )
-        yield Worker(resources, ownership)
+        titler = Titler(resources.database, providers, resources.models)
+        yield Worker(resources, ownership, titler)

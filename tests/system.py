@@ -79,11 +79,12 @@ class System:
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.config = folder / "config.toml"
-        self._write(settings or {})
+        self.configure(**(settings or {}))
         self.processes: list[Process] = []
         self._counter = 0
 
-    def _write(self, settings: dict[str, Any]) -> None:
+    def configure(self, **settings: Any) -> None:
+        """Writes the settings, for what is started from now on."""
         merged: dict[str, Any] = {
             "data": {"dir": str(self.folder / "data")},
             "generation": {"titles": False, "active_max_per_account": 1000},

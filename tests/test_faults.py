@@ -58,6 +58,7 @@ async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system
         snapshot = await check_all(client, sent, seen)
 
     assert snapshot["status"] == "completed"
+    assert snapshot["usage"]["estimated"] is True
     assert "resumed" in types_of(seen[0])
     assert "restarted" not in types_of(seen[0])
 
@@ -74,6 +75,7 @@ async def test_a_model_that_cannot_continue_starts_over_and_says_so(new_system: 
 
     assert "restarted" in types_of(seen[0])
     assert len(snapshot["text"].split(" ")) == 300
+    assert snapshot["usage"]["output_tokens"] > 300, "both attempts were paid for"
 
 
 async def test_fifty_readers_come_back_after_their_web_process_died(new_system: Callable[..., System]) -> None:
@@ -214,6 +216,8 @@ async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callab
 
     assert snapshot["status"] == "cancelled"
     assert snapshot["text"]
+    assert snapshot["usage"]["output_tokens"] == len(snapshot["text"].encode()) // 4
+    assert snapshot["usage"]["input_tokens"] > 0
 
 
 async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_back(new_system: Callable[..., System]) -> None:

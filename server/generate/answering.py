@@ -13,14 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from server.generate.endings import end_of, seq_of_unopened
 from server.generate.owned_log import Found, OwnedLog, Superseded
 from server.generate.prompt import Claimed
+from server.generate.usage import Cost, cost_before, request_tokens, tokens_in
 from server.generate.writer import LogWriter
-from server.history.claims import Ending, checkpoint, give_back, hand_over, settle
+from server.history.claims import Ending, Progress, checkpoint, give_back, hand_over, settle
 from server.history.database import Database, DatabaseAway
 from server.history.generations import Written, snapshot
 from server.history.tables import Status, now
 from server.logs import log
 from server.metrics import GENERATIONS
-from server.parts import Parts, joined_text
+from server.parts import Parts
 from server.providers.base import Delta, Finish, Provider, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
 from server.settings import GenerationSettings
 from server.stream.events import EventType
@@ -77,8 +78,10 @@ class Answering:
         self._stopped: Stop | None = None
         self._saying: asyncio.Task[Outcome] | None = None
         self._first_token_at: datetime | None = None
-        self._usage: dict[str, Any] | None = None
-        self._bytes = 0
+        self._cost = Cost(claimed.generation.usage, 0)
+        self._prefix_bytes = 0
+        self.named_next = False
+        """Whether its conversation waits for a title, and can have one now."""
 
     def stop(self, why: Stop) -> None:
         """Ends the answer as soon as the event loop gets to it; the first reason counts."""
@@ -132,12 +135,16 @@ class Answering:
             return failed("internal", f"The server failed; its log names generation {self.generation.id}.", retryable=True)
 
     async def _say(self) -> Outcome:
-        prefix = self._begin(await asyncio.shield(self.log.opened))
+        found = await asyncio.shield(self.log.opened)
+        asked_tokens = request_tokens(self._request)
+        before = cost_before(self.log.events, self.generation.usage, asked_tokens)
+        prefix = self._begin(found)
+        self._cost = Cost(before, asked_tokens + tokens_in(prefix))
         if self.generation.crashes >= self._limits.attempts_max:
             return failed("attempts_exhausted", f"{self.generation.crashes} workers died while writing this answer.", retryable=True)
         if self._provider is None or self._request is None:
             return failed("provider_unavailable", f"The model {self.generation.model} is not offered here any more.")
-        self._bytes = sum(len(part.get("text", "").encode()) for part in prefix)
+        self._prefix_bytes = sum(len(part.get("text", "").encode()) for part in prefix)
         request = self._request._replace(prefix=prefix)
         async for attempt in stamina.retry_context(
             on=self._may_retry, attempts=PROVIDER_TRIES, wait_initial=0.5, wait_max=PROVIDER_RETRY_WAIT_S, timeout=None
@@ -191,15 +198,16 @@ class Answering:
                     self._said(delta.arguments)
                     self.log.event(EventType.TOOL_CALL, delta._asdict())
                 case Usage(counts):
-                    self._usage = counts
+                    self._cost.counted = counts
                 case Finish(reason):
+                    self._cost.finished = True
                     return Outcome(Status.COMPLETED, reason)
-            if self._bytes > self._limits.output_max_bytes:
+            if self._prefix_bytes + self._cost.said_bytes > self._limits.output_max_bytes:
                 return Outcome(Status.COMPLETED, "length")
         raise ProviderError("provider_protocol", "The model's stream ended without saying why.", retryable=True)
 
     def _said(self, text: str) -> None:
-        self._bytes += len(text) if text.isascii() else len(text.encode())
+        self._cost.said_bytes += len(text) if text.isascii() else len(text.encode())
         if self._first_token_at is None:
             self._first_token_at = now()
 
@@ -211,7 +219,7 @@ class Answering:
                 await asyncio.sleep(CHECKPOINT_EVERY_S)
                 parts, seq = await self.log.checkpoint()
                 try:
-                    await self._database.write(checkpoint, self.log.fence, parts, seq, self._first_token_at)
+                    await self._database.write(checkpoint, self.log.fence, self._progress(parts, seq))
                 except DatabaseAway as error:
                     log.warning("no_checkpoint", generation=self.generation.id, reason=str(error))
 
@@ -224,7 +232,7 @@ class Answering:
             async with asyncio.timeout(HAND_OVER_PATIENCE_S):
                 await self.log.flushed()
         self.log.freeze()  # what Redis has not got by now, it lacks: the next attempt finds out and starts over
-        await self._until_database(hand_over, self.log.fence, *self.log.written(), self._first_token_at)
+        await self._until_database(hand_over, self.log.fence, self._progress(*self.log.written()))
 
     async def _settle(self, outcome: Outcome) -> None:
         """Makes the outcome the truth, then ends the log. Raises Superseded."""
@@ -239,8 +247,9 @@ class Answering:
             settled = await self._until_database(settle, self.log.fence, account_id, ending)
         if settled is None:
             raise Superseded
-        GENERATIONS.labels(settled.status).inc()
-        self._writer.close(settled.id, self.log.keys, end_of(settled).terminal)
+        GENERATIONS.labels(settled.generation.status).inc()
+        self.named_next = settled.title_due and ending.status is not Status.FAILED and bool(ending.parts)
+        self._writer.close(settled.generation.id, self.log.keys, end_of(settled.generation).terminal)
 
     async def _ending(self, outcome: Outcome) -> Ending:
         if not self.log.opened.done():
@@ -251,16 +260,10 @@ class Answering:
                     await self.log.flushed()
             self.log.freeze()
             parts, seq = self.log.written()
-        return Ending(outcome.status, seq + 1, parts, outcome.finish_reason, self._usage_of(parts), outcome.error, self._first_token_at)
+        return Ending(outcome.status, seq + 1, parts, outcome.finish_reason, self._cost.total(), outcome.error, self._first_token_at)
 
-    def _usage_of(self, parts: Parts) -> dict[str, Any] | None:
-        if self._usage is not None:
-            return self._usage
-        if self._first_token_at is None:
-            return None
-        said = sum(len(part.get("text", "").encode()) for part in parts)
-        asked = sum(len(joined_text(turn.parts).encode()) for turn in (self._request.turns if self._request else []))
-        return {"input_tokens": asked // 4, "output_tokens": said // 4, "estimated": True}
+    def _progress(self, parts: Parts, seq: int) -> Progress:
+        return Progress(parts, seq, self._cost.total(), self._first_token_at)
 
     async def _until_database(self, fn: Any, *args: Any) -> Any:
         """Writes to SQL, again and again while it is away: the fence makes a second time harmless."""

@@ -16,7 +16,6 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
-from server.generate.queue import GENERATE, answers_queue
 from server.logs import log
 
 BLOCK_S = 1.0  # less than the client's socket time-out
@@ -24,13 +23,13 @@ RETRY_S = 0.2
 
 
 class QueueWorker(Worker):
-    """Takes jobs from the queue of answers while it has a free slot."""
+    """Takes jobs of one name from one queue while it has a free slot."""
 
-    def __init__(self, redis: ArqRedis, run: Callable[[str], Awaitable[None]], *, key_prefix: str, slots: int) -> None:
+    def __init__(self, redis: ArqRedis, queue: str, job: str, run: Callable[[str], Awaitable[None]], *, slots: int) -> None:
         super().__init__(
-            functions=[_job(run)],
+            functions=[_function(job, run)],
             redis_pool=redis,
-            queue_name=answers_queue(key_prefix),
+            queue_name=queue,
             max_jobs=slots,
             keep_result=0,
             max_tries=1,
@@ -79,8 +78,8 @@ class QueueWorker(Worker):
         self._slots.release()
 
 
-def _job(run: Callable[[str], Awaitable[None]]) -> Function:
-    async def generate(_ctx: dict[Any, Any], generation_id: str) -> None:
-        await run(generation_id)
+def _function(job: str, run: Callable[[str], Awaitable[None]]) -> Function:
+    async def run_with(_ctx: dict[Any, Any], id: str) -> None:
+        await run(id)
 
-    return func(cast("WorkerCoroutine", generate), name=GENERATE, timeout=365 * 86_400, keep_result=0, max_tries=1)
+    return func(cast("WorkerCoroutine", run_with), name=job, timeout=365 * 86_400, keep_result=0, max_tries=1)

@@ -92,6 +92,8 @@ class Ownership:
             await answering.run()
         finally:
             del self._answers[generation_id]
+        if self._limits.titles and answering.named_next:
+            await self._queue.put_title(answering.generation.conversation_id)
 
     def stop(self, generation_id: str) -> None:
         """Stops an answer that its reader does not want any more."""

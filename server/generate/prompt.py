@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from server.errors import Invalid
+from server.generate.usage import tokens_in, tokens_of
 from server.history.claims import Seen, claim, content_of, note_left_out
 from server.history.messages import Spoken, spoken_branch
 from server.history.tables import Generation, Role, Status
@@ -17,7 +18,6 @@ from server.providers.base import ModelRequest, Turn
 from server.providers.registry import Model, Models
 
 CONTEXT_MAX_MESSAGES = 2_000
-BYTES_PER_TOKEN = 4
 TURN_TOKENS = 4
 
 
@@ -59,16 +59,23 @@ def take_up(
 def prompt_of(said: list[Spoken], model: Model, *, system_prompt: str | None, output_tokens: int) -> Prompt:
     """The turns of a branch that fit, its last question in any case."""
     turns = [turn for message in said if (turn := _turn(message)) is not None]
-    room = model.context_tokens - min(output_tokens, model.context_tokens // 2) - _tokens_of(system_prompt or "")
+    room = model.context_tokens - min(output_tokens, model.context_tokens // 2) - tokens_of(system_prompt or "")
     kept: list[Turn] = []
     for turn in reversed(turns):
-        room -= TURN_TOKENS + _tokens_of(*(part.get("text") or part.get("content") or part.get("arguments") or "" for part in turn.parts))
+        room -= TURN_TOKENS + tokens_in(turn.parts)
         if room < 0 and kept:
             break
         kept.insert(0, turn)
     while len(kept) > 1 and kept[0].role != Role.USER:
         kept.pop(0)  # a turn is a question and its answer: half of one is worse than none
     return Prompt(kept, len(turns) - len(kept))
+
+
+def asked_tokens(session: Session, generation: Generation) -> int:
+    """An estimate of what a generation's model was asked, for whoever settles it without its model."""
+    said = spoken_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
+    turns = [turn for message in said if (turn := _turn(message)) is not None]
+    return tokens_of(generation.options.get("system_prompt") or "") + sum(tokens_in(turn.parts) for turn in turns)
 
 
 def request_for(generation: Generation, said: list[Spoken], model: Model, *, output_max_tokens: int) -> tuple[ModelRequest, int]:
@@ -102,8 +109,3 @@ def _turn(said: Spoken) -> Turn | None:
         or (part["type"] == "tool_call" and part["call_id"] in answered)
     ]
     return Turn(Role.ASSISTANT, parts) if parts else None
-
-
-def _tokens_of(*texts: str) -> int:
-    """An estimate: four bytes are a token."""
-    return sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN

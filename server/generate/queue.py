@@ -8,12 +8,18 @@ from redis.exceptions import RedisError
 from server.logs import log
 
 GENERATE = "generate"
+TITLE = "title"
 REDIS_TIMEOUT_S = 2.0
 
 
 def answers_queue(key_prefix: str) -> str:
     """The sorted set that holds the jobs of answers."""
     return f"{key_prefix}queue:answers"
+
+
+def chores_queue(key_prefix: str) -> str:
+    """The sorted set that holds the jobs nobody waits for: they have slots of their own, and never take one of an answer."""
+    return f"{key_prefix}queue:chores"
 
 
 def control_channel(key_prefix: str, owner: str) -> bytes:
@@ -41,16 +47,23 @@ class Queue:
 
     async def put(self, generation_id: str) -> bool:
         """Sends a generation to the workers. False when Redis is away: the sweep will send it once it is back."""
-        try:
-            await self._redis.enqueue_job(GENERATE, generation_id, _queue_name=self._name)
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("not_enqueued", generation=generation_id, reason=str(error))
-            return False
-        return True
+        return await self._put(GENERATE, generation_id, self._name)
+
+    async def put_title(self, conversation_id: str) -> bool:
+        """Has a conversation named. False when Redis is away: the chores of the workers will find it."""
+        return await self._put(TITLE, conversation_id, chores_queue(self._key_prefix))
 
     async def is_empty(self) -> bool:
         """Whether no job waits. Raises RedisError."""
         return not await self._redis.zcard(self._name)
+
+    async def _put(self, job: str, id: str, queue: str) -> bool:
+        try:
+            await self._redis.enqueue_job(job, id, _queue_name=queue)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("not_enqueued", job=job, id=id, reason=str(error))
+            return False
+        return True
 
     async def tell_to_stop(self, owner: str, generation_id: str) -> None:
         """Tells the owner that a generation was cancelled. It would find out by its next beat."""

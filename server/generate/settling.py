@@ -9,6 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from server.generate.endings import end_of, seq_of_unopened
+from server.generate.prompt import asked_tokens
+from server.generate.usage import cost_before
 from server.generate.writer import OPEN_WITHIN_S
 from server.history.claims import Ending, Fence, OpenRow, Seen, claim, give_back, mark_sealed, open_rows, settle
 from server.history.database import Database
@@ -77,19 +79,20 @@ class Settler:
             log.warning("not_settled", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
-        parts, seq = claimed.parts, seq_of_unopened(claimed)
+        parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
+        if events:
+            usage = cost_before(events, usage, await self.database.read(asked_tokens, claimed))
         if trusted and events and events[-1].seq >= claimed.seq:
             content = Content()
             for event in events:
                 content.apply(event)
             parts, seq = content.parts(), events[-1].seq
         fence = Fence(generation_id, self.name, claimed.attempt)
-        settled = await self.database.write(
-            settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=claimed.usage)
-        )
-        if settled is not None:
-            await self.seal([settled])
-        return settled
+        settled = await self.database.write(settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=usage))
+        if settled is None:
+            return None
+        await self.seal([settled.generation])
+        return settled.generation
 
     async def fail(self, generation_id: str) -> None:
         """Settles an answer that nobody owns and nobody can begin. Raises DatabaseAway."""
@@ -100,7 +103,7 @@ class Settler:
         ending = Ending(Status.FAILED, seq_of_unopened(claimed) + 1, claimed.parts, error=error, usage=claimed.usage)
         settled = await self.database.write(settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending)
         if settled is not None:
-            await self.seal([settled])
+            await self.seal([settled.generation])
 
     async def seal(self, settled: list[Generation]) -> None:
         """Ends the logs of settled answers."""

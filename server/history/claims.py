@@ -50,6 +50,22 @@ class Beat(NamedTuple):
     cancel_requested: bool
 
 
+class Progress(NamedTuple):
+    """What an answer came to so far: `parts` as of event `seq`."""
+
+    parts: Parts
+    seq: int
+    usage: dict[str, Any] | None
+    first_token_at: datetime | None
+
+
+class Settled(NamedTuple):
+    """A generation as it was settled, and whether its conversation waits for a title."""
+
+    generation: Generation
+    title_due: bool
+
+
 class Ending(NamedTuple):
     """What an answer came to. `seq` is the number of its terminal event."""
 
@@ -136,14 +152,14 @@ def count_open(session: Session) -> dict[str, int]:
     return {"queued": 0, "running": 0} | {str(status): count for status, count in counted}
 
 
-def checkpoint(session: Session, fence: Fence, parts: Parts, seq: int, first_token_at: datetime | None) -> bool:
-    """Stores the content as of event `seq`; false when the fence is old."""
-    return _write(session, fence, parts=parts, seq=seq, first_token_at=_first(first_token_at))
+def checkpoint(session: Session, fence: Fence, progress: Progress) -> bool:
+    """Stores what is written so far; false when the fence is old."""
+    return _write(session, fence, **_values(progress))
 
 
-def hand_over(session: Session, fence: Fence, parts: Parts, seq: int, first_token_at: datetime | None) -> bool:
-    """Gives a generation up on purpose, claimable at once; `seq` is the last event that was written."""
-    return _write(session, fence, parts=parts, seq=seq, first_token_at=_first(first_token_at), owner=None, handed_over=fence.attempt)
+def hand_over(session: Session, fence: Fence, progress: Progress) -> bool:
+    """Gives a generation up on purpose, claimable at once; `progress.seq` is the last event that was written."""
+    return _write(session, fence, **_values(progress), owner=None, handed_over=fence.attempt)
 
 
 def give_back(session: Session, fence: Fence) -> bool:
@@ -171,10 +187,15 @@ _SETTLE = _FENCED.values(
     first_token_at=func.coalesce(G.c.first_token_at, bindparam("new_first_token_at", type_=G.c.first_token_at.type)),
 ).returning(*G.c)
 _STAMP_MESSAGE = update(M).where(M.c.id == bindparam("message")).values(change=bindparam("stamp"))
-_STAMP_CONVERSATION = update(C).where(C.c.id == bindparam("conversation")).values(change=bindparam("stamp"), updated_at=bindparam("at"))
+_STAMP_CONVERSATION = (
+    update(C)
+    .where(C.c.id == bindparam("conversation"))
+    .values(change=bindparam("stamp"), updated_at=bindparam("at"))
+    .returning(C.c.title_due)
+)
 
 
-def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Generation | None:
+def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Settled | None:
     """Ends a generation, once. The row as this fence settled it, also by an earlier call whose reply was lost; else None."""
     change, at = next_change(session, account_id), now()
     values = {f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()}
@@ -182,10 +203,11 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> G
     if settled is None:
         row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
         ours = row is not None and row.status.terminal and (row.owner, row.attempt) == (fence.owner, fence.attempt)
-        return cast("Generation", row) if ours else None
+        return Settled(cast("Generation", row), title_due=False) if ours else None
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
-    session.execute(_STAMP_CONVERSATION, {"conversation": settled.conversation_id, "stamp": change, "at": at})
-    return cast("Generation", settled)
+    stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
+    title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
+    return Settled(cast("Generation", settled), title_due)
 
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
@@ -210,9 +232,10 @@ def _write(session: Session, fence: Fence, **values: Any) -> bool:
     return cast("CursorResult[Any]", written).rowcount == 1
 
 
-def _first(at: datetime | None) -> Any:
-    """The first of what is stored and what this attempt saw."""
-    return func.coalesce(G.c.first_token_at, at) if at is not None else G.c.first_token_at
+def _values(progress: Progress) -> dict[str, Any]:
+    at = progress.first_token_at
+    first = func.coalesce(G.c.first_token_at, at) if at is not None else G.c.first_token_at
+    return {"parts": progress.parts, "seq": progress.seq, "usage": progress.usage, "first_token_at": first}
 
 
 def _fenced(fence: Fence) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def change_conversation(session: Session, conversation_id: str, account_id: str,
     if "shown_message_id" in changes:
         changes = changes | {"shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])}
     if "title" in changes:
-        conversation.titled_by_person = True
+        conversation.titled_by_person, conversation.title_due = True, False
     for name, value in changes.items():
         setattr(conversation, name, value)
     conversation.change = change

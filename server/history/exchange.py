@@ -114,6 +114,7 @@ class Asking:
                 "account_id": self.asker.account_id,
                 "title": _first_title(parts),
                 "titled_by_person": False,
+                "title_due": True,
                 "pinned": False,
                 "archived": False,
                 "model": place.model,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, cast
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, MetaData, Table, TypeDecorator, text
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, MetaData, Table, TypeDecorator, false, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -123,12 +123,18 @@ class SignInLink(SQLModel, table=True):
 class Conversation(SQLModel, table=True):
     """A tree of messages; `shown_message_id` is the leaf whose branch is shown."""
 
-    __table_args__ = (Index("ix_conversation_list", "account_id", "updated_at", "id"),)
+    __table_args__ = (
+        Index("ix_conversation_list", "account_id", "updated_at", "id"),
+        Index("ix_conversation_title_due", "created_at", sqlite_where=text("title_due"), postgresql_where=text("title_due")),
+    )
 
     id: str = Field(primary_key=True)
     account_id: str = Field(foreign_key="account.id")
     title: str = ""
     titled_by_person: bool = False
+    title_due: bool = Field(
+        default=True, sa_column_kwargs={"server_default": false()}
+    )  # it is called by its first words until a model named it
     pinned: bool = False
     archived: bool = False
     model: str

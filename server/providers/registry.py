@@ -30,7 +30,9 @@ class Models:
         for provider, upstream in usable_providers(settings).items():
             self.all += [Model(f"{provider}/{name}", provider, name, upstream.context_tokens) for name in upstream.models]
         self._by_id = {model.id: model for model in self.all}
-        self.default = self._default(settings)
+        self.default = self._named(settings, "default_model") or (self.all[1] if len(self.all) > 1 else self.all[0])
+        self.titles = self._named(settings, "title_model")
+        """Who names conversations; None: the model of each."""
 
     def find(self, name: str) -> Model:
         """The model of this id, or of this bare name where only one has it; raises Invalid."""
@@ -42,14 +44,14 @@ class Models:
         reason = f"{name[:200]!r} is offered by {', '.join(m.id for m in bare)}" if bare else f"there is no model {name[:200]!r}"
         raise Invalid("unknown_model", f"model: {reason}.", errors=[{"pointer": "/model", "detail": reason}])
 
-    def _default(self, settings: Settings) -> Model:
-        if settings.generation.default_model:
-            try:
-                return self.find(settings.generation.default_model)
-            except Invalid as error:
-                name, known = settings.generation.default_model, ", ".join(model.id for model in self.all)
-                raise SettingsError(f"generation.default_model = {name!r}: one of {known} is allowed.") from error
-        return self.all[1] if len(self.all) > 1 else self.all[0]
+    def _named(self, settings: Settings, key: str) -> Model | None:
+        """The model that a setting names; raises SettingsError where there is none of that name."""
+        name: str = getattr(settings.generation, key)
+        try:
+            return self.find(name) if name else None
+        except Invalid as error:
+            known = ", ".join(model.id for model in self.all)
+            raise SettingsError(f"generation.{key} = {name!r}: one of {known} is allowed.") from error
 
 
 def usable_providers(settings: Settings) -> dict[str, ProviderSettings]:

@@ -1,0 +1,67 @@
+"""Titles: which conversations wait for one, what it is made from, and setting it. One that a person set is never replaced."""
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from sqlalchemy import and_, select, update
+from sqlmodel import Session
+
+from server.history.changes import next_change
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import MESSAGES as M
+from server.history.tables import Status, now
+from server.parts import joined_text
+
+DUE_FOR = timedelta(days=1)
+DUE_AFTER = timedelta(minutes=1)
+"""By then its own job has come to something, or is lost."""
+
+DUE_AT_ONCE = 100
+
+
+class Opening(NamedTuple):
+    """How a conversation began: what a title is made from."""
+
+    account_id: str
+    model: str
+    question: str
+    answer: str
+
+
+_IS_DUE = and_(C.c.title_due, C.c.deleted_at.is_(None))
+
+
+def opening_of(session: Session, conversation_id: str) -> Opening | None:
+    """The first exchange of a conversation that waits for a title; None when it does not, or has no answer yet."""
+    answer = M.alias()
+    row = session.execute(
+        select(C.c.account_id, C.c.model, M.c.parts, G.c.parts)
+        .join(M, and_(M.c.conversation_id == C.c.id, M.c.parent_id.is_(None)))
+        .join(answer, and_(answer.c.conversation_id == C.c.id, answer.c.parent_id == M.c.id))
+        .join(G, G.c.id == answer.c.generation_id)
+        .where(C.c.id == conversation_id, _IS_DUE, G.c.status.in_((Status.COMPLETED, Status.CANCELLED)))
+        .order_by(M.c.position, answer.c.position)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    account_id, model, asked, answered = row
+    return Opening(account_id, model, joined_text(asked), joined_text(answered))
+
+
+def set_title(session: Session, conversation_id: str, account_id: str, title: str | None) -> bool:
+    """Gives a conversation its title, or (None) leaves it the one it has; false when a person or another process was first."""
+    due = update(C).where(C.c.id == conversation_id, _IS_DUE)
+    if title is None:
+        return session.execute(due.values(title_due=False).returning(C.c.id)).one_or_none() is not None
+    titled = due.values(title=title, title_due=False, change=next_change(session, account_id)).returning(C.c.id)
+    return session.execute(titled).one_or_none() is not None
+
+
+def due_titles(session: Session) -> list[str]:
+    """Some conversations whose title should have come by now."""
+    at = now()
+    begun = select(G.c.id).where(G.c.conversation_id == C.c.id, G.c.status == Status.COMPLETED).exists()
+    due = select(C.c.id).where(_IS_DUE, C.c.created_at.between(at - DUE_FOR, at - DUE_AFTER), begun)
+    return list(session.execute(due.order_by(C.c.created_at.desc()).limit(DUE_AT_ONCE)).scalars())
