@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from server.api.asking import MetadataKey, MetadataValue
 from server.api.caller import caller_of
-from server.api.generations import stop_now
 from server.api.http import Body, Json, Text, flag, page_limit, read_body, read_time_cursor, time_cursor
 from server.errors import InvalidCursor
+from server.generate.reading import stop_now
 from server.history.conversations import (
     change_conversation,
     delete_conversation,
@@ -70,7 +70,7 @@ async def delete(request: Request) -> Response:
     """Hides a conversation at once, and stops what is being written in it."""
     caller, resources = await caller_of(request), request.state.resources
     for generation in await resources.database.write(delete_conversation, request.path_params["id"], caller.account_id):
-        await stop_now(resources, generation)
+        await stop_now(resources.settler, resources.queue, generation)
     return Response(status_code=204)
 
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,26 +14,22 @@ from server.api.http import Json, event_cursor, flag
 from server.dialects import native
 from server.errors import Invalid, InvalidCursor
 from server.generate.endings import queued_event
-from server.history.generations import Written, readable_generation, request_cancel, snapshot
+from server.generate.reading import stop_now, written_so_far
+from server.history.generations import readable_generation, request_cancel, snapshot
 from server.history.tables import Generation
 from server.identity.callers import Caller
-from server.logs import log
-from server.resources import Resources
-from server.stream.content import Content
 from server.stream.events import Event, EventType, make_event
 from server.stream.feed import Batch
 from server.stream.follow import follow
-from server.stream.log import log_keys, read_logs
 
 WAIT_DEFAULT_S, WAIT_MAX_S = 2.0, 30.0
-LIVE_EVENTS_MAX = 100_000
 
 
 async def show(request: Request) -> Response:
     """The snapshot of a generation, with everything that was said so far."""
     caller, resources = await caller_of(request), request.state.resources
     generation = await resources.database.read(readable_generation, request.path_params["id"], caller.account_id)
-    return Json(snapshot(generation, await written_so_far(resources, generation)))
+    return Json(snapshot(generation, await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)))
 
 
 async def events(request: Request) -> Response:
@@ -45,7 +40,7 @@ async def events(request: Request) -> Response:
     generation = await resources.database.read(readable_generation, request.path_params["id"], caller.account_id)
     if not from_snapshot:
         return await stream_generation(request, caller, generation, mark, {})
-    written = await written_so_far(resources, generation)
+    written = await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)
     seq = written.seq - 1 if generation.status.terminal else written.seq
     first = make_event(seq, EventType.SNAPSHOT, snapshot(generation, written))
     return await stream_generation(request, caller, generation, seq, {}, first=first)
@@ -57,18 +52,10 @@ async def cancel(request: Request) -> Response:
     wait_s = _wait_s(request)
     generation = await resources.database.write(request_cancel, request.path_params["id"], caller.account_id)
     if not generation.status.terminal:
-        await stop_now(resources, generation)
+        await stop_now(resources.settler, resources.queue, generation)
         await _wait_for_end(request, generation, wait_s)
         generation = await resources.database.read(readable_generation, generation.id, caller.account_id)
-    return Json(snapshot(generation, await written_so_far(resources, generation)))
-
-
-async def stop_now(resources: Resources, generation: Generation) -> None:
-    """Sees to it that a generation whose cancellation is committed ends at once: by its owner, or, where it has none, right here."""
-    if generation.owner is None:
-        await resources.settler.cancel(generation.id)
-    else:
-        await resources.queue.tell_to_stop(generation.owner, generation.id)
+    return Json(snapshot(generation, await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)))
 
 
 async def stream_generation(
@@ -91,25 +78,6 @@ async def _after(first: Event, batches: AsyncGenerator[Batch | None, None]) -> A
     async with aclosing(batches):
         async for batch in batches:
             yield batch
-
-
-async def written_so_far(resources: Resources, generation: Generation) -> Written:
-    """The content of a generation with what its log has beyond SQL's checkpoint; the checkpoint itself while Redis is away."""
-    stored = Written(generation.parts, generation.seq)
-    if generation.status.terminal:
-        return stored
-    keys = log_keys(resources.settings.redis.key_prefix, generation.id)
-    try:
-        [newer] = await read_logs(resources.redis, [(keys, generation.seq)], LIVE_EVENTS_MAX)
-    except (RedisError, OSError, TimeoutError) as error:
-        log.warning("redis_away", doing="snapshot", reason=str(error))
-        return stored
-    content, seq = Content(generation.parts), generation.seq
-    for event in newer:
-        if not event.terminal:
-            content.apply(event)
-            seq = event.seq
-    return Written(content.parts(), seq)
 
 
 async def _wait_for_end(request: Request, generation: Generation, wait_s: float) -> None:
