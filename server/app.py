@@ -29,6 +29,8 @@ from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
 from server.logs import log
 from server.loops import keep
+from server.pages.following import Pages
+from server.pages.watches import Watches
 from server.resources import open_resources
 from server.settings import Settings
 from server.stream.feed import Feeds
@@ -60,9 +62,12 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         prefix = settings.redis.key_prefix
         feeds = Feeds(resources.redis, tail, ends_in(resources.database), key_prefix=prefix, retention_s=settings.generation.retention_s)
         presence = Presence(resources.database)
-        app.state.stop = feeds.stop
+        watches = Watches(resources.database, tail, prefix)
+        app.state.stop = partial(_stop, feeds, watches)
         steps = (
             tail.run,
+            watches.run,
+            resources.announcer.run,
             feeds.run,
             feeds.end,
             feeds.beat,
@@ -74,6 +79,7 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         yield {
             "resources": resources,
             "feeds": feeds,
+            "pages": Pages(feeds, watches, resources.database, resources.redis, prefix),
             "presence": presence,
             "callers": Callers(resources.database),
             "guest_limit": GuestLimit(
@@ -82,6 +88,12 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         }
         for task in running:
             task.cancel()
+
+
+def _stop(feeds: Feeds, watches: Watches) -> None:
+    """Ends every stream of this process between two events."""
+    feeds.stop()
+    watches.stop()
 
 
 async def _settle_cancelled(settler: Settler) -> None:

@@ -12,6 +12,7 @@ from server.history.database import Database, open_database
 from server.ids import Prefix, new_id
 from server.providers.registry import Models
 from server.settings import Settings
+from server.stream.announcer import Announcer
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Resources:
     redis: ArqRedis
     queue: Queue
     settler: Settler
+    announcer: Announcer
 
 
 @asynccontextmanager
@@ -34,10 +36,11 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
     redis = open_redis(settings.redis_url)
     limits, key_prefix = settings.generation, settings.redis.key_prefix
     try:
-        async with open_database(settings.database_url) as database:
+        announcer = Announcer(redis, key_prefix)
+        async with open_database(settings.database_url, announcer.tell) as database:
             settler = Settler(
                 name, database, redis, key_prefix=key_prefix, ttl_s=limits.deadline_s + limits.retention_s, retention_s=limits.retention_s
             )
-            yield Resources(name, settings, Models(settings), database, redis, Queue(redis, key_prefix), settler)
+            yield Resources(name, settings, Models(settings), database, redis, Queue(redis, key_prefix), settler, announcer)
     finally:
         await redis.aclose(close_connection_pool=True)

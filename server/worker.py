@@ -48,7 +48,8 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 tasks.create_task(queue.main())
-            always = [tasks.create_task(keep(step)) for step in (self._tail.run, self._ownership.run, self._report, self._do_chores)]
+            steps = (self._tail.run, self._ownership.run, self._resources.announcer.run, self._report, self._do_chores)
+            always = [tasks.create_task(keep(step)) for step in steps]
             await stop.wait()
             log.info("draining", answers=len(self._ownership))
             for queue in self._queues:

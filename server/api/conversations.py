@@ -1,5 +1,6 @@
 """Conversations and their messages: reading, changing, deleting."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from server.api.http import Body, Json, Text, flag, page_limit, read_body, read_
 from server.errors import InvalidCursor
 from server.generate.reading import stop_now
 from server.history.conversations import (
+    active_generations,
     change_conversation,
     delete_conversation,
     list_conversations,
@@ -38,19 +40,13 @@ async def list_(request: Request) -> Response:
     """The caller's conversations, the one last written in first."""
     caller, limit, before = await caller_of(request), page_limit(request), read_time_cursor(request)
     archived = flag(request, "archived")
-    found = await request.state.resources.database.read(
-        list_conversations, caller.account_id, limit=limit + 1, before=before, archived=archived
-    )
-    last = found[limit - 1] if len(found) > limit else None
-    data = [shown_conversation(conversation) for conversation in found[:limit]]
-    return Json({"data": data, "next": time_cursor(last.updated_at, last.id) if last else None})
+    return Json(await request.state.resources.database.read(_list, caller.account_id, limit=limit, before=before, archived=archived))
 
 
 async def show(request: Request) -> Response:
     """One conversation."""
     caller = await caller_of(request)
-    found = await request.state.resources.database.read(readable_conversation, request.path_params["id"], caller.account_id)
-    return Json(shown_conversation(found))
+    return Json(await request.state.resources.database.read(_conversation, request.path_params["id"], caller.account_id))
 
 
 async def change(request: Request) -> Response:
@@ -62,8 +58,7 @@ async def change(request: Request) -> Response:
         changes["labels"] = changes.pop("metadata")
     if "model" in changes:
         changes["model"] = resources.models.find(changes["model"]).id
-    changed = await resources.database.write(change_conversation, request.path_params["id"], caller.account_id, changes)
-    return Json(shown_conversation(changed))
+    return Json(await resources.database.write(_change, request.path_params["id"], caller.account_id, changes))
 
 
 async def delete(request: Request) -> Response:
@@ -86,6 +81,24 @@ async def message(request: Request) -> Response:
     """One message."""
     caller = await caller_of(request)
     return Json(await request.state.resources.database.read(_message, request.path_params["id"], caller.account_id))
+
+
+def _list(session: Session, account_id: str, *, limit: int, before: tuple[datetime, str] | None, archived: bool | None) -> dict[str, Any]:
+    found = list_conversations(session, account_id, limit=limit + 1, before=before, archived=archived)
+    last = found[limit - 1] if len(found) > limit else None
+    active = active_generations(session, [conversation.id for conversation in found[:limit]])
+    data = [shown_conversation(conversation, active) for conversation in found[:limit]]
+    return {"data": data, "next": time_cursor(last.updated_at, last.id) if last else None}
+
+
+def _conversation(session: Session, conversation_id: str, account_id: str) -> dict[str, Any]:
+    found = readable_conversation(session, conversation_id, account_id)
+    return shown_conversation(found, active_generations(session, [found.id]))
+
+
+def _change(session: Session, conversation_id: str, account_id: str, changes: dict[str, Any]) -> dict[str, Any]:
+    changed = change_conversation(session, conversation_id, account_id, changes)
+    return shown_conversation(changed, active_generations(session, [changed.id]))
 
 
 def _page(session: Session, conversation_id: str, account_id: str, limit: int, *, before: str | None, leaf: str | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from time import monotonic
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 from sse_starlette import EventSourceResponse
@@ -14,16 +15,22 @@ from server.dialects import native
 from server.identity.callers import Caller
 from server.identity.presence import Presence
 from server.logs import log
-from server.stream.events import Event
-from server.stream.feed import Batch
+
+T = TypeVar("T")
 
 STUCK_S = 20.0
 CHECK_EVERY_S = 1.0
 
-_open: "set[EventStream]" = set()
+_open: "set[EventStream[Any]]" = set()
 
 
-class EventStream(EventSourceResponse):
+class Encodable(Protocol[T]):
+    """Some events, which may keep what was made of them for others."""
+
+    def encoded(self, encode: Callable[[list[T]], bytes], /) -> bytes: ...
+
+
+class EventStream(EventSourceResponse, Generic[T]):
     """One reader's stream.
 
     The stock loop encodes and guards every chunk by itself; here a chunk is ready bytes, and one task guards all readers.
@@ -31,8 +38,8 @@ class EventStream(EventSourceResponse):
 
     def __init__(
         self,
-        batches: AsyncGenerator[Batch | None, None],
-        encode: Callable[[list[Event]], bytes],
+        batches: AsyncGenerator[Encodable[T] | None, None],
+        encode: Callable[[list[T]], bytes],
         *,
         request: Request,
         caller: Caller,

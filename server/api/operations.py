@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from server.api import asking, conversations, generations, health, models, page, sessions, shapes
+from server.api import asking, conversations, generations, health, models, page, page_events, sessions, shapes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -41,6 +41,9 @@ MARK = Parameter("Last-Event-ID", "The id of the last event that was seen; the s
 AFTER = Parameter("after", "The same, for clients that cannot set headers.", {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})$"})
 SNAPSHOT = Parameter("snapshot", "Begin with the whole content so far instead of the events that made it.", {"type": "boolean"})
 WAIT = Parameter("wait_s", "How long to wait for the end, in seconds; 2 when absent.", {"type": "number", "minimum": 0, "maximum": 30})
+PAGE_MARK = Parameter("Last-Event-ID", "The id of the last event that was seen: opaque; the stream goes on after it.", _TEXT, "header")
+PAGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
+CONVERSATION = Parameter("conversation_id", "The conversation to follow beside the account's list.", _TEXT)
 LIMIT = Parameter("limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100})
 BEFORE = Parameter("before", "`next` of the page before.", _TEXT)
 LEAF = Parameter("leaf", "The message the branch ends with; the shown leaf when absent.", _TEXT)
@@ -108,6 +111,9 @@ OPERATIONS = (
         None,
         (LIMIT, BEFORE, LEAF),
         refusals=(400, 401, 404, 422),
+    ),
+    Operation(
+        "GET", "/api/events", page_events.events, {}, None, (PAGE_MARK, PAGE_AFTER, CONVERSATION), streams=True, refusals=(400, 401, 404)
     ),
     Operation("GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)),
     Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=()),

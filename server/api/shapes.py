@@ -118,6 +118,7 @@ class Conversation(Shape):
     system_prompt: str | None
     metadata: dict[str, str]
     shown_message_id: str | None
+    active_generations: list[str]
     created_at: str
     updated_at: str
 

@@ -1,5 +1,6 @@
 """Conversations: finding, listing, changing and deleting them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -96,8 +97,23 @@ def delete_conversation(session: Session, conversation_id: str, account_id: str)
     return writing
 
 
-def shown_conversation(conversation: Conversation) -> dict[str, Any]:
-    """A conversation as the contract shows it."""
+def active_generations(session: Session, conversation_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The generations that are queued or running, by conversation. One statement for the page."""
+    if not conversation_ids:
+        return {}
+    rows = session.exec(
+        select(Generation.conversation_id, Generation.id)
+        .where(col(Generation.conversation_id).in_(conversation_ids), col(Generation.finished_at).is_(None))
+        .order_by(col(Generation.id))
+    )
+    active: dict[str, list[str]] = {}
+    for conversation_id, generation_id in rows:
+        active.setdefault(conversation_id, []).append(generation_id)
+    return active
+
+
+def shown_conversation(conversation: Conversation, active: dict[str, list[str]]) -> dict[str, Any]:
+    """A conversation as the contract shows it; `active` are its generations, as `active_generations` gives them."""
     return {
         "id": conversation.id,
         "title": conversation.title,
@@ -107,6 +123,7 @@ def shown_conversation(conversation: Conversation) -> dict[str, Any]:
         "system_prompt": conversation.system_prompt,
         "metadata": conversation.labels,
         "shown_message_id": conversation.shown_message_id,
+        "active_generations": active.get(conversation.id, []),
         "created_at": rfc3339(conversation.created_at),
         "updated_at": rfc3339(conversation.updated_at),
     }

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
 
 from server.errors import Unavailable
+from server.history.changes import CHANGED, Tell
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,7 +53,8 @@ class Database(Protocol):
 class SqliteDatabase:
     """SQLite: one writer thread, so that writers of one process never meet, and a few readers on their own snapshots."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tell: Tell) -> None:
+        self._tell = tell
         self._writing, self._reading = sqlite_engine(url, begin="BEGIN IMMEDIATE"), sqlite_engine(url, begin="BEGIN")
         self._writer = ThreadPoolExecutor(1, "sql-writer")
         self._readers = ThreadPoolExecutor(SQLITE_READERS, "sql-reader")
@@ -61,7 +63,13 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: in_transaction(self._reading, fn, *args, **kwargs))
 
     async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, lambda: in_transaction(self._writing, fn, *args, **kwargs))
+        changed: dict[str, int] = {}
+        result = await asyncio.get_running_loop().run_in_executor(
+            self._writer, lambda: in_transaction(self._writing, _noting(changed, fn), *args, **kwargs)
+        )
+        if changed:
+            self._tell(changed)
+        return result
 
     def close(self) -> None:
         for threads in (self._writer, self._readers):
@@ -73,7 +81,8 @@ class SqliteDatabase:
 class PostgresDatabase:
     """PostgreSQL through asyncpg; the same plain functions run in SQLAlchemy's greenlet."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tell: Tell) -> None:
+        self._tell = tell
         self._engine = create_async_engine(
             url,
             pool_size=POSTGRES_CONNECTIONS,
@@ -95,11 +104,16 @@ class PostgresDatabase:
         return await self._run(fn, *args, **kwargs)
 
     async def _run(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        changed: dict[str, int] = {}
+        noting: Any = _noting(changed, fn)  # the stub of run_sync knows only the base Session
         try:
             async with AsyncSession(self._engine, sync_session_class=Session, expire_on_commit=False) as session, session.begin():
-                return await session.run_sync(fn, *args, **kwargs)  # type: ignore[arg-type]  # its stub knows only the base Session
+                result: T = await session.run_sync(noting, *args, **kwargs)
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             _raise(error)
+        if changed:
+            self._tell(changed)
+        return result
 
     read = write
 
@@ -114,20 +128,30 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """The database at `url` (`Settings.database_url`), closed at the end. Opens no connection yet."""
+async def open_database(url: str, tell: Tell = lambda _changed: None) -> AsyncIterator[Database]:
+    """The database at `url` (`Settings.database_url`), closed at the end; `tell` hears of every change. Opens no connection yet."""
     if url.startswith("sqlite"):
-        sqlite = SqliteDatabase(url)
+        sqlite = SqliteDatabase(url, tell)
         try:
             yield sqlite
         finally:
             sqlite.close()
     else:
-        postgres = PostgresDatabase(url)
+        postgres = PostgresDatabase(url, tell)
         try:
             yield postgres
         finally:
             await postgres.close()
+
+
+def _noting(changed: dict[str, int], fn: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[Session, P], T]:
+    """`fn`, which leaves in `changed` the changes it made."""
+
+    def run(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        session.info[CHANGED] = changed
+        return fn(session, *args, **kwargs)
+
+    return run
 
 
 def in_transaction(engine: Engine, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

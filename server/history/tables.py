@@ -125,6 +125,7 @@ class Conversation(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_conversation_list", "account_id", "updated_at", "id"),
+        Index("ix_conversation_change", "account_id", "change"),
         Index("ix_conversation_title_due", "created_at", sqlite_where=text("title_due"), postgresql_where=text("title_due")),
     )
 
@@ -150,7 +151,10 @@ class Conversation(SQLModel, table=True):
 class Message(SQLModel, table=True):
     """A question, with its parts, or an answer, whose parts are those of the generation that wrote it last."""
 
-    __table_args__ = (Index("ix_message_tree", "conversation_id", "parent_id", "position"),)
+    __table_args__ = (
+        Index("ix_message_tree", "conversation_id", "parent_id", "position"),
+        Index("ix_message_change", "conversation_id", "change"),
+    )
 
     id: str = Field(primary_key=True)
     conversation_id: str = Field(foreign_key="conversation.id")

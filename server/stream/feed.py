@@ -69,6 +69,8 @@ class Feed:
         self.keys = keys
         self.readers = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self.wakes: set[Callable[[], None]] = set()
+        """Called whenever waiting readers are woken: by readers that wait for more than this feed."""
         self.quiet = False  # nothing was added since the last check
         self.heard_at = monotonic()
         self._events = [queued]
@@ -111,6 +113,8 @@ class Feed:
         for reader in waiting:
             if not reader.done():
                 reader.set_result(None)
+        for wake in self.wakes:
+            wake()
 
     def news(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
         """Done when something was added, or a heartbeat is due. (An asyncio.Event costs its waiters a third more.)"""

@@ -1,0 +1,11 @@
+"""Rows are found by the change that touched them last."""
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_index("ix_conversation_change", "conversation", ["account_id", "change"])
+    op.create_index("ix_message_change", "message", ["conversation_id", "change"])

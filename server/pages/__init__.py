@@ -1,0 +1,1 @@
+"""Pages: following everything that one page shows, as one stream that can be resumed."""

@@ -1,0 +1,258 @@
+"""One stream for everything a page shows: it opens with what there is, tells every change, and goes on from its cursor exactly."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.client import TERMINAL, Client
+from tests.page_client import Page, page_events
+from tests.system import System
+
+
+@pytest.fixture
+async def asker(tidemark: System, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """A caller with an account of its own: other tests' conversations are not on its pages."""
+    async with Client(tidemark.web.url, tidemark.new_key(account=f"{abs(hash(request.node.name))}@example.org")) as client:
+        yield client
+
+
+@pytest.fixture
+async def elsewhere(tidemark: System, asker: Client) -> AsyncIterator[Client]:
+    """The same caller, at the other web process."""
+    key = asker.http.headers["Authorization"].removeprefix("Bearer ")
+    async with Client(tidemark.of("web")[1].url, key) as client:
+        yield client
+
+
+def ended(generation_id: str) -> Any:
+    return lambda page: (answer := page.answers.get(generation_id)) and answer[-1].type in TERMINAL
+
+
+def settled(message_id: str) -> Any:
+    return lambda page: page.messages.get(message_id, {}).get("status") in TERMINAL
+
+
+async def change(client: Client, conversation_id: str, **changes: Any) -> None:
+    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_page_opens_with_what_there_is_and_follows_its_answers(asker: Client) -> None:
+    first = await asker.send("/demo tokens=5 rate=0\nfirst")
+    await asker.read_through(first["generation_id"])
+    second = await asker.send("/demo tokens=60 rate=100\nsecond", conversation_id=first["conversation_id"])
+    page = Page(first["conversation_id"])
+
+    await page.read(asker, until=settled(second["message_id"]))
+
+    assert page.seen[0] == "opened"
+    assert list(page.messages)[:4] == [first["question_id"], first["message_id"], second["question_id"], second["message_id"]]
+    assert page.messages[second["message_id"]]["text"] == (await asker.message(second["message_id"]))["text"]
+    assert page.seen[-1] == "message_changed", "an answer's events come before its last state"
+    assert page.answers[second["generation_id"]][-1].type == "completed"
+    page.check_answers()
+
+
+async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere: Client) -> None:
+    first = await asker.send("/demo tokens=3 rate=0\nfirst")
+    await asker.read_through(first["generation_id"])
+    conversation_id = first["conversation_id"]
+    pages = [Page(conversation_id), Page(conversation_id)]
+    await asyncio.gather(pages[0].read(asker, events=1), pages[1].read(elsewhere, events=1))
+
+    async def work() -> dict[str, Any]:
+        await change(asker, conversation_id, title="Tides", pinned=True)
+        again = await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})
+        await asker.read_through(again.json()["generation_id"])
+        await change(elsewhere, conversation_id, shown_message_id=first["message_id"])
+        other = await asker.send("/demo tokens=3 rate=0\nanother conversation")
+        await asker.read_through(other["generation_id"])
+        await change(asker, other["conversation_id"], title="the last change")
+        return other
+
+    def told(page: Page) -> bool:
+        return any(conversation["title"] == "the last change" for conversation in page.conversations.values())
+
+    other, _, _ = await asyncio.gather(work(), pages[0].read(asker, until=told), pages[1].read(elsewhere, until=told))
+
+    listed = {each["id"]: each for each in (await asker.get("/api/conversations"))["data"]}
+    for page in pages:
+        assert page.conversations == listed
+        assert page.conversations[conversation_id]["shown_message_id"] == first["message_id"]
+        assert len(page.messages) == 3
+        assert other["message_id"] not in page.messages
+        page.check_answers()
+    assert pages[0].messages == pages[1].messages
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_page_that_is_cut_anywhere_goes_on_exactly(asker: Client, elsewhere: Client, seed: int) -> None:
+    dice = random.Random(seed)
+    first = await asker.send("/demo tokens=3 rate=0\nfirst")
+    await asker.read_through(first["generation_id"])
+    conversation_id = first["conversation_id"]
+    page = Page(conversation_id)
+    await page.read(asker, events=1)
+
+    async def work() -> None:
+        sent = await asker.send("/demo tokens=40 rate=200 reasoning=5\nsecond", conversation_id=conversation_id)
+        again = (await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})).json()
+        for n in range(5):
+            await change(asker, conversation_id, title=f"title {n}")
+        await asyncio.gather(asker.read_through(sent["generation_id"]), elsewhere.read_through(again["generation_id"]))
+        cancelled = await asker.send("/demo tokens=1000 rate=100\nthird", conversation_id=conversation_id)
+        await asyncio.sleep(0.05)
+        await asker.cancel(cancelled["generation_id"])
+        await change(asker, conversation_id, title="done")
+
+    def done(page: Page) -> bool:
+        return page.conversations.get(conversation_id, {}).get("title") == "done"
+
+    async def read() -> None:
+        while not done(page):
+            await page.read(dice.choice([asker, elsewhere]), events=dice.randint(1, 6), until=done)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(work(), read())
+
+    assert page.seen.count("opened") == 1, "its cursor was always honoured"
+    assert "resync" not in page.seen
+    assert len(page.messages) == 7
+    for id, message in page.messages.items():
+        assert message == await asker.message(id) | {"siblings": message["siblings"]}
+    assert all(events[-1].type in TERMINAL and events[0].type == "queued" for events in page.answers.values())
+    assert page.answers, "those that came and went between two connections are told by their messages alone"
+    page.check_answers()
+
+
+async def test_a_page_of_the_list_alone_is_told_of_conversations_only(asker: Client) -> None:
+    page = Page()
+    await page.read(asker, events=1)
+    sent = await asker.send("/demo tokens=3 rate=0\nfirst")
+    await page.read(asker, until=lambda page: page.conversations.get(sent["conversation_id"], {}).get("active_generations") == [])
+
+    assert (await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")).status_code == 204
+    await page.read(asker, until=lambda page: not page.conversations)
+
+    assert set(page.seen) == {"opened", "conversation_changed", "conversation_removed"}
+
+
+async def test_a_writing_mark_comes_and_goes(asker: Client) -> None:
+    page = Page()
+    await page.read(asker, events=1)
+    sent = await asker.send("/demo tokens=50 rate=100\nfirst")
+
+    def active(expected: list[str]) -> Any:
+        return lambda page: page.conversations.get(sent["conversation_id"], {}).get("active_generations") == expected
+
+    await page.read(asker, until=active([sent["generation_id"]]))
+    await page.read(asker, until=active([]))
+
+
+async def test_a_deleted_conversation_is_removed_and_its_answer_ends(asker: Client) -> None:
+    sent = await asker.send("/demo tokens=1000 rate=100\nlong")
+    page = Page(sent["conversation_id"])
+    await page.read(asker, events=5)
+    assert (await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")).status_code == 204
+
+    await page.read(asker, until=ended(sent["generation_id"]))
+
+    assert "conversation_removed" in page.seen
+    assert page.answers[sent["generation_id"]][-1].type == "cancelled"
+    answer = await asker.http.get("/api/events", params={"conversation_id": sent["conversation_id"]})
+    assert answer.status_code == 404
+
+
+async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_list(asker: Client) -> None:
+    one, two = await asker.send("/demo tokens=3 rate=0\none"), await asker.send("/demo tokens=3 rate=0\ntwo")
+    page = Page(one["conversation_id"])
+    await page.read(asker, until=settled(one["message_id"]))
+    await asker.read_through(two["generation_id"])
+    await change(asker, one["conversation_id"], title="changed while nobody looked")
+
+    page.conversation_id = two["conversation_id"]
+    page.seen.clear()
+    await page.read(asker, until=lambda page: "opened" in page.seen)
+
+    assert page.conversations[one["conversation_id"]]["title"] == "changed while nobody looked"
+    assert list(page.messages) == [two["question_id"], two["message_id"]]
+    assert "resync" not in page.seen
+
+
+@pytest.mark.parametrize("cursor", ["9000000000000000", "9000000000000000-3"])
+async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(asker: Client, cursor: str) -> None:
+    sent = await asker.send("/demo tokens=3 rate=0\none")
+    page = Page(sent["conversation_id"], cursor)
+
+    await page.read(asker, events=2)
+
+    assert page.seen == ["resync", "opened"]
+
+
+async def test_more_changes_than_are_told_one_by_one_begin_anew(asker: Client) -> None:
+    page = Page()
+    await page.read(asker, events=1)
+    for n in range(51):
+        sent = await asyncio.gather(*(asker.send(f"/demo tokens=0\n{n} {m}") for m in range(10)))
+        await asyncio.gather(*(asker.read_through(each["generation_id"]) for each in sent))
+    page.seen.clear()
+
+    await page.read(asker, events=2)
+
+    assert page.seen == ["resync", "opened"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "-1", "01", "1-", "1-4", "1-0conv_x", "1.conv_x", "1~gen_x.1", "1 ", "99999999999999999", "１"])
+async def test_what_is_no_cursor_is_refused(asker: Client, cursor: str) -> None:
+    answer = await asker.http.get("/api/events", params={"after": cursor})
+
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "invalid_cursor"
+
+
+async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(asker: Client) -> None:
+    conversation_id = None
+    for n in range(30):
+        sent = await asker.send(f"/demo tokens=1 rate=0\n{n}", **({"conversation_id": conversation_id} if conversation_id else {}))
+        conversation_id = sent["conversation_id"]
+        await asker.read_through(sent["generation_id"])
+
+    async for event in page_events(asker, None, conversation_id):
+        opened = event.data
+        break
+
+    older = await asker.get(f"/api/conversations/{conversation_id}/messages", before=opened["before"], limit=100)
+    assert len(opened["messages"]) == 50
+    assert len(older["data"]) == 10
+    assert older["data"][-1]["id"] == opened["messages"][0]["parent_id"]
+
+
+@pytest.mark.slow
+async def test_pages_come_back_after_their_web_process_died(new_system: Any) -> None:
+    system = new_system().start(webs=2)
+    dying, other = system.of("web")
+    key = system.new_key()
+    async with Client(dying.url, key) as client, Client(other.url, key) as elsewhere:
+        sent = await client.send("/demo tokens=300 rate=100\npages")
+        pages = [Page(sent["conversation_id"]) for _ in range(20)]
+
+        async def follow(page: Page) -> None:
+            try:
+                await page.read(client, until=settled(sent["message_id"]))
+            except httpx.TransportError:
+                await page.read(elsewhere, until=settled(sent["message_id"]))
+
+        async with asyncio.TaskGroup() as tasks:
+            for page in pages:
+                tasks.create_task(follow(page))
+            async with asyncio.timeout(20):
+                while not all(len(page.seen) > 20 for page in pages):
+                    await asyncio.sleep(0.01)
+            dying.kill()
+        for page in pages:
+            assert page.seen.count("opened") == 1
+            page.check_answers()
