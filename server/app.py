@@ -12,9 +12,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
-from server.api.caller import cookie_name
 from server.api.edge import Edge
 from server.api.event_stream import drop_stuck_readers
 from server.api.http import problem
@@ -23,8 +22,10 @@ from server.api.operations import routes
 from server.errors import NotFound, Refused
 from server.generate.endings import ends_in
 from server.generate.settling import Settler, Staleness
+from server.graph.view import GraphView
 from server.history.database import DatabaseAway
 from server.identity.callers import Callers
+from server.identity.credentials import cookie_name
 from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
 from server.logs import log
@@ -45,8 +46,15 @@ class MethodNotAllowed(Refused):
 
 def build_app(settings: Settings) -> Starlette:
     """The web application. What it holds open is in `request.state`; `app.state.stop` ends every stream between two events."""
+    graph = GraphView(settings)
     app = Starlette(
-        routes=[*routes(), Route("/api/openapi.json", document), Route("/api/docs", docs)],
+        routes=[
+            *routes(),
+            Route("/api/openapi.json", document),
+            Route("/api/docs", docs),
+            Route("/graphql", graph),
+            WebSocketRoute("/graphql", graph),
+        ],
         middleware=[Middleware(Edge, settings=settings, cookie=cookie_name(settings)), *_cors(settings)],
         exception_handlers={HTTPException: _not_routed},
         lifespan=lambda app: _lifespan(app, settings),

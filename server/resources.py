@@ -9,6 +9,7 @@ from arq.connections import ArqRedis
 from server.generate.queue import Queue, open_redis
 from server.generate.settling import Settler
 from server.history.database import Database, open_database
+from server.history.exchange import Asker
 from server.ids import Prefix, new_id
 from server.providers.registry import Models
 from server.settings import Settings
@@ -27,6 +28,10 @@ class Resources:
     queue: Queue
     settler: Settler
     announcer: Announcer
+
+    def asker(self, account_id: str, key: str | None) -> Asker:
+        """An account that asks for an answer, within its limit, once per key."""
+        return Asker(account_id, self.models.id_of, self.settings.generation.active_max_per_account, key)
 
 
 @asynccontextmanager

@@ -1,76 +1,23 @@
 """Asking for an answer: send, edit, regenerate, continue. Each answers with ids, or with the event stream itself."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, Literal, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.caller import caller_of
 from server.api.generations import stream_generation
-from server.api.http import Body, Json, Text, event_cursor, idempotency_key, read_body
+from server.api.http import Json, event_cursor, idempotency_key, read_body
+from server.bodies import AnswerOptions, EditMessage, SendMessage
+from server.generate.asking import ask
 from server.history.asking import SHOWN_LEAF, continue_message, edit_message, regenerate_message, send_message
-from server.history.exchange import Asked, Asker, Options
+from server.history.exchange import Asked, Asker
 from server.history.tables import Generation
 from server.identity.callers import Caller
-from server.parts import Parts, joined_text
+from server.identity.credentials import caller_of
 
 P = ParamSpec("P")
-
-MetadataKey = Annotated[Text, Field(min_length=1, max_length=64)]
-MetadataValue = Annotated[Text, Field(max_length=512)]
-
-
-class TextPart(BaseModel):
-    """A part of a question."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    type: Literal["text"]
-    text: Text
-
-
-class AnswerOptions(Body):
-    """How the answer is to be written. What is absent is the conversation's, else the server's."""
-
-    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-    system_prompt: Annotated[Text, Field(max_length=100_000)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
-
-    def options(self) -> Options:
-        return Options(self.model, self.system_prompt, self.max_output_tokens, self.temperature, self.metadata)
-
-
-class EditMessage(AnswerOptions):
-    """A question: `text`, or `content`, exactly one."""
-
-    text: Text | None = None
-    content: Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "EditMessage":
-        if (self.text is None) == (self.content is None):
-            raise ValueError("exactly one of text and content must be there")
-        if not joined_text(self.parts()).strip():
-            raise ValueError("the message is empty")
-        return self
-
-    def parts(self) -> Parts:
-        """The content, however it was sent."""
-        if self.content is not None:
-            return [part.model_dump() for part in self.content]
-        return [{"type": "text", "text": self.text}]
-
-
-class SendMessage(EditMessage):
-    """A question, and where it belongs."""
-
-    conversation_id: Text | None = None
-    parent_id: Text | None = None
 
 
 async def send(request: Request) -> Response:
@@ -99,21 +46,14 @@ async def continue_(request: Request) -> Response:
 
 
 async def _ask(
-    request: Request, caller: Caller, ask: Callable[Concatenate[Session, Asker, P], Asked], /, *args: P.args, **kwargs: P.kwargs
+    request: Request, caller: Caller, fn: Callable[Concatenate[Session, Asker, P], Asked], /, *args: P.args, **kwargs: P.kwargs
 ) -> Response:
     """Commits what is asked, sends it to a worker, and answers."""
     resources = request.state.resources
-    asker = Asker(
-        caller.account_id,
-        lambda name: resources.models.find(name).id if name else resources.models.default.id,
-        resources.settings.generation.active_max_per_account,
-        idempotency_key(request),
-    )
+    asker = resources.asker(caller.account_id, idempotency_key(request))
     streamed = "text/event-stream" in request.headers.get("accept", "")
     mark = event_cursor(request) if streamed else 0
-    generation, replayed = await resources.database.write(ask, asker, *args, **kwargs)
-    if not replayed:
-        await resources.queue.put(generation.id)
+    generation, replayed = await ask(resources.database, resources.queue, fn, asker, *args, **kwargs)
     headers = {"Idempotent-Replayed": "true"} if replayed else {}
     if streamed:
         return await stream_generation(request, caller, generation, mark if replayed else 0, headers | _id_headers(generation))

@@ -1,16 +1,14 @@
 """Conversations and their messages: reading, changing, deleting."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.asking import MetadataKey, MetadataValue
-from server.api.caller import caller_of
-from server.api.http import Body, Json, Text, flag, page_limit, read_body, read_time_cursor, time_cursor
+from server.api.http import Json, flag, page_limit, read_body, read_time_cursor, time_cursor
+from server.bodies import ChangeConversation
 from server.errors import InvalidCursor
 from server.generate.reading import stop_now
 from server.history.conversations import (
@@ -22,18 +20,7 @@ from server.history.conversations import (
     shown_conversation,
 )
 from server.history.messages import Said, branch, readable_message, shown_message, siblings
-
-
-class ChangeConversation(Body):
-    """What of a conversation is to change. Absent leaves; null clears `system_prompt`."""
-
-    title: Annotated[Text, Field(min_length=1, max_length=200)] = ""
-    pinned: bool = False
-    archived: bool = False
-    model: Annotated[Text, Field(min_length=1, max_length=200)] = ""
-    system_prompt: Annotated[Text, Field(max_length=100_000)] | None = None
-    shown_message_id: Text = ""
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
+from server.identity.credentials import caller_of
 
 
 async def list_(request: Request) -> Response:

@@ -1,6 +1,5 @@
 """Generations: their snapshot, their event stream, and stopping them."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -8,28 +7,26 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.caller import caller_of
 from server.api.event_stream import EventStream
 from server.api.http import Json, event_cursor, flag
 from server.dialects import native
 from server.errors import Invalid, InvalidCursor
 from server.generate.endings import queued_event
-from server.generate.reading import stop_now, written_so_far
-from server.history.generations import readable_generation, request_cancel, snapshot
+from server.generate.reading import WAIT_DEFAULT_S, WAIT_MAX_S, stop_now, wait_for_end, written_so_far
+from server.history.generations import Written, readable_generation, request_cancel, snapshot
 from server.history.tables import Generation
 from server.identity.callers import Caller
+from server.identity.credentials import caller_of
 from server.stream.events import Event, EventType, make_event
 from server.stream.feed import Batch
 from server.stream.follow import follow
-
-WAIT_DEFAULT_S, WAIT_MAX_S = 2.0, 30.0
 
 
 async def show(request: Request) -> Response:
     """The snapshot of a generation, with everything that was said so far."""
     caller, resources = await caller_of(request), request.state.resources
     generation = await resources.database.read(readable_generation, request.path_params["id"], caller.account_id)
-    return Json(snapshot(generation, await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)))
+    return Json(snapshot(generation, await _written(request, generation)))
 
 
 async def events(request: Request) -> Response:
@@ -40,7 +37,7 @@ async def events(request: Request) -> Response:
     generation = await resources.database.read(readable_generation, request.path_params["id"], caller.account_id)
     if not from_snapshot:
         return await stream_generation(request, caller, generation, mark, {})
-    written = await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)
+    written = await _written(request, generation)
     seq = written.seq - 1 if generation.status.terminal else written.seq
     first = make_event(seq, EventType.SNAPSHOT, snapshot(generation, written))
     return await stream_generation(request, caller, generation, seq, {}, first=first)
@@ -53,9 +50,9 @@ async def cancel(request: Request) -> Response:
     generation = await resources.database.write(request_cancel, request.path_params["id"], caller.account_id)
     if not generation.status.terminal:
         await stop_now(resources.settler, resources.queue, generation)
-        await _wait_for_end(request, generation, wait_s)
+        await wait_for_end(request.state.feeds, generation, wait_s)
         generation = await resources.database.read(readable_generation, generation.id, caller.account_id)
-    return Json(snapshot(generation, await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)))
+    return Json(snapshot(generation, await _written(request, generation)))
 
 
 async def stream_generation(
@@ -80,13 +77,9 @@ async def _after(first: Event, batches: AsyncGenerator[Batch | None, None]) -> A
             yield batch
 
 
-async def _wait_for_end(request: Request, generation: Generation, wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(wait_s), aclosing(follow(request.state.feeds, generation.id, queued_event(generation), 0)) as batches:
-            async for _batch in batches:
-                pass
-    except TimeoutError:
-        pass
+async def _written(request: Request, generation: Generation) -> Written:
+    resources = request.state.resources
+    return await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)
 
 
 def _wait_s(request: Request) -> float:

@@ -2,39 +2,22 @@
 
 import base64
 import re
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import Invalid, InvalidCursor, Refused, TooLarge, Unreadable
+from server.bodies import checked, checked_key, read_bytes
+from server.errors import Invalid, InvalidCursor, Refused, Unreadable
 from server.ids import Prefix, is_id
 
 B = TypeVar("B", bound=BaseModel)
 
 PAGE_DEFAULT, PAGE_MAX = 20, 100
-IDEMPOTENCY_KEY_MAX_CHARS = 255
 _CURSOR = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("a NUL character cannot be stored")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-"""A string that both databases can keep."""
-
-
-class Body(BaseModel):
-    """A request's body: types are not converted, and unknown keys are refused by name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Json(Response):
@@ -65,53 +48,14 @@ def problem(refused: Refused, request_id: str) -> Response:
 
 async def read_body(request: Request, model: type[B]) -> B:
     """The body as `model`; raises Unreadable, TooLarge or Invalid."""
-    raw = await _read_bytes(request, request.state.resources.settings.server.body_max_bytes)
+    raw = await read_bytes(request, request.state.resources.settings.server.body_max_bytes)
     try:
         value = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError as error:
         raise Unreadable("invalid_json", f"The body is not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise Invalid("invalid_body", "The body must be a JSON object.", errors=[{"pointer": "", "detail": "must be an object"}])
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error) from None
-
-
-def invalid(error: ValidationError) -> Invalid:
-    """What is wrong with a body, fault by fault."""
-    faults = [{"pointer": _pointer(fault["loc"]), "detail": _detail(fault)} for fault in error.errors(include_url=False)[:20]]
-    first = faults[0]
-    where = f"{first['pointer'].lstrip('/').replace('/', '.')}: " if first["pointer"] else ""
-    return Invalid("invalid_request", f"{where}{first['detail']}.", errors=faults)
-
-
-async def _read_bytes(request: Request, limit: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge("body_too_large", f"The body is larger than {limit} bytes.", limit=limit)
-
-
-def _pointer(loc: Iterable[int | str]) -> str:
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in loc if step != "[key]")
-
-
-def _detail(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "there is no such key"
-    message = fault["msg"].removeprefix("Value error, ")
-    return str(message[0].lower() + message[1:])
+    return checked(model, value)
 
 
 def event_cursor(request: Request) -> int:
@@ -124,10 +68,7 @@ def event_cursor(request: Request) -> int:
 
 def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key, if there is one; raises Invalid."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARS and key.isascii() and key.isprintable()):
-        raise Invalid("invalid_idempotency_key", f"An Idempotency-Key is 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.")
-    return key
+    return checked_key(request.headers.get("idempotency-key"))
 
 
 def page_limit(request: Request) -> int:

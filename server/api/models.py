@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.caller import caller_of
 from server.api.http import Json
+from server.identity.credentials import caller_of
 
 
 async def list_(request: Request) -> Response:

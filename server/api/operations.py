@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from server import bodies
 from server.api import asking, conversations, generations, health, models, page, page_events, sessions, shapes
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -67,10 +68,10 @@ OPERATIONS = (
     ),
     Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
     Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
-    Operation("POST", "/api/messages", asking.send, body=asking.SendMessage, **ASK),
-    Operation("POST", "/api/messages/{id}/regenerate", asking.regenerate, body=asking.AnswerOptions, **ASK),
-    Operation("POST", "/api/messages/{id}/edit", asking.edit, body=asking.EditMessage, **ASK),
-    Operation("POST", "/api/messages/{id}/continue", asking.continue_, body=asking.AnswerOptions, **ASK),
+    Operation("POST", "/api/messages", asking.send, body=bodies.SendMessage, **ASK),
+    Operation("POST", "/api/messages/{id}/regenerate", asking.regenerate, body=bodies.AnswerOptions, **ASK),
+    Operation("POST", "/api/messages/{id}/edit", asking.edit, body=bodies.EditMessage, **ASK),
+    Operation("POST", "/api/messages/{id}/continue", asking.continue_, body=bodies.AnswerOptions, **ASK),
     Operation("GET", "/api/messages/{id}", conversations.message, {200: shapes.Message}),
     Operation("GET", "/api/generations/{id}", generations.show, {200: shapes.Snapshot}),
     Operation(
@@ -99,7 +100,7 @@ OPERATIONS = (
         "/api/conversations/{id}",
         conversations.change,
         {200: shapes.Conversation},
-        conversations.ChangeConversation,
+        bodies.ChangeConversation,
         refusals=(400, 401, 404, 413, 422),
     ),
     Operation("DELETE", "/api/conversations/{id}", conversations.delete, {204: None}),

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.caller import caller_of
 from server.api.event_stream import EventStream
 from server.dialects import pages as dialect
 from server.history.pages import Scope
+from server.identity.credentials import caller_of
 from server.pages.cursor import read_cursor
 from server.pages.following import PageEvent, PageFollower
 

@@ -6,12 +6,13 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.caller import caller_of, cookie_name, set_session_cookie
-from server.api.http import Body, Json, read_body
+from server.api.http import Json, read_body
+from server.bodies import Body
 from server.errors import Forbidden, Unauthenticated
 from server.history.accounts import close_session, email_of, open_guest_session, use_link
 from server.history.database import Database
 from server.identity.callers import Caller
+from server.identity.credentials import caller_of, cookie_name
 from server.identity.secrets import digest, new_token
 from server.settings import LOOPBACK_HOSTS, Settings
 
@@ -39,7 +40,7 @@ async def open_(request: Request) -> Response:
         opened = await resources.database.write(open_guest_session, digest(token), ttl_s=ttl_s)
     caller = Caller(opened.account_id, opened.user_id, None, opened.sha256)
     response = Json(await _shown(resources.database, caller), 201)
-    set_session_cookie(response, resources.settings, token)
+    _set_cookie(response, resources.settings, token)
     return response
 
 
@@ -58,6 +59,13 @@ async def close(request: Request) -> Response:
         secure = settings.server.public_url.startswith("https://")
         response.delete_cookie(cookie_name(settings), path="/", secure=secure, httponly=True, samesite="lax")
     return response
+
+
+def _set_cookie(response: Response, settings: Settings, token: str) -> None:
+    secure = settings.server.public_url.startswith("https://")
+    response.set_cookie(
+        cookie_name(settings), token, max_age=int(settings.auth.session_ttl_s), path="/", secure=secure, httponly=True, samesite="lax"
+    )
 
 
 async def _signed_in(request: Request) -> Caller | None:

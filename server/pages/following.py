@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from server.errors import NotFound
 from server.generate.endings import queued_event
-from server.generate.reading import written_so_far
+from server.generate.reading import all_written_so_far
 from server.history.database import Database
 from server.history.generations import snapshot
 from server.history.pages import EVERYTHING, Change, Opened, Page, Place, Scope, changes_since, generations_of, open_page
@@ -55,9 +55,10 @@ class Pages:
             ]
         return follower
 
-    async def snapshot(self, generation: Generation) -> dict[str, Any]:
-        """A generation with all that was said so far."""
-        return snapshot(generation, await written_so_far(self._redis, self._key_prefix, generation))
+    async def snapshots(self, generations: list[Generation]) -> list[dict[str, Any]]:
+        """These generations, with all that was said so far."""
+        written = await all_written_so_far(self._redis, self._key_prefix, generations)
+        return [snapshot(generation, so_far) for generation, so_far in zip(generations, written, strict=True)]
 
 
 class _Answer:
@@ -127,7 +128,7 @@ class PageFollower:
 
     async def _open(self, change: int, opened: Opened) -> PageEvent:
         self._leave_all()
-        snapshots = [await self._pages.snapshot(generation) for generation in opened.writing]
+        snapshots = await self._pages.snapshots(opened.writing)
         for generation, shown in zip(opened.writing, snapshots, strict=True):
             self._follow(generation, shown["seq"])
         self._place, self._conversation_id, self._seen = Place(change, EVERYTHING), self._scope.conversation_id, change

@@ -44,6 +44,10 @@ class Models:
         reason = f"{name[:200]!r} is offered by {', '.join(m.id for m in bare)}" if bare else f"there is no model {name[:200]!r}"
         raise Invalid("unknown_model", f"model: {reason}.", errors=[{"pointer": "/model", "detail": reason}])
 
+    def id_of(self, name: str | None) -> str:
+        """The full id of a name, or of the default where there is none; raises Invalid."""
+        return (self.find(name) if name else self.default).id
+
     def _named(self, settings: Settings, key: str) -> Model | None:
         """The model that a setting names; raises SettingsError where there is none of that name."""
         name: str = getattr(settings.generation, key)

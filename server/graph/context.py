@@ -1,0 +1,58 @@
+"""The context of an operation: who asks, and what the process holds open."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import strawberry
+from starlette.requests import HTTPConnection
+
+from server.errors import Unauthenticated
+from server.identity.callers import Caller, Callers
+from server.identity.credentials import caller_by, caller_of
+from server.identity.presence import Presence
+from server.resources import Resources
+from server.stream.feed import Feeds
+
+
+@dataclass
+class Context:
+    """What resolvers need. On a WebSocket one serves all operations, and `connection_params` is what `connection_init` brought."""
+
+    resources: Resources
+    feeds: Feeds
+    presence: Presence
+    callers: Callers
+    request_id: str
+    signed_in: Caller | None
+    connection_params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks; raises Unauthenticated."""
+        if self.signed_in is None:
+            raise Unauthenticated
+        return self.signed_in
+
+    async def sign_in(self, authorization: object) -> None:
+        """Takes the credentials of `connection_init`, which go before those of the handshake; raises Unauthenticated."""
+        if authorization is not None:
+            if not isinstance(authorization, str):
+                raise Unauthenticated
+            self.signed_in = await caller_by(self.callers, authorization)
+        elif self.signed_in is None:
+            raise Unauthenticated
+
+
+Info = strawberry.Info[Context, None]
+
+
+async def context_of(connection: HTTPConnection) -> Context:
+    """The context of a request or a handshake; nobody is signed in where it brings no credentials. Raises Unauthenticated for bad ones."""
+    state = connection.state
+    signed_in: Caller | None = None
+    try:
+        signed_in = await caller_of(connection)
+    except Unauthenticated:
+        if connection.scope["type"] == "http" or "authorization" in connection.headers:
+            raise
+    return Context(state.resources, state.feeds, state.presence, state.callers, state.request_id, signed_in)

@@ -1,0 +1,67 @@
+"""Subscriptions: streams that go on where their reader left off."""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+import strawberry
+
+from server.errors import InvalidCursor
+from server.generate.endings import queued_event
+from server.generate.reading import written_so_far
+from server.graph.context import Info
+from server.graph.events import GenerationEvent, generation_event
+from server.history.generations import readable_generation, snapshot
+from server.stream.events import EventType, make_event
+from server.stream.follow import follow
+
+_MARK = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+
+AnId = Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
+After = Annotated[str | None, strawberry.argument(description="`cursor` of the last event that was seen; from the start when absent.")]
+FromSnapshot = Annotated[
+    bool, strawberry.argument(description="Begin with the whole content so far instead of the events that made it; `after` is ignored.")
+]
+
+
+@strawberry.type(description="What can be followed.")
+class Subscription:
+    @strawberry.subscription(
+        description="The events of a generation: past ones first, then live, until its end. Who has seen the end is told so at once."
+    )
+    async def generation_events(
+        self,
+        info: Info,
+        id: AnId,
+        after: After = None,
+        snapshot: FromSnapshot = False,  # noqa: FBT002  arguments are named in GraphQL
+    ) -> AsyncGenerator[GenerationEvent, None]:
+        context, resources = info.context, info.context.resources
+        mark = _mark(after) if after and not snapshot else 0
+        generation = await resources.database.read(readable_generation, id, context.caller.account_id)
+        if snapshot:
+            written = await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)
+            mark = written.seq - 1 if generation.status.terminal else written.seq
+            first = generation_event(id, make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written)))
+            assert first is not None
+            yield first
+        elif generation.status.terminal and mark >= generation.seq:
+            if mark > generation.seq:
+                raise InvalidCursor(f"This answer ended with event {generation.seq}; {mark} is beyond it.")
+            return
+        async with aclosing(follow(context.feeds, generation.id, queued_event(generation), mark)) as batches:
+            async for batch in batches:
+                for event in batch.events if batch else ():
+                    if (told := generation_event(id, event)) is not None:
+                        yield told
+
+
+snapshot_of = snapshot
+
+
+def _mark(text: str) -> int:
+    """The number in a cursor; raises InvalidCursor."""
+    if not _MARK.fullmatch(text):
+        raise InvalidCursor("after: this is not a cursor that this server gave out.")
+    return int(text)
