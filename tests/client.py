@@ -5,7 +5,8 @@ import itertools
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,11 +18,12 @@ COME_BACK_S = 0.05
 
 @dataclass(frozen=True)
 class Event:
-    """One event as a reader got it."""
+    """One event as a reader got it, and when by its monotonic clock: the same event at another time is the same."""
 
     seq: int
     type: str
     data: dict[str, Any]
+    at: float = field(default=0.0, compare=False, repr=False)
 
 
 class Client:
@@ -109,7 +111,7 @@ async def parse(answer: httpx.Response) -> AsyncIterator[Event]:
                 continue
             fields = dict(line.split(": ", 1) for line in frame.split("\n"))
             assert set(fields) == {"id", "event", "data"}, frame
-            yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+            yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]), monotonic())
 
 
 def content_of(events: list[Event]) -> list[dict[str, Any]]:
