@@ -73,6 +73,7 @@ class Feed:
         """Called whenever waiting readers are woken: by readers that wait for more than this feed."""
         self.quiet = False  # nothing was added since the last check
         self.heard_at = monotonic()
+        self.queued = queued
         self._events = [queued]
         self._seqs = [queued.seq]
         self._kept_bytes = 0
@@ -104,7 +105,8 @@ class Feed:
     def end(self, end: End) -> None:
         """Ends this feed with the row itself: the log is gone, and readers get the whole content at once."""
         if end.terminal.seq > self.seq + 1:
-            self._events, self._seqs, self._dropped = [end.snapshot], [end.snapshot.seq], 0
+            self._events, self._dropped = [self.queued, end.snapshot], 0
+            self._seqs = [event.seq for event in self._events]
         self.add([end.terminal])
 
     def wake(self) -> None:
@@ -189,6 +191,8 @@ class Feeds:
     async def page(self, generation_id: str, mark: int) -> Batch | None:
         """Events after `mark` from the log, for a reader that has fallen behind what the feed keeps; None: look again."""
         feed = self._feeds[generation_id]
+        if mark < feed.queued.seq:
+            return Batch([feed.queued])  # it is in no log
         try:
             [events] = await read_logs(self._redis, [(feed.keys, mark)], PAGE_EVENTS)
             if not events and feed.ended and (end := (await self._ends([generation_id])).get(generation_id)):

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from server.stream.events import Event, decode_event
+from server.stream.events import FIRST_SEQ, JUMPS, Event, decode_event
 
 
 class Script(NamedTuple):
@@ -56,12 +56,18 @@ async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: f
 
 
 async def read_logs(redis: Redis, wanted: list[tuple[LogKeys, int]], count: int) -> list[list[Event]]:
-    """For each log and mark, up to `count` events after the mark, in order. One round trip."""
+    """For each log and mark, up to `count` events after the mark, in order; none where the next one is missing. One round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for keys, mark in wanted:
             pipe.execute_command("XRANGE", keys.events, f"({mark}-0" if mark else "-", "+", "COUNT", count)
         replies = await pipe.execute()
-    return [events_of(entries) for entries in replies]
+    logs = [events_of(entries) for entries in replies]
+    return [events if _follow(events, mark) else [] for events, (_keys, mark) in zip(logs, wanted, strict=True)]
+
+
+def _follow(events: list[Event], mark: int) -> bool:
+    """Whether nothing is missing between a mark and these events: a log that somebody cut is as good as none."""
+    return not events or events[0].seq == max(mark, FIRST_SEQ) + 1 or events[0].type in JUMPS
 
 
 def events_of(entries: list[Any]) -> list[Event]:
