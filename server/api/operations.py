@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from server import bodies
-from server.api import asking, conversations, generations, health, models, page, page_events, sessions, shapes
+from server.api import asking, conversations, export, generations, health, models, page, page_events, sessions, shapes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -44,6 +44,9 @@ SNAPSHOT = Parameter("snapshot", "Begin with the whole content so far instead of
 WAIT = Parameter("wait_s", "How long to wait for the end, in seconds; 2 when absent.", {"type": "number", "minimum": 0, "maximum": 30})
 PAGE_MARK = Parameter("Last-Event-ID", "The id of the last event that was seen: opaque; the stream goes on after it.", _TEXT, "header")
 PAGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
+FORMAT = Parameter(
+    "format", "`json`: every branch; `markdown`: the shown branch, as `text/markdown`.", {"type": "string", "enum": ["json", "markdown"]}
+)
 CONVERSATION = Parameter("conversation_id", "The conversation to follow beside the account's list.", _TEXT)
 LIMIT = Parameter("limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100})
 BEFORE = Parameter("before", "`next` of the page before.", _TEXT)
@@ -113,6 +116,7 @@ OPERATIONS = (
         (LIMIT, BEFORE, LEAF),
         refusals=(400, 401, 404, 422),
     ),
+    Operation("GET", "/api/conversations/{id}/export", export.export, {200: shapes.Export}, None, (FORMAT,), refusals=(401, 404, 422)),
     Operation(
         "GET", "/api/events", page_events.events, {}, None, (PAGE_MARK, PAGE_AFTER, CONVERSATION), streams=True, refusals=(400, 401, 404)
     ),

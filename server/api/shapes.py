@@ -123,6 +123,13 @@ class Conversation(Shape):
     updated_at: str
 
 
+class Export(Shape):
+    """A whole conversation. The messages are those of every branch, in no order that matters: `parent_id` and `siblings` are the tree."""
+
+    conversation: Conversation
+    messages: list[Message]
+
+
 class Model(Shape):
     id: str
     provider: str

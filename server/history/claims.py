@@ -8,11 +8,12 @@ from sqlalchemy import Boolean, CursorResult, String, and_, bindparam, func, not
 from sqlmodel import Session
 
 from server.history.changes import next_change
+from server.history.search import index_message
 from server.history.tables import ACTIVE, Generation, Status, now
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
-from server.parts import Parts
+from server.parts import Parts, joined_text
 
 IDS_AT_ONCE = 500
 
@@ -207,6 +208,7 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
+    index_message(session, account_id, settled.conversation_id, settled.message_id, joined_text(ending.parts), again=True)
     return Settled(cast("Generation", settled), title_due)
 
 

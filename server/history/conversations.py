@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from server.errors import Invalid, NotFound
 from server.history.changes import next_change
 from server.history.generations import rfc3339
+from server.history.search import index_title
 from server.history.tables import ACTIVE, Conversation, Generation, Message, now
 from server.history.tables import MESSAGES as M
 from server.ids import Prefix, is_id
@@ -52,6 +53,7 @@ def change_conversation(session: Session, conversation_id: str, account_id: str,
         changes = changes | {"shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])}
     if "title" in changes:
         conversation.titled_by_person, conversation.title_due = True, False
+        index_title(session, account_id, conversation_id, changes["title"])
     for name, value in changes.items():
         setattr(conversation, name, value)
     conversation.change = change

@@ -12,6 +12,7 @@ from sqlmodel import Session
 
 from server.errors import Invalid, TooMany
 from server.history.changes import next_change
+from server.history.search import index_message, index_title
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import IDEMPOTENCIES as I
@@ -107,12 +108,13 @@ class Asking:
 
     def new_conversation(self, parts: Parts) -> Place:
         place = Place(new_id(Prefix.CONVERSATION), self.asker.model_of(self.options.model), self.options.system_prompt)
+        title = _first_title(parts)
         self.session.execute(
             _NEW_CONVERSATION,
             {
                 "id": place.id,
                 "account_id": self.asker.account_id,
-                "title": _first_title(parts),
+                "title": title,
                 "titled_by_person": False,
                 "title_due": True,
                 "pinned": False,
@@ -125,12 +127,14 @@ class Asking:
                 "change": self.change,
             },
         )
+        index_title(self.session, self.asker.account_id, place.id, title)
         return place
 
     def new_question(self, place: Place, parent_id: str | None, parts: Parts, *, position: int) -> str:
         """The id of a new question."""
         question_id = new_id(Prefix.MESSAGE)
         self._new_message(question_id, place, parent_id, position, Role.USER, parts=parts, metadata=self.options.metadata)
+        index_message(self.session, self.asker.account_id, place.id, question_id, joined_text(parts))
         return question_id
 
     def ask(

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, cast
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, MetaData, Table, TypeDecorator, false, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, Integer, MetaData, Table, Text, TypeDecorator, false, text
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlmodel import Field, SQLModel
 
 from server.parts import Parts
@@ -211,6 +211,28 @@ class Generation(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
+_OF_A_TITLE = text("message_id IS NULL")
+
+
+class SearchEntry(SQLModel, table=True):
+    """What an entry of the search index belongs to: a message, or (none) the title of a conversation."""
+
+    __tablename__ = "search_entry"
+    __table_args__ = (
+        Index(
+            "ix_search_entry_title", "conversation_id", sqlite_where=text("message_id IS NULL"), postgresql_where=text("message_id IS NULL")
+        ),
+        Index("ix_search_entry_words", "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer(), "sqlite"))
+    account_id: str
+    conversation_id: str
+    message_id: str | None = Field(default=None, index=True)
+    words: str | None = Field(default=None, sa_type=Text().with_variant(TSVECTOR(), "postgresql"))  # SQLite keeps them in `search_index`
+
+
 class Idempotency(SQLModel, table=True):
     """What an Idempotency-Key was first used for."""
 
@@ -226,5 +248,6 @@ ACCOUNTS: Final = cast("Table", Account.__table__)  # type: ignore[attr-defined]
 CONVERSATIONS: Final = cast("Table", Conversation.__table__)  # type: ignore[attr-defined]
 MESSAGES: Final = cast("Table", Message.__table__)  # type: ignore[attr-defined]
 GENERATIONS: Final = cast("Table", Generation.__table__)  # type: ignore[attr-defined]
+SEARCH_ENTRIES: Final = cast("Table", SearchEntry.__table__)  # type: ignore[attr-defined]
 IDEMPOTENCIES: Final = cast("Table", Idempotency.__table__)  # type: ignore[attr-defined]
 """The tables of the hot paths, which are statements made once: building one costs as much as running it."""

@@ -7,6 +7,7 @@ from sqlalchemy import and_, select, update
 from sqlmodel import Session
 
 from server.history.changes import next_change
+from server.history.search import index_title
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
@@ -56,7 +57,10 @@ def set_title(session: Session, conversation_id: str, account_id: str, title: st
     if title is None:
         return session.execute(due.values(title_due=False).returning(C.c.id)).one_or_none() is not None
     titled = due.values(title=title, title_due=False, change=next_change(session, account_id)).returning(C.c.id)
-    return session.execute(titled).one_or_none() is not None
+    if session.execute(titled).one_or_none() is None:
+        return False
+    index_title(session, account_id, conversation_id, title)
+    return True
 
 
 def due_titles(session: Session) -> list[str]:

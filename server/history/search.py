@@ -1,0 +1,115 @@
+"""Search: what was said and how conversations are called, found by words. FTS5 on SQLite, tsvector on PostgreSQL, the same words on both.
+
+An entry of the index is only ever added. What it belongs to is in `search_entry`; an entry that nothing belongs to any more finds nothing.
+The account is a word of every entry, so a search never walks through what others said.
+"""
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, insert, select, text
+from sqlmodel import Session
+
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import MESSAGES as M
+from server.history.tables import SEARCH_ENTRIES as E
+from server.history.words import Term, terms_of, words_of
+from server.parts import joined_text
+
+RANKED_MAX = 2_000
+"""How many matches are ranked, the newest first: a common word costs no more than a rare one."""
+
+PAGE = 200
+POSITION_MAX = 16_383  # of a tsvector
+
+
+class Hit(NamedTuple):
+    """A message that was found, or (no message) a conversation by its title."""
+
+    conversation_id: str
+    message_id: str | None
+
+
+_FORGET_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
+_FORGET_TITLE = delete(E).where(E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None))
+_NEW_ENTRY = insert(E).returning(E.c.id)
+_NEW_WORDS_SQLITE = text("INSERT INTO search_index (rowid, words) VALUES (:id, :words)")
+_NEW_ENTRY_POSTGRES = text("""
+    INSERT INTO search_entry (account_id, conversation_id, message_id, words)
+    VALUES (:account_id, :conversation_id, :message_id, CAST(CAST(:words AS text) AS tsvector))""")
+
+_FIND_SQLITE = text("""
+    SELECT conversation_id, message_id FROM (
+        SELECT e.id, e.conversation_id, e.message_id, bm25(search_index) AS score
+        FROM search_index JOIN search_entry e ON e.id = search_index.rowid JOIN conversation c ON c.id = e.conversation_id
+        WHERE search_index MATCH :query AND e.account_id = :account AND c.deleted_at IS NULL
+        ORDER BY search_index.rowid DESC LIMIT :ranked)
+    ORDER BY message_id IS NOT NULL, score, id DESC LIMIT :most OFFSET :offset""")
+_FIND_POSTGRES = text("""
+    SELECT conversation_id, message_id FROM (
+        SELECT e.id, e.conversation_id, e.message_id, ts_rank(e.words, q) AS score
+        FROM search_entry e JOIN conversation c ON c.id = e.conversation_id, CAST(CAST(:query AS text) AS tsquery) q
+        WHERE e.words @@ q AND e.account_id = :account AND c.deleted_at IS NULL
+        ORDER BY e.id DESC LIMIT :ranked) AS newest
+    ORDER BY message_id IS NOT NULL, score DESC, id DESC LIMIT :most OFFSET :offset""")
+
+
+def index_message(session: Session, account_id: str, conversation_id: str, message_id: str, said: str, *, again: bool = False) -> None:
+    """Makes a message found by its words; `again` where it may have said something else before."""
+    if again:
+        session.execute(_FORGET_MESSAGE, {"message": message_id})
+    _add(session, {"account_id": account_id, "conversation_id": conversation_id, "message_id": message_id}, said)
+
+
+def index_title(session: Session, account_id: str, conversation_id: str, title: str) -> None:
+    """Makes a conversation found by its title, and not by an earlier one."""
+    session.execute(_FORGET_TITLE, {"conversation": conversation_id})
+    _add(session, {"account_id": account_id, "conversation_id": conversation_id, "message_id": None}, title)
+
+
+def search(session: Session, account_id: str, query: str, *, offset: int, limit: int) -> list[Hit]:
+    """Up to `limit` hits after the first `offset`: titles before messages, the best of the newest 2,000 matches first."""
+    terms = terms_of(query)
+    if not terms or offset >= RANKED_MAX:
+        return []
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    match = _fts5_query(account_id, terms) if sqlite else _tsquery(account_id, terms)
+    values = {"query": match, "account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
+    return [Hit(*row) for row in session.execute(_FIND_SQLITE if sqlite else _FIND_POSTGRES, values)]
+
+
+def _add(session: Session, entry: dict[str, Any], said: str) -> None:
+    words = words_of(said)
+    if not words:
+        return
+    account = _account_word(entry["account_id"])
+    if session.get_bind().dialect.name == "sqlite":
+        entry_id = session.execute(_NEW_ENTRY, entry).scalar_one()
+        session.execute(_NEW_WORDS_SQLITE, {"id": entry_id, "words": f"{account} {' '.join(words)}"})
+    else:
+        vector = " ".join(f"'{word}':{min(at, POSITION_MAX)}" for at, word in enumerate(words, 1))
+        session.execute(_NEW_ENTRY_POSTGRES, entry | {"words": f"'{account}' {vector}"})
+
+
+def _fts5_query(account_id: str, terms: list[Term]) -> str:
+    asked = [f'"{" ".join(term.words)}"{" *" if term.prefix else ""}' for term in terms]
+    return " AND ".join([f'"{_account_word(account_id)}"', *asked])
+
+
+def _tsquery(account_id: str, terms: list[Term]) -> str:
+    asked = ["(" + " <-> ".join(f"'{word}'" for word in term.words) + (":*" if term.prefix else "") + ")" for term in terms]
+    return " & ".join([f"'{_account_word(account_id)}'", *asked])
+
+
+def _account_word(account_id: str) -> str:
+    return account_id.replace("_", "").lower()
+
+
+def index_everything(session: Session) -> None:
+    """Makes everything found that was said before there was an index."""
+    for conversation_id, account_id, title in session.execute(select(C.c.id, C.c.account_id, C.c.title)).yield_per(PAGE):
+        _add(session, {"account_id": account_id, "conversation_id": conversation_id, "message_id": None}, title)
+    said = select(M.c.id, C.c.account_id, C.c.id, M.c.parts, G.c.parts).join(C, C.c.id == M.c.conversation_id)
+    said = said.outerjoin(G, G.c.id == M.c.generation_id).order_by(M.c.id)
+    for message_id, account_id, conversation_id, asked, answered in session.execute(said).yield_per(PAGE):
+        index_message(session, account_id, conversation_id, message_id, joined_text(asked or answered))
