@@ -1,0 +1,162 @@
+"""The connection to a model's server: asks, and gives the deltas of the answer as they come, within the limits of its provider.
+
+What the events mean is the format's matter; what can go wrong on the way is told here, once for all formats.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import aiohttp
+
+from server.providers.base import Delta, ProviderError
+from server.providers.foreign import NotOurs, error_in
+from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong, Patience
+from server.settings import ProviderSettings
+
+ERROR_BODY_MAX_BYTES = 16_384
+AFTER_FINISH_S = 5.0
+"""How long a server may take to end a stream whose answer is complete: what may still come is the usage."""
+
+ErrorOf = Callable[[Any, int | None, str | None], ProviderError]
+"""What an error means: the error itself, the status it came with, and `Retry-After`."""
+
+
+class Reading(Protocol):
+    """One answer as its format tells it. It remembers between events whatever has to be remembered."""
+
+    begun: bool
+    """Something was said, be it in a piece that is not passed on yet."""
+
+    done: bool
+    """The server has said that nothing more comes."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is known why the model ended: how the connection ends is then no matter."""
+        ...
+
+    def take(self, data: bytes) -> Iterable[Delta]:
+        """The deltas of one event. Raises ProviderError where it is an error, and NotOurs."""
+        ...
+
+    def end(self) -> Iterable[Delta]:
+        """What is known only at the end. Raises ProviderError when the stream was cut off."""
+        ...
+
+
+class Upstream:
+    """One address of one server. Connections are kept and used again."""
+
+    def __init__(self, url: str, headers: dict[str, str], key: str, limits: ProviderSettings, error_of: ErrorOf) -> None:
+        self._url, self._key, self._limits, self._error_of = url, key, limits, error_of
+        self._http = aiohttp.ClientSession(
+            headers={**headers, "Accept": "text/event-stream", "Content-Type": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            auto_decompress=True,
+        )
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def deltas(self, body: bytes, reading: Reading) -> AsyncGenerator[Delta, None]:
+        """The answer to `body` as it comes. Raises ProviderError.
+
+        This is the only generator between the socket and whoever reads: each further one would cost every token.
+        """
+        idle_s = self._limits.idle_timeout_s
+        async with self._asked(body) as (response, patience):
+            parser = EventParser()
+            chunk = await _first(response, patience, reading)
+            while chunk is not None:
+                for data in parser.feed(chunk) if chunk else parser.end():
+                    if data:  # some servers send empty events to show that they live
+                        for delta in reading.take(data):
+                            yield delta
+                    if reading.done:
+                        break
+                if reading.done or not chunk:
+                    break
+                if reading.begun:  # until then nothing prolongs the wait for the first token; after it, any sign of life does
+                    patience.heard(min(idle_s, AFTER_FINISH_S) if reading.whole else idle_s)
+                chunk = await _next(response, patience, reading)
+            for delta in reading.end():
+                yield delta
+
+    @asynccontextmanager
+    async def _asked(self, body: bytes) -> AsyncIterator[tuple[aiohttp.ClientResponse, Patience]]:
+        """The response to `body`, and the patience with it; whatever fails until it has been read is a ProviderError."""
+        loop, patience = asyncio.get_running_loop(), None
+        answer_by = loop.time() + self._limits.first_token_timeout_s
+        try:
+            async with asyncio.timeout_at(answer_by):
+                # A redirect would be followed without the question.
+                response = await self._http.post(self._url, data=body, allow_redirects=False)
+            async with response:
+                patience = Patience(answer_by - loop.time(), response.close)
+                if response.status != 200:
+                    error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
+                    raise self._error_of(error, response.status, response.headers.get("Retry-After"))
+                yield response, patience
+        except ProviderError as error:
+            raise self._without_key(error) from None
+        except (aiohttp.ClientError, OSError, EventTooLong, NotOurs) as error:
+            raise self._without_key(_failure(error, fell_silent=patience is not None and patience.lost)) from error
+        finally:
+            if patience is not None:
+                patience.stop()
+
+    def _without_key(self, error: ProviderError) -> ProviderError:
+        """The error without the key, which a server may repeat as it was sent."""
+        if not self._key or self._key not in error.message:
+            return error
+        message = error.message.replace(self._key, "…")
+        return ProviderError(error.code, message, retryable=error.retryable, retry_after_s=error.retry_after_s)
+
+
+async def _first(response: aiohttp.ClientResponse, patience: Patience, reading: Reading) -> bytes | None:
+    """The first bytes. Those of an object are no stream but an error, or a server that cannot stream: then all of it, as one event."""
+    chunk = await _next(response, patience, reading)
+    if chunk is None or chunk.lstrip()[:1] != b"{":
+        return chunk
+    reading.done = True
+    return b"data: " + (await _read(response, EVENT_MAX_BYTES, chunk)).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n\n"
+
+
+async def _next(response: aiohttp.ClientResponse, patience: Patience, reading: Reading) -> bytes | None:
+    """What came next, `b""` at the end; None where the connection broke after the answer was whole."""
+    try:
+        chunk = await response.content.readany()
+    except (aiohttp.ClientError, OSError):
+        if not reading.whole:
+            raise
+        return None
+    if patience.lost and not reading.whole:
+        raise _silence()
+    return chunk
+
+
+async def _read(response: aiohttp.ClientResponse, size: int, body: bytes = b"") -> bytes:
+    """The body to its end, or to about `size` bytes of it."""
+    while len(body) < size and (chunk := await response.content.readany()):
+        body += chunk
+    return body
+
+
+def _failure(error: Exception, *, fell_silent: bool) -> ProviderError:
+    """What is told of an error on the way."""
+    if isinstance(error, EventTooLong | NotOurs):
+        message = f"The model's server sent something that is not of its protocol: {error}."
+        return ProviderError("provider_protocol", message, retryable=True)
+    if fell_silent:
+        return _silence()
+    if isinstance(error, TimeoutError):
+        return ProviderError("provider_timeout", "The model's server could not be reached in time.", retryable=True)
+    message = f"The connection to the model's server failed: {str(error) or type(error).__name__}."
+    return ProviderError("provider_unavailable", message, retryable=True)
+
+
+def _silence() -> ProviderError:
+    return ProviderError("provider_timeout", "The model fell silent.", retryable=True)
