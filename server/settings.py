@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
@@ -89,18 +89,32 @@ class AuthSettings(Section):
     session_ttl_s: Seconds = 2_592_000
 
 
-class ProviderSettings(Section):
-    """One upstream that speaks OpenAI's wire format."""
+def _base_url(others: dict[str, Any]) -> str:
+    return "https://api.anthropic.com" if others.get("kind") == "anthropic" else "https://api.openai.com/v1"
 
-    kind: Literal["openai"] = "openai"
-    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] = "https://api.openai.com/v1"
+
+class ProviderSettings(Section):
+    """One upstream, and the wire format it speaks."""
+
+    kind: Literal["openai", "anthropic"] = "openai"
+    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] = Field(default_factory=_base_url)
     api_key_env: str = ""  # empty, and no file: the server wants no key
     api_key_file: Path | None = None
     models: list[str] = []
+    prefill: list[str] = []  # those of `models` that go on from the beginning of an answer
     connect_timeout_s: Seconds = 10
     first_token_timeout_s: Seconds = 300
     idle_timeout_s: Seconds = 120
     context_tokens: Annotated[int, Field(ge=256)] = 128_000
+
+    @field_validator("prefill")
+    @classmethod
+    def _can_prefill(cls, names: list[str], others: ValidationInfo) -> list[str]:
+        if names and others.data.get("kind") == "openai":
+            raise ValueError('only kind = "anthropic" has a way to ask for it')
+        if unknown := set(names) - set(others.data.get("models", names)):
+            raise ValueError(f"{min(unknown)!r} is not among its models")
+        return names
 
     @property
     def wants_key(self) -> bool:
@@ -115,8 +129,11 @@ class ProviderSettings(Section):
 
 
 def _default_providers() -> dict[str, ProviderSettings]:
-    models = ["gpt-5-mini", "gpt-5"]
-    return {"openai": ProviderSettings(api_key_env="OPENAI_API_KEY", models=models, context_tokens=272_000)}
+    openai, anthropic = ["gpt-5-mini", "gpt-5"], ["claude-sonnet-5-5", "claude-opus-5-5"]
+    return {
+        "openai": ProviderSettings(api_key_env="OPENAI_API_KEY", models=openai, context_tokens=272_000),
+        "anthropic": ProviderSettings(kind="anthropic", api_key_env="ANTHROPIC_API_KEY", models=anthropic, context_tokens=200_000),
+    }
 
 
 class Settings(BaseSettings):

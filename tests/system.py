@@ -217,7 +217,7 @@ class System:
     ) -> Process:
         self._counter += 1
         log = self.folder / f"{self._counter}-{name}.log"
-        env = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMARK_")} | (environment or {})
+        env = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMARK_") and not k.endswith("_API_KEY")} | (environment or {})
         fds: tuple[int, ...] = ()
         if listening is not None:
             env["TIDEMARK_SOCKET_FD"], fds = str(listening.fileno()), (listening.fileno(),)

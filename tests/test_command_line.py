@@ -573,6 +573,7 @@ def test_the_doctor_makes_nothing_and_says_what_to_do(command: Command, tmp_path
     assert "`tidemark up` makes it" in findings(ran)
     assert "the embedded Valkey does not run" in findings(ran)
     assert "Set OPENAI_API_KEY" in findings(ran)
+    assert "Set ANTHROPIC_API_KEY" in findings(ran)
     assert "the default is demo" in findings(ran)
     assert list(tmp_path.iterdir()) == []
 

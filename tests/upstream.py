@@ -1,4 +1,4 @@
-"""A scripted upstream that speaks OpenAI's `/chat/completions`, streamed, with one fault or quirk per model name.
+"""A scripted upstream with one fault or quirk per model name. These scripts speak OpenAI's format; another format brings its own.
 
 Raw sockets: what it says goes out byte for byte, also what no HTTP library would send.
 """
@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 Answer = Callable[["Upstream", asyncio.StreamWriter], Awaitable[None]]
 
@@ -139,9 +139,12 @@ async def in_pieces(writer: asyncio.StreamWriter, pieces: Iterable[bytes]) -> No
         await asyncio.sleep(0.001)
 
 
-async def byte_by_byte(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer)
-    await in_pieces(writer, pieces_of("".join([*HELLO, *ENDED]).encode(), 1))
+def byte_by_byte(*texts: str) -> Answer:
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer)
+        await in_pieces(writer, pieces_of("".join(texts).encode(), 1))
+
+    return answer
 
 
 async def mid_character(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
@@ -167,94 +170,84 @@ async def html_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
     writer.write(b"<html><body>Please sign in to the hotel's network.</body></html>")
 
 
-async def json_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer, type="application/json")
-    writer.write(json.dumps({"error": {"message": "no room", "type": "overloaded_error"}}).encode())
+def json_200(value: Any) -> Answer:
+    """One object, where a stream is expected."""
+
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer, type="application/json")
+        writer.write(json.dumps(value).encode())
+
+    return answer
 
 
-async def whole_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    """A server that does not know `stream`."""
-    await head(writer, type="application/json")
-    choice = {"index": 0, "message": {"role": "assistant", "content": "all at once"}, "finish_reason": "stop"}
-    writer.write(json.dumps({"object": "chat.completion", "choices": [choice], "usage": USAGE}).encode())
+def gzipped(*texts: str) -> Answer:
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer, "200 OK", "Content-Encoding: gzip")
+        writer.write(gzip.compress("".join(texts).encode()))
+
+    return answer
 
 
-async def gzipped(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer, "200 OK", "Content-Encoding: gzip")
-    writer.write(gzip.compress("".join([*HELLO, *ENDED]).encode()))
+def then_silence(*texts: str) -> Answer:
+    """Says this, and keeps the connection open."""
+
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer)
+        await in_pieces(writer, [text.encode() for text in texts])
+        await silence()
+
+    return answer
 
 
-async def stall(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer)
-    await in_pieces(writer, [text.encode() for text in HELLO])
-    await silence()
+def slowly(*texts: str) -> Answer:
+    """It lives, and says nothing for longer than it may be silent."""
 
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer)
+        for text in texts:
+            writer.write(text.encode())
+            await writer.drain()
+            await asyncio.sleep(0.2)
 
-async def stall_with_comments(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    """It lives, and thinks for longer than it may be silent."""
-    await head(writer)
-    for text in (*HELLO, *[": keep-alive\n\n"] * 15, *ENDED):
-        writer.write(text.encode())
-        await writer.drain()
-        await asyncio.sleep(0.2)
-
-
-async def silent(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer)
-    await silence()
+    return answer
 
 
 async def slow_headers(_upstream: "Upstream", _writer: asyncio.StreamWriter) -> None:
     await silence()
 
 
-async def endless(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer)
-    while True:
-        writer.write(chunk({"content": "on "}).encode())
-        await writer.drain()
-        await asyncio.sleep(0.05)
+def endless(text: str, *before: str) -> Answer:
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer)
+        writer.write("".join(before).encode())
+        while True:
+            writer.write(text.encode())
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    return answer
 
 
-async def empty_endless(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    """It never says anything, and never stops saying so."""
-    await head(writer)
-    while True:
-        writer.write(chunk({"content": ""}).encode())
-        await writer.drain()
-        await asyncio.sleep(0.05)
-
-
-async def keeps_open_after_done(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer)
-    writer.write("".join([*HELLO, *ENDED]).encode())
-    await writer.drain()
-    await silence()
-
-
-async def keeps_open_after_finish(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    await head(writer)
-    writer.write("".join([*HELLO, STOP]).encode())
-    await writer.drain()
-    await silence()
-
-
-async def reset_midstream(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+def reset_midstream(*texts: str) -> Answer:
     """The connection is cut inside a chunk of the transfer encoding."""
-    await head(writer, "200 OK", "Transfer-Encoding: chunked")
-    text = "".join(HELLO).encode()
-    writer.write(f"{len(text):x}\r\n".encode() + text + b"\r\n1000\r\nda")
+
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer, "200 OK", "Transfer-Encoding: chunked")
+        text = "".join(texts).encode()
+        writer.write(f"{len(text):x}\r\n".encode() + text + b"\r\n1000\r\nda")
+
+    return answer
 
 
-def first_refused(status: str, *headers: str) -> Answer:
+def first(refused: Answer, *texts: str) -> Answer:
     """Refuses the first time, answers the second."""
 
     async def answer(upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
         if upstream.asked[upstream.model] == 1:
-            await refuse(writer, status, {"message": "not now"}, *headers)
+            await refused(upstream, writer)
         else:
             await head(writer)
-            writer.write("".join([*HELLO, *ENDED]).encode())
+            writer.write("".join(texts).encode())
 
     return answer
 
@@ -268,25 +261,28 @@ def refusal(status: str, error: Any, *headers: str) -> Answer:
 
 TOO_LONG = {"message": "This model's maximum context length is 8192 tokens.", "code": "context_length_exceeded"}
 
+NOT_NOW = {"message": "not now"}
+AT_ONCE = {"index": 0, "message": {"role": "assistant", "content": "all at once"}, "finish_reason": "stop"}
+
 SCRIPTS: dict[str, Answer] = {
-    "byte-by-byte": byte_by_byte,
+    "byte-by-byte": byte_by_byte(*HELLO, *ENDED),
     "mid-character": mid_character,
     "html-502": html_502,
     "html-200": html_200,
-    "json-200": json_200,
-    "whole-200": whole_200,
-    "gzip": gzipped,
-    "stall": stall,
-    "stall-with-comments": stall_with_comments,
-    "silent": silent,
+    "json-200": json_200({"error": {"message": "no room", "type": "overloaded_error"}}),
+    "whole-200": json_200({"object": "chat.completion", "choices": [AT_ONCE], "usage": USAGE}),
+    "gzip": gzipped(*HELLO, *ENDED),
+    "stall": then_silence(*HELLO),
+    "stall-with-comments": slowly(*HELLO, *[": keep-alive\n\n"] * 15, *ENDED),
+    "silent": then_silence(),
     "slow-headers": slow_headers,
-    "endless": endless,
-    "empty-endless": empty_endless,
-    "keeps-open-after-done": keeps_open_after_done,
-    "keeps-open-after-finish": keeps_open_after_finish,
-    "reset-midstream": reset_midstream,
-    "429-then-ok": first_refused("429 Too Many Requests", "Retry-After: 1"),
-    "500-then-ok": first_refused("500 Internal Server Error"),
+    "endless": endless(chunk({"content": "on "})),
+    "empty-endless": endless(chunk({"content": ""})),
+    "keeps-open-after-done": then_silence(*HELLO, *ENDED),
+    "keeps-open-after-finish": then_silence(*HELLO, STOP),
+    "reset-midstream": reset_midstream(*HELLO),
+    "429-then-ok": first(refusal("429 Too Many Requests", NOT_NOW, "Retry-After: 1"), *HELLO, *ENDED),
+    "500-then-ok": first(refusal("500 Internal Server Error", NOT_NOW), *HELLO, *ENDED),
     "500-always": refusal("500 Internal Server Error", {"message": "broken for good"}),
     "503-text": refusal("503 Service Unavailable", "loading model"),
     "401": unauthorized,
@@ -294,13 +290,24 @@ SCRIPTS: dict[str, Answer] = {
     "400": refusal("400 Bad Request", {"message": "bad \0 request"}),
     "redirect": refusal("302 Found", {"message": "elsewhere"}, "Location: /v1/models"),
     "429-always": refusal("429 Too Many Requests", {"message": "quota"}, "Retry-After: 0"),
-    "429-date": first_refused("429 Too Many Requests", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"),
+    "429-date": first(refusal("429 Too Many Requests", NOT_NOW, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"), *HELLO, *ENDED),
     "429-quota": refusal("429 Too Many Requests", {"message": "You exceeded your quota", "code": "insufficient_quota"}),
     "context-too-long": refusal("400 Bad Request", TOO_LONG),
     "context-too-long-words": refusal("400 Bad Request", {"message": TOO_LONG["message"], "code": 400}),
 }
 
 MODELS = [*STREAMS, *SCRIPTS]
+
+
+class Format(NamedTuple):
+    """Where a format is asked, and what each model says in it."""
+
+    path: str
+    streams: dict[str, Iterable[str]]
+    scripts: dict[str, Answer]
+
+
+OPENAI = Format("/chat/completions", STREAMS, SCRIPTS)
 
 
 @dataclass
@@ -315,7 +322,8 @@ class Request:
 class Upstream:
     """The server, in a thread with an event loop of its own, so that a test may block."""
 
-    def __init__(self) -> None:
+    def __init__(self, format: Format = OPENAI) -> None:
+        self.format = format
         self.requests: list[Request] = []
         self.asked: Counter[str] = Counter()
         self.model = ""
@@ -390,13 +398,14 @@ class Upstream:
         self.asked[model] += 1
         if request.path.endswith("/models"):
             await head(writer, type="application/json")
-            writer.write(json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]}).encode())
-        elif not request.path.endswith("/chat/completions"):
+            data = [{"id": name, "object": "model"} for name in [*self.format.streams, *self.format.scripts]]
+            writer.write(json.dumps({"object": "list", "data": data}).encode())
+        elif not request.path.endswith(self.format.path):
             await refuse(writer, "404 Not Found", {"message": f"no such path: {request.path}"})
-        elif script := SCRIPTS.get(model):
+        elif script := self.format.scripts.get(model):
             await script(self, writer)
         else:
             await head(writer)
-            for text in STREAMS[model]:
+            for text in self.format.streams[model]:
                 writer.write(text.encode())
                 await writer.drain()

@@ -41,7 +41,7 @@ class ToolCall(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Tokens counted by the provider; may come more than once, the last one counts."""
+    """Tokens counted by the provider; may come more than once, the last one counts. Where it names no output, that is estimated."""
 
     counts: dict[str, Any]
 

@@ -199,5 +199,5 @@ def _answer(script: DemoScript, topic: str, place: int) -> list[str]:
         f'```python\ndef height(hours: float) -> float:\n    """Metres above chart datum, {one} gauge."""\n'
         f"    return {(high + low) / 2:.2f} + {(high - low) / 2:.2f} * cos(2 * pi * hours / 12.42)\n```\n\n"
         f"The mean of the day is $\\bar h = \\tfrac{{1}}{{T}} \\int_0^T h(t)\\,dt \\approx {(high + low) / 2:.2f}$ metres.\n\n"
-        f"To let a real model answer, set `OPENAI_API_KEY` and start again."
+        f"To let a real model answer, set `OPENAI_API_KEY` or `ANTHROPIC_API_KEY` and start again."
     )

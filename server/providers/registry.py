@@ -1,16 +1,30 @@
 """The providers of this process, and which model a name means."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from server.errors import Invalid, SettingsError
+from server.providers import anthropic, openai
 from server.providers.base import Provider
 from server.providers.demo import Demo
-from server.providers.openai import OpenAI
 from server.settings import ProviderSettings, Settings
 
 DEMO = "demo"
+
+
+class Kind(NamedTuple):
+    """A wire format: who speaks it, where its paths are under a base URL, and which headers show a key."""
+
+    provider: Callable[[ProviderSettings, str | None], Provider]
+    url_of: Callable[[str, str], str]
+    headers_of: Callable[[str], dict[str, str]]
+
+
+KINDS = {
+    "openai": Kind(openai.OpenAI, openai.url_of, openai.headers_of),
+    "anthropic": Kind(anthropic.Anthropic, anthropic.url_of, anthropic.headers_of),
+}
 
 
 class Model(NamedTuple):
@@ -69,7 +83,7 @@ async def open_providers(settings: Settings) -> AsyncIterator[dict[str, Provider
     providers: dict[str, Provider] = {DEMO: Demo()}
     try:
         for name, upstream in usable_providers(settings).items():
-            providers[name] = OpenAI(upstream, upstream.api_key() if upstream.wants_key else None)
+            providers[name] = KINDS[upstream.kind].provider(upstream, upstream.api_key() if upstream.wants_key else None)
         yield providers
     finally:
         for provider in providers.values():

@@ -1,0 +1,109 @@
+"""Anthropic's Messages API, streamed, and servers that speak it: https://platform.claude.com/docs/en/api/messages"""
+
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+
+from server.parts import joined_text
+from server.providers.anthropic_events import Answer, error_of
+from server.providers.base import Delta, ModelRequest, Turn
+from server.providers.upstream import Upstream
+from server.settings import ProviderSettings
+
+VERSION = "2023-06-01"
+TEMPERATURE_MAX = 1.0
+GO_ON = "Your answer was cut off. Go on exactly where it ends. Repeat nothing of it, and say nothing about the interruption."
+"""What a model is asked that cannot be made to go on with its own message."""
+
+
+class Anthropic:
+    """One upstream."""
+
+    def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
+        self.models = settings.models
+        self.context_tokens = settings.context_tokens
+        self._prefill = frozenset(settings.prefill)
+        key = (api_key or "").strip()
+        self._upstream = Upstream(url_of(settings.base_url, "messages"), headers_of(key), key, settings, error_of)
+
+    def continues(self, request: ModelRequest) -> bool:
+        """A model goes on with text alone: of what it thought and what it called, too little is kept to send it back."""
+        only_text = all(part["type"] == "text" for part in request.prefix)
+        return request.model in self._prefill and only_text and bool(joined_text(request.prefix).strip())
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        return self._upstream.deltas(self._body(request), Answer(joined_text(request.prefix)))
+
+    async def close(self) -> None:
+        await self._upstream.close()
+
+    def _body(self, request: ModelRequest) -> bytes:
+        body: dict[str, Any] = {
+            "model": request.model,
+            "max_tokens": request.max_output_tokens,
+            "messages": messages_of([*request.turns, *self._said(request)]),
+            "stream": True,
+        }
+        if request.system_prompt and request.system_prompt.strip():
+            body["system"] = request.system_prompt
+        if request.temperature is not None:
+            body["temperature"] = min(request.temperature, TEMPERATURE_MAX)
+        return orjson.dumps(body)
+
+    def _said(self, request: ModelRequest) -> list[Turn]:
+        """What was said of this answer: as the beginning of the model's message where it can go on with it, else with a request to."""
+        said = joined_text(request.prefix).rstrip()  # the API refuses white space at the end of what is to be gone on with
+        if not said:
+            return []
+        turns = [Turn("assistant", [{"type": "text", "text": said}])]
+        return turns if self.continues(request) else [*turns, Turn("user", [{"type": "text", "text": GO_ON}])]
+
+
+def headers_of(key: str) -> dict[str, str]:
+    """The headers that show a key, and which version of the API is spoken."""
+    return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+
+
+def url_of(base_url: str, path: str) -> str:
+    """Where `path` of the interface is: always under /v1, which a base may name or leave out."""
+    scheme, host, base, query, _ = urlsplit(base_url)
+    return urlunsplit((scheme, host, f"{base.rstrip('/').removesuffix('/v1')}/v1/{path}", query, ""))
+
+
+def messages_of(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    """The turns as messages of user and assistant by turns, the first one a user's: so the API wants them."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        for part in turn.parts:
+            role, block = _block(turn.role, part)
+            if block is None:
+                continue
+            if messages and messages[-1]["role"] == role:
+                messages[-1]["content"].append(block)
+            elif messages or role == "user":
+                messages.append({"role": role, "content": [block]})
+    return messages
+
+
+def _block(role: str, part: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """A part as a block, and whose message it belongs to; None for what is not sent: thoughts, files, and text that shows nothing."""
+    match part["type"]:
+        case "text" if part["text"].strip():
+            return role, {"type": "text", "text": part["text"]}
+        case "tool_call":
+            return "assistant", {"type": "tool_use", "id": part["call_id"], "name": part["name"], "input": _object(part["arguments"])}
+        case "tool_result":
+            block = {"type": "tool_result", "tool_use_id": part["call_id"], "content": part["content"]}
+            return "user", block | ({"is_error": True} if part.get("is_error") else {})
+    return role, None
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    """Arguments as the API wants them; empty where a model wrote no object."""
+    try:
+        value = orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

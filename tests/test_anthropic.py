@@ -1,0 +1,383 @@
+"""Anthropic's format: whatever it says is understood, whatever fails is named, and an answer goes on where the model can."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from server.providers.anthropic import GO_ON
+from tests.client import Client, Event, check_law, text_of
+from tests.system import System
+from tests.upstream import Upstream
+from tests.upstream_anthropic import ANTHROPIC, ERRORS, HALF, SCRIPTS, STREAMS, TEXT
+
+KEY = "sk-ant-upstream-secret-0123456789"
+GREETING = "Hello wörld 🌊"
+MODELS = [*STREAMS, *SCRIPTS]
+
+Make = Callable[..., System]
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(ANTHROPIC) as upstream:
+        yield upstream
+
+
+def provider(upstream: Upstream, **settings: Any) -> dict[str, Any]:
+    timeouts = {"connect_timeout_s": 2, "first_token_timeout_s": 2, "idle_timeout_s": 1.5}
+    return {"kind": "anthropic", "base_url": upstream.url, "models": MODELS} | timeouts | settings
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[System]:
+    """An installation whose models are all scripted."""
+    folder = tmp_path_factory.mktemp("anthropic")
+    (folder / "key").write_text(f"{KEY}\n")
+    up = provider(upstream, api_key_file=str(folder / "key"), prefill=["plain", "max-tokens"])
+    gone = provider(upstream, base_url="http://127.0.0.1:9", models=["nobody"])
+    generation = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
+    system = System(folder, {"providers": {"up": up, "gone": gone}, "generation": generation})
+    try:
+        yield system.start()
+    finally:
+        system.close()
+
+
+@pytest.fixture(scope="module")
+def system_key(system: System) -> str:
+    return system.new_key()
+
+
+@pytest.fixture
+async def asker(system: System, system_key: str) -> AsyncIterator[Client]:
+    async with Client(system.web.url, system_key) as client:
+        yield client
+
+
+async def ask(client: Client, model: str, text: str = "hello", **body: Any) -> tuple[list[Event], dict[str, Any]]:
+    """An answer's events and its snapshot, which agree."""
+    sent = await client.send(text, model=f"up/{model}" if "/" not in model else model, **body)
+    events = await client.read_through(sent["generation_id"])
+    snapshot = await client.snapshot(sent["generation_id"])
+    check_law(events, snapshot)
+    assert not {"restarted", "resumed"} & {event.type for event in events}
+    return events, snapshot
+
+
+def text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def thought(text: str) -> dict[str, Any]:
+    return {"type": "reasoning", "text": text}
+
+
+def call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments}
+
+
+def slow(*models: str) -> list[Any]:
+    """Models whose tests mostly wait."""
+    return [pytest.param(model, marks=pytest.mark.slow) for model in models]
+
+
+# Answers that end well
+
+
+HELLO, WHOLE = [text("Hello")], [text(GREETING)]
+BILLED = {"input_tokens": 11, "output_tokens": 3}
+CACHED = {"input_tokens": 2111, "cached_input_tokens": 2000, "output_tokens": 503}
+
+COMPLETED: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
+    "plain": (WHOLE, "stop", BILLED),
+    "thinking": ([thought("hm so"), *HELLO], "stop", BILLED),
+    "thinking-hidden": (HELLO, "stop", BILLED | {"reasoning_tokens": 2}),
+    "thinking-redacted": ([thought("so"), *HELLO], "stop", BILLED),
+    "tool-use": ([text("look"), call("toolu_a", "tide", '{"port":"Dover"}'), call("toolu_b", "wind", "{}")], "tool_calls", BILLED),
+    "tool-use-at-once": ([call("call_0", "tide", '{"port":"Dover","näh":1}')], "tool_calls", BILLED),
+    "tool-use-then-text": ([call("toolu_a", "tide", "{}"), text("so")], "tool_calls", BILLED),
+    "tool-use-cut-short": ([call("toolu_a", "tide", '{"port":')], "length", BILLED),
+    "interleaved": ([thought("hm so"), *HELLO, call("toolu_b", "wind", "{}"), call("toolu_a", "tide", '{"a":1}')], "tool_calls", BILLED),
+    "cached": (HELLO, "stop", CACHED),
+    "cached-later": (HELLO, "stop", CACHED),
+    "usage-odd": (HELLO, "stop", BILLED),
+    "usage-missing": (HELLO, "stop", {"input_tokens": 1, "output_tokens": 1, "estimated": True}),
+    "stop-sequence": (HELLO, "stop", BILLED),
+    "max-tokens": (HELLO, "length", BILLED),
+    "window-exceeded": (HELLO, "length", BILLED),
+    "refusal": ([text("I will")], "content_filter", BILLED),
+    "pause-turn": (HELLO, "other", BILLED),
+    "reason-unknown": (HELLO, "other", BILLED),
+    "nothing": ([], "stop", BILLED),
+    "no-reason": (HELLO, "other", {"input_tokens": 11, "output_tokens": 1, "estimated": True}),
+    "no-message-stop": (WHOLE, "stop", BILLED),
+    "no-message-stop-no-blank": (WHOLE, "stop", BILLED),
+    "pings": (WHOLE, "stop", BILLED),
+    "data-only": (WHOLE, "stop", BILLED),
+    "crlf": (WHOLE, "stop", BILLED),
+    "text-in-start": (HELLO, "stop", BILLED),
+    "no-start": (HELLO, "stop", {"input_tokens": 0, "output_tokens": 3}),
+    "two-texts": (HELLO, "stop", BILLED),
+    "unknown-event": (WHOLE, "stop", BILLED),
+    "unknown-block": (HELLO, "stop", BILLED),
+    "unknown-delta": (HELLO, "stop", BILLED),
+    "nul": ([text("a\ufffdb"), call("toolu\ufffda", "t\ufffd", '"\ufffd"')], "tool_calls", BILLED),
+    "surrogates": ([text("tide 🌊 and \ufffd alone")], "stop", BILLED),
+    "byte-by-byte": (WHOLE, "stop", BILLED),
+    "gzip": (WHOLE, "stop", BILLED),
+    "whole-200": ([thought("hm"), text("all at once"), call("a", "b", "{}")], "tool_calls", BILLED),
+    "reset-after-reason": (WHOLE, "stop", BILLED),
+    "keeps-open-after-stop": (WHOLE, "stop", BILLED),
+    "slow-first-token": (WHOLE, "stop", BILLED),
+    "keeps-open-after-reason": (WHOLE, "stop", BILLED),
+    "stall-with-pings": (WHOLE, "stop", BILLED),
+    "hidden-thoughts-with-pings": (HELLO, "stop", BILLED),
+    "429-then-ok": (WHOLE, "stop", BILLED),
+    "529-then-ok": (WHOLE, "stop", BILLED),
+}
+"""For each model: what the answer is, why it ended, and what it used."""
+
+WAITING = ["byte-by-byte", "slow-first-token", "keeps-open-after-reason", "stall-with-pings", "hidden-thoughts-with-pings"]
+
+
+@pytest.mark.parametrize("model", [*(model for model in COMPLETED if model not in WAITING), *slow(*WAITING)])
+async def test_what_can_be_understood_is_an_answer(model: str, asker: Client, upstream: Upstream) -> None:
+    content, reason, usage = COMPLETED[model]
+    upstream.asked[model] = 0
+
+    events, snapshot = await ask(asker, model)
+
+    end = events[-1]
+    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
+    assert snapshot["content"] == content
+    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
+    assert end.data["usage"] == snapshot["usage"] == usage
+    assert upstream.asked[model] == (2 if model.endswith("-then-ok") else 1)
+
+
+# Answers that fail
+
+
+CODES = {
+    "overloaded_error": "provider_unavailable",
+    "api_error": "provider_unavailable",
+    "timeout_error": "provider_timeout",
+    "rate_limit_error": "provider_rate_limited",
+    "invalid_request_error": "invalid_request",
+    "authentication_error": "provider_refused",
+    "permission_error": "provider_refused",
+    "not_found_error": "provider_refused",
+    "request_too_large": "context_too_long",
+    "billing_error": "provider_refused",
+    "nobody_knows_error": "provider_unavailable",
+}
+ASKED_AGAIN = {"provider_unavailable", "provider_rate_limited"}
+
+FAILED: dict[str, tuple[str, str, int]] = {
+    **{f"{type}-midstream": (code, GREETING, 1) for type, code in CODES.items()},
+    **{f"{type}-first": (code, "", 3 if code in ASKED_AGAIN else 1) for type, code in CODES.items()},
+    "error-too-long": ("context_too_long", "", 1),
+    "eof-at-once": ("provider_protocol", "", 1),
+    "eof-after-start": ("provider_protocol", "", 1),
+    "eof-without-reason": ("provider_protocol", GREETING, 1),
+    "eof-after-block": ("provider_protocol", GREETING, 1),
+    "stop-at-once": ("provider_protocol", "", 1),
+    "not-json": ("provider_protocol", GREETING, 1),
+    "not-an-object": ("provider_protocol", GREETING, 1),
+    "wrong-types": ("provider_protocol", GREETING, 1),
+    "wrong-index": ("provider_protocol", GREETING, 1),
+    "arguments-of-nothing": ("provider_protocol", GREETING, 1),
+    "too-many-calls": ("provider_protocol", GREETING, 1),
+    "too-many-blocks": ("provider_protocol", GREETING, 1),
+    "huge-line": ("provider_protocol", GREETING, 1),
+    "html-200": ("provider_protocol", "", 1),
+    "html-502": ("provider_unavailable", "", 3),
+    "json-200": ("invalid_request", "", 1),
+    "json-200-proxy": ("provider_refused", "", 1),
+    "reset-midstream": ("provider_unavailable", GREETING, 1),
+    "400": ("invalid_request", "", 1),
+    "400-too-long": ("context_too_long", "", 1),
+    "400-no-room": ("context_too_long", "", 1),
+    "401": ("provider_refused", "", 1),
+    "402": ("provider_refused", "", 1),
+    "403": ("provider_refused", "", 1),
+    "404": ("provider_refused", "", 1),
+    "409": ("provider_refused", "", 1),
+    "413": ("context_too_long", "", 1),
+    "413-unknown": ("context_too_long", "", 1),
+    "429-always": ("provider_rate_limited", "", 3),
+    "429-long": ("provider_rate_limited", "", 1),
+    "500-always": ("provider_unavailable", "", 3),
+    "504": ("provider_timeout", "", 1),
+    "529-always": ("provider_unavailable", "", 3),
+    "redirect": ("provider_refused", "", 1),
+    "stall": ("provider_timeout", GREETING, 1),
+    "silent": ("provider_timeout", "", 1),
+    "slow-headers": ("provider_timeout", "", 1),
+    "pings-endless": ("provider_timeout", "", 1),
+    "gone/nobody": ("provider_unavailable", "", 0),
+}
+"""For each model: the code, what was said before and is kept, and how often it is asked."""
+
+SILENT = ["stall", "silent", "slow-headers", "pings-endless", "gone/nobody"]
+LONG = [model for model, (_, _, times) in FAILED.items() if times == 3 or model in SILENT]
+
+
+@pytest.mark.parametrize("model", [*(model for model in FAILED if model not in LONG), *slow(*LONG)])
+async def test_a_fault_is_named_and_what_was_said_before_is_kept(model: str, asker: Client, upstream: Upstream) -> None:
+    code, said, times = FAILED[model]
+    before = upstream.asked[model]
+
+    events, snapshot = await ask(asker, model)
+
+    assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
+    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot["error"]
+    assert snapshot["text"] == text_of(events) == said
+    assert upstream.asked[model] - before == times, "it is asked again before the first token, never after it"
+    assert bool(snapshot["usage"]) == bool(said)
+    assert "\0" not in snapshot["error"]["message"]
+
+
+def test_every_script_is_tried() -> None:
+    elsewhere = {"endless", "cut-off", "cut-off-prefill"}
+    assert set(COMPLETED) | set(FAILED) - {"gone/nobody"} | elsewhere == set(MODELS)
+    assert set(CODES) == set(ERRORS)
+
+
+async def test_what_the_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
+    for model, words in (
+        ("permission_error-midstream", "broke off: not for you"),
+        ("404", "answered 404: model: claude-0"),
+        ("json-200", "no stream"),
+    ):
+        _, snapshot = await ask(asker, model)
+        assert words in snapshot["error"]["message"]
+
+
+async def test_the_key_is_in_no_answer_and_no_log(system: System, asker: Client) -> None:
+    _, snapshot = await ask(asker, "401")
+
+    assert KEY not in str(snapshot)
+    assert "invalid x-api-key: …" in snapshot["error"]["message"]
+    for process in system.processes:
+        assert KEY not in process.output()
+
+
+async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(asker: Client, upstream: Upstream) -> None:
+    sent = await asker.send("hello", model="up/endless")
+    await asker.read(sent["generation_id"], stop_after=4)
+
+    snapshot = await asker.cancel(sent["generation_id"])
+
+    assert snapshot["status"] == "cancelled"
+    assert snapshot["text"].startswith("on ")
+    assert (snapshot["usage"]["input_tokens"], snapshot["usage"]["estimated"]) == (11, True)
+    async with asyncio.timeout(10):
+        while upstream.open_answers:
+            await asyncio.sleep(0.01)
+
+
+# What is sent
+
+
+async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
+    await ask(asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77)
+
+    request = upstream.requests[-1]
+    assert request.path == "/v1/messages"
+    assert request.headers["x-api-key"] == KEY
+    assert request.headers["anthropic-version"] == "2023-06-01"
+    assert request.headers["content-type"] == "application/json"
+    assert "authorization" not in request.headers
+    assert request.body == {
+        "model": "plain",
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": [text("höllo")]}],
+        "stream": True,
+        "max_tokens": 77,
+        "temperature": 0.5,
+    }
+
+
+async def test_what_the_api_refuses_is_not_sent(asker: Client, upstream: Upstream) -> None:
+    await ask(asker, "plain", "hello", system_prompt=" \n", temperature=1.5)
+
+    body = upstream.requests[-1].body
+    assert body["temperature"] == 1
+    assert "system" not in body
+    assert body["max_tokens"] == 16_384
+
+
+async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_message(asker: Client, upstream: Upstream) -> None:
+    sent = await asker.send("first", model="up/thinking")
+    await asker.read_through(sent["generation_id"])
+    its = {"conversation_id": sent["conversation_id"]}
+    for model in ("eof-without-reason", "401", "tool-use"):
+        await ask(asker, model, model, **its)
+
+    await ask(asker, "plain", "last", **its)
+
+    assert upstream.requests[-1].body["messages"] == [
+        {"role": "user", "content": [text("first")]},
+        {"role": "assistant", "content": [text("Hello")]},
+        {"role": "user", "content": [text("eof-without-reason"), text("401"), text("tool-use")]},
+        {"role": "assistant", "content": [text("look")]},
+        {"role": "user", "content": [text("last")]},
+    ]
+
+
+async def test_a_model_that_can_goes_on_with_an_answer_that_was_cut_short(asker: Client, upstream: Upstream) -> None:
+    sent = await asker.send("go on", model="up/max-tokens")
+    await asker.read_through(sent["generation_id"])
+
+    more = (await asker.http.post(f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"})).json()
+
+    await asker.read_through(more["generation_id"])
+    question, answer = upstream.requests[-1].body["messages"]
+    assert (question["role"], answer) == ("user", {"role": "assistant", "content": [text("Hello")]})
+    assert (await asker.message(sent["message_id"]))["text"] == "Hello" + GREETING
+
+
+async def test_any_other_model_is_asked_to_go_on(asker: Client, upstream: Upstream) -> None:
+    sent = await asker.send("go on", model="up/max-tokens")
+    await asker.read_through(sent["generation_id"])
+
+    more = (await asker.http.post(f"/api/messages/{sent['message_id']}/continue", json={"model": "up/crlf"})).json()
+
+    await asker.read_through(more["generation_id"])
+    _, answer, asked = upstream.requests[-1].body["messages"]
+    assert answer == {"role": "assistant", "content": [text("Hello")]}
+    assert asked == {"role": "user", "content": [text(GO_ON)]}
+    assert (await asker.message(sent["message_id"]))["text"] == "Hello" + GREETING
+
+
+# Going on after a crash
+
+
+@pytest.mark.slow
+async def test_after_a_crash_an_answer_goes_on_where_its_model_can_and_starts_over_elsewhere(new_system: Make, upstream: Upstream) -> None:
+    patient = {"first_token_timeout_s": 60, "idle_timeout_s": 60}
+    up = provider(upstream, **patient, models=["cut-off", "cut-off-prefill"], prefill=["cut-off-prefill"])
+    system = await asyncio.to_thread(lambda: new_system(providers={"up": up}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        sent = {model: await client.send("the tide?", model=f"up/{model}") for model in ("cut-off", "cut-off-prefill")}
+        seen: dict[str, list[Event]] = {model: [] for model in sent}
+        async with asyncio.TaskGroup() as readers:
+            for model, events in seen.items():
+                readers.create_task(client.read_through(sent[model]["generation_id"], events))
+            async with asyncio.timeout(20):
+                while not all(text_of(events) == HALF for events in seen.values()):
+                    await asyncio.sleep(0.01)
+            system.worker.kill()
+            system.start_worker()
+        for model, events in seen.items():
+            check_law(events, await client.snapshot(sent[model]["generation_id"]))
+
+    assert text_of(seen["cut-off-prefill"]) == text_of(seen["cut-off"]) == TEXT
+    assert {"resumed", "restarted"} & {event.type for event in seen["cut-off-prefill"]} == {"resumed"}
+    assert {"resumed", "restarted"} & {event.type for event in seen["cut-off"]} == {"restarted"}
+    again = upstream.sent_to("cut-off-prefill")[-1].body["messages"]
+    assert again[-1] == {"role": "assistant", "content": [text(HALF.rstrip())]}
+    assert upstream.sent_to("cut-off")[-1].body["messages"] == upstream.sent_to("cut-off")[0].body["messages"]
