@@ -646,6 +646,34 @@ def test_the_doctor_tries_the_key_of_a_provider_and_never_shows_it(command: Comm
     assert "sk-secret" not in ran.out + ran.err
 
 
+class Listing(BaseHTTPRequestHandler):
+    """An upstream that lists its models, and notes who asked."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers["Authorization"], self.headers["x-api-key"]))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+def test_the_doctor_asks_each_kind_of_provider_in_its_own_way(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KEY", "sk-secret\n")
+    with HTTPServer(("127.0.0.1", 0), Listing) as upstream:
+        upstream.asked = []  # type: ignore[attr-defined]
+        provider = f"base_url = 'http://127.0.0.1:{upstream.server_port}'\napi_key_env = 'KEY'\nmodels = ['tiny']\n"
+        (tmp_path / "config.toml").write_text(f"[providers.one]\n{provider}[providers.two]\nkind = 'anthropic'\n{provider}")
+        serving = threading.Thread(target=upstream.serve_forever)
+        serving.start()
+        ran = command("doctor")
+        upstream.shutdown()
+        serving.join()
+
+    assert findings(ran).count("it answers (200); models: tiny") == 2
+    assert upstream.asked == [("/v1/models", "Bearer sk-secret", None), ("/v1/models", None, "sk-secret")]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", ["doctor", "web"])
 def test_a_default_model_that_nobody_offers_stops_the_start(name: str, data: Path) -> None:
     check_one_line(

@@ -11,7 +11,7 @@ from server.api.page import FOLDER
 from server.generate.queue import open_redis
 from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
-from server.providers.registry import Models
+from server.providers.registry import KINDS, Models
 from server.settings import ProviderSettings, Settings
 
 ANSWER_WITHIN_S = 5.0
@@ -98,8 +98,8 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
     if not provider.models:
         return Finding(about, "it offers no models", f"Name some in providers.{name}.models.")
     try:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        async with http.get(f"{provider.base_url.rstrip('/')}/models", headers=headers) as response:
+        kind = KINDS[provider.kind]
+        async with http.get(kind.url_of(provider.base_url, "models"), headers=kind.headers_of((key or "").strip())) as response:
             if response.status in (401, 403):
                 return Finding(about, f"it refused the key ({response.status})", f"Check {provider.api_key_env or provider.api_key_file}.")
             return Finding(about, f"it answers ({response.status}); models: {', '.join(provider.models)}")
