@@ -72,11 +72,12 @@ class Cost:
         return total(self._before, self._own())
 
     def _own(self) -> Counts | None:
-        if self.finished and self.counted is not None:
-            return self.counted
-        if not self.said_bytes and self.counted is None:
+        counted = self.counted or {}
+        if self.finished and "output_tokens" in counted:
+            return counted
+        if not self.said_bytes and not counted.get("output_tokens"):
             return None
-        estimate, counted = _estimate(self._asked_tokens, self.said_bytes), self.counted or {}
+        estimate = _estimate(self._asked_tokens, self.said_bytes)
         output_tokens = max(counted.get("output_tokens", 0), estimate["output_tokens"])
         return estimate | counted | {"output_tokens": output_tokens, "estimated": True}
 
