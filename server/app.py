@@ -19,7 +19,7 @@ from server.api.event_stream import drop_stuck_readers
 from server.api.http import problem
 from server.api.openapi import docs, document
 from server.api.operations import routes
-from server.errors import NotFound, Refused
+from server.errors import MethodNotAllowed, NotFound, Refused
 from server.generate.endings import ends_in
 from server.generate.settling import Settler, Staleness
 from server.graph.view import GraphView
@@ -38,10 +38,6 @@ from server.stream.feed import Feeds
 from server.stream.tail import Tail
 
 SWEEP_EVERY_S = 1.0
-
-
-class MethodNotAllowed(Refused):
-    status, title = 405, "Method not allowed"
 
 
 def build_app(settings: Settings) -> Starlette:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from starlette.requests import Request
 
 from server.errors import Invalid, TooLarge
@@ -14,6 +14,7 @@ B = TypeVar("B", bound=BaseModel)
 
 IDEMPOTENCY_KEY_MAX_CHARS = 255
 FAULTS_MAX = 20
+PAGE_DEFAULT, PAGE_MAX = 20, 100
 
 
 def _storable(text: str) -> str:
@@ -89,6 +90,15 @@ class SendMessage(EditMessage):
     parent_id: Text | None = None
 
 
+class NewConversation(Body):
+    """A conversation in which nothing was said yet."""
+
+    title: Title | None = None
+    model: ModelName | None = None
+    system_prompt: SystemPrompt | None = None
+    metadata: Metadata = {}
+
+
 class ChangeConversation(Body):
     """What of a conversation is to change. Absent leaves; null clears `system_prompt`."""
 
@@ -99,6 +109,22 @@ class ChangeConversation(Body):
     system_prompt: SystemPrompt | None = None
     shown_message_id: Text = ""
     metadata: Metadata = {}
+
+    def changes(self, model_of: Callable[[str | None], str]) -> dict[str, Any]:
+        """What is named, as the columns are; `model_of` gives the full id of a model, or raises Invalid."""
+        changes = self.model_dump(exclude_unset=True)
+        if "metadata" in changes:
+            changes["labels"] = changes.pop("metadata")
+        if "model" in changes:
+            changes["model"] = model_of(changes["model"])
+        return changes
+
+
+class NewKey(Body):
+    """An API key."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    expires_at: AwareDatetime | None = None
 
 
 async def read_bytes(request: Request, limit: int) -> bytes:
@@ -115,12 +141,21 @@ async def read_bytes(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def checked(model: type[B], value: dict[str, Any], name: Callable[[str], str] = str) -> B:
-    """`value` as `model`; raises Invalid, which says what is wrong fault by fault, with keys as `name` spells them."""
+def checked(model: type[B], value: dict[str, Any]) -> B:
+    """`value` as `model`; raises Invalid, which says what is wrong, fault by fault."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _invalid(error, name) from None
+        raise _invalid(error) from None
+
+
+def checked_value(type: Any, pointer: str, value: Any) -> Any:
+    """A single value as `type`; raises Invalid, which points at it."""
+    try:
+        return TypeAdapter(type).validate_python(value, strict=True)
+    except ValidationError as error:
+        detail = _detail(error.errors(include_url=False)[0])
+        raise Invalid("invalid_request", f"{pointer}: {detail}.", errors=[{"pointer": f"/{pointer}", "detail": detail}]) from None
 
 
 def checked_key(key: str | None) -> str | None:
@@ -130,16 +165,15 @@ def checked_key(key: str | None) -> str | None:
     return key
 
 
-def _invalid(error: ValidationError, name: Callable[[str], str]) -> Invalid:
-    faults = [{"pointer": _pointer(fault["loc"], name), "detail": _detail(fault)} for fault in error.errors(include_url=False)[:FAULTS_MAX]]
+def _invalid(error: ValidationError) -> Invalid:
+    faults = [{"pointer": _pointer(fault["loc"]), "detail": _detail(fault)} for fault in error.errors(include_url=False)[:FAULTS_MAX]]
     first = faults[0]
     where = f"{first['pointer'].lstrip('/').replace('/', '.')}: " if first["pointer"] else ""
     return Invalid("invalid_request", f"{where}{first['detail']}.", errors=faults)
 
 
-def _pointer(loc: Iterable[int | str], name: Callable[[str], str]) -> str:
-    steps = [name(step) if isinstance(step, str) and at == 0 else str(step) for at, step in enumerate(loc)]
-    return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps if step != "[key]")
+def _pointer(loc: Iterable[int | str]) -> str:
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in loc if step != "[key]")
 
 
 def _detail(fault: Any) -> str:

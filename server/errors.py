@@ -4,11 +4,12 @@ TidemarkError
 ├── SettingsError           the program cannot start as it is configured (exit 2)
 ├── StartError              the program cannot start as things are (exit 1)
 └── Refused                 a request that was understood and will not be served
-    ├── Unreadable 400      ├── Conflict 409
-    ├── InvalidCursor 400   ├── TooLarge 413
-    ├── Unauthenticated 401 ├── Invalid 422
-    ├── Forbidden 403       ├── TooMany 429
-    └── NotFound 404        └── Unavailable 503
+    ├── Unreadable 400          ├── Conflict 409
+    ├── InvalidCursor 400       ├── TooLarge 413
+    ├── Unauthenticated 401     ├── UnsupportedType 415
+    ├── Forbidden 403           ├── Invalid 422
+    ├── NotFound 404            ├── TooMany 429
+    └── MethodNotAllowed 405    └── Unavailable 503
 """
 
 from typing import ClassVar
@@ -76,6 +77,12 @@ class NotFound(Refused):
         super().__init__("not_found", f"There is no such {what}.")
 
 
+class MethodNotAllowed(Refused):
+    """There is something at this address, but nothing to do with it by this method."""
+
+    status, title = 405, "Method not allowed"
+
+
 class Conflict(Refused):
     """The request does not fit the state things are in."""
 
@@ -86,6 +93,12 @@ class TooLarge(Refused):
     """The request is larger than this server takes."""
 
     status, title = 413, "Content too large"
+
+
+class UnsupportedType(Refused):
+    """The body is of a media type that is not read here."""
+
+    status, title = 415, "Unsupported media type"
 
 
 class Invalid(Refused):

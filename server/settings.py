@@ -89,6 +89,16 @@ class AuthSettings(Section):
     session_ttl_s: Seconds = 2_592_000
 
 
+class GraphqlSettings(Section):
+    ide: bool = True
+    depth_max: Annotated[int, Field(ge=4, le=100)] = 12
+    tokens_max: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    aliases_max: Annotated[int, Field(ge=0, le=10_000)] = 30
+    directives_max: Annotated[int, Field(ge=0, le=10_000)] = 50
+    cost_max: Annotated[int, Field(ge=1000, le=10_000_000)] = 30_000
+    operations_max_per_socket: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
 def _base_url(others: dict[str, Any]) -> str:
     return "https://api.anthropic.com" if others.get("kind") == "anthropic" else "https://api.openai.com/v1"
 
@@ -148,6 +158,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     generation: GenerationSettings = GenerationSettings()
     auth: AuthSettings = AuthSettings()
+    graphql: GraphqlSettings = GraphqlSettings()
     providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")], ProviderSettings] = Field(default_factory=_default_providers)
 
     @classmethod

@@ -40,11 +40,7 @@ async def change(request: Request) -> Response:
     """Changes what is named, and answers with the conversation."""
     caller, body = await caller_of(request), await read_body(request, ChangeConversation)
     resources = request.state.resources
-    changes = body.model_dump(exclude_unset=True)
-    if "metadata" in changes:
-        changes["labels"] = changes.pop("metadata")
-    if "model" in changes:
-        changes["model"] = resources.models.find(changes["model"]).id
+    changes = body.changes(resources.models.id_of)
     return Json(await resources.database.write(_change, request.path_params["id"], caller.account_id, changes))
 
 

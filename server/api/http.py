@@ -1,6 +1,5 @@
 """Reading requests and answering them: bodies, cursors, pages, JSON and problems."""
 
-import base64
 import re
 from datetime import datetime
 from typing import Any, TypeVar
@@ -10,13 +9,13 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.bodies import checked, checked_key, read_bytes
+from server.bodies import PAGE_DEFAULT, PAGE_MAX, checked, checked_key, read_bytes
+from server.cursors import moment_of, pack, unpack
 from server.errors import Invalid, InvalidCursor, Refused, Unreadable
 from server.ids import Prefix, is_id
 
 B = TypeVar("B", bound=BaseModel)
 
-PAGE_DEFAULT, PAGE_MAX = 20, 100
 _CURSOR = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 
 
@@ -83,7 +82,7 @@ def page_limit(request: Request) -> int:
 
 def time_cursor(moment: datetime, id: str) -> str:
     """An opaque page cursor of a place in a list ordered by time and id."""
-    return base64.urlsafe_b64encode(f"{moment.isoformat()}|{id}".encode()).decode().rstrip("=")
+    return pack(moment.isoformat(), id)
 
 
 def read_time_cursor(request: Request) -> tuple[datetime, str] | None:
@@ -91,14 +90,11 @@ def read_time_cursor(request: Request) -> tuple[datetime, str] | None:
     text = request.query_params.get("before")
     if not text:
         return None
-    try:
-        moment, _, id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition("|")
-        place = datetime.fromisoformat(moment), id
-    except ValueError:
-        place = None
-    if place is None or place[0].tzinfo is None or not is_id(Prefix.CONVERSATION, place[1]):
+    fields = unpack(text, 2)
+    moment = moment_of(fields[0]) if fields else None
+    if fields is None or moment is None or not is_id(Prefix.CONVERSATION, fields[1]):
         raise InvalidCursor("before: this is not a cursor that this server gave out.")
-    return place
+    return moment, fields[1]
 
 
 def flag(request: Request, name: str) -> bool | None:

@@ -1,12 +1,13 @@
 """The context of an operation: who asks, and what the process holds open."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import strawberry
 from starlette.requests import HTTPConnection
 
 from server.errors import Unauthenticated
+from server.graph.loaders import Loaders
 from server.identity.callers import Caller, Callers
 from server.identity.credentials import caller_by, caller_of
 from server.identity.presence import Presence
@@ -16,7 +17,7 @@ from server.stream.feed import Feeds
 
 @dataclass
 class Context:
-    """What resolvers need. On a WebSocket one serves all operations, and `connection_params` is what `connection_init` brought."""
+    """What resolvers need. On a WebSocket one stands for the connection, and `connection_params` is what `connection_init` brought."""
 
     resources: Resources
     feeds: Feeds
@@ -25,6 +26,7 @@ class Context:
     request_id: str
     signed_in: Caller | None
     connection_params: dict[str, Any] = field(default_factory=dict)
+    _loaders: Loaders | None = None
 
     @property
     def caller(self) -> Caller:
@@ -32,6 +34,21 @@ class Context:
         if self.signed_in is None:
             raise Unauthenticated
         return self.signed_in
+
+    @property
+    def account_id(self) -> str:
+        """Whose everything is; raises Unauthenticated."""
+        return self.caller.account_id
+
+    @property
+    def loaders(self) -> Loaders:
+        """The loaders of this operation."""
+        assert self._loaders is not None, "a resolver runs inside an operation"
+        return self._loaders
+
+    def for_operation(self, *, keep: bool) -> "Context":
+        """The context of one operation, with loaders of its own. `keep`: they keep what they read until its end. Raises Unauthenticated."""
+        return replace(self, _loaders=Loaders(self.resources, self.account_id, keep=keep))
 
     async def sign_in(self, authorization: object) -> None:
         """Takes the credentials of `connection_init`, which go before those of the handshake; raises Unauthenticated."""
@@ -47,7 +64,7 @@ Info = strawberry.Info[Context, None]
 
 
 async def context_of(connection: HTTPConnection) -> Context:
-    """The context of a request or a handshake; nobody is signed in where it brings no credentials. Raises Unauthenticated for bad ones."""
+    """The context of a request or a handshake; a handshake may bring no credentials. Raises Unauthenticated."""
     state = connection.state
     signed_in: Caller | None = None
     try:

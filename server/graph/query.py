@@ -1,87 +1,168 @@
 """Queries. What is not there, or not the caller's, is null."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any
 
 import strawberry
-from sqlmodel import Session
 
+from server.bodies import ModelName, checked_value
 from server.errors import NotFound
-from server.generate.reading import written_so_far
 from server.graph.context import Context, Info
-from server.graph.types import Conversation, Generation, Node
-from server.history.accounts import email_of
-from server.history.conversations import readable_conversation
+from server.graph.page import After, Before, First, Last, PageInfo, asked_slice, moment_cursor, moment_place, page_info
+from server.graph.search import SearchHitConnection, Words, search_hits
+from server.graph.types import Conversation, Generation, Message, Node
+from server.graph.viewer import Model, Viewer, models_offered, viewer_of
+from server.history import tables
+from server.history.conversations import Listed, page_of_conversations
 from server.history.generations import readable_generation
-from server.ids import Prefix
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from server.history.keyset import Page
+from server.ids import Prefix, is_id
 
 AnId = Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
 
 
-@strawberry.type(description="Who owns conversations, keys and limits.")
-class Account:
-    id: strawberry.ID = strawberry.field(description="Names the account.")
+@strawberry.input(description="Which conversations. What is absent or null does not matter.")
+class ConversationFilter:
+    archived: bool | None = strawberry.field(default=None, description="Only those that are put away, or only the others.")
+    pinned: bool | None = strawberry.field(default=None, description="Only those that are kept at the top, or only the others.")
+    model: str | None = strawberry.field(default=None, description="Only those of the model with this id.")
 
 
-@strawberry.type(description="A person who signs in.")
-class User:
-    id: strawberry.ID = strawberry.field(description="Names the user.")
-    email: str = strawberry.field(description="Their address.")
+@strawberry.enum(description="What conversations can be ordered by.")
+class ConversationOrderField(Enum):
+    UPDATED_AT = strawberry.enum_value("updated", description="When something was last asked or said in them.")
+    CREATED_AT = strawberry.enum_value("created", description="When they began.")
 
 
-@strawberry.type(description="Who asks.")
-class Viewer:
-    account: Account = strawberry.field(description="The account that everything here belongs to.")
-    user: User | None = strawberry.field(description="The person; null for a guest, and for keys of an account without a user.")
+@strawberry.enum(description="Which way a list is ordered.")
+class OrderDirection(Enum):
+    ASC = strawberry.enum_value("asc", description="The oldest first.")
+    DESC = strawberry.enum_value("desc", description="The newest first.")
 
 
-async def readable(
-    context: Context, fn: Callable[Concatenate[Session, str, str, P], T], id: str, *args: P.args, **kwargs: P.kwargs
-) -> T | None:
-    """What `fn` finds for the caller under this id; None where that is nothing."""
+@strawberry.input(description="The order of conversations.")
+class ConversationOrder:
+    field: ConversationOrderField = strawberry.field(default=ConversationOrderField.UPDATED_AT, description="By what.")
+    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which way.")
+
+    @property
+    def by_creation(self) -> bool:
+        return self.field is ConversationOrderField.CREATED_AT
+
+    @property
+    def list_name(self) -> str:
+        """What cursors of this order say of it."""
+        return "created" if self.by_creation else "updated"
+
+    def moment(self, row: tables.Conversation) -> datetime:
+        """What a conversation is placed by."""
+        return row.created_at if self.by_creation else row.updated_at
+
+
+Filter = Annotated[ConversationFilter | None, strawberry.argument(description="Which ones; all when absent.")]
+OrderBy = Annotated[ConversationOrder | None, strawberry.argument(description="In which order; the one last written in first when absent.")]
+
+
+@strawberry.type(description="A conversation in a list.")
+class ConversationEdge:
+    cursor: str = strawberry.field(description="Its place, for `after` and `before`.")
+    node: Conversation = strawberry.field(description="The conversation.")
+
+
+@strawberry.type(description="A page of conversations.")
+class ConversationConnection:
+    edges: list[ConversationEdge] = strawberry.field(description="The conversations with their cursors.")
+    nodes: list[Conversation] = strawberry.field(description="The conversations alone.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @classmethod
+    def of(cls, page: Page[tables.Conversation], order: ConversationOrder) -> "ConversationConnection":
+        edges = [
+            ConversationEdge(cursor=moment_cursor(order.list_name, order.moment(row), row.id), node=Conversation.of(row))
+            for row in page.items
+        ]
+        return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges]))
+
+
+async def find_conversation(context: Context, id: str) -> Conversation | None:
+    row = await context.loaders.conversation.load(id) if is_id(Prefix.CONVERSATION, id) else None
+    return Conversation.of(row) if row else None
+
+
+async def find_message(context: Context, id: str) -> Message | None:
+    said = await context.loaders.message.load(id) if is_id(Prefix.MESSAGE, id) else None
+    return Message.of(said) if said else None
+
+
+async def find_generation(context: Context, id: str) -> Generation | None:
     try:
-        return await context.resources.database.read(fn, id, context.caller.account_id, *args, **kwargs)
+        return Generation.of(await context.resources.database.read(readable_generation, id, context.account_id))
     except NotFound:
         return None
 
 
-async def find_conversation(context: Context, id: str) -> Conversation | None:
-    row = await readable(context, readable_conversation, id)
-    return Conversation.of(row) if row else None
+FINDERS: dict[str, Any] = {
+    Prefix.CONVERSATION: find_conversation,
+    Prefix.MESSAGE: find_message,
+    Prefix.GENERATION: find_generation,
+}
+"""How each kind of node is found by its id."""
 
 
-async def find_generation(context: Context, id: str) -> Generation | None:
-    row = await readable(context, readable_generation, id)
-    if row is None:
-        return None
-    resources = context.resources
-    return Generation.of(row, await written_so_far(resources.redis, resources.settings.redis.key_prefix, row))
-
-
-FINDERS: dict[str, Any] = {Prefix.CONVERSATION: find_conversation, Prefix.GENERATION: find_generation}
-
-
-@strawberry.type(description="What can be read.")
+@strawberry.type(description="What can be read. What is not there, or not yours, is null.")
 class Query:
     @strawberry.field(description="Who asks.")
     async def viewer(self, info: Info) -> Viewer:
-        caller = info.context.caller
-        email = await info.context.resources.database.read(email_of, caller.user_id)
-        user = User(id=strawberry.ID(caller.user_id), email=email) if caller.user_id and email else None
-        return Viewer(account=Account(id=strawberry.ID(caller.account_id)), user=user)
+        return await viewer_of(info)
 
     @strawberry.field(description="Anything that has an id of its own.")
     async def node(self, info: Info, id: AnId) -> Node | None:
         find = FINDERS.get(id.partition("_")[0])
-        return await find(info.context, id) if find else None
+        found: Node | None = await find(info.context, id) if find else None
+        return found
 
     @strawberry.field(description="A conversation.")
     async def conversation(self, info: Info, id: AnId) -> Conversation | None:
         return await find_conversation(info.context, id)
 
+    @strawberry.field(description="A message.")
+    async def message(self, info: Info, id: AnId) -> Message | None:
+        return await find_message(info.context, id)
+
     @strawberry.field(description="A generation.")
     async def generation(self, info: Info, id: AnId) -> Generation | None:
         return await find_generation(info.context, id)
+
+    @strawberry.field(description="The conversations of the account.")
+    async def conversations(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Filter = None,
+        order_by: OrderBy = None,
+    ) -> ConversationConnection:
+        order = order_by or ConversationOrder()
+        part = asked_slice(first, after, last, before, moment_place(order.list_name, Prefix.CONVERSATION))
+        listed = Listed(
+            archived=filter.archived if filter else None,
+            pinned=filter.pinned if filter else None,
+            model=checked_value(ModelName, "filter/model", filter.model) if filter and filter.model is not None else None,
+            by_creation=order.by_creation,
+            descending=order.direction is OrderDirection.DESC,
+        )
+        page = await info.context.resources.database.read(page_of_conversations, info.context.account_id, listed, part)
+        return ConversationConnection.of(page, order)
+
+    @strawberry.field(description="What was said in the account, and conversations by their titles.")
+    async def search(
+        self, info: Info, query: Words, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> SearchHitConnection:
+        return await search_hits(info, query, first, after, last, before)
+
+    @strawberry.field(description="The models that can be asked for.")
+    def models(self, info: Info) -> list[Model]:
+        return models_offered(info)

@@ -3,12 +3,15 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import ColumnElement, delete, or_, update
 from sqlmodel import Session, col, select
 
-from server.errors import NotFound
+from server.errors import Conflict, Invalid, NotFound
+from server.history.changes import next_change
 from server.history.tables import Account, ApiKey, BrowserSession, SignInLink, User, now
-from server.ids import Prefix, new_id
+from server.ids import Prefix, is_id, new_id
+
+KEYS_MAX = 100
 
 
 class Found(NamedTuple):
@@ -60,6 +63,37 @@ def add_key(session: Session, account_id: str, name: str, *, prefix: str, sha256
     return key
 
 
+def add_own_key(
+    session: Session, account_id: str, maker_id: str | None, name: str, expires_at: datetime | None, *, prefix: str, sha256: str
+) -> ApiKey:
+    """A key that a caller makes for its own account, `maker_id` being the key it calls with. Raises Conflict and Invalid."""
+    next_change(session, account_id)  # holds the account's row, so that the limit is exact
+    maker = session.get(ApiKey, maker_id) if maker_id else None
+    until = maker.expires_at if maker else None
+    if expires_at is not None and expires_at <= now():
+        raise _invalid_expiry("it must be in the future")
+    if until is not None and (expires_at is None or expires_at > until):
+        raise _invalid_expiry("a key that expires makes no key that outlives it")
+    if len(live_keys(session, account_id)) >= KEYS_MAX:
+        raise Conflict("too_many_api_keys", f"An account has at most {KEYS_MAX} API keys; revoke one first.", limit=KEYS_MAX)
+    return add_key(session, account_id, name, prefix=prefix, sha256=sha256, expires_at=expires_at)
+
+
+def live_keys(session: Session, account_id: str) -> list[ApiKey]:
+    """The keys of an account that open the door, the oldest first."""
+    of_account = select(ApiKey).where(ApiKey.account_id == account_id, *_live())
+    return list(session.exec(of_account.order_by(col(ApiKey.created_at), col(ApiKey.id))))
+
+
+def revoke_own_key(session: Session, key_id: str, account_id: str) -> ApiKey:
+    """Ends a key of this account, for good; again is harmless. Raises NotFound."""
+    key = session.get(ApiKey, key_id) if is_id(Prefix.KEY, key_id) else None
+    if key is None or key.account_id != account_id:
+        raise NotFound("key")
+    key.revoked_at = key.revoked_at or now()
+    return key
+
+
 def list_keys(session: Session) -> list[tuple[ApiKey, Account]]:
     rows = session.exec(select(ApiKey, Account).join(Account, col(Account.id) == col(ApiKey.account_id)).order_by(col(ApiKey.created_at)))
     return [(key, account) for key, account in rows]
@@ -76,11 +110,7 @@ def revoke_key(session: Session, key_id: str) -> ApiKey:
 
 def find_key(session: Session, sha256: str) -> Found | None:
     """Whom a key belongs to, if it is neither revoked nor expired."""
-    key = session.exec(
-        select(ApiKey).where(
-            ApiKey.sha256 == sha256, col(ApiKey.revoked_at).is_(None), or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now())
-        )
-    ).first()
+    key = session.exec(select(ApiKey).where(ApiKey.sha256 == sha256, *_live())).first()
     if key is None:
         return None
     user = session.exec(select(User).where(User.account_id == key.account_id)).first()
@@ -135,8 +165,32 @@ def email_of(session: Session, user_id: str | None) -> str | None:
 
 def still_valid(session: Session, key_ids: list[str], session_sha256s: list[str]) -> set[str]:
     """Those of these keys and sessions that still open the door."""
-    keys = select(ApiKey.id).where(
-        col(ApiKey.id).in_(key_ids), col(ApiKey.revoked_at).is_(None), or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now())
-    )
+    keys = select(ApiKey.id).where(col(ApiKey.id).in_(key_ids), *_live())
     sessions = select(BrowserSession.sha256).where(col(BrowserSession.sha256).in_(session_sha256s), col(BrowserSession.expires_at) > now())
     return set(session.exec(keys)) | set(session.exec(sessions))
+
+
+class Identity(NamedTuple):
+    """Who asks: an account, the user it belongs to, and the key of this call."""
+
+    account: Account
+    user: User | None
+    key: ApiKey | None
+
+
+def identity(session: Session, account_id: str, user_id: str | None, key_id: str | None) -> Identity:
+    """The rows behind a caller."""
+    return Identity(
+        session.get_one(Account, account_id),
+        session.get(User, user_id) if user_id else None,
+        session.get(ApiKey, key_id) if key_id else None,
+    )
+
+
+def _live() -> tuple[ColumnElement[bool], ...]:
+    """What makes a key open the door now."""
+    return col(ApiKey.revoked_at).is_(None), or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now())
+
+
+def _invalid_expiry(reason: str) -> Invalid:
+    return Invalid("invalid_request", f"expires_at: {reason}.", errors=[{"pointer": "/expires_at", "detail": reason}])

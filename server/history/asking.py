@@ -4,16 +4,20 @@ Four ways to ask: send a message, edit a question, regenerate an answer, continu
 the shown leaf, and counts against how many answers of an account may be written at a time.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 from sqlmodel import Session
 
 from server.errors import Conflict, Invalid
 from server.history.conversations import readable_conversation
-from server.history.exchange import Asked, Asker, Asking, Options, Place
+from server.history.exchange import Asked, Asker, Asking, Options, Place, first_title
 from server.history.messages import Said, readable_message
+from server.history.search import index_title
 from server.history.tables import ACTIVE, Conversation, Generation, Message, Role, Status
 from server.parts import Parts
+
+P = ParamSpec("P")
 
 SHOWN_LEAF = object()
 """Stands for «after what is shown» where a parent may be named."""
@@ -33,6 +37,9 @@ def send_message(
         place = asking.new_conversation(parts)
         return asking.ask(place, asking.new_question(place, None, parts, position=0))
     conversation = readable_conversation(session, conversation_id, asker.account_id)
+    if not conversation.title:
+        conversation.title = first_title(parts)
+        index_title(session, asker.account_id, conversation.id, conversation.title)
     parent_id = conversation.shown_message_id if parent_id is SHOWN_LEAF else parent_id
     _check_parent(session, conversation, parent_id)
     place = Place(conversation.id, conversation.model, conversation.system_prompt)
@@ -76,6 +83,34 @@ def continue_message(session: Session, asker: Asker, answer_id: str, options: Op
         raise Conflict("answer_complete", "This answer is complete: there is nothing to continue.")
     place = _place_of(session, answer.message.conversation_id)
     return asking.ask(place, _question_of(answer.message), answer=answer.message, previous=before if goes_on else None)
+
+
+class Turn(NamedTuple):
+    """What was asked for, with everything around it as it is now."""
+
+    generation: Generation
+    replayed: bool
+    conversation: Conversation
+    question: Message
+    answer: Message
+
+
+def turn(
+    session: Session, asker: Asker, ask: Callable[Concatenate[Session, Asker, P], Asked], /, *args: P.args, **kwargs: P.kwargs
+) -> Turn:
+    """Asks, and reads what came of it in the same transaction. Raises Refused."""
+    generation, replayed = ask(session, asker, *args, **kwargs)
+    generation_id = generation.id
+    session.flush()
+    session.expire_all()  # the hot path writes behind the session's back
+    now_asked = session.get_one(Generation, generation_id)
+    return Turn(
+        now_asked,
+        replayed,
+        session.get_one(Conversation, now_asked.conversation_id),
+        session.get_one(Message, now_asked.question_id),
+        session.get_one(Message, now_asked.message_id),
+    )
 
 
 def _check_parent(session: Session, conversation: Conversation, parent_id: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, literal, tuple_, update
 from sqlalchemy import select as sql_select
@@ -11,10 +11,11 @@ from sqlmodel import Session, col, select
 from server.errors import Invalid, NotFound
 from server.history.changes import next_change
 from server.history.generations import rfc3339
+from server.history.keyset import Page, Slice, keyset_page
 from server.history.search import index_title
 from server.history.tables import ACTIVE, Conversation, Generation, Message, now
 from server.history.tables import MESSAGES as M
-from server.ids import Prefix, is_id
+from server.ids import Prefix, is_id, new_id
 
 
 def readable_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
@@ -40,6 +41,48 @@ def list_conversations(
     if archived is not None:
         query = query.where(col(Conversation.archived).is_(archived))
     return list(session.exec(query.order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc()).limit(limit)))
+
+
+class Listed(NamedTuple):
+    """Which conversations a list holds, and its order."""
+
+    archived: bool | None = None
+    pinned: bool | None = None
+    model: str | None = None
+    by_creation: bool = False
+    descending: bool = True
+
+
+def page_of_conversations(session: Session, account_id: str, listed: Listed, part: Slice) -> Page[Conversation]:
+    """A part of the account's list of conversations; places are `(moment, id)`."""
+    query = select(Conversation).where(Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None))
+    for column, value in (
+        (Conversation.archived, listed.archived),
+        (Conversation.pinned, listed.pinned),
+        (Conversation.model, listed.model),
+    ):
+        if value is not None:
+            query = query.where(col(column) == value)
+    moment = Conversation.created_at if listed.by_creation else Conversation.updated_at
+    page = keyset_page(session, query, (col(moment), col(Conversation.id)), part, descending=listed.descending)
+    return page._replace(items=[conversation for (conversation,) in page.items])
+
+
+def create_conversation(session: Session, account_id: str, values: dict[str, Any]) -> Conversation:
+    """A conversation in which nothing was said yet. Without a title it is called by its first words, as any other."""
+    titled = values.get("title") is not None
+    conversation = Conversation(
+        id=new_id(Prefix.CONVERSATION),
+        account_id=account_id,
+        change=next_change(session, account_id),
+        titled_by_person=titled,
+        title_due=not titled,
+        **{name: value for name, value in values.items() if name != "title" or titled},
+    )
+    session.add(conversation)
+    if titled:
+        index_title(session, account_id, conversation.id, conversation.title)
+    return conversation
 
 
 def change_conversation(session: Session, conversation_id: str, account_id: str, changes: dict[str, Any]) -> Conversation:
@@ -112,6 +155,17 @@ def active_generations(session: Session, conversation_ids: Sequence[str]) -> dic
     for conversation_id, generation_id in rows:
         active.setdefault(conversation_id, []).append(generation_id)
     return active
+
+
+def restore_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
+    """Takes a deletion back; again is harmless. The answers that it stopped stay so. Raises NotFound."""
+    change = next_change(session, account_id)
+    found = session.get(Conversation, conversation_id) if is_id(Prefix.CONVERSATION, conversation_id) else None
+    if found is None or found.account_id != account_id:
+        raise NotFound("conversation")
+    if found.deleted_at is not None:
+        found.deleted_at, found.change = None, change
+    return found
 
 
 def shown_conversation(conversation: Conversation, active: dict[str, list[str]]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Asking:
 
     def new_conversation(self, parts: Parts) -> Place:
         place = Place(new_id(Prefix.CONVERSATION), self.asker.model_of(self.options.model), self.options.system_prompt)
-        title = _first_title(parts)
+        title = first_title(parts)
         self.session.execute(
             _NEW_CONVERSATION,
             {
@@ -225,7 +225,7 @@ class Asking:
         )
 
 
-def _first_title(parts: Parts) -> str:
+def first_title(parts: Parts) -> str:
     """The first words of the question: what a conversation is called until it has a title."""
     text = " ".join(joined_text(parts).split())
     return text if len(text) <= TITLE_MAX_CHARS else text[: TITLE_MAX_CHARS - 1].rstrip() + "…"

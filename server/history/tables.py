@@ -126,6 +126,7 @@ class Conversation(SQLModel, table=True):
     __table_args__ = (
         Index("ix_conversation_list", "account_id", "updated_at", "id"),
         Index("ix_conversation_change", "account_id", "change"),
+        Index("ix_conversation_created", "account_id", "created_at", "id"),
         Index("ix_conversation_title_due", "created_at", sqlite_where=text("title_due"), postgresql_where=text("title_due")),
     )
 

@@ -1,0 +1,107 @@
+"""Search: what was found, and where in its text."""
+
+import asyncio
+from typing import Annotated
+
+import strawberry
+
+from server.cursors import pack, unpack
+from server.errors import Invalid
+from server.graph.context import Info
+from server.graph.page import PageInfo, asked_slice, page_info
+from server.graph.types import Conversation, Message
+from server.history import words
+from server.history.keyset import Page, Slice
+from server.history.search import RANKED_MAX, Hit, search
+from server.parts import joined_text
+
+QUERY_MAX_CHARS = 1_000
+
+Words = Annotated[
+    str,
+    strawberry.argument(
+        description="Words that must all be there, without regard to case and accents; in double quotes, words in a row. "
+        "The last word may be unfinished; any other before a `*`. Nothing else has a meaning, so no query is wrong."
+    ),
+]
+
+
+@strawberry.type(description="A piece of the text around what was found.")
+class ExcerptPart:
+    text: str = strawberry.field(description="The piece.")
+    match: bool = strawberry.field(description="Whether it is what was found.")
+
+
+@strawberry.type(description="A message that was found, or a conversation by its title.")
+class SearchHit:
+    conversation: Conversation = strawberry.field(description="The conversation it is in.")
+    message: Message | None = strawberry.field(description="The message; null where the title was found.")
+    excerpt: list[ExcerptPart] = strawberry.field(description="The text around the first place where something was found, piece by piece.")
+
+
+@strawberry.type(description="A hit in a list.")
+class SearchHitEdge:
+    cursor: str = strawberry.field(description="Its place, for `after` and `before`.")
+    node: SearchHit = strawberry.field(description="The hit.")
+
+
+@strawberry.type(description="A page of hits: titles first, then messages; of the newest 2,000 the best first.")
+class SearchHitConnection:
+    edges: list[SearchHitEdge] = strawberry.field(description="The hits with their cursors.")
+    nodes: list[SearchHit] = strawberry.field(description="The hits alone.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+
+async def search_hits(
+    info: Info, query: str, first: int | None, after: str | None, last: int | None, before: str | None
+) -> SearchHitConnection:
+    """A page of what the caller finds. Raises Invalid and InvalidCursor."""
+    if len(query) > QUERY_MAX_CHARS:
+        detail = f"at most {QUERY_MAX_CHARS} characters are allowed"
+        raise Invalid("invalid_request", f"query: {detail}.", errors=[{"pointer": "/query", "detail": detail}])
+    start, page = await _page_of_hits(info, query, asked_slice(first, after, last, before, _place))
+    conversations = await info.context.loaders.conversation.load_many([hit.conversation_id for hit in page.items])
+    said = await info.context.loaders.message.load_many([hit.message_id for hit in page.items if hit.message_id])
+    messages = {each.message.id: each for each in said if each is not None}
+    terms = words.terms_of(query)
+    found = [
+        (start + n, row, messages.get(hit.message_id or ""))
+        for n, (hit, row) in enumerate(zip(page.items, conversations, strict=True))
+        if row is not None
+    ]
+    texts = [joined_text(said.parts) if said else row.title for _, row, said in found]
+    excerpts = await asyncio.to_thread(lambda: [words.excerpt_of(text, terms) for text in texts])
+    edges = [
+        SearchHitEdge(
+            cursor=pack("hit", str(n)),
+            node=SearchHit(
+                conversation=Conversation.of(row),
+                message=Message.of(said) if said else None,
+                excerpt=[ExcerptPart(text=piece.text, match=piece.match) for piece in excerpt],
+            ),
+        )
+        for (n, row, said), excerpt in zip(found, excerpts, strict=True)
+    ]
+    return SearchHitConnection(edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges]))
+
+
+async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[Hit]]:
+    """The hits of a slice, and the place of the first of them. Places count from the best."""
+    start = 0 if part.after is None else part.after + 1
+    end = RANKED_MAX if part.before is None else part.before
+    if part.backwards and part.before is not None:
+        start = max(start, end - part.limit)
+    most = max(0, end - start) if part.backwards else min(part.limit, max(0, end - start))
+    database, account_id = info.context.resources.database, info.context.account_id
+    hits = await database.read(search, account_id, query, offset=start, limit=most + 1)
+    more, hits = len(hits) > most, hits[:most]
+    if part.backwards:
+        left_out = max(0, len(hits) - part.limit)
+        start, hits = start + left_out, hits[left_out:]
+    return start, Page(hits, start > 0, more)
+
+
+def _place(cursor: str) -> int | None:
+    fields = unpack(cursor, 2)
+    number = fields[1] if fields and fields[0] == "hit" else ""
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 5 else None

@@ -1,0 +1,54 @@
+"""Pages by keyset: a page begins at a place, so that it costs the same wherever that is, and nothing shifts while somebody reads."""
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlmodel import Session
+
+T = TypeVar("T")
+
+
+class Slice(NamedTuple):
+    """Which part of a list: the first `limit` of it, or the last (`backwards`), of what comes after and before these places."""
+
+    limit: int
+    backwards: bool = False
+    after: Any = None
+    before: Any = None
+
+
+class Page(NamedTuple, Generic[T]):
+    """A part of a list, in the order of the list, and whether there is more on either side."""
+
+    items: list[T]
+    has_previous: bool
+    has_next: bool
+
+
+def keyset_page(session: Session, query: Select[Any], key: tuple[Any, Any], part: Slice, *, descending: bool) -> Page[Any]:
+    """The rows of `query` in the order of `key`, which is unique."""
+    place = tuple_(*key)
+
+    def later(at: Any) -> Any:
+        return place < at if descending else place > at
+
+    def earlier(at: Any) -> Any:
+        return place > at if descending else place < at
+
+    def has(condition: ColumnElement[bool]) -> bool:
+        return session.execute(query.where(condition).limit(1)).first() is not None
+
+    asked = query
+    if part.after is not None:
+        asked = asked.where(later(part.after))
+    if part.before is not None:
+        asked = asked.where(earlier(part.before))
+    read_down = descending != part.backwards
+    rows = list(session.execute(asked.order_by(*(column.desc() if read_down else column.asc() for column in key)).limit(part.limit + 1)))
+    more = len(rows) > part.limit
+    rows = rows[: part.limit]
+    if part.backwards:
+        rows.reverse()
+    before_it = part.after is not None and has(~later(part.after))
+    behind_it = part.before is not None and has(~earlier(part.before))
+    return Page(rows, (more and part.backwards) or before_it, (more and not part.backwards) or behind_it)

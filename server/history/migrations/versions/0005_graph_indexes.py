@@ -1,0 +1,10 @@
+"""Conversations are listed by creation, too."""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.create_index("ix_conversation_created", "conversation", ["account_id", "created_at", "id"])
