@@ -24,6 +24,7 @@ from server.history.tables import Generation
 from server.ids import Prefix, new_id
 from server.settings import Settings, load_settings
 
+ROOT = Path(__file__).parent.parent
 WAIT_S = 20.0
 
 
@@ -121,17 +122,17 @@ class System:
         until(self.redis_answers, "Valkey")
         return started
 
-    def start_web(self, *, wait: bool = True) -> Process:
+    def start_web(self, *, wait: bool = True, module: str = "server", **environment: str) -> Process:
         with listen("127.0.0.1", 0) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            web = self._spawn("web", ["web"], url, listening)
+            web = self._spawn("web", ["web"], url, listening, environment, module)
         if wait:
             self.wait_ready(web)
         return web
 
-    def start_worker(self, **environment: str) -> Process:
+    def start_worker(self, *, module: str = "server", **environment: str) -> Process:
         name = new_id(Prefix.WORKER)
-        worker = self._spawn("worker", ["worker"], environment={"TIDEMARK_WORKER_NAME": name} | environment)
+        worker = self._spawn("worker", ["worker"], environment={"TIDEMARK_WORKER_NAME": name} | environment, module=module)
         worker.worker_name = name
         return worker
 
@@ -214,6 +215,7 @@ class System:
         url: str = "",
         listening: socket.socket | None = None,
         environment: dict[str, str] | None = None,
+        module: str = "server",
     ) -> Process:
         self._counter += 1
         log = self.folder / f"{self._counter}-{name}.log"
@@ -221,9 +223,9 @@ class System:
         fds: tuple[int, ...] = ()
         if listening is not None:
             env["TIDEMARK_SOCKET_FD"], fds = str(listening.fileno()), (listening.fileno(),)
-        command = [sys.executable, "-m", "server", *arguments, "--config", str(self.config)]
+        command = [sys.executable, "-m", module, *arguments, "--config", str(self.config)]
         with log.open("wb") as out:
-            popen = subprocess.Popen(command, stdout=out, stderr=out, env=env, pass_fds=fds, start_new_session=True)
+            popen = subprocess.Popen(command, stdout=out, stderr=out, env=env, pass_fds=fds, start_new_session=True, cwd=ROOT)
         process = Process(name, popen, log, url)
         self.processes.append(process)
         return process

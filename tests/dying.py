@@ -1,0 +1,131 @@
+"""`python -m tests.dying worker …`: an ordinary process of the system, which dies exactly at one step of its work.
+
+FAULT says which: `die before|after <n> <step>`, `mark <step>`, or `none`. A step is the name of a function that runs as one transaction
+(`take_up`, `settle`: before it, or after its commit), a script of the log (`open`, `append`, `close`: before it is sent, or after its reply
+was read and before anybody looks at it), `last_append` (the first one after the model is done), or `pop` (after a job was taken from the
+queue). n counts from 1. `mark` has the transactions of that name say MARK to the database before they commit, which a proxy can see.
+FAULT_START, where it is given: the process, which has imported everything, begins when this file is there.
+"""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlmodel import Session
+
+from server.__main__ import main
+from server.command import web, work  # noqa: F401  everything is imported before the file is waited for
+from server.generate import answering
+from server.generate.answering import Answering
+from server.generate.arq_worker import QueueWorker
+from server.history.database import PostgresDatabase, SqliteDatabase
+from server.stream.link import Command, Link
+from server.stream.log import APPEND, CLOSE, OPEN
+
+MARK = "this commit is watched"
+CHECKPOINT_EVERY_S = 0.5
+SCRIPTS = {OPEN.sha: "open", APPEND.sha: "append", CLOSE.sha: "close"}
+
+
+class Fault(NamedTuple):
+    """What happens where."""
+
+    action: str
+    when: str
+    nth: int
+    step: str
+
+    @classmethod
+    def of_environment(cls) -> "Fault":
+        match os.environ["FAULT"].split():
+            case ["die", when, nth, step]:
+                return cls("die", when, int(nth), step)
+            case ["mark", step]:
+                return cls("mark", "", 0, step)
+            case _:
+                return cls("none", "", 0, "")
+
+
+class Steps:
+    """Counts the steps of this process, and does what is to be done at one of them."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault, self._counted = fault, Counter[tuple[str, str]]()
+        self.model_done = False
+
+    def reached(self, step: str, when: str) -> None:
+        self._counted[step, when] += 1
+        if Fault("die", when, self._counted[step, when], step) == self.fault:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self) -> None:
+        """Puts itself into everything that has steps."""
+        for database in (SqliteDatabase, PostgresDatabase):
+            self._watch_transactions(database)
+        self._watch_link()
+        pop, take = QueueWorker._pop, Answering._take
+
+        async def popping(worker: QueueWorker) -> Any:
+            job = await pop(worker)
+            if job is not None:
+                self.reached("pop", "after")
+            return job
+
+        async def taking(answer: Answering, deltas: Any) -> Any:
+            outcome = await take(answer, deltas)
+            self.model_done = True
+            return outcome
+
+        QueueWorker._pop, Answering._take = popping, taking  # type: ignore[method-assign]
+        answering.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
+
+    def _watch_transactions(self, database: Any) -> None:
+        write = database.write
+
+        async def writing(self_: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            def marked(session: Session, *args: Any, **kwargs: Any) -> Any:
+                result = fn(session, *args, **kwargs)
+                session.execute(text(f"SELECT '{MARK}'"))
+                return result
+
+            step = fn.__name__
+            self.reached(step, "before")
+            result = await write(self_, marked if (self.fault.action, self.fault.step) == ("mark", step) else fn, *args, **kwargs)
+            self.reached(step, "after")
+            return result
+
+        database.write = writing
+
+    def _watch_link(self) -> None:
+        execute = Link.execute
+
+        async def executing(link: Link, commands: Sequence[Command]) -> list[Any]:
+            steps = {SCRIPTS[bytes(command[1])] for command in commands if command[0] == "EVALSHA"}  # type: ignore[arg-type]
+            if self.model_done and "append" in steps:
+                steps.add("last_append")
+            for step in steps:
+                self.reached(step, "before")
+            replies = await execute(link, commands)
+            for step in steps:
+                self.reached(step, "after")
+            return replies
+
+        Link.execute = executing  # type: ignore[method-assign]
+
+
+def wait_for_start() -> None:
+    """Waits for the file that FAULT_START names."""
+    start = os.environ.get("FAULT_START")
+    while start and not Path(start).exists():
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    Steps(Fault.of_environment()).watch()
+    wait_for_start()
+    main()

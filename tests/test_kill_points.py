@@ -1,0 +1,101 @@
+"""A worker is killed at every step between the queue and the sealed log; another one succeeds it, and no reader can tell but by a pause."""
+
+import asyncio
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.client import Client, Event
+from tests.databases import Sql, sql  # noqa: F401  a fixture
+from tests.deaths import begin, death_of, waiting_worker
+from tests.outcome import Outcome, outcome_of
+from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.system import System
+from tests.test_faults import condition
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+READERS = 3
+PACED = "tokens=200 rate=100"
+
+
+class Point(NamedTuple):
+    """Where a worker dies, what its readers are told then, and how often the row was claimed and counted a crash."""
+
+    fault: str
+    told: set[str]
+    attempts: int
+    crashes: int
+
+
+SUCCEEDED = [
+    Point("die after 1 take_up", {"restarted"}, 2, 1),  # nobody can know that attempt 1 wrote nothing
+    Point("die before 1 open", {"restarted"}, 2, 1),
+    Point("die after 1 open", {"started"}, 2, 1),
+    Point("die before 1 append", {"started"}, 2, 1),
+    Point("die after 1 append", {"started", "resumed"}, 2, 1),
+    Point("die before 20 append", {"started", "resumed"}, 2, 1),
+    Point("die after 20 append", {"started", "resumed"}, 2, 1),
+    Point("die before 2 checkpoint", {"started", "resumed"}, 2, 1),
+    Point("die after 2 checkpoint", {"started", "resumed"}, 2, 1),
+    Point("die before 1 last_append", {"started", "resumed"}, 2, 1),
+    Point("die after 1 last_append", {"started", "resumed"}, 2, 1),
+    Point("die before 1 settle", {"started", "resumed"}, 2, 1),
+]
+SETTLED = [
+    Point("die after 1 settle", {"started"}, 1, 0),
+    Point("die before 1 close", {"started"}, 1, 0),
+    Point("die after 1 close", {"started"}, 1, 0),
+    Point("die before 1 mark_sealed", {"started"}, 1, 0),
+    Point("die after 1 mark_sealed", {"started"}, 1, 0),
+]
+NOT_CLAIMED = [
+    Point("die before 1 take_up", {"started"}, 1, 0),
+    Point("die after 1 pop", {"started"}, 1, 0),
+]
+POINTS = [*SUCCEEDED, *SETTLED, *NOT_CLAIMED]  # what was not claimed is sent to whoever has a slot, so it comes last
+
+
+@pytest.fixture(scope="module")
+def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+    """What became of one answer for each point, all in one installation."""
+    system = System(tmp_path_factory.mktemp("points"), sql.settings() | {"worker": {"concurrency": 1, "drain_s": 1}})
+    try:
+        system.start()
+        return asyncio.run(kill_at_every_point(system))
+    finally:
+        system.close()
+
+
+async def kill_at_every_point(system: System) -> dict[str, Outcome]:
+    """Asks once for each point. The one ordinary worker has no slot free, so every job goes to the worker that is to die of it."""
+    sent: dict[str, dict[str, Any]] = {}
+    seen: dict[str, list[list[Event]]] = {}
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        busy = await client.send("/demo tokens=5 stall_after=1\nbusy")
+        await condition(lambda: system.row(busy["generation_id"]).owner)
+        dying = waiting_worker(system, POINTS[0].fault)
+        async with asyncio.TaskGroup() as tasks:
+            for point, following in zip(POINTS, [*POINTS[1:], None], strict=True):
+                sent[point.fault] = each = await client.send(f"/demo {PACED}\n{point.fault}")
+                seen[point.fault] = [[] for _ in range(READERS)]
+                for events in seen[point.fault]:
+                    tasks.create_task(client.read_through(each["generation_id"], events))
+                await begin(system, dying, point.fault)
+                next_dying = waiting_worker(system, following.fault) if following else dying
+                await death_of(dying)
+                dying = next_dying
+            system.start_worker()
+        return {fault: await outcome_of(system, client, sent[fault], seen[fault]) for fault in sent}
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.fault)
+def test_a_worker_that_dies_at_any_point_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+    outcome = outcomes[point.fault]
+    outcome.note(f"worker: {point.fault}", sql.name)
+
+    outcome.check()
+    assert outcome.row.status == "completed"
+    assert len(outcome.snapshot["text"].split(" ")) == 200
+    assert (outcome.row.attempt, outcome.row.crashes) == (point.attempts, point.crashes)
+    assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == point.told

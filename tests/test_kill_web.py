@@ -1,0 +1,116 @@
+"""Web processes are killed where they have promised something, or where they settle for others; and jobs are lost on their way."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.client import Client, Event
+from tests.databases import Sql, sql  # noqa: F401  a fixture
+from tests.deaths import begin, death_of, waiting_web, waiting_worker
+from tests.outcome import Outcome, outcome_of
+from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.system import Process, System
+from tests.test_faults import condition, some_tokens
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+READERS = 3
+PACED = "tokens=200 rate=100"
+SETTLER = ["die after 1 claim", "die before 1 settle", "die after 1 settle"]
+ASKED, LOST = "die after 1 send_message", "job lost"
+
+
+@pytest.fixture(scope="module")
+def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+    """What became of one answer for each case, all in one installation."""
+    system = System(tmp_path_factory.mktemp("webs"), sql.settings() | {"worker": {"drain_s": 0}})
+    try:
+        system.start()
+        return asyncio.run(Story(system, system.new_key()).tell())
+    finally:
+        system.close()
+
+
+class Story:
+    """One installation, in which one web process after the other dies. Readers come back to whatever web process there is."""
+
+    def __init__(self, system: System, key: str) -> None:
+        self.system, self.key = system, key
+        self.urls: list[str] = []
+        self.sent: dict[str, dict[str, Any]] = {}
+        self.seen: dict[str, list[list[Event]]] = {}
+        self.dying: dict[str, Process] = {}
+
+    async def tell(self) -> dict[str, Outcome]:
+        system = self.system
+        self.urls.append(system.web.url)
+        self.dying = {fault: waiting_web(system, fault) for fault in (*SETTLER, ASKED)}
+        last_web, last_worker = waiting_web(system), waiting_worker(system)
+        async with asyncio.TaskGroup() as tasks:
+            async with Client(system.web.url, self.key) as client:
+                for case in SETTLER:
+                    self.follow(case, await client.send(f"/demo {PACED}\n{case}"), tasks)
+                await some_tokens([events for each in self.seen.values() for events in each], 5)
+            await asyncio.to_thread(system.worker.stop)  # it hands all of them over: now they are nobody's
+            await asyncio.to_thread(system.web.kill)
+            for case in SETTLER:
+                await self.dies_over(case, "POST", f"/api/generations/{self.sent[case]['generation_id']}/cancel")
+            question = {"headers": {"Idempotency-Key": "once"}, "json": {"text": f"/demo {PACED}\n{ASKED}"}}
+            await self.dies_over(ASKED, "POST", "/api/messages", **question)
+
+            await begin(system, last_web)
+            self.urls[:] = [last_web.url]
+            async with Client(last_web.url, self.key) as client:
+                again = await client.http.post("/api/messages", **question)
+                assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true"), again.text
+                self.follow(ASKED, again.json(), tasks)
+                self.follow(LOST, await client.send(f"/demo {PACED}\n{LOST}"), tasks)
+                assert system.redis().delete("tidemark:queue:answers") == 1
+                await condition(lambda: all(events[-1].type == "cancelled" for case in SETTLER for events in self.seen[case]))
+                await begin(system, last_worker)  # only now: the web processes settle without it
+        async with Client(last_web.url, self.key) as client:
+            return {case: await outcome_of(system, client, self.sent[case], self.seen[case]) for case in self.sent}
+
+    def follow(self, case: str, sent: dict[str, Any], tasks: asyncio.TaskGroup) -> None:
+        self.sent[case], self.seen[case] = sent, [[] for _ in range(READERS)]
+        for events in self.seen[case]:
+            tasks.create_task(self.read(sent["generation_id"], events))
+
+    async def read(self, generation_id: str, events: list[Event]) -> None:
+        async with Client(self.urls[0], self.key) as client:
+            await client.read_through(generation_id, events, self.urls)
+
+    async def dies_over(self, fault: str, *request: Any, **options: Any) -> None:
+        """One web process dies of a request, whose caller gets no answer."""
+        dying = self.dying[fault]
+        await begin(self.system, dying, fault)
+        self.urls[:] = [dying.url]
+        async with Client(dying.url, self.key) as client:
+            with pytest.raises(httpx.TransportError):
+                await client.http.request(*request, **options)
+        await death_of(dying)
+
+
+@pytest.mark.parametrize("point", SETTLER)
+def test_a_settler_that_dies_is_succeeded_and_what_was_said_is_kept(point: str, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+    outcome = outcomes[point]
+    outcome.note(f"settler: {point}", sql.name)
+
+    outcome.check()
+    assert outcome.row.status == "cancelled"
+    assert outcome.snapshot["text"]
+    assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
+    assert (outcome.row.attempt, outcome.row.crashes) == ((2, 0) if point == "die after 1 settle" else (3, 1))
+
+
+@pytest.mark.parametrize("case", [ASKED, LOST])
+def test_a_question_that_was_committed_is_answered_though_its_job_never_came(case: str, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+    outcome = outcomes[case]
+    outcome.note(f"web: {case}", sql.name)
+
+    outcome.check()
+    assert outcome.row.status == "completed"
+    assert (outcome.row.attempt, outcome.row.crashes) == (1, 0)
+    assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
