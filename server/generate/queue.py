@@ -2,7 +2,7 @@
 
 import orjson
 from arq.connections import ArqRedis
-from redis.asyncio import ConnectionPool
+from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
 from server.logs import log
@@ -33,8 +33,18 @@ def worker_key(key_prefix: str, owner: str) -> str:
 
 
 def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
-    """A pooled client, arq's and everybody's; connects when first used. Close it with `aclose(close_connection_pool=True)`."""
-    pool = ConnectionPool.from_url(url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, max_connections=connections)
+    """A pooled client, arq's and everybody's; connects when first used. Close it with `aclose(close_connection_pool=True)`.
+
+    The pool that waits is taken not only because it waits while every connection is in use: the other one connects under its lock, so that
+    callers of a Redis which does not answer would wait for each other's time-outs, one after the other.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=REDIS_TIMEOUT_S,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+    )
     return ArqRedis(pool_or_conn=pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
 
 
