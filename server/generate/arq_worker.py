@@ -65,6 +65,10 @@ class QueueWorker(Worker):
             log.warning("queue_away", reason=str(error))
             await asyncio.sleep(RETRY_S)
             return None
+        except Exception:  # from here it would end the process, with every answer that it writes
+            log.exception("queue_failed")
+            await asyncio.sleep(RETRY_S)
+            return None
         return (popped[1].decode(), int(popped[2])) if popped else None
 
     async def _run(self, job_id: str, score: int) -> None:

@@ -6,10 +6,10 @@ from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
 from server.logs import log
+from server.stream.pools import REDIS_TIMEOUT_S, open_pool
 
 GENERATE = "generate"
 TITLE = "title"
-REDIS_TIMEOUT_S = 2.0
 
 
 def answers_queue(key_prefix: str) -> str:
@@ -38,13 +38,7 @@ def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
     The pool that waits is taken not only because it waits while every connection is in use: the other one connects under its lock, so that
     callers of a Redis which does not answer would wait for each other's time-outs, one after the other.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=REDIS_TIMEOUT_S,
-        socket_timeout=REDIS_TIMEOUT_S,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
-    )
+    pool = open_pool(BlockingConnectionPool, url, max_connections=connections, timeout=REDIS_TIMEOUT_S)
     return ArqRedis(pool_or_conn=pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
 
 

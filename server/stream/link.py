@@ -13,7 +13,8 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-LINK_TIMEOUT_S = 2.0
+from server.stream.pools import REDIS_TIMEOUT_S, open_pool
+
 READ_BYTES = 1 << 18
 
 Command = tuple[bytes | str | int | float, ...]
@@ -33,8 +34,7 @@ class Link:
     @classmethod
     async def connect(cls, url: str) -> Self:
         """A new connection to `url`; raises LinkLost."""
-        pool = ConnectionPool.from_url(url, socket_timeout=LINK_TIMEOUT_S, socket_connect_timeout=LINK_TIMEOUT_S)
-        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+        connection: AbstractConnection = open_pool(ConnectionPool, url).make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
@@ -47,10 +47,10 @@ class Link:
         replies: list[Any] = []
         while len(replies) < len(commands):
             try:
-                async with asyncio.timeout(LINK_TIMEOUT_S):
+                async with asyncio.timeout(REDIS_TIMEOUT_S):
                     replies += await self.receive()
             except TimeoutError as error:
-                raise LinkLost(f"silent for {LINK_TIMEOUT_S} s") from error
+                raise LinkLost(f"silent for {REDIS_TIMEOUT_S} s") from error
         return replies
 
     def send(self, commands: Sequence[Command]) -> None:
