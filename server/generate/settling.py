@@ -55,13 +55,14 @@ class Settler:
     def __init__(self, name: str, database: Database, redis: Redis, *, key_prefix: str, ttl_s: float, retention_s: float) -> None:
         self.name, self.database, self._redis = name, database, redis
         self._key_prefix, self._ttl_s, self._retention_s = key_prefix, ttl_s, retention_s
+        self._cancelling: set[str] = set()
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
-        """Settles every answer that was cancelled and that no living worker owns."""
+        """Settles every answer that was cancelled and that no living worker owns, or that an own claim whose reply was lost left behind."""
         rows = [row for row in await self.database.read(open_rows, cancelled_only=True) if not row.status.terminal]
         dead = staleness.look(rows)
         for row in rows:
-            if row.seen.owner is None or row.id in dead:
+            if row.seen.owner in (None, self.name) or row.id in dead:
                 await self.cancel(row.id, row.seen)
 
     async def cancel(self, generation_id: str, seen: Seen | None = None) -> Generation | None:
@@ -69,6 +70,15 @@ class Settler:
 
         Raises DatabaseAway.
         """
+        if generation_id in self._cancelling:
+            return None
+        self._cancelling.add(generation_id)
+        try:
+            return await self._cancel(generation_id, seen)
+        finally:
+            self._cancelling.discard(generation_id)
+
+    async def _cancel(self, generation_id: str, seen: Seen | None) -> Generation | None:
         began = monotonic()
         claimed = await self.database.write(claim, generation_id, self.name, seen=seen, to_cancel=True)
         if claimed is None:
