@@ -14,6 +14,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "idle": "memory of 1,000 silent streams; what an idle worker does",
     "stop": "Stop to last token, to terminal event, to upstream let go",
     "takeover": "kill -9 of the worker under `up` to the next token",
+    "history": "lists and searches in 100,000 conversations and 1,000,000 messages",
     "start": "`up` in a new folder until it serves, and to a first token",
 }
 

@@ -13,6 +13,7 @@ from server.bench.scenarios import (
     fan_out,
     first_token,
     flood,
+    history,
     idle,
     paced,
     start,
@@ -28,6 +29,7 @@ _MEASURES: Final[dict[str, Callable[[Options], Awaitable[Report]]]] = {
     "idle": idle.measure,
     "stop": stop.measure,
     "takeover": takeover.measure,
+    "history": history.measure,
     "start": start.measure,
 }
 assert _MEASURES.keys() == SCENARIOS.keys()

@@ -1,0 +1,109 @@
+"""History: what reading and searching cost when there is a lot to read: 100,000 conversations and 1,000,000 messages of one account."""
+
+import asyncio
+import random
+import time
+from typing import Any, Final
+
+from server.bench.errors import MeasureError
+from server.bench.options import Options
+from server.bench.report import Figure, Meter, Report, percentile
+from server.bench.seed import COMMON, WORDS
+from server.bench.service import Server
+from server.bench.system import System, system
+
+CONVERSATIONS: Final = 100_000
+MESSAGES: Final = 1_000_000
+SEED_TIMEOUT_S: Final = 1_800.0
+ROUNDS: Final = 200
+PAGES_DEEP: Final = 20
+
+_LIST: Final = """query ($after: String) { conversations(first: 50, after: $after) {
+  nodes { id title model pinned updatedAt lastMessage { id role text status generation { id model usage { outputTokens } } } }
+  pageInfo { endCursor } } }"""
+_SEARCH: Final = """query ($words: String!) { search(query: $words, first: 20) {
+  nodes { conversation { id title } message { id role createdAt } excerpt { text match } } } }"""
+
+
+async def measure(options: Options) -> Report:
+    """Seeds, then asks one question after the other: lists from the top and deep down, messages of a conversation, searches."""
+    options.refuse("url", "rate", "streams", "readers")
+    report = Report("history", {"conversations": CONVERSATIONS, "messages": MESSAGES, "rounds": ROUNDS})
+    async with system(accounts=1) as tested:
+        began = time.monotonic()
+        await _seed(tested)
+        seeded_s = time.monotonic() - began
+        await tested.restart_web()
+        meter = Meter("reading", tested.cpu_s)
+        lists_ms = await _lists(tested.server)
+        branch_ms = await _branches(tested.server)
+        searches = {name: await _searches(tested.server, queries) for name, queries in _queries().items()}
+        report.spend(meter.spent())
+    found = [each for times in searches.values() for each in times]
+    report.add(
+        Figure("conversations(first: 50) p50", percentile(lists_ms, 50), "ms"),
+        Figure("conversations(first: 50) p95", percentile(lists_ms, 95), "ms", at_most=25),
+        Figure("messages of a conversation p95", percentile(branch_ms, 95), "ms"),
+        Figure("search p50", percentile(found, 50), "ms"),
+        Figure("search p95", percentile(found, 95), "ms", at_most=60),
+        *(Figure(f"search, {name}, p95", percentile(times, 95), "ms") for name, times in searches.items()),
+        Figure("seeding", seeded_s, "s"),
+    )
+    return report
+
+
+async def _seed(tested: System) -> None:
+    arguments = ["--data-dir", str(tested.folder.data), "--email", "bench-0@example.com"]
+    arguments += ["--conversations", str(CONVERSATIONS), "--messages", str(MESSAGES)]
+    seeding = await tested.folder.start("seed", "server.bench.seed", *arguments)
+    async with asyncio.timeout(SEED_TIMEOUT_S):
+        if await seeding.process.wait():
+            raise MeasureError(f"Seeding failed.{seeding.log_tail()}")
+
+
+async def _lists(server: Server) -> list[float]:
+    took_ms, after = [], None
+    for number in range(ROUNDS):
+        ms, data = await _ask(server, _LIST, after=after)
+        took_ms.append(ms)
+        if len(data["conversations"]["nodes"]) != 50:
+            raise MeasureError("A list was not whole.")
+        after = data["conversations"]["pageInfo"]["endCursor"] if number % PAGES_DEEP else None
+    return took_ms
+
+
+async def _branches(server: Server) -> list[float]:
+    _, data = await _ask(server, _LIST)
+    took_ms = []
+    for number in range(ROUNDS):
+        conversation_id = data["conversations"]["nodes"][number % 50]["id"]
+        query = "query ($id: ID!) { conversation(id: $id) { messages { nodes { id role text status } } } }"
+        ms, _ = await _ask(server, query, id=conversation_id)
+        took_ms.append(ms)
+    return took_ms
+
+
+def _queries() -> dict[str, list[str]]:
+    dice = random.Random(1)
+    rare = [f"w{dice.randrange(2, WORDS)} " for _ in range(ROUNDS)]
+    common = [f"{dice.choice(COMMON)} " for _ in range(ROUNDS // 4)]
+    return {
+        "a rare word": rare,
+        "a common word": common,
+        "two words": [f"{dice.choice(COMMON)} w{dice.randrange(2, 200)} " for _ in range(ROUNDS // 4)],
+        "a phrase": [f'"{dice.choice(COMMON)} {dice.choice(COMMON)}"' for _ in range(ROUNDS // 4)],
+        "the beginning of a word": [dice.choice(COMMON)[:3] for _ in range(ROUNDS // 4)],
+    }
+
+
+async def _searches(server: Server, queries: list[str]) -> list[float]:
+    return [(await _ask(server, _SEARCH, words=words))[0] for words in queries]
+
+
+async def _ask(server: Server, query: str, **variables: Any) -> tuple[float, dict[str, Any]]:
+    began = time.monotonic()
+    answer = await server.call("POST", "/graphql", {"query": query, "variables": variables})
+    took_ms = (time.monotonic() - began) * 1e3
+    if "errors" in answer:
+        raise MeasureError(f"GraphQL answered: {answer['errors'][0]['message']}")
+    return took_ms, answer["data"]
