@@ -1,9 +1,9 @@
 """`python -m tests.dying worker …`: an ordinary process of the system, which dies exactly at one step of its work.
 
-FAULT says which: `die before|after <n> <step>`, `mark <step>`, or `none`. A step is the name of a function that runs as one transaction
+FAULT says which: `die before|after <n> <step>`, `mark <step> …`, or `none`. A step is the name of a function that runs as one transaction
 (`take_up`, `settle`: before it, or after its commit), a script of the log (`open`, `append`, `close`: before it is sent, or after its reply
 was read and before anybody looks at it), `last_append` (the first one after the model is done), or `pop` (after a job was taken from the
-queue). n counts from 1. `mark` has the transactions of that name say MARK to the database before they commit, which a proxy can see.
+queue). n counts from 1. `mark` has the transactions of these names say so to the database before they commit: a proxy sees it.
 FAULT_START, where it is given: the process, which has imported everything, begins when this file is there.
 """
 
@@ -27,9 +27,13 @@ from server.history.database import PostgresDatabase, SqliteDatabase
 from server.stream.link import Command, Link
 from server.stream.log import APPEND, CLOSE, OPEN
 
-MARK = "this commit is watched"
 CHECKPOINT_EVERY_S = 0.5
 SCRIPTS = {OPEN.sha: "open", APPEND.sha: "append", CLOSE.sha: "close"}
+
+
+def mark_of(step: str) -> str:
+    """What a marked transaction says before it commits."""
+    return f"about to commit {step}"
 
 
 class Fault(NamedTuple):
@@ -45,8 +49,6 @@ class Fault(NamedTuple):
         match os.environ["FAULT"].split():
             case ["die", when, nth, step]:
                 return cls("die", when, int(nth), step)
-            case ["mark", step]:
-                return cls("mark", "", 0, step)
             case _:
                 return cls("none", "", 0, "")
 
@@ -65,8 +67,9 @@ class Steps:
 
     def watch(self) -> None:
         """Puts itself into everything that has steps."""
+        marked = frozenset(os.environ["FAULT"].removeprefix("mark ").split())
         for database in (SqliteDatabase, PostgresDatabase):
-            self._watch_transactions(database)
+            self._watch_transactions(database, marked)
         self._watch_link()
         pop, take = QueueWorker._pop, Answering._take
 
@@ -84,18 +87,18 @@ class Steps:
         QueueWorker._pop, Answering._take = popping, taking  # type: ignore[method-assign]
         answering.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
 
-    def _watch_transactions(self, database: Any) -> None:
+    def _watch_transactions(self, database: Any, names: frozenset[str]) -> None:
         write = database.write
 
         async def writing(self_: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
             def marked(session: Session, *args: Any, **kwargs: Any) -> Any:
                 result = fn(session, *args, **kwargs)
-                session.execute(text(f"SELECT '{MARK}'"))
+                session.execute(text("SELECT :mark"), {"mark": mark_of(step)})
                 return result
 
             step = fn.__name__
             self.reached(step, "before")
-            result = await write(self_, marked if (self.fault.action, self.fault.step) == ("mark", step) else fn, *args, **kwargs)
+            result = await write(self_, marked if step in names else fn, *args, **kwargs)
             self.reached(step, "after")
             return result
 

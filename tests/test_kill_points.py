@@ -54,6 +54,15 @@ NOT_CLAIMED = [
     Point("die after 1 pop", {"started"}, 1, 0),
 ]
 POINTS = [*SUCCEEDED, *SETTLED, *NOT_CLAIMED]  # what was not claimed is sent to whoever has a slot, so it comes last
+OF_SQL = {"take_up", "checkpoint", "settle", "mark_sealed"}
+
+
+def points_on(database: str) -> list[Point]:
+    """All of them on SQLite; on PostgreSQL those before and after a transaction."""
+    return [point for point in POINTS if database == "SQLite" or point.fault.split()[-1] in OF_SQL]
+
+
+CASES = [(database, point) for database in ("SQLite", "PostgreSQL") for point in points_on(database)]
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +71,21 @@ def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa
     system = System(tmp_path_factory.mktemp("points"), sql.settings() | {"worker": {"concurrency": 1, "drain_s": 1}})
     try:
         system.start()
-        return asyncio.run(kill_at_every_point(system))
+        return asyncio.run(kill_at_every_point(system, points_on(sql.name)))
     finally:
         system.close()
 
 
-async def kill_at_every_point(system: System) -> dict[str, Outcome]:
+async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, Outcome]:
     """Asks once for each point. The one ordinary worker has no slot free, so every job goes to the worker that is to die of it."""
     sent: dict[str, dict[str, Any]] = {}
     seen: dict[str, list[list[Event]]] = {}
     async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
         busy = await client.send("/demo tokens=5 stall_after=1\nbusy")
         await condition(lambda: system.row(busy["generation_id"]).owner)
-        dying = waiting_worker(system, POINTS[0].fault)
+        dying = waiting_worker(system, points[0].fault)
         async with asyncio.TaskGroup() as tasks:
-            for point, following in zip(POINTS, [*POINTS[1:], None], strict=True):
+            for point, following in zip(points, [*points[1:], None], strict=True):
                 sent[point.fault] = each = await client.send(f"/demo {PACED}\n{point.fault}")
                 seen[point.fault] = [[] for _ in range(READERS)]
                 for events in seen[point.fault]:
@@ -89,7 +98,7 @@ async def kill_at_every_point(system: System) -> dict[str, Outcome]:
         return {fault: await outcome_of(system, client, sent[fault], seen[fault]) for fault in sent}
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.fault)
+@pytest.mark.parametrize(("sql", "point"), CASES, indirect=["sql"], ids=[f"{database}-{point.fault}" for database, point in CASES])
 def test_a_worker_that_dies_at_any_point_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
     outcome = outcomes[point.fault]
     outcome.note(f"worker: {point.fault}", sql.name)

@@ -1,0 +1,218 @@
+"""A link that can fail: a TCP proxy in a thread of its own, before a server on a Unix socket.
+
+A connection that fell silent stays so for ever, as one does whose other end is gone without a word; only new ones get through once the
+proxy passes again. Neither end of a silent connection hears of the end of the other.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 65_536
+REMEMBERED_BYTES = 1_000
+RESET = struct.pack("ii", 1, 0)
+
+Then = Literal["silence", "cut", "hold", "lose reply"]
+
+
+class Mode(Enum):
+    """What becomes of bytes."""
+
+    PASS = "both ways"
+    SILENT = "nothing arrives, in neither direction, and nobody is told"
+    DEAF = "commands arrive, replies do not"
+    LATE = "nothing arrives now, all of it later"
+    GONE = "every connection is reset, a new one once something is said on it, as by a balancer that has lost its server"
+
+
+@dataclass(eq=False)
+class Trap:
+    """Springs once, at the next bytes of a client that hold `match`, on a connection on which `after` was said before."""
+
+    match: bytes
+    then: Then
+    after: bytes
+    sprung: threading.Event = field(default_factory=threading.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Connection:
+    """One connection through the proxy."""
+
+    def __init__(self, client: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
+        self.client, self.upstream = client, upstream
+        self.commands_lost = self.replies_lost = self.next_reply_lost = False
+        self.said = b""  # by the client, of late
+
+    def cut(self) -> None:
+        """Ends it with a RST."""
+        with contextlib.suppress(OSError):
+            self.client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.client.transport.abort()
+
+
+class Proxy:
+    """Listens on `port` of this machine and connects to `upstream`. To be closed."""
+
+    def __init__(self, upstream: Path) -> None:
+        self._upstream = upstream
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._mode = Mode.PASS
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._connections: set[Connection] = set()
+        self._traps: list[Trap] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port: int = self._do(self._listen())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._do(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def be(self, mode: Mode) -> None:
+        """From now on; a connection that was silent or deaf once stays it."""
+        self._do(self._be(mode))
+
+    def cut(self) -> None:
+        """Resets every connection."""
+        self._do(self._cut())
+
+    def mend(self) -> None:
+        """Forgets every trap, and passes what comes from now on."""
+        self._do(self._mend())
+
+    def trap(self, match: bytes, then: Then, *, after: bytes = b"") -> Trap:
+        """Before bytes that hold `match` are passed on: all falls silent, or is cut, or they wait for `release`; or their reply is lost."""
+        trap = Trap(match, then, after)
+        self._do(self._set(trap))
+        return trap
+
+    def release(self, trap: Trap) -> None:
+        """Passes on what a trap holds."""
+        self._loop.call_soon_threadsafe(trap.released.set)
+
+    def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _listen(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _close(self) -> None:
+        self._server.close()
+        await self._mend()
+        for connection in self._connections:
+            connection.cut()
+            connection.upstream.transport.abort()
+        await asyncio.gather(*self._tasks)
+
+    async def _be(self, mode: Mode) -> None:
+        self._mode = mode
+        if mode is Mode.GONE:
+            await self._cut()
+        for connection in self._connections:
+            connection.commands_lost |= mode is Mode.SILENT
+            connection.replies_lost |= mode in (Mode.SILENT, Mode.DEAF)
+        (self._flowing.clear if mode is Mode.LATE else self._flowing.set)()
+
+    async def _mend(self) -> None:
+        for trap in self._traps:
+            trap.released.set()
+        self._traps.clear()
+        await self._be(Mode.PASS)
+
+    async def _cut(self) -> None:
+        for connection in self._connections:
+            connection.cut()
+
+    async def _set(self, trap: Trap) -> None:
+        for connection in self._connections:
+            connection.said = b""  # what was said before counts for no trap
+        self._traps.append(trap)
+
+    async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            replies, upstream = await asyncio.open_unix_connection(str(self._upstream))
+        except OSError:  # nobody is there
+            client.transport.abort()
+            return
+        connection = Connection(client, upstream)
+        connection.commands_lost = self._mode is Mode.SILENT
+        connection.replies_lost = self._mode in (Mode.SILENT, Mode.DEAF)
+        self._connections.add(connection)
+        try:
+            await asyncio.gather(self._commands(connection, reader), self._replies(connection, replies))
+        except OSError:
+            connection.cut()
+        finally:
+            client.transport.abort()
+            upstream.transport.abort()
+            self._connections.discard(connection)
+
+    async def _commands(self, connection: Connection, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            await self._spring(connection, chunk)
+            await self._flowing.wait()
+            if self._mode is Mode.GONE:
+                connection.cut()
+                return
+            if not connection.commands_lost:
+                connection.upstream.write(chunk)
+                await connection.upstream.drain()
+        if not connection.commands_lost:
+            connection.upstream.close()
+
+    async def _replies(self, connection: Connection, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            if connection.next_reply_lost:
+                connection.cut()
+                return
+            await self._flowing.wait()
+            if not connection.replies_lost:
+                connection.client.write(chunk)
+                await connection.client.drain()
+        if not connection.replies_lost:
+            connection.client.close()
+
+    async def _spring(self, connection: Connection, chunk: bytes) -> None:
+        connection.said += chunk
+        for trap in self._traps:
+            marked = connection.said.find(trap.after)
+            if trap.sprung.is_set() or marked < 0 or trap.match not in connection.said[marked + len(trap.after) :]:
+                continue
+            connection.said = b""
+            match trap.then:
+                case "silence":
+                    await self._be(Mode.SILENT)
+                case "cut":
+                    await self._cut()
+                    connection.commands_lost = True
+                case "hold":
+                    trap.sprung.set()
+                    await trap.released.wait()
+                case "lose reply":
+                    connection.next_reply_lost = True
+            trap.sprung.set()
+            return
+        connection.said = connection.said[-REMEMBERED_BYTES:]
