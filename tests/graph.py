@@ -21,8 +21,25 @@ async def graph(client: Client, query: str, **variables: Any) -> dict[str, Any]:
     return dict(body["data"])
 
 
-async def errors(client: Client, query: str, **variables: Any) -> list[dict[str, Any]]:
-    """The errors of an operation that must not succeed."""
+async def refusal(client: Client, query: str, **variables: Any) -> dict[str, Any]:
+    """The only error of an operation that must not succeed, which has a code."""
     body = (await post(client, query, variables)).json()
-    assert body.get("errors"), body
-    return list(body["errors"])
+    [error] = body["errors"]
+    assert error["extensions"]["code"], error
+    assert not body.get("data") or None in body["data"].values(), body
+    return dict(error)
+
+
+async def code(client: Client, query: str, **variables: Any) -> str:
+    """The code of that error."""
+    return str((await refusal(client, query, **variables))["extensions"]["code"])
+
+
+def mutation(name: str, selection: str = "__typename") -> str:
+    """A mutation that takes its input as a variable."""
+    return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ {selection} }} }}"
+
+
+async def mutate(client: Client, name: str, selection: str = "__typename", /, **input: Any) -> dict[str, Any]:
+    """The payload of a mutation that has to succeed."""
+    return dict((await graph(client, mutation(name, selection), input=input))[name])

@@ -1,7 +1,8 @@
 """What a document would cost: how deep it goes, what it repeats, and how many fields its answer may have.
 
 Every field counts once for every object it may be read of: a page of 50 whose nodes have pages of 20 has 50 · 20 of what is asked of those.
-A page counts as long as it was asked to be, any other list as three. Introspection has a price of its own: its answer has a fixed size.
+A page counts as long as it was asked to be, any other list as long as it usually is, siblings of siblings as long as they may be.
+Introspection has a price of its own: its answer has a fixed size.
 """
 
 from collections.abc import Iterator
@@ -32,9 +33,11 @@ from graphql import (
 )
 
 from server.bodies import PAGE_DEFAULT, PAGE_MAX
+from server.history.several import SIBLINGS_MAX
 from server.settings import GraphqlSettings
 
-LIST_GUESS = 3
+USUAL_LENGTHS = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGenerations": 2}
+USUAL_LENGTH = 3
 INTROSPECTION_COST = 2000
 INTROSPECTION_DEPTH_MAX = 30
 
@@ -121,12 +124,16 @@ def _within(node: Node) -> Iterator[Node]:
 
 
 class _At(NamedTuple):
-    """Where in the answer a selection stands: how often it is there, and how long the page is that it is selected of, if it is one."""
+    """Where in the answer a selection stands: how often it is there, and how long the page is that it is selected of, if it is one.
+
+    `path` are the fragments it is in; `beside` says that it is below siblings.
+    """
 
     type: GraphQLNamedType | None
     times: int
     page: int | None
-    path: frozenset[str]
+    path: frozenset[str] = frozenset()
+    beside: bool = False
 
 
 class _Bill:
@@ -138,7 +145,7 @@ class _Bill:
 
     def operation(self, operation: OperationDefinitionNode) -> None:
         """Adds everything that an operation selects."""
-        self._selections(operation.selection_set, _At(self._schema.get_root_type(operation.operation), 1, None, frozenset()))
+        self._selections(operation.selection_set, _At(self._schema.get_root_type(operation.operation), 1, None))
 
     def _add(self, cost: int) -> None:
         self._cost += cost
@@ -166,15 +173,16 @@ class _Bill:
             self._add(INTROSPECTION_COST)
         elif node.selection_set is not None and not name.startswith("__"):
             field = at.type.fields.get(name) if isinstance(at.type, GraphQLObjectType | GraphQLInterfaceType) else None
-            times = at.times * self._length(field, at)
+            times = at.times * self._length(name, field, at)
             type = get_named_type(field.type) if field is not None else None
-            self._selections(node.selection_set, _At(type, times, self._page(node, field), at.path))
+            beside = at.beside or name == "siblings"
+            self._selections(node.selection_set, _At(type, times, self._page(node, field), at.path, beside))
 
-    def _length(self, field: GraphQLField | None, at: _At) -> int:
+    def _length(self, name: str, field: GraphQLField | None, at: _At) -> int:
         """How many objects a field answers with."""
         if field is None or not is_list_type(get_nullable_type(field.type)):
             return 1
-        return at.page or LIST_GUESS
+        return at.page or (SIBLINGS_MAX if name == "siblings" and at.beside else USUAL_LENGTHS.get(name, USUAL_LENGTH))
 
     def _page(self, node: FieldNode, field: GraphQLField | None) -> int | None:
         """How long the page is that a field answers with; None for one that answers with none."""

@@ -12,6 +12,7 @@ from server.metrics import REQUESTS_FAILED
 
 ERRORS_MAX = 20
 TOO_MANY_TOKENS = re.compile(r"Syntax Error: Document contains more than (\d+) tokens")
+TOO_DEEP, TOO_DEEP_FOR_THE_PARSER = "Syntax Error: Document is nested too deeply", 200
 
 
 def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
@@ -25,14 +26,14 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
         if cause.status >= 500:
             log.warning("unavailable", request=request_id, path="/graphql", reason=str(cause))
         return _with(error, *refusal(cause))
-    if isinstance(cause, RecursionError) and not valid:
-        return too_complex("fields or values nested too deep", 200)
     if cause is not None:
         log.error("fault", request=request_id, path="/graphql", exc_info=cause)
         REQUESTS_FAILED.inc()
         return _with(error, f"The server failed; its log names request {request_id}.", {"code": "internal", "requestId": request_id})
     if isinstance(error, GraphQLSyntaxError) and (tokens := TOO_MANY_TOKENS.match(error.message)):
         return too_complex("too many words and signs", int(tokens[1]))
+    if isinstance(error, GraphQLSyntaxError) and error.message.startswith(TOO_DEEP):
+        return too_complex("fields or values nested too deep", TOO_DEEP_FOR_THE_PARSER)
     return _with(error, error.message, {"code": "invalid_request" if valid else "invalid_document"})
 
 

@@ -1,0 +1,338 @@
+"""GraphQL over HTTP: what cannot be read, is too much, or asks by the wrong method is refused, cheaply, and never with a fault of ours."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from graphql import get_introspection_query
+
+from server.graph.context import Context
+from server.graph.schema import Schema
+from server.identity.callers import Caller
+from server.settings import GraphqlSettings
+from tests.client import Client
+from tests.graph import code, graph, mutation, post, refusal
+from tests.system import System
+
+JSON, RESPONSE = "application/json", "application/graphql-response+json"
+BIG_BYTES = 50 * 1024 * 1024
+
+
+def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The errors of a refusal: not a fault, of the media type that was asked for, each with a code."""
+    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text[:500])
+    assert answer.headers["content-type"] in (JSON, RESPONSE)
+    assert answer.headers["tidemark-request-id"]
+    body = answer.json()
+    assert set(body) == {"errors"}
+    assert 1 <= len(body["errors"]) <= 20
+    assert all(error["message"] and error["extensions"]["code"] for error in body["errors"])
+    return list(body["errors"])
+
+
+BODIES = {
+    "nothing": b"",
+    "words": b"hello",
+    "a number": b"1",
+    "null": b"null",
+    "a string": b'"x"',
+    "true": b"true",
+    "an empty list": b"[]",
+    "a batch": b'[{"query": "{ __typename }"}, {"query": "{ __typename }"}]',
+    "an empty object": b"{}",
+    "cut short": b'{"query": "{ __typename }"',
+    "not UTF-8": b'{"query": "\xff\xfe"}',
+    "a lone surrogate": rb'{"query": "\ud800"}',
+    "not a number": b'{"query": "{ __typename }", "variables": {"a": NaN}}',
+    "lists 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
+    "objects 100,000 deep": b'{"query":' * 100_000 + b"1" + b"}" * 100_000,
+    "variables 100,000 deep": b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
+    "no query": b'{"notquery": "{ __typename }"}',
+    "an empty query": b'{"query": ""}',
+    "a null query": b'{"query": null}',
+    "a query that is a number": b'{"query": 1}',
+    "a query that is a list": b'{"query": ["{ __typename }"]}',
+    "a query that is an object": b'{"query": {}}',
+    "variables that are a list": b'{"query": "{ __typename }", "variables": []}',
+    "variables that are a string": b'{"query": "{ __typename }", "variables": "{}"}',
+    "an operation name that is a number": b'{"query": "{ __typename }", "operationName": 1}',
+    "an operation that is not there": b'{"query": "query A { __typename }", "operationName": "B"}',
+    "extensions that are a list": b'{"query": "{ __typename }", "extensions": []}',
+    "only a fragment": b'{"query": "fragment F on Query { __typename }"}',
+}
+
+
+@pytest.mark.parametrize("accept", [JSON, RESPONSE, "*/*"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+async def test_what_is_no_request_is_refused(body: bytes, accept: str, client: Client) -> None:
+    answer = await client.http.post("/graphql", content=body, headers={"Content-Type": JSON, "Accept": accept})
+
+    [error] = errors_of(answer)
+    assert answer.status_code == 400
+    assert error["extensions"]["code"] in ("invalid_json", "invalid_body", "invalid_document")
+    assert answer.headers["content-type"] == (RESPONSE if accept == RESPONSE else JSON)
+
+
+TYPES = ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/graphql", "nonsense"]
+CHARSETS = ["latin-1", "utf-16", "", "utf-8; charset*=utf-8''x"]
+
+
+@pytest.mark.parametrize("type", TYPES + [f"{JSON}; charset={name}" for name in CHARSETS])
+async def test_a_body_has_to_be_json(type: str, client: Client) -> None:
+    answer = await client.http.post("/graphql", content=b'{"query": "{ __typename }"}', headers={"Content-Type": type})
+
+    [error] = errors_of(answer)
+    assert (answer.status_code, error["extensions"]["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_too_large_is_refused(chunked: bool, client: Client) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(BIG_BYTES // 65_536):
+            yield b" " * 65_536
+
+    answer = await client.http.post("/graphql", content=chunks() if chunked else b" " * BIG_BYTES, headers={"Content-Type": JSON})
+
+    [error] = errors_of(answer)
+    assert (answer.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (413, "body_too_large", 1_048_576)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("operation", ["query", "mutation"])
+async def test_nothing_is_done_but_by_post(method: str, operation: str, client: Client) -> None:
+    document = "{ __typename }" if operation == "query" else 'mutation { createApiKey(input: {name: "x"}) { secret } }'
+    keys = "{ viewer { account { apiKeys { id } } } }"
+    before = await graph(client, keys)
+
+    answer = await client.http.request(method, "/graphql", params={"query": document}, headers={"Accept": JSON})
+
+    [error] = errors_of(answer)
+    assert (answer.status_code, error["extensions"]["code"]) == (405, "method_not_allowed")
+    assert "POST" in answer.headers["allow"]
+    assert await graph(client, keys) == before
+
+
+async def test_a_subscription_needs_a_stream(client: Client) -> None:
+    sent = await client.send("/demo tokens=1 rate=0")
+    document = f'subscription {{ generationEvents(id: "{sent["generation_id"]}") {{ seq }} }}'
+
+    answer = await post(client, document, headers={"Accept": JSON})
+
+    assert (answer.status_code, errors_of(answer)[0]["extensions"]["code"]) == (400, "stream_required")
+
+
+# Statuses.
+
+INVALID = {"a syntax error": "{", "an unknown field": "{ nothing }", "a missing variable": "query ($id: ID!) { node(id: $id) { id } }"}
+
+
+@pytest.mark.parametrize("document", INVALID.values(), ids=INVALID)
+async def test_a_document_that_is_wrong_is_a_400_for_those_who_know_the_new_media_type(document: str, client: Client) -> None:
+    newer = await post(client, document, headers={"Accept": f"{RESPONSE}, {JSON};q=0.9"})
+    older = await post(client, document, headers={"Accept": JSON})
+
+    assert (newer.status_code, older.status_code) == (400, 200)
+    assert (newer.headers["content-type"], older.headers["content-type"]) == (RESPONSE, JSON)
+    assert newer.json() == older.json()
+    assert set(newer.json()) == {"errors"}
+
+
+async def test_an_answer_with_data_is_200_also_where_a_part_is_missing(client: Client) -> None:
+    document = '{ models { id } conversations(after: "x") { nodes { id } } viewer { account { id } } }'
+
+    answer = await post(client, document, headers={"Accept": RESPONSE})
+
+    assert answer.status_code == 200
+    assert answer.json()["data"] is None
+    assert answer.json()["errors"][0]["path"] == ["conversations"]
+
+
+async def test_a_variable_that_does_not_fit_is_an_invalid_request(client: Client) -> None:
+    assert await code(client, "query ($id: ID!) { node(id: $id) { id } }", id={"a": 1}) == "invalid_request"
+    assert await code(client, "query ($n: Int) { conversations(first: $n) { nodes { id } } }", n="3") == "invalid_request"
+    assert await code(client, mutation("sendMessage"), input={"text": "x", "nonsense": 1}) == "invalid_request"
+
+
+# Documents that ask for too much.
+
+
+def nested(depth: int) -> str:
+    """A document whose fields go that deep."""
+    inner = "id"
+    for _ in range(depth - 2):
+        inner = f"parent {{ {inner} }}"
+    return f'{{ message(id: "x") {{ {inner} }} }}'
+
+
+BOMB = (
+    "query { ...F0 } "
+    + " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(40))
+    + " fragment F40 on Query { __typename }"
+)
+LOOP = "query { ...A ...B } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }"
+TOO_MUCH = {
+    "50,000 aliases": "{" + " ".join(f"a{n}: __typename" for n in range(50_000)) + "}",
+    "500 aliases": "{" + " ".join(f"a{n}: __typename" for n in range(500)) + "}",
+    "20,000 directives": "{ __typename " + "@skip(if: false) " * 20_000 + "}",
+    "200 directives": "{ __typename " + "@include(if: true) " * 200 + "}",
+    "200 directives on a variable": "query ($a: Int " + "@x " * 200 + ") { __typename }",
+    "50,000 times the same": "{" + " __typename" * 50_000 + "}",
+    "100,000 deep": "{a" * 100_000,
+    "fields 200 deep": nested(200),
+    "fields 900 deep": nested(900),
+    "fields 13 deep": nested(13),
+    "fragments 13 deep": 'query { message(id: "x") { ...F } } fragment F on Message ' + "{ parent " * 12 + "{ id }" + "}" * 12,
+    "a list 1,900 deep": "{ node(id: " + "[" * 900 + "]" * 900 + ") { id } }",
+    "an object 300 deep": 'mutation { sendMessage(input: {text: "x", metadata: ' + "{a: " * 300 + "1" + "}" * 300 + "}) { replayed } }",
+    "a value 100,000 deep": "{ node(id: " + "[" * 100_000,
+    "fragments that double 40 times": BOMB,
+    "50,000 comments": "#\n" * 50_000 + "{ __typename }",
+    "20,000 operations": "query A { __typename } " * 20_000,
+    "50,000 variables": "query (" + " ".join(f"$v{n}: Int" for n in range(50_000)) + ") { __typename }",
+    "pages of pages of pages": """{ conversations(first: 100) { nodes { messages(first: 100) { nodes {
+        conversation { messages(first: 100) { nodes { id } } } } } } } }""",
+    "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent { siblings { siblings { id } } } } } } } }",
+    "twenty introspections": "{" + " ".join(f"a{n}: __schema {{ types {{ name }} }}" for n in range(20)) + "}",
+    "introspection of introspection": "{ __schema { types " + "{ fields { type " * 40 + "{ name }" + "} }" * 40 + "} }",
+}
+
+
+@pytest.mark.parametrize("accept", [JSON, RESPONSE])
+@pytest.mark.parametrize("document", TOO_MUCH.values(), ids=TOO_MUCH)
+async def test_a_document_that_asks_for_too_much_is_refused(document: str, accept: str, client: Client) -> None:
+    answer = await post(client, document, headers={"Accept": accept})
+
+    [error] = errors_of(answer)
+    assert (answer.status_code, error["extensions"]["code"]) == (400, "document_too_complex"), error
+    assert error["extensions"]["limit"] > 0
+
+
+INVALID_ANYWAY = {
+    "fragments in a circle": LOOP,
+    "a fragment in itself": "{ ...F } fragment F on Query { ...F }",
+    "a fragment that is not there": "{ ...F }",
+    "two operations without names": "{ __typename } { __typename }",
+    "600 unknown fields": "{" + " ".join(f"f{n}" for n in range(600)) + "}",
+    "an argument twice": '{ node(id: "a", id: "b") { id } }',
+    "a lone surrogate": '{ node(id: "\\ud800") { id } }',
+    "an upload": "mutation ($file: Upload!) { x(file: $file) }",
+    "a definition of a type": "type Query { a: Int }",
+    "deferred": "{ ... @defer { __typename } }",
+}
+
+
+@pytest.mark.parametrize("document", INVALID_ANYWAY.values(), ids=INVALID_ANYWAY)
+async def test_a_document_that_makes_no_sense_is_refused(document: str, client: Client) -> None:
+    answer = await post(client, document, headers={"Accept": RESPONSE})
+
+    assert {error["extensions"]["code"] for error in errors_of(answer)} == {"invalid_document"}
+
+
+async def test_an_answer_has_at_most_twenty_errors(client: Client) -> None:
+    failing = " ".join(f'a{n}: revokeApiKey(input: {{id: "x"}}) {{ apiKey {{ id }} }}' for n in range(30))
+
+    body = (await post(client, f"mutation {{ {failing} }}")).json()
+
+    assert len(body["errors"]) <= 20
+    assert {error["extensions"]["code"] for error in body["errors"]} == {"not_found"}
+
+
+FIFTY_BY_TWENTY = """query ($n: Int, $m: Int) { conversations(first: $n) {
+    edges { cursor node { id title model pinned updatedAt
+        messages(last: $m) { nodes { id role text status model createdAt content { __typename ... on TextPart { text } }
+            usage { inputTokens outputTokens } generation { id status finishReason } } pageInfo { hasPreviousPage startCursor } } } }
+    pageInfo { hasNextPage endCursor } } }"""
+
+
+async def test_fifty_conversations_with_twenty_messages_each_may_be_asked_for(client: Client) -> None:
+    assert "conversations" in await graph(client, FIFTY_BY_TWENTY, n=50, m=20)
+
+
+async def test_a_document_that_was_seen_before_is_measured_again(client: Client) -> None:
+    await graph(client, FIFTY_BY_TWENTY, n=1, m=1)
+
+    assert await code(client, FIFTY_BY_TWENTY, n=100, m=100) == "document_too_complex"
+    assert await code(client, FIFTY_BY_TWENTY, n=100, m=1e300) == "document_too_complex"
+    assert "conversations" in await graph(client, FIFTY_BY_TWENTY, n=1, m=1)
+
+
+# The limits themselves, one by one.
+
+SMALL = GraphqlSettings(depth_max=4, tokens_max=200, aliases_max=3, directives_max=3, cost_max=1000)
+AT_THE_LIMIT = {
+    "depth": (nested(4), nested(5), 4),
+    "aliases": ("{ a: __typename b: __typename c: __typename }", "{ a: __typename b: __typename c: __typename d: __typename }", 3),
+    "directives": ("{ __typename " + "@skip(if: false) @include(if: true) " + "}", "{ __typename " + "@skip(if: false) " * 4 + "}", 3),
+    "tokens": ("{" + " __typename" * 198 + "}", "{" + " __typename" * 199 + "}", 200),
+    "cost": (
+        "{ conversations(first: 99) { nodes { id title } } }",
+        "{ conversations(first: 100) { nodes { a: id b: id c: title pinned model archived createdAt updatedAt metadata systemPrompt } } }",
+        1000,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AT_THE_LIMIT.values(), ids=AT_THE_LIMIT)
+async def test_a_limit_is_where_the_settings_say(case: tuple[str, str, int]) -> None:
+    within, beyond, limit = case
+    nothing: Any = None
+    context = Context(nothing, nothing, nothing, nothing, "req_test", Caller("acct_x", None, None, "session"))
+    schema = Schema(SMALL)
+
+    passed = await schema.execute(within, context_value=context)
+    refused = await schema.execute(beyond, context_value=context)
+
+    assert "document_too_complex" not in {(error.extensions or {}).get("code") for error in passed.errors or ()}
+    assert refused.errors is not None
+    assert [error.extensions for error in refused.errors] == [{"code": "document_too_complex", "limit": limit}]
+
+
+# Who may look.
+
+
+async def test_whoever_is_signed_in_may_introspect(client: Client) -> None:
+    for document in (
+        get_introspection_query(descriptions=True),
+        get_introspection_query(input_value_deprecation=True, specified_by_url=True),
+    ):
+        assert (await graph(client, document))["__schema"]["queryType"]["name"] == "Query"
+
+
+async def test_a_field_that_was_meant_is_suggested(client: Client) -> None:
+    assert "Did you mean 'viewer'?" in (await refusal(client, "{ viewr { account { id } } }"))["message"]
+
+
+NOBODY = {
+    "no key": {},
+    "no secret": {"Authorization": "Bearer"},
+    "another scheme": {"Authorization": "Basic eDp4"},
+    "no key of ours": {"Authorization": "Bearer sk-1234"},
+    "an unknown key": {"Authorization": "Bearer tmk_0000000000000000000000000000000000000000000000"},
+    "no session": {"Cookie": "tidemark_session=nonsense", "Sec-Fetch-Site": "same-origin"},
+}
+
+
+@pytest.mark.parametrize("headers", NOBODY.values(), ids=NOBODY)
+@pytest.mark.parametrize(
+    "document", ["{ __typename }", "{ viewr }", "{", get_introspection_query(), TOO_MUCH["50,000 aliases"]], ids=range(5)
+)
+async def test_nobody_learns_anything(document: str, headers: dict[str, str], tidemark: System) -> None:
+    async with Client(tidemark.web.url) as nobody:
+        answer = await post(nobody, document, headers=headers)
+
+    [error] = errors_of(answer)
+    assert (answer.status_code, error["extensions"]["code"]) == (401, "unauthenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "Did you mean" not in answer.text
+
+
+async def test_an_answer_is_json_as_it_should_be(client: Client) -> None:
+    answer = await client.http.post(
+        "/graphql",
+        content='{"query": "{ __type(name: \\"Run🏃Swim🏊\\") { name } }"}'.encode(),
+        headers={"Content-Type": f"{JSON}; charset=UTF-8"},
+    )
+
+    assert orjson.loads(answer.content) == {"data": {"__type": None}}

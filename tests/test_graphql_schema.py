@@ -1,0 +1,105 @@
+"""The schema as a document: it is kept, everything in it is described, and one name means one thing."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
+)
+
+from server.graph.schema import schema_text
+from server.stream.events import EventType
+
+ROOT = Path(__file__).parent.parent
+SPECIFIED = {"String", "Int", "Float", "Boolean", "ID"}
+
+
+@pytest.fixture(scope="module")
+def schema() -> GraphQLSchema:
+    return build_schema(schema_text())
+
+
+def own_types(schema: GraphQLSchema) -> list[GraphQLNamedType]:
+    return [type for name, type in schema.type_map.items() if not name.startswith("__") and name not in SPECIFIED]
+
+
+def test_the_schema_is_the_one_in_the_documents() -> None:
+    kept = (ROOT / "docs" / "schema.graphql").read_text()
+
+    assert kept == schema_text(), "the schema has changed: run `uv run python -m server.graph.schema > docs/schema.graphql`"
+
+
+def undescribed(schema: GraphQLSchema) -> Iterator[str]:
+    """Everything that nobody explains."""
+    for type in own_types(schema):
+        if not type.description:
+            yield type.name
+        if isinstance(type, GraphQLEnumType):
+            yield from (f"{type.name}.{name}" for name, value in type.values.items() if not value.description)
+        if isinstance(type, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType):
+            for name, field in type.fields.items():
+                if not field.description:
+                    yield f"{type.name}.{name}"
+                for argument, definition in getattr(field, "args", {}).items():
+                    if not definition.description:
+                        yield f"{type.name}.{name}({argument})"
+
+
+def test_everything_is_described(schema: GraphQLSchema) -> None:
+    assert list(undescribed(schema)) == []
+
+
+@pytest.mark.parametrize("interface", ["GenerationEvent", "ContentPart", "AskedPayload"])
+def test_one_field_name_has_one_type_in_all_kinds(interface: str, schema: GraphQLSchema) -> None:
+    implementing = schema.get_implementations(schema.type_map[interface]).objects  # type: ignore[arg-type]
+    types = defaultdict(set)
+    for kind in implementing:
+        for name, field in kind.fields.items():
+            types[name].add(str(field.type))
+
+    assert implementing
+    assert {name: found for name, found in types.items() if len(found) > 1} == {}
+
+
+def test_every_event_has_a_type(schema: GraphQLSchema) -> None:
+    told = {kind.name for kind in schema.get_implementations(schema.type_map["GenerationEvent"]).objects}  # type: ignore[arg-type]
+
+    assert told == {"Generation" + "".join(word.capitalize() for word in event.split("_")) for event in EventType}
+
+
+def test_every_mutation_takes_one_input_and_gives_one_payload(schema: GraphQLSchema) -> None:
+    assert schema.mutation_type is not None
+    for name, field in schema.mutation_type.fields.items():
+        title = name[0].upper() + name[1:]
+        assert ({key: str(each.type) for key, each in field.args.items()}, str(field.type)) == (
+            {"input": f"{title}Input!"},
+            f"{title}Payload!",
+        )
+
+
+def test_every_list_is_a_page_or_bounded(schema: GraphQLSchema) -> None:
+    """A connection takes all four arguments of a page, none of them required or with a default."""
+    for type in own_types(schema):
+        for name, field in getattr(type, "fields", {}).items():
+            if str(field.type).endswith("Connection!"):
+                page = {key: str(field.args[key].type) for key in ("first", "after", "last", "before")}
+                assert page == {"first": "Int", "after": "String", "last": "Int", "before": "String"}, f"{type.name}.{name}"
+                assert all(repr(field.args[key].default_value) == "Undefined" for key in page), f"{type.name}.{name}"
+            elif str(field.type).startswith("["):
+                bounded = {"edges", "nodes", "content", "siblings", "activeGenerations", "apiKeys", "models"}
+                assert name in bounded, f"{type.name}.{name}"
+
+
+def test_names_are_spelled_as_graphql_spells_them(schema: GraphQLSchema) -> None:
+    for type in own_types(schema):
+        if isinstance(type, GraphQLEnumType):
+            assert all(name == name.upper() for name in type.values)
+        assert all("_" not in name for name in getattr(type, "fields", {}))
