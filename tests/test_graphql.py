@@ -23,6 +23,8 @@ QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
+NOBODY = "01K00000000000000000000000"
+
 
 @pytest.fixture
 def own_key(tidemark: System) -> str:
@@ -148,7 +150,9 @@ async def test_any_node_is_found_by_its_id(client: Client) -> None:
         assert (await graph(client, query, id=sent[id]))["node"] == {"__typename": name, "id": sent[id]}
 
 
-@pytest.mark.parametrize("id", ["", "x", "acct_01", "conv_", "gen_\0", "msg_ü", "_", "x" * 10_000, *map(new_id, Prefix)])
+@pytest.mark.parametrize(
+    "id", ["", "x", "acct_01", "conv_", "gen_\0", "msg_ü", "_", "x" * 10_000, *(f"{prefix}_{NOBODY}" for prefix in Prefix)]
+)
 async def test_what_is_not_there_is_null(id: str, client: Client) -> None:
     query = "query ($id: ID!) { node(id: $id) { id } conversation(id: $id) { id } message(id: $id) { id } generation(id: $id) { id } }"
 
