@@ -81,7 +81,7 @@ async def test_a_browser_asks_with_its_session_and_from_the_site_itself(tidemark
 async def test_a_conversation_is_what_http_shows(client: Client) -> None:
     sent = await ask(client, system_prompt="Be brief.")
     query = """query ($id: ID!) { conversation(id: $id) {
-        id title pinned archived model systemPrompt metadata createdAt updatedAt shownMessage { id } } }"""
+        id title pinned archived model systemPrompt metadata createdAt updatedAt shownMessage { id } activeGenerations { id } } }"""
 
     found = (await graph(client, query, id=sent["conversation_id"]))["conversation"]
 

@@ -94,7 +94,7 @@ def test_every_list_is_a_page_or_bounded(schema: GraphQLSchema) -> None:
                 assert page == {"first": "Int", "after": "String", "last": "Int", "before": "String"}, f"{type.name}.{name}"
                 assert all(repr(field.args[key].default_value) == "Undefined" for key in page), f"{type.name}.{name}"
             elif str(field.type).startswith("["):
-                bounded = {"edges", "nodes", "content", "siblings", "activeGenerations", "apiKeys", "models"}
+                bounded = {"excerpt", "edges", "nodes", "content", "siblings", "activeGenerations", "apiKeys", "models"}
                 assert name in bounded, f"{type.name}.{name}"
 
 
