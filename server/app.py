@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from server.api.edge import Edge
-from server.api.event_stream import drop_stuck_readers
 from server.api.http import problem
 from server.api.openapi import docs, document
 from server.api.operations import routes
@@ -36,6 +35,7 @@ from server.resources import open_resources
 from server.settings import Settings
 from server.stream.feed import Feeds
 from server.stream.tail import Tail
+from server.stuck import drop_stuck_readers
 
 SWEEP_EVERY_S = 1.0
 

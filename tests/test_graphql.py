@@ -395,7 +395,7 @@ async def run_here(system: System, account_id: str, query: str) -> tuple[dict[st
     async with open_resources(system.settings) as resources:
         nothing: Any = None
         caller = Caller(account_id, None, None, "session")
-        context = Context(resources, nothing, nothing, nothing, "req_test", caller)
+        context = Context(resources, nothing, nothing, nothing, nothing, "req_test", caller)
         with statements() as sent:
             result = await Schema(GraphqlSettings()).execute(query, context_value=context)
     assert result.errors is None

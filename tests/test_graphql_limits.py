@@ -278,7 +278,7 @@ AT_THE_LIMIT = {
 async def test_a_limit_is_where_the_settings_say(case: tuple[str, str, int]) -> None:
     within, beyond, limit = case
     nothing: Any = None
-    context = Context(nothing, nothing, nothing, nothing, "req_test", Caller("acct_x", None, None, "session"))
+    context = Context(nothing, nothing, nothing, nothing, nothing, "req_test", Caller("acct_x", None, None, "session"))
     schema = Schema(SMALL)
 
     passed = await schema.execute(within, context_value=context)

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.http import problem
@@ -57,7 +57,9 @@ class Edge:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
+            if message["type"] in ("websocket.accept", "websocket.close"):
+                started = True
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["Tidemark-Request-Id"] = request_id
@@ -71,13 +73,13 @@ class Edge:
         except Refused as refused:
             if refused.status >= 500:
                 log.warning("unavailable", request=request_id, path=scope["path"], reason=str(refused))
-            if started or scope["type"] == "websocket":
+            if started:
                 raise
             await problem(refused, request_id)(scope, receive, send_with_headers)
         except Exception:  # a fault of ours: recorded under the id the caller is told
             log.exception("fault", request=request_id, path=scope["path"])
             REQUESTS_FAILED.inc()
-            if started or scope["type"] == "websocket":
+            if started:
                 raise
             fault = InternalFault("internal", f"The server failed; its log names request {request_id}.")
             await problem(fault, request_id)(scope, receive, send_with_headers)
@@ -90,17 +92,28 @@ class Edge:
             raise Unreadable("host_not_allowed", f"This server does not answer for the host {host[:200]!r}; see server.allowed_hosts.")
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and "authorization" not in headers:
             self._check_site(headers, f"{scope['scheme']}://{host}", Request(scope).cookies)
+        elif scope["type"] == "websocket" and "authorization" not in headers and self._cookie in HTTPConnection(scope).cookies:
+            self._check_origin(headers, f"{'https' if scope['scheme'] == 'wss' else 'http'}://{host}")
 
     def _check_site(self, headers: Headers, here: str, cookies: dict[str, str]) -> None:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if origin is not None:
-            allowed = origin in {here, self._own_origin} | self._origins
+            allowed = self._is_ours(origin, here)
         elif site is not None:
             allowed = site == "same-origin"
         else:
             allowed = self._cookie not in cookies  # no browser, unless it says so
         if not allowed:
             raise Forbidden("cross_site", "This request was made by another site.")
+
+    def _check_origin(self, headers: Headers, here: str) -> None:
+        """A handshake with a cookie says which page makes it: browsers let any site open a WebSocket, and send the cookie along."""
+        origin = headers.get("origin")
+        if origin is None or not self._is_ours(origin, here):
+            raise Forbidden("cross_site", "This handshake carries a cookie, and was not made by a page of this site.")
+
+    def _is_ours(self, origin: str, here: str) -> bool:
+        return origin in {here, self._own_origin} | self._origins
 
 
 def _hostname(host: str) -> str:

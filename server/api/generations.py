@@ -7,10 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.event_stream import EventStream
 from server.api.http import Json, event_cursor, flag
 from server.dialects import native
 from server.errors import Invalid, InvalidCursor
+from server.event_stream import EventStream
 from server.generate.endings import queued_event
 from server.generate.reading import WAIT_DEFAULT_S, WAIT_MAX_S, stop_now, wait_for_end, written_so_far
 from server.history.generations import Written, readable_generation, request_cancel, snapshot
@@ -67,7 +67,7 @@ async def stream_generation(
     batches = follow(request.state.feeds, generation.id, queued_event(generation), mark)
     if first is not None:
         batches = _after(first, batches)
-    return EventStream(batches, native.encode, request=request, caller=caller, headers=headers)
+    return EventStream(batches, native.encode_batch, request=request, caller=caller, headers=headers)
 
 
 async def _after(first: Event, batches: AsyncGenerator[Batch | None, None]) -> AsyncGenerator[Batch | None, None]:

@@ -17,7 +17,7 @@ from server.generate.queue import answers_queue, worker_key
 from server.history.claims import count_open
 from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
-from server.metrics import OPEN_FEEDS, OPEN_STREAMS
+from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
 from server.settings import LOOPBACK_HOSTS, Settings
 
 ANSWER_WITHIN_S = 2.0
@@ -53,6 +53,7 @@ async def metrics(request: Request) -> Response:
     check_operator(request, request.state.resources.settings)
     OPEN_STREAMS.set(request.state.presence.streams)
     OPEN_FEEDS.set(len(request.state.feeds))
+    TASKS.set(len(asyncio.all_tasks()))
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 

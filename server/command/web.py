@@ -12,11 +12,11 @@ from server.command.listening import listen
 from server.command.memory import calm_collector
 from server.command.protocol import BoundedProtocol
 from server.command.waiting import wait_for_services
+from server.command.web_socket import LingeringSocket
 from server.settings import Settings
 
 GRACEFUL_S = 5
 KEEP_ALIVE_S = 30
-WS_MAX_BYTES = 64 * 1024
 
 
 class WebServer(uvicorn.Server):
@@ -43,7 +43,7 @@ def run_web(settings: Settings) -> None:
         app,
         loop="uvloop",
         http=BoundedProtocol,
-        ws="websockets-sansio",
+        ws=LingeringSocket,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -52,7 +52,8 @@ def run_web(settings: Settings) -> None:
         forwarded_allow_ips=proxies,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACEFUL_S,
-        ws_max_size=WS_MAX_BYTES,
+        ws_max_size=settings.server.body_max_bytes,
+        ws_per_message_deflate=False,  # it would compress the same bytes anew for every subscriber, and keep 40 KB for each
         backlog=2048,
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -1,7 +1,6 @@
 """The context of an operation: who asks, and what the process holds open."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import strawberry
 from starlette.requests import HTTPConnection
@@ -11,21 +10,22 @@ from server.graph.loaders import Loaders
 from server.identity.callers import Caller, Callers
 from server.identity.credentials import caller_by, caller_of
 from server.identity.presence import Presence
+from server.pages.following import Pages
 from server.resources import Resources
 from server.stream.feed import Feeds
 
 
 @dataclass
 class Context:
-    """What resolvers need. On a WebSocket one stands for the connection, and `connection_params` is what `connection_init` brought."""
+    """What resolvers need. On a WebSocket one stands for the connection."""
 
     resources: Resources
     feeds: Feeds
+    pages: Pages
     presence: Presence
     callers: Callers
     request_id: str
     signed_in: Caller | None
-    connection_params: dict[str, Any] = field(default_factory=dict)
     _loaders: Loaders | None = None
 
     @property
@@ -64,12 +64,12 @@ Info = strawberry.Info[Context, None]
 
 
 async def context_of(connection: HTTPConnection) -> Context:
-    """The context of a request or a handshake; a handshake may bring no credentials. Raises Unauthenticated."""
+    """The context of a request or a handshake. A request without credentials raises Unauthenticated; a handshake may bring them later."""
     state = connection.state
     signed_in: Caller | None = None
     try:
         signed_in = await caller_of(connection)
     except Unauthenticated:
-        if connection.scope["type"] == "http" or "authorization" in connection.headers:
+        if connection.scope["type"] == "http":
             raise
-    return Context(state.resources, state.feeds, state.presence, state.callers, state.request_id, signed_in)
+    return Context(state.resources, state.feeds, state.pages, state.presence, state.callers, state.request_id, signed_in)

@@ -69,10 +69,6 @@ class Guard(SchemaExtension):
         self.execution_context.context = self.execution_context.context.for_operation(keep=not streaming)
         yield
 
-    def on_stream_result(self, result: Any) -> Iterator[None]:
-        self._show(result)
-        yield
-
     def _faults(self, document: DocumentNode) -> list[GraphQLError]:
         variables = self.execution_context.variables or {}
         if not self._valid:

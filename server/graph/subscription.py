@@ -1,8 +1,9 @@
-"""Subscriptions: streams that go on where their reader left off."""
+"""Subscriptions: streams that go on where their reader left off. What they give are batches of events, see `Operations`."""
 
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 import strawberry
@@ -11,9 +12,11 @@ from server.errors import InvalidCursor
 from server.generate.endings import queued_event
 from server.generate.reading import written_so_far
 from server.graph.context import Info
+from server.graph.encoding import Told
 from server.graph.events import GenerationEvent, generation_event
-from server.history.generations import readable_generation, snapshot
-from server.stream.events import EventType, make_event
+from server.history.generations import readable_generation
+from server.history.generations import snapshot as snapshot_of
+from server.stream.events import Event, EventType, make_event
 from server.stream.follow import follow
 
 _MARK = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
@@ -28,7 +31,8 @@ FromSnapshot = Annotated[
 @strawberry.type(description="What can be followed.")
 class Subscription:
     @strawberry.subscription(
-        description="The events of a generation: past ones first, then live, until its end. Who has seen the end is told so at once."
+        description="The events of a generation: past ones first, then live, until its end. Who has seen the end is told so at once.",
+        graphql_type=GenerationEvent,
     )
     async def generation_events(
         self,
@@ -36,28 +40,22 @@ class Subscription:
         id: AnId,
         after: After = None,
         snapshot: FromSnapshot = False,  # noqa: FBT002  arguments are named in GraphQL
-    ) -> AsyncGenerator[GenerationEvent, None]:
+    ) -> AsyncGenerator[Told[Event] | None, None]:
         context, resources = info.context, info.context.resources
         mark = _mark(after) if after and not snapshot else 0
         generation = await resources.database.read(readable_generation, id, context.caller.account_id)
+        tell = partial(generation_event, generation.id)
         if snapshot:
             written = await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)
             mark = written.seq - 1 if generation.status.terminal else written.seq
-            first = generation_event(id, make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written)))
-            assert first is not None
-            yield first
+            yield Told([make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written))], tell, {})
         elif generation.status.terminal and mark >= generation.seq:
             if mark > generation.seq:
                 raise InvalidCursor(f"This answer ended with event {generation.seq}; {mark} is beyond it.")
             return
         async with aclosing(follow(context.feeds, generation.id, queued_event(generation), mark)) as batches:
             async for batch in batches:
-                for event in batch.events if batch else ():
-                    if (told := generation_event(id, event)) is not None:
-                        yield told
-
-
-snapshot_of = snapshot
+                yield Told(batch.events, tell, batch.encodings) if batch else None
 
 
 def _mark(text: str) -> int:

@@ -10,19 +10,20 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
-from strawberry.types.unset import UNSET
 
 from server.bodies import read_bytes
-from server.errors import MethodNotAllowed, Refused, Unauthenticated, Unreadable, UnsupportedType
+from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import Context, context_of
+from server.graph.encoding import Asked
 from server.graph.errors import refusal
+from server.graph.operations import Operations
 from server.graph.schema import Schema
+from server.graph.socket import Socket
+from server.graph.streams import Transport, stream, transport_of
 from server.settings import Settings
 
 JSON, RESPONSE = "application/json", "application/graphql-response+json"
@@ -44,29 +45,31 @@ class GraphView(GraphQL[Context, None]):
     request_adapter_class = BoundedRequest
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(
-            Schema(settings.graphql),
-            graphql_ide=None,
-            allow_queries_via_get=False,
-            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL],
-            max_subscriptions_per_connection=settings.graphql.operations_max_per_socket,
-            allowed_origins=settings.server.allowed_origins,
-        )
+        schema = Schema(settings.graphql)
+        super().__init__(schema, graphql_ide=None, allow_queries_via_get=False, subscription_protocols=[])
+        self._operations = Operations(schema)
+        self._operations_max = settings.graphql.operations_max_per_socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await super().__call__(scope, receive, send)
+            await Socket(self._operations, self._operations_max, scope, receive, send).serve()
             return
         request = Request(scope, receive)
         try:
             if request.method != "POST":
                 raise MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
-            response = await self.run(request)
+            transport = transport_of(request)
+            response = await self._stream(request, transport) if transport else await self.run(request)
         except Refused as refused:
             response = _refused(refused, _answered_as(request))
         except HTTPException as fault:  # what Strawberry itself finds wrong with a request
             response = _refused(Unreadable("invalid_body", fault.reason), _answered_as(request))
         await response(scope, receive, send)
+
+    async def _stream(self, request: Request, transport: Transport) -> Response:
+        context = await context_of(request)
+        data = await self.parse_http_body(self.request_adapter_class(request))
+        return stream(self._operations, Asked(data.query or "", data.variables, data.operation_name), context, request, transport)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002  Strawberry calls it so
         connection: HTTPConnection = request
@@ -77,14 +80,6 @@ class GraphView(GraphQL[Context, None]):
         response = await super().get_sub_response(request)
         response.media_type = _answered_as(request)
         return response
-
-    async def on_ws_connect(self, context: Context) -> Any:
-        """Lets in who brought credentials, with `connection_init` or before."""
-        try:
-            await context.sign_in(context.connection_params.get("authorization"))
-        except Unauthenticated:
-            raise ConnectionRejectionError from None
-        return UNSET
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
         """The operation that a request asks for; raises Unreadable, TooLarge and UnsupportedType."""
@@ -100,13 +95,12 @@ class GraphView(GraphQL[Context, None]):
         query = _member(body, "query", str, "a string")
         if not query:
             raise Unreadable("invalid_body", "query: the document is missing.")
-        transport = self._get_stream_transport_from_headers(request.headers)
         return GraphQLRequestData(
             query=query,
             variables=_member(body, "variables", dict, "an object"),
             operation_name=_member(body, "operationName", str, "a string"),
             extensions=_member(body, "extensions", dict, "an object"),
-            protocol=transport.protocol if transport else "http",
+            protocol="http",
         )
 
     async def execute_single(

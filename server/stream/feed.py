@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -44,11 +44,12 @@ Ends = Callable[[Sequence[str]], Awaitable[dict[str, End]]]
 class Batch:
     """Some consecutive events, shared by every reader that stands before them, with what dialects made of them."""
 
-    __slots__ = ("_encodings", "events")
+    __slots__ = ("encodings", "events")
 
     def __init__(self, events: list[Event]) -> None:
         self.events = events
-        self._encodings: dict[Callable[[list[Event]], bytes], bytes] = {}
+        self.encodings: dict[Any, Any] = {}
+        """What was made of these events, by who made it."""
 
     @property
     def last(self) -> Event:
@@ -56,9 +57,9 @@ class Batch:
 
     def encoded(self, encode: Callable[[list[Event]], bytes]) -> bytes:
         """`encode(events)`, made once for all readers."""
-        made = self._encodings.get(encode)
+        made: bytes | None = self.encodings.get(encode)
         if made is None:
-            made = self._encodings[encode] = encode(self.events)
+            made = self.encodings[encode] = encode(self.events)
         return made
 
 

@@ -1,0 +1,124 @@
+"""Encoding: what a document selects of events, worked out once for all who ask the same, as the bytes that each of them is sent."""
+
+import asyncio
+import re
+from collections.abc import Callable, Hashable, Sequence
+from hashlib import sha256
+from inspect import isawaitable
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
+
+import orjson
+from graphql import ExecutionResult as CoreResult
+from graphql import FieldNode, GraphQLError, OperationDefinitionNode, VariableNode
+from graphql.execution import Executor, execute_subscription_event
+from strawberry.types import ExecutionResult
+
+from server.graph.context import Context
+from server.graph.errors import ERRORS_MAX, shown
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+SLICE_EVENTS: Final = 64
+"""How many events are worked out in one go: some 4 ms of the process."""
+KEPT_EVENTS: Final = 256
+
+
+class Asked(NamedTuple):
+    """What is to be run."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+
+
+class Told(NamedTuple, Generic[T]):
+    """Some events that a subscription's source gives; `tell` makes of one what the schema knows, or None for one that is not told.
+
+    What was made of them is kept in `encodings`. Where they are one subscriber's own, `key` may name an event, and those of
+    one name are told alike.
+    """
+
+    events: Sequence[T]
+    tell: Callable[[T], object | None]
+    encodings: dict[Any, Any]
+    key: Callable[[T], Hashable | None] = lambda _event: None
+
+
+class Encoder:
+    """Works out what one document selects of events. It lives as long as anybody subscribes with this document and these variables."""
+
+    def __init__(self, executor: Executor[Any]) -> None:
+        self._executor = executor
+        self._kept: dict[Hashable, bytes] = {}
+
+    async def make(self, told: Told[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F:
+        """The results of a slice of events, made ready by `wrap`, and kept for others."""
+        if start:
+            await asyncio.sleep(0)  # others may have little to do
+        payloads = [payload for event in told.events[start : start + SLICE_EVENTS] if (payload := await self._told(told, event))]
+        made = told.encodings[self, wrap, start] = wrap(payloads)
+        return made
+
+    async def _told(self, told: Told[Any], event: Any) -> bytes | None:
+        key = told.key(event)
+        if key is None:
+            return await self._result(told.tell(event))
+        payload = self._kept.get(key)
+        if payload is None and (payload := await self._result(told.tell(event))) is not None:
+            if len(self._kept) >= KEPT_EVENTS:
+                self._kept.clear()
+            self._kept[key] = payload
+        return payload
+
+    async def _result(self, root: object | None) -> bytes | None:
+        if root is None:
+            return None
+        result: Any = execute_subscription_event(self._executor.build_per_event_executor(root))
+        if isawaitable(result):
+            result = await result
+        return encoded(result, self._executor.context_value)
+
+
+class Encoders:
+    """The encoders that are in use in this process."""
+
+    def __init__(self) -> None:
+        self._encoders: WeakValueDictionary[bytes, Encoder] = WeakValueDictionary()
+
+    def get(self, asked: Asked, executor: Executor[Any]) -> Encoder:
+        """The encoder of all who ask this, wherever each of them begins."""
+        where = _marks(asked.query, executor.operation)
+        variables = {name: value for name, value in (asked.variables or {}).items() if name not in where}
+        account_id = executor.context_value.caller.account_id
+        same = [account_id, asked.query, executor.operation.name and executor.operation.name.value, variables]
+        key = sha256(orjson.dumps(same, option=orjson.OPT_SORT_KEYS)).digest()
+        encoder = self._encoders.get(key)
+        if encoder is None:
+            encoder = self._encoders[key] = Encoder(executor)
+        return encoder
+
+
+def _marks(query: str, operation: OperationDefinitionNode) -> set[str]:
+    """The variables that are nothing but the `after` of what is subscribed to: what is selected of an event does not depend on them."""
+    fields = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
+    values = [argument.value for field in fields for argument in field.arguments or () if argument.name.value == "after"]
+    names = {value.name.value for value in values if isinstance(value, VariableNode)}
+    return {name for name in names if len(re.findall(rf"\$\s*{name}\b", query)) == 2}  # where it is declared, and there
+
+
+def encoded(result: ExecutionResult | CoreResult, context: Context) -> bytes:
+    """A result as JSON."""
+    if not result.errors:
+        return orjson.dumps({"data": result.data})
+    return orjson.dumps({"data": result.data, "errors": _formatted(result.errors, context)})
+
+
+def encoded_errors(errors: Sequence[GraphQLError], context: Context) -> bytes:
+    """Errors as JSON: what the caller may see of them."""
+    return orjson.dumps(_formatted(errors, context))
+
+
+def _formatted(errors: Sequence[GraphQLError], context: Context) -> list[Any]:
+    return [shown(error, context.request_id).formatted for error in errors[:ERRORS_MAX]]

@@ -1,0 +1,239 @@
+"""Operations over a WebSocket: the protocol `graphql-transport-ws` (https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md)."""
+
+import asyncio
+from contextlib import ExitStack, aclosing, suppress
+from time import monotonic
+from typing import Any, Final
+
+import anyio
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from server.errors import Unauthenticated
+from server.graph.context import Context, context_of
+from server.graph.encoding import Asked
+from server.graph.operations import BrokenOff, NotRun, Operations
+from server.history.database import DatabaseAway
+from server.identity.presence import Presence
+from server.logs import log
+from server.stuck import guarded
+
+PROTOCOL: Final = "graphql-transport-ws"
+INIT_WITHIN_S: Final = 5.0
+ID_MAX_CHARS: Final = 256
+REASON_MAX_BYTES: Final = 120
+
+UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY = 4400, 4401, 4403, 4406, 4408, 4409, 4429
+FAULT, AWAY, COME_BACK = 1011, 1013, 1012
+
+
+class Closing(Exception):
+    """The socket is to be closed with this code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
+
+
+class Gone(Exception):
+    """The client has gone."""
+
+
+def rest_of_next(payloads: list[bytes]) -> list[str]:
+    """All of a `next` message but its id, which comes first: what every subscriber is sent alike."""
+    return [f',"type":"next","payload":{payload.decode()}}}' for payload in payloads]
+
+
+class Socket:
+    """One connection and its operations."""
+
+    def __init__(self, operations: Operations, operations_max: int, scope: Scope, receive: Receive, send: Send) -> None:
+        self._run_operations, self._operations_max = operations, operations_max
+        self._scope, self._receive, self._send_on = scope, receive, send
+        self._listening = anyio.CancelScope()
+        self._closing: Closing | None = None
+        self._context: Context | None = None
+        self._signed_in = False
+        self._operations: dict[str, asyncio.Task[None]] = {}
+        self._left = ExitStack()
+        self._sends = 0
+        self.sending_since: float | None = None
+
+    async def serve(self) -> None:
+        """Speaks the protocol until either side closes."""
+        try:
+            await self._open()
+            with guarded(self), self._left:
+                async with asyncio.TaskGroup() as self._tasks:
+                    try:
+                        with self._listening:
+                            await self._listen()
+                    except Closing as closing:
+                        self._closing = self._closing or closing
+                    finally:
+                        for task in list(self._operations.values()):
+                            task.cancel()
+                if self._closing and self._closing.code:
+                    await self._close(self._closing)
+        except Gone:
+            pass
+
+    def drop(self) -> None:
+        """Ends it without a word: nobody reads."""
+        self._end(0, "")
+
+    def _end(self, code: int, reason: str) -> None:
+        """Closes the socket from outside the conversation; the first reason counts."""
+        self._closing = self._closing or Closing(code, reason)
+        self._listening.cancel()
+
+    async def _open(self) -> None:
+        """Accepts the handshake; whatever else the client offered is refused where it can see why."""
+        if (await self._receive())["type"] != "websocket.connect":
+            raise Gone
+        offered = self._scope["subprotocols"]
+        spoken = PROTOCOL if PROTOCOL in offered else next(iter(offered), None)
+        await self._send({"type": "websocket.accept", "subprotocol": spoken, "headers": []})
+        if spoken != PROTOCOL:
+            await self._close(Closing(WRONG_PROTOCOL, "Subprotocol not acceptable"))
+            raise Gone
+        self._send_on = self._scope["state"]["send"]  # every wrapper around it costs each event of each subscriber
+
+    async def _listen(self) -> None:
+        timer = asyncio.get_running_loop().call_later(INIT_WITHIN_S, self._end, TOO_LATE, "Connection initialisation timeout")
+        self._left.callback(timer.cancel)
+        while (received := await self._receive())["type"] == "websocket.receive":
+            message = _read(received)
+            match message.get("type"):
+                case "connection_init":
+                    if self._context is not None:
+                        raise Closing(TOO_MANY, "Too many initialisation requests")
+                    await self._sign_in(message.get("payload"))
+                    timer.cancel()
+                case "ping":
+                    await self._say({"type": "pong", **({"payload": message["payload"]} if "payload" in message else {})})
+                case "pong":
+                    pass
+                case "subscribe":
+                    self._subscribe(message)
+                    await asyncio.sleep(0)  # what ended is gone before the next is counted
+                case "complete":
+                    if task := self._operations.pop(_id(message), None):
+                        task.cancel()
+                case _:
+                    raise Closing(UNREADABLE, "Unknown message type")
+
+    async def _sign_in(self, payload: object) -> None:
+        """Lets in who brought credentials, with `connection_init` or with the handshake."""
+        if not isinstance(payload, dict | None):
+            raise Closing(UNREADABLE, "payload: it must be an object")
+        connection = WebSocket(self._scope, self._receive, self._send_on)
+        try:
+            self._context = await context_of(connection)
+            await self._context.sign_in((payload or {}).get("authorization"))
+        except Unauthenticated:
+            raise Closing(FORBIDDEN, "Forbidden") from None
+        except DatabaseAway:
+            raise Closing(AWAY, "Try again later") from None
+        presence: Presence = self._context.presence
+        self._left.enter_context(presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden")))
+        self._signed_in = True
+        await self._say({"type": "connection_ack"})
+
+    def _subscribe(self, message: dict[str, Any]) -> None:
+        if not self._signed_in:
+            raise Closing(UNAUTHORIZED, "Unauthorized")
+        id = _id(message)
+        if id in self._operations:
+            raise Closing(TAKEN, f"Subscriber for {id} already exists")
+        if len(self._operations) >= self._operations_max:
+            raise Closing(TOO_MANY, f"At most {self._operations_max} operations at a time")
+        self._operations[id] = self._tasks.create_task(self._run(id, _asked(message)))
+
+    async def _run(self, id: str, asked: Asked) -> None:
+        """One operation: its results, and how it ended."""
+        assert self._context is not None
+        head = '{"id":' + orjson.dumps(id).decode()
+        try:
+            async with aclosing(self._run_operations.answers(asked, self._context, rest_of_next)) as answers:
+                async for rests in answers:
+                    for rest in rests or ():  # a heartbeat is uvicorn's ping
+                        await self._send({"type": "websocket.send", "text": head + rest})
+            end: dict[str, Any] = {"id": id, "type": "complete"}
+        except NotRun as refused:
+            end = {"id": id, "type": "error", "payload": orjson.Fragment(refused.errors)}
+        except BrokenOff:
+            stopping = self._context.feeds.stopping
+            self._end(*((COME_BACK, "Service Restart") if stopping else (AWAY, "Try again later")))
+            return
+        except Gone:
+            return
+        except Exception:  # a fault of ours: recorded, and the client is told
+            log.exception("fault", request=self._context.request_id, path="/graphql")
+            self._end(FAULT, "Internal error")
+            return
+        finally:
+            if self._operations.get(id) is asyncio.current_task():
+                del self._operations[id]
+        with suppress(Gone):
+            await self._say(end)
+
+    async def _close(self, closing: Closing) -> None:
+        reason = closing.reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
+        await self._send({"type": "websocket.close", "code": closing.code, "reason": reason})
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        await self._send({"type": "websocket.send", "text": orjson.dumps(message).decode()})
+
+    async def _send(self, message: Message) -> None:
+        """Sends, once the client has taken most of what went before; raises Gone."""
+        self._sends += 1
+        if self.sending_since is None:
+            self.sending_since = monotonic()
+        try:
+            await self._send_on(message)
+        except (OSError, RuntimeError) as error:  # uvicorn raises RuntimeError where it has sent a close frame of its own
+            raise Gone from error
+        finally:
+            self._sends -= 1
+            self.sending_since = monotonic() if self._sends else None
+
+
+def _read(received: Message) -> dict[str, Any]:
+    """The message in a frame."""
+    text = received.get("text")
+    if text is None:
+        raise Closing(UNREADABLE, "A message must be text")
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise Closing(UNREADABLE, "A message must be JSON") from None
+    if not isinstance(message, dict):
+        raise Closing(UNREADABLE, "A message must be an object")
+    return message
+
+
+def _id(message: dict[str, Any]) -> str:
+    id = message.get("id")
+    if not isinstance(id, str) or not 0 < len(id) <= ID_MAX_CHARS:
+        raise Closing(UNREADABLE, f"id: it must be a string of 1 to {ID_MAX_CHARS} characters")
+    return id
+
+
+def _asked(message: dict[str, Any]) -> Asked:
+    payload = message.get("payload")
+    if not isinstance(payload, dict):
+        raise Closing(UNREADABLE, "payload: it must be an object")
+    _member(payload, "extensions", dict, "an object")
+    query = payload.get("query")
+    if not isinstance(query, str):
+        raise Closing(UNREADABLE, "payload.query: it must be a string")
+    return Asked(query, _member(payload, "variables", dict, "an object"), _member(payload, "operationName", str, "a string"))
+
+
+def _member(payload: dict[str, Any], name: str, type: type, what: str) -> Any:
+    value = payload.get(name)
+    if value is not None and not isinstance(value, type):
+        raise Closing(UNREADABLE, f"payload.{name}: it must be {what}")
+    return value

@@ -1,0 +1,82 @@
+"""Operations whose results are a stream over HTTP: GraphQL over SSE (distinct connections), and multipart subscriptions.
+
+https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md · https://www.apollographql.com/docs/graphos/routing/operations/subscriptions/multipart-protocol
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.event_stream import EventStream, Wrapping
+from server.graph.context import Context
+from server.graph.encoding import Asked
+from server.graph.operations import BrokenOff, NotRun, Operations
+
+
+class Transport(NamedTuple):
+    """How results are sent: the frames of some, the frames of a refusal, and the last bytes."""
+
+    wrapping: Wrapping
+    frames: Callable[[list[bytes]], bytes]
+    refused: Callable[[bytes], bytes]
+    end: bytes
+
+
+def sse_frames(payloads: list[bytes]) -> bytes:
+    """Results as server-sent events."""
+    return b"".join([b"event: next\ndata: %s\n\n" % payload for payload in payloads])
+
+
+def multipart_frames(payloads: list[bytes]) -> bytes:
+    """Results as parts. Each is followed by its boundary, so that a client need not wait for the next to know that it is whole."""
+    return b"".join([_part(b'{"payload":%s}' % payload) for payload in payloads])
+
+
+def _part(body: bytes) -> bytes:
+    return b"\r\nContent-Type: application/json\r\n\r\n%s\r\n--graphql" % body
+
+
+SSE: Final = Transport(
+    Wrapping("text/event-stream", b": open\n\n", b": hb\n\n"),
+    sse_frames,
+    lambda errors: sse_frames([b'{"errors":%s}' % errors]),
+    b"event: complete\ndata:\n\n",
+)
+MULTIPART: Final = Transport(
+    Wrapping("multipart/mixed;boundary=graphql;subscriptionSpec=1.0", b"--graphql", _part(b"{}")),
+    multipart_frames,
+    lambda errors: _part(b'{"payload":null,"errors":%s}' % errors),
+    b"--\r\n",
+)
+
+
+def transport_of(request: Request) -> Transport | None:
+    """The transport that a request accepts, if it is one that streams."""
+    for accepted in request.headers.get("accept", "").lower().split(","):
+        media_type, *parameters = (word.strip() for word in accepted.split(";"))
+        if media_type == "text/event-stream":
+            return SSE
+        if media_type == "multipart/mixed" and any(each.replace('"', "") == "subscriptionspec=1.0" for each in parameters):
+            return MULTIPART
+    return None
+
+
+def stream(operations: Operations, asked: Asked, context: Context, request: Request, transport: Transport) -> Response:
+    """The results of an operation as they come. A stream that ends without its last bytes has not ended: come back."""
+    answers = _answers(operations, asked, context, transport)
+    return EventStream(answers, bytes, request=request, caller=context.caller, wrapping=transport.wrapping)
+
+
+async def _answers(operations: Operations, asked: Asked, context: Context, transport: Transport) -> AsyncGenerator[bytes | None, None]:
+    try:
+        async with aclosing(operations.answers(asked, context, transport.frames)) as answers:
+            async for frames in answers:
+                yield frames
+    except NotRun as refused:
+        yield transport.refused(refused.errors)
+    except BrokenOff:
+        return
+    yield transport.end

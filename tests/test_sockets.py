@@ -1,0 +1,314 @@
+"""GraphQL over WebSocket, frame by frame: every way to break the protocol has its close code, and leaves nothing behind."""
+
+import asyncio
+import json
+import re
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.extensions import Extension
+from websockets.frames import Frame, Opcode
+
+from tests.client import Client
+from tests.sockets import EVENTS, PROTOCOL, closed, hear, say, signed_in, socket, subscribe, until_complete
+from tests.system import System
+
+SILENT = "/demo tokens=5 rate=0 first_token_ms=600000"
+INIT = {"type": "connection_init"}
+
+
+class Held:
+    """What a web process holds: tasks, feeds, streams, descriptors."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def now(self) -> dict[str, float]:
+        text = httpx.get(f"{self.system.web.url}/metrics", trust_env=False).text
+        figures = {
+            name: float(re.findall(rf"^tidemark_{name} (\S+)", text, re.MULTILINE)[0]) for name in ("tasks", "open_feeds", "open_streams")
+        }
+        kinds = [each.raddr for each in psutil.Process(self.system.web.pid).net_connections("tcp") if each.status == "ESTABLISHED"]
+        return figures | {"connections": len(kinds)}
+
+
+@pytest.fixture
+async def nothing_is_left(tidemark: System, client: Client) -> AsyncIterator[None]:
+    """After the test the web process holds what it held before."""
+    held = Held(tidemark)
+    await client.get("/healthz")  # its connection stays
+    before = held.now()
+    yield
+    for _ in range(200):
+        after = held.now()
+        if all(after[name] <= before[name] for name in before):
+            return
+        await asyncio.sleep(0.05)
+    assert after == before
+
+
+BAD_FRAMES: dict[str, Any] = {
+    "not JSON": "{",
+    "binary": b'{"type":"connection_init"}',
+    "a list": "[]",
+    "null": "null",
+    "a number": "5",
+    "deep": "[" * 100_000,
+    "deeper than Python": '{"a":' * 5_000,
+    "empty": "",
+    "lone surrogate": '"\\ud800"',
+    "unknown type": '{"type":"start"}',
+    "no type": "{}",
+    "a list for a type": '{"type":[]}',
+    "payload of init": '{"type":"connection_init","payload":[]}',
+    "complete without an id": '{"type":"complete"}',
+}
+
+
+@pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
+async def test_a_frame_that_is_no_message_closes_with_4400(tidemark: System, frame: Any, nothing_is_left: None) -> None:
+    async with socket(tidemark.web.url) as connection:
+        await connection.send(frame)
+
+        assert await closed(connection) == (4400, [])
+
+
+BAD_SUBSCRIPTIONS: dict[str, Any] = {
+    "no id": {"payload": {"query": "{ viewer { account { id } } }"}},
+    "an empty id": {"id": "", "payload": {"query": "{ viewer { account { id } } }"}},
+    "a number for an id": {"id": 1, "payload": {"query": "{ viewer { account { id } } }"}},
+    "an object for an id": {"id": {}, "payload": {"query": "{ viewer { account { id } } }"}},
+    "a long id": {"id": "x" * 300, "payload": {"query": "{ viewer { account { id } } }"}},
+    "no payload": {"id": "1"},
+    "null for a payload": {"id": "1", "payload": None},
+    "no query": {"id": "1", "payload": {}},
+    "a number for a query": {"id": "1", "payload": {"query": 1}},
+    "a list of variables": {"id": "1", "payload": {"query": "{ a }", "variables": []}},
+    "a number for a name": {"id": "1", "payload": {"query": "{ a }", "operationName": 1}},
+    "a string of extensions": {"id": "1", "payload": {"query": "{ a }", "extensions": "x"}},
+}
+
+
+@pytest.mark.parametrize("message", BAD_SUBSCRIPTIONS.values(), ids=BAD_SUBSCRIPTIONS)
+async def test_a_subscribe_that_cannot_be_read_closes_with_4400(tidemark: System, key: str, message: Any, nothing_is_left: None) -> None:
+    async with signed_in(tidemark.web.url, key) as connection:
+        await say(connection, {"type": "subscribe", **message})
+
+        assert await closed(connection) == (4400, [])
+
+
+async def test_the_handshake_or_the_first_message_brings_the_key(tidemark: System, key: str, nothing_is_left: None) -> None:
+    async with socket(tidemark.web.url, key) as connection:
+        await say(connection, INIT | {"payload": None})
+        assert await hear(connection) == {"type": "connection_ack"}
+    async with socket(tidemark.web.url, key) as connection:
+        await say(connection, INIT)
+        assert await hear(connection) == {"type": "connection_ack"}
+    async with signed_in(tidemark.web.url, key) as connection:
+        await subscribe(connection, "1", "{ viewer { account { id } } }")
+        [result] = await until_complete(connection, "1")
+
+    assert result["data"]["viewer"]["account"]["id"].startswith("acct_")
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"authorization": "Bearer tmk_x"}, {"authorization": 5}, {"authorization": "x"}], ids=str)
+async def test_bad_credentials_close_with_4403(tidemark: System, payload: Any, nothing_is_left: None) -> None:
+    for bad in (None, "tmk_nobody"):
+        async with socket(tidemark.web.url, bad) as connection:
+            await say(connection, INIT | {"payload": payload})
+
+            assert await closed(connection) == (4403, [])
+
+
+async def test_a_second_init_closes_with_4429(tidemark: System, key: str, nothing_is_left: None) -> None:
+    async with signed_in(tidemark.web.url, key) as connection:
+        await say(connection, INIT)
+
+        assert await closed(connection) == (4429, [])
+
+
+@pytest.mark.slow
+async def test_who_does_not_init_is_closed_with_4408(tidemark: System, nothing_is_left: None) -> None:
+    async with socket(tidemark.web.url) as connection:
+        await say(connection, {"type": "ping"})
+
+        assert await closed(connection) == (4408, [{"type": "pong"}])
+
+
+async def test_a_subscribe_before_init_closes_with_4401(tidemark: System, key: str, nothing_is_left: None) -> None:
+    async with socket(tidemark.web.url, key) as connection:
+        await subscribe(connection, "1")
+
+        assert await closed(connection) == (4401, [])
+
+
+async def test_an_id_in_use_closes_with_4409(tidemark: System, client: Client, key: str, nothing_is_left: None) -> None:
+    asked = await client.send(SILENT)
+    async with signed_in(tidemark.web.url, key) as connection:
+        await subscribe(connection, "a", id=asked["generation_id"])
+        await hear(connection)
+        await subscribe(connection, "a", id=asked["generation_id"])
+
+        assert (await closed(connection))[0] == 4409
+    await client.cancel(asked["generation_id"])
+
+
+async def test_a_ping_is_answered_with_its_payload(tidemark: System, key: str) -> None:
+    async with signed_in(tidemark.web.url, key) as connection:
+        for payload in ({"a": [1, None]}, {}, None):
+            await say(connection, {"type": "ping", "payload": payload})
+            assert await hear(connection) == {"type": "pong", "payload": payload}
+        await say(connection, {"type": "pong", "payload": {"unsolicited": True}})
+        await say(connection, {"type": "ping"})
+        assert await hear(connection) == {"type": "pong"}
+
+
+async def test_complete_ends_an_operation_and_nothing_more_comes_of_it(
+    tidemark: System, client: Client, key: str, nothing_is_left: None
+) -> None:
+    asked = await client.send("/demo tokens=2000 rate=500")
+    async with signed_in(tidemark.web.url, key) as connection:
+        await subscribe(connection, "a", id=asked["generation_id"])
+        for _ in range(20):
+            assert (await hear(connection))["type"] == "next"
+        await say(connection, {"id": "a", "type": "complete"})
+        await say(connection, {"type": "ping"})
+        while (message := await hear(connection)) != {"type": "pong"}:
+            assert message["id"] == "a"
+        await subscribe(connection, "b", "{ viewer { account { id } } }")
+        assert [(await hear(connection))["id"] for _ in range(2)] == ["b", "b"]
+        await say(connection, {"id": "never there", "type": "complete"})
+        await subscribe(connection, "a", "{ viewer { account { id } } }")
+        assert len(await until_complete(connection, "a")) == 1
+    await client.cancel(asked["generation_id"])
+
+
+async def test_the_101st_operation_closes_with_4429(tidemark: System, client: Client, key: str, nothing_is_left: None) -> None:
+    asked = await client.send(SILENT)
+    async with signed_in(tidemark.web.url, key) as connection:
+        for number in range(100):
+            await subscribe(connection, str(number), id=asked["generation_id"])
+        await say(connection, {"type": "ping"})
+        while await hear(connection) != {"type": "pong"}:
+            pass
+        await subscribe(connection, "one more", id=asked["generation_id"])
+
+        assert (await closed(connection))[0] == 4429
+    await client.cancel(asked["generation_id"])
+
+
+async def test_operations_that_are_over_do_not_count(tidemark: System, key: str, nothing_is_left: None) -> None:
+    async with signed_in(tidemark.web.url, key) as connection:
+        for number in range(300):
+            await subscribe(connection, str(number), EVENTS, id="gen_unknown")
+            await say(connection, {"id": str(number), "type": "complete"})
+        await say(connection, {"type": "ping"})
+        while (await hear(connection)) != {"type": "pong"}:
+            pass
+
+
+@pytest.mark.parametrize("offered", [["graphql-ws"], None, ["chat", "graphql-ws"]], ids=str)
+async def test_another_protocol_closes_with_4406(tidemark: System, key: str, offered: Any, nothing_is_left: None) -> None:
+    async with socket(tidemark.web.url, key, subprotocols=offered) as connection:
+        assert await closed(connection) == (4406, [])
+
+
+async def test_the_right_protocol_is_taken_wherever_it_stands(tidemark: System, key: str) -> None:
+    async with socket(tidemark.web.url, key, subprotocols=["graphql-ws", PROTOCOL]) as connection:
+        assert connection.subprotocol == PROTOCOL
+
+
+async def test_what_is_refused_is_an_error_of_its_operation_alone(tidemark: System, key: str) -> None:
+    cases = {
+        "{ nothing }": "invalid_document",
+        "{": "invalid_document",
+        "": "invalid_document",
+        'subscription { generationEvents(id: "gen_x") { seq } }': "not_found",
+        'subscription { generationEvents(id: "gen_x", after: "x") { seq } }': "invalid_cursor",
+    }
+    async with signed_in(tidemark.web.url, key) as connection:
+        for number, (query, code) in enumerate(cases.items()):
+            await subscribe(connection, str(number), query)
+            message = await hear(connection)
+            assert (message["id"], message["type"]) == (str(number), "error"), message
+            assert [error["extensions"]["code"] for error in message["payload"]][:1] == [code], query
+        await subscribe(connection, "last", "{ viewer { account { id } } }")
+        assert len(await until_complete(connection, "last")) == 1
+
+
+class Bomb(Extension):
+    """Pretends that messages are compressed, whatever was agreed."""
+
+    name = "bomb"
+
+    def decode(self, frame: Frame, **_limits: Any) -> Frame:  # type: ignore[override]
+        return frame
+
+    def encode(self, frame: Frame) -> Frame:
+        if frame.opcode is not Opcode.TEXT:
+            return frame
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+        return Frame(frame.opcode, deflate.compress(frame.data) + deflate.flush(zlib.Z_SYNC_FLUSH)[:-4], frame.fin, rsv1=True)
+
+
+async def test_a_large_message_closes_with_1009_and_is_not_kept(tidemark: System, key: str, nothing_is_left: None) -> None:
+    memory_before = psutil.Process(tidemark.web.pid).memory_info().rss
+    # The client's `close` trips over its own transport, which was closed when everything was sent.
+    async with AsyncExitStack() as stack:
+        stack.enter_context(suppress(AttributeError))
+        connection = await stack.enter_async_context(signed_in(tidemark.web.url, key, compression="deflate"))
+        assert connection.protocol.extensions == [], "the server compresses nothing"
+        sending = asyncio.create_task(connection.send(" " * 200_000_000))
+
+        code, _ = await closed(connection)
+        await asyncio.gather(sending, return_exceptions=True)
+
+    assert code == 1009
+    assert psutil.Process(tidemark.web.pid).memory_info().rss - memory_before < 20_000_000
+
+
+async def test_a_bomb_is_not_inflated(tidemark: System, key: str, nothing_is_left: None) -> None:
+    memory_before = psutil.Process(tidemark.web.pid).memory_info().rss
+    async with signed_in(tidemark.web.url, key) as connection:
+        connection.protocol.extensions = [Bomb()]
+        await connection.send(" " * 200_000_000)
+
+        assert (await closed(connection))[0] == 1002, "compression was not agreed upon"
+
+    assert psutil.Process(tidemark.web.pid).memory_info().rss - memory_before < 20_000_000
+
+
+async def test_a_page_of_another_site_cannot_use_the_cookie(tidemark: System, client: Client) -> None:
+    url = tidemark.web.url
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as browser:
+        await browser.post("/api/session")
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+
+    for origin in ("https://evil.example", "null", url.replace("http:", "https:"), url + ".evil.example", None):
+        with pytest.raises(InvalidStatus) as refused:
+            async with socket(url, additional_headers={"Cookie": cookie} | ({"Origin": origin} if origin else {})):
+                pass
+        assert refused.value.response.status_code == 403, origin
+        assert json.loads(refused.value.response.body)["code"] == "cross_site"
+
+    async with socket(url, additional_headers={"Cookie": cookie, "Origin": url}) as connection:
+        await say(connection, INIT)
+        assert await hear(connection) == {"type": "connection_ack"}
+
+
+async def test_a_site_without_a_cookie_may_bring_a_key(tidemark: System, key: str) -> None:
+    async with signed_in(tidemark.web.url, key, additional_headers={"Origin": "https://integrator.example"}):
+        pass
+
+
+async def test_a_host_that_is_not_ours_is_refused_before_the_handshake(tidemark: System, key: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with socket("http://evil.example", host="127.0.0.1", port=int(tidemark.web.url.rpartition(":")[2])):
+            pass
+    assert refused.value.response.status_code == 400

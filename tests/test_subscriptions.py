@@ -1,0 +1,273 @@
+"""Subscriptions: what a generation's stream says, every transport says, once and in order, from wherever a subscriber left off."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.client import Client, Event
+from tests.sockets import closed, hear, signed_in, subscribe, until_complete
+from tests.system import System
+
+WHOLE = """subscription ($id: ID!, $after: String, $snapshot: Boolean) {
+  generationEvents(id: $id, after: $after, snapshot: $snapshot) {
+    __typename cursor seq generationId
+    ... on GenerationQueued { conversationId questionId messageId model }
+    ... on GenerationStarted { attempt }
+    ... on GenerationTextDelta { part text }
+    ... on GenerationReasoningDelta { part text }
+    ... on GenerationToolCall { part callId name arguments }
+    ... on GenerationCompleted { finishReason usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated } }
+    ... on GenerationCancelled { usage { outputTokens } }
+    ... on GenerationFailed { error { code message retryable } }
+    ... on GenerationSnapshot { generation { id seq status text content { type ... on TextPart { text } } } }
+  }
+}"""
+ACCEPT = {"sse": "text/event-stream", "multipart": 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'}
+
+
+async def streamed(client: Client, accept: str, query: str, **variables: Any) -> AsyncGenerator[Any, None]:
+    """The results of an operation over HTTP; ends with the word `complete` where the server says so."""
+    body = {"query": query, "variables": variables}
+    async with client.http.stream("POST", "/graphql", json=body, headers={"Accept": accept}) as answer:
+        assert answer.status_code == 200, (await answer.aread()).decode()
+        read = sse if answer.headers["content-type"].startswith("text/event-stream") else multipart
+        async for result in read(answer):
+            yield result
+
+
+async def sse(answer: httpx.Response) -> AsyncGenerator[Any, None]:
+    buffer = ""
+    async for chunk in answer.aiter_text():
+        buffer += chunk
+        while "\n\n" in buffer:
+            frame, buffer = buffer.split("\n\n", 1)
+            if frame == "event: complete\ndata:":
+                yield "complete"
+            elif not frame.startswith(":"):
+                event, data = frame.split("\n")
+                assert event == "event: next"
+                yield json.loads(data.removeprefix("data: "))
+
+
+async def multipart(answer: httpx.Response) -> AsyncGenerator[Any, None]:
+    assert answer.headers["content-type"] == "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"
+    buffer = "\r\n"
+    async for chunk in answer.aiter_text():
+        buffer += chunk
+        while "\r\n--graphql" in buffer:
+            part, buffer = buffer.split("\r\n--graphql", 1)
+            if not part:
+                continue
+            head, _, body = part.partition("\r\n\r\n")
+            assert head.endswith("Content-Type: application/json"), part
+            if (message := json.loads(body)) != {}:
+                yield message["payload"] if message["payload"] is not None else {"errors": message["errors"]}
+    assert buffer in ("", "--\r\n")
+    if buffer:
+        yield "complete"
+
+
+async def everything(client: Client, transport: str, query: str, **variables: Any) -> list[Any]:
+    """Every event of a subscription to its end, over the transport of this name."""
+    if transport == "socket":
+        key = client.http.headers["authorization"].removeprefix("Bearer ")
+        async with signed_in(str(client.http.base_url).rstrip("/"), key) as connection:
+            await subscribe(connection, "1", query, **variables)
+            results = await until_complete(connection, "1")
+    else:
+        *results, end = [result async for result in streamed(client, ACCEPT[transport], query, **variables)]
+        assert end == "complete"
+    return [next(iter(result["data"].values())) for result in results]
+
+
+def as_native(told: dict[str, Any]) -> tuple[int, str]:
+    """The number and the type of an event, as the native stream names them."""
+    name = told["__typename"].removeprefix("Generation")
+    return told["seq"], "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def check_same(told: list[dict[str, Any]], events: list[Event]) -> None:
+    assert [as_native(each) for each in told] == [(event.seq, event.type) for event in events]
+    assert [each["cursor"] for each in told] == [str(event.seq) for event in events]
+    for each, event in zip(told, events, strict=True):
+        if event.type.endswith("_delta"):
+            assert (each["part"], each["text"]) == (event.data["part"], event.data["text"])
+
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["socket", "sse", "multipart"])
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    "say", ["/demo tokens=40 rate=0", "/demo tokens=5 rate=0 reasoning=3", "/demo tool=1 tokens=2", "/demo nonsense=1"]
+)
+async def test_a_subscription_tells_what_the_native_stream_tells(client: Client, transport: str, say: str) -> None:
+    asked = await client.send(f"/demo {say}")
+    events = await client.read(asked["generation_id"])
+
+    told = await everything(client, transport, WHOLE, id=asked["generation_id"])
+
+    check_same(told, events)
+
+
+@TRANSPORTS
+async def test_a_live_answer_can_be_left_and_joined_anywhere(client: Client, transport: str) -> None:
+    asked = await client.send("/demo tokens=150 rate=150")
+    told = await everything(client, transport, WHOLE, id=asked["generation_id"])
+    events = await client.read(asked["generation_id"])
+
+    check_same(told, events)
+    for mark in [*random.Random(4).sample(range(1, events[-1].seq), 5), 0, events[-1].seq]:
+        again = await everything(client, transport, WHOLE, id=asked["generation_id"], after=str(mark))
+        check_same(again, [event for event in events if event.seq > mark])
+
+
+@TRANSPORTS
+async def test_a_snapshot_comes_first_where_it_is_asked_for(client: Client, transport: str) -> None:
+    asked = await client.send("/demo tokens=30 rate=0")
+    await client.read(asked["generation_id"])
+
+    first, last = await everything(client, transport, WHOLE, id=asked["generation_id"], snapshot=True, after="5")
+
+    snapshot = await client.snapshot(asked["generation_id"])
+    assert first["__typename"] == "GenerationSnapshot"
+    assert first["generation"]["text"] == snapshot["text"]
+    assert (last["__typename"], last["seq"]) == ("GenerationCompleted", snapshot["seq"])
+
+
+@TRANSPORTS
+async def test_aliases_fragments_and_directives_of_each_subscriber_are_its_own(client: Client, transport: str) -> None:
+    asked = await client.send("/demo tokens=60 rate=200")
+    query = """subscription ($id: ID!, $after: String, $said: Boolean!) {
+      it: generationEvents(id: $id, after: $after) { n: seq ...Said @include(if: $said) kind: __typename @skip(if: $said) }
+    }
+    fragment Said on GenerationTextDelta { words: text }"""
+
+    with_words, without, all_of_it = await asyncio.gather(
+        everything(client, transport, query, id=asked["generation_id"], said=True),
+        everything(client, transport, query, id=asked["generation_id"], said=False),
+        everything(client, transport, WHOLE, id=asked["generation_id"]),
+    )
+
+    assert [each["n"] for each in with_words] == [each["n"] for each in without] == [each["seq"] for each in all_of_it]
+    assert [each.get("words") for each in with_words] == [each.get("text") for each in all_of_it]
+    assert all(set(each) == {"n", "kind"} for each in without)
+
+
+@pytest.mark.parametrize("transport", ["sse", "multipart"])
+async def test_whatever_is_asked_over_a_stream_is_answered_in_it(client: Client, transport: str) -> None:
+    accept = ACCEPT[transport]
+
+    query = [result async for result in streamed(client, accept, "{ viewer { account { id } } }")]
+    invalid = [result async for result in streamed(client, accept, "subscription { nothing }")]
+    missing = [result async for result in streamed(client, accept, WHOLE, id="gen_x")]
+
+    assert query[0]["data"]["viewer"]["account"]["id"].startswith("acct_")
+    assert [each[0]["errors"][0]["extensions"]["code"] for each in (invalid, missing)] == ["invalid_document", "not_found"]
+    assert query[1:] == invalid[1:] == missing[1:] == ["complete"]
+
+
+@TRANSPORTS
+async def test_an_answer_of_another_account_is_not_there(tidemark: System, client: Client, transport: str) -> None:
+    asked = await client.send("/demo tokens=1 rate=0")
+    await client.read(asked["generation_id"])
+    async with Client(tidemark.web.url, tidemark.new_key(account="stranger@example.com")) as stranger:
+        refusals = []
+        for id in (asked["generation_id"], asked["generation_id"][:-1] + "0", "gen_x", ""):
+            if transport == "socket":
+                key = stranger.http.headers["authorization"].removeprefix("Bearer ")
+                async with signed_in(tidemark.web.url, key) as connection:
+                    await subscribe(connection, "1", WHOLE, id=id)
+                    message = await hear(connection)
+                    assert message["type"] == "error"
+                    refusals.append(message["payload"])
+            else:
+                [result, end] = [result async for result in streamed(stranger, ACCEPT[transport], WHOLE, id=id)]
+                assert (set(result), end) == ({"errors"}, "complete")
+                refusals.append(result["errors"])
+
+    assert refusals[0][0]["extensions"]["code"] == "not_found"
+    assert all(refusal == refusals[0] for refusal in refusals)
+
+
+async def test_nobody_may_subscribe(tidemark: System) -> None:
+    async with Client(tidemark.web.url) as nobody:
+        for accept in ACCEPT.values():
+            answer = await nobody.http.post("/graphql", json={"query": WHOLE}, headers={"Accept": accept})
+            assert answer.status_code == 401
+
+
+@pytest.mark.slow
+async def test_subscriptions_end_when_their_key_is_revoked(new_system: Any) -> None:
+    system = new_system().start()
+    key, other = system.new_key("gone"), system.new_key("stays")
+    async with Client(system.web.url, key) as client, Client(system.web.url, other) as keeper:
+        asked = await client.send("/demo tokens=5 first_token_ms=60000")
+        async with signed_in(system.web.url, key) as revoked, signed_in(system.web.url, other) as kept:
+            for connection in (revoked, kept):
+                await subscribe(connection, "1", id=asked["generation_id"])
+                await hear(connection)
+            stream = streamed(client, ACCEPT["sse"], WHOLE, id=asked["generation_id"])
+            await anext(stream)
+            [listed] = [line for line in system.run("key", "list").splitlines() if "gone" in line]
+            system.run("key", "revoke", next(word for word in listed.split() if word.startswith("key_")))
+
+            code, _ = await closed(revoked)
+            assert code == 4403
+            assert "complete" not in [result async for result in stream]
+
+            await keeper.cancel(asked["generation_id"])
+            assert await until_complete(kept, "1")
+
+
+@pytest.mark.slow
+async def test_a_web_process_that_stops_says_come_back_and_whoever_does_misses_nothing(new_system: Any) -> None:
+    system = new_system().start()
+    key = system.new_key()
+    async with Client(system.web.url, key) as client:
+        asked = await client.send("/demo tokens=300 rate=50")
+        told: list[Any] = []
+        async with signed_in(system.web.url, key) as connection:
+            await subscribe(connection, "1", WHOLE, id=asked["generation_id"])
+            while len(told) < 20:
+                told.append((await hear(connection))["payload"]["data"]["generationEvents"])
+            stream = streamed(client, ACCEPT["multipart"], WHOLE, id=asked["generation_id"])
+            await anext(stream)
+            system.web.popen.terminate()
+            code, rest = await closed(connection)
+            assert "complete" not in [result async for result in stream]
+        assert code == 1012
+        assert all(message["type"] == "next" for message in rest), "no operation was said to be complete"
+        told += [message["payload"]["data"]["generationEvents"] for message in rest]
+        system.web.popen.wait(20) if system.of("web") else None
+
+        system.start_web()
+        async with Client(system.web.url, key) as again:
+            told += await everything(again, "socket", WHOLE, id=asked["generation_id"], after=told[-1]["cursor"])
+            check_same(told, await again.read(asked["generation_id"]))
+
+
+@pytest.mark.slow
+async def test_a_socket_that_is_not_read_is_dropped_and_holds_little(new_system: Any) -> None:
+    system = new_system(server={"host": "127.0.0.1"}).start()
+    key = system.new_key()
+    async with Client(system.web.url, key) as client:
+        asked = await client.send("/demo tokens=150000 rate=0")
+        async with signed_in(system.web.url, key, max_queue=1) as connection:
+            for number in range(50):
+                await subscribe(connection, str(number), WHOLE, id=asked["generation_id"])
+
+            async def gone() -> bool:
+                return bool((await client.get("/status"))["web"]["open_streams"] == 0)
+
+            for _ in range(400):
+                if await gone():
+                    break
+                await asyncio.sleep(0.1)
+            assert await gone(), "dropped within 20 s and a little"
+            assert (await closed(connection))[0] == 1006, "nobody read, so nothing could be said"
