@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Boolean, CursorResult, String, and_, bindparam, func, not_, or_, select, update
+from sqlalchemy import Boolean, CursorResult, String, and_, bindparam, func, or_, select, text, update
 from sqlmodel import Session
 
 from server.history.changes import next_change
@@ -124,9 +124,12 @@ def claim(session: Session, generation_id: str, owner: str, *, seen: Seen | None
     return cast("Generation | None", session.execute(_CLAIM, values).one_or_none())
 
 
+_UNSEALED = text("NOT generation.sealed")
+"""In the words of the partial index: without them, or with SQLAlchemy's `sealed = 0`, SQLite reads the whole table."""
+
 _BEAT = (
     update(G)
-    .where(G.c.owner == bindparam("beater"), G.c.status == Status.RUNNING)
+    .where(G.c.owner == bindparam("beater"), G.c.status == Status.RUNNING, _UNSEALED)
     .values(beat=G.c.beat + 1)
     .returning(G.c.id, G.c.attempt, G.c.cancel_requested_at)
 )
@@ -137,7 +140,7 @@ def beat(session: Session, owner: str) -> list[Beat]:
     return [Beat(id, attempt, requested is not None) for id, attempt, requested in session.execute(_BEAT, {"beater": owner})]
 
 
-_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(not_(G.c.sealed))
+_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(_UNSEALED)
 _OPEN_CANCELLED = _OPEN.where(G.c.cancel_requested_at.isnot(None))
 
 
@@ -170,7 +173,7 @@ def give_back(session: Session, fence: Fence) -> bool:
 
 def release_dead(session: Session, owner: str) -> list[str]:
     """Frees what a process owned that is known to be dead, counting a crash for each; the ids of what it freed."""
-    owned = update(G).where(G.c.owner == owner, G.c.status == Status.RUNNING)
+    owned = update(G).where(G.c.owner == owner, G.c.status == Status.RUNNING, _UNSEALED)
     return list(session.execute(owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)).scalars())
 
 

@@ -30,6 +30,14 @@ def exported_conversation(session: Session, conversation_id: str, account_id: st
 def whole_page(session: Session, conversation_id: str, account_id: str, after: Key | None) -> tuple[list[dict[str, Any]], Key | None]:
     """The messages after a key, of all branches, and the key of the last one; raises NotFound when the conversation is gone."""
     readable_conversation(session, conversation_id, account_id)
+    said = whole_rows(session, conversation_id, after)
+    beside = siblings(session, [each.message for each in said])
+    last = said[-1].message if said else None
+    return [shown_message(each, beside[each.message.id]) for each in said], Key(last.parent_id, last.position) if last else None
+
+
+def whole_rows(session: Session, conversation_id: str, after: Key | None) -> list[Said]:
+    """The rows of such a page."""
     query = (
         select(Message, Generation)
         .outerjoin(Generation, col(Generation.id) == col(Message.generation_id))
@@ -44,10 +52,7 @@ def whole_page(session: Session, conversation_id: str, account_id: str, after: K
     if not rows:
         below = query.where(tuple_(col(Message.parent_id), col(Message.position)) > (after.parent_id, after.position))
         rows = list(session.exec(below.order_by(col(Message.parent_id), col(Message.position))))
-    said = [Said(message, generation) for message, generation in rows]
-    beside = siblings(session, [each.message for each in said])
-    last = said[-1].message if said else None
-    return [shown_message(each, beside[each.message.id]) for each in said], Key(last.parent_id, last.position) if last else None
+    return [Said(message, generation) for message, generation in rows]
 
 
 def page_above(session: Session, conversation_id: str, account_id: str, leaf_id: str) -> str | None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, select, text, update
 from sqlmodel import Session
 
 from server.history.changes import next_change
@@ -30,7 +30,7 @@ class Opening(NamedTuple):
     answer: str
 
 
-_IS_DUE = and_(C.c.title_due, C.c.deleted_at.is_(None))
+_IS_DUE = and_(text("title_due"), C.c.deleted_at.is_(None))  # in the words of the partial index
 
 
 def opening_of(session: Session, conversation_id: str) -> Opening | None:

@@ -1,0 +1,73 @@
+"""What runs every second, or for every page, finds its rows by an index, however long the history is."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from server.history import accounts, claims, conversations, exchange, export, generations, messages, pages, search, titles
+from server.history.database import in_transaction, sqlite_engine
+from server.history.schema import REVISION, _migrate_sqlite
+from server.history.tables import Account
+from server.ids import Prefix, new_id
+
+ACCOUNT, CONVERSATION, MESSAGE, GENERATION = (new_id(p) for p in (Prefix.ACCOUNT, Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('plans') / 'plans.db'}"
+    assert _migrate_sqlite(url) == (0, REVISION)
+    engine = sqlite_engine(url, begin="BEGIN IMMEDIATE")
+    in_transaction(engine, lambda session: session.add(Account(id=ACCOUNT)))
+    yield engine
+    engine.dispose()
+
+
+BOUNDED = ("SCAN ancestors", "SCAN up", "SCAN (")  # what the statement itself has made
+
+HOT: dict[str, Any] = {
+    "sweep": claims.open_rows,
+    "sweep of the cancelled": lambda session: claims.open_rows(session, cancelled_only=True),
+    "beat": lambda session: claims.beat(session, "worker"),
+    "claim": lambda session: claims.claim(session, GENERATION, "worker"),
+    "active limit": lambda session: session.execute(exchange._ACTIVE, {"account": ACCOUNT}),
+    "titles that are due": titles.due_titles,
+    "a title": lambda session: titles.opening_of(session, CONVERSATION),
+    "list": lambda session: conversations.list_conversations(session, ACCOUNT, limit=50),
+    "writing marks": lambda session: conversations.active_generations(session, [CONVERSATION]),
+    "ends of answers": lambda session: generations.settled_generations(session, [GENERATION]),
+    "changes of a page": lambda session: pages.changes_since(session, pages.Scope(ACCOUNT, CONVERSATION), pages.Place(5)),
+    "accounts of pages": lambda session: pages.account_changes(session, [ACCOUNT]),
+    "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),
+    "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
+    "an export's page": lambda session: export.whole_rows(session, CONVERSATION, None),
+    "an export's branch": lambda session: messages.branch(session, MESSAGE, limit=200),
+    "what a model is told": lambda session: messages.spoken_branch(session, MESSAGE, limit=200),
+    "a dead worker's rows": lambda session: claims.release_dead(session, "worker"),
+}
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_no_table_is_read_from_end_to_end(engine: Engine, name: str) -> None:
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        in_transaction(engine, HOT[name])
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+    asked = [each for each in statements if each[0].lstrip().startswith(("SELECT", "UPDATE", "WITH", "DELETE"))]
+    assert asked
+    with closing(sqlite3.connect(str(engine.url.database))) as connection:
+        for statement, parameters in asked:
+            for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters):
+                by_index = "INDEX" in step or step.startswith(BOUNDED)
+                assert by_index or not step.startswith("SCAN"), (statement, step)
