@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from server.history import accounts, claims, conversations, exchange, export, generations, messages, pages, search, titles
+from server.history import accounts, claims, conversations, exchange, export, generations, messages, pages, search, several, titles
 from server.history.database import in_transaction, sqlite_engine
 from server.history.schema import REVISION, _migrate_sqlite
 from server.history.tables import Account
@@ -43,6 +43,9 @@ HOT: dict[str, Any] = {
     "changes of a page": lambda session: pages.changes_since(session, pages.Scope(ACCOUNT, CONVERSATION), pages.Place(5)),
     "accounts of pages": lambda session: pages.account_changes(session, [ACCOUNT]),
     "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),
+    "nodes": lambda session: several.messages_by_id(session, ACCOUNT, [MESSAGE]),
+    "last messages": lambda session: several.last_messages(session, ACCOUNT, [CONVERSATION]),
+    "siblings": lambda session: several.siblings_of(session, ACCOUNT, [several.Siblings(CONVERSATION, MESSAGE)]),
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
     "an export's page": lambda session: export.whole_rows(session, CONVERSATION, None),
     "an export's branch": lambda session: messages.branch(session, MESSAGE, limit=200),
@@ -71,3 +74,5 @@ def test_no_table_is_read_from_end_to_end(engine: Engine, name: str) -> None:
             for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters):
                 by_index = "INDEX" in step or step.startswith(BOUNDED)
                 assert by_index or not step.startswith("SCAN"), (statement, step)
+                whole_account = "conversation USING" in step and "(account_id=?)" in step
+                assert not whole_account or name == "list", (statement, step)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 from sqlmodel import Session, col
 
 from server.history.keyset import Page, Slice
@@ -34,9 +34,16 @@ class Generations(NamedTuple):
     part: Slice
 
 
+def _owned_by(account_id: str) -> ColumnElement[bool]:
+    """Whether a conversation is the account's, asked so that no index can answer: the ids find the rows, and SQLite would rather walk
+    through all that the account has.
+    """
+    return func.coalesce(C.c.account_id, "") == account_id
+
+
 def conversations_by_id(session: Session, account_id: str, ids: Sequence[str]) -> dict[str, Conversation]:
     """Those of these conversations that the account may read."""
-    found = session.scalars(select(Conversation).where(C.c.id.in_(ids), C.c.account_id == account_id, C.c.deleted_at.is_(None)))
+    found = session.scalars(select(Conversation).where(C.c.id.in_(ids), _owned_by(account_id), C.c.deleted_at.is_(None)))
     return {conversation.id: conversation for conversation in found}
 
 
@@ -45,7 +52,7 @@ _SAID = select(Message, Generation).join(Conversation, C.c.id == M.c.conversatio
 
 def messages_by_id(session: Session, account_id: str, ids: Sequence[str]) -> dict[str, Said]:
     """Those of these messages that the account may read."""
-    found = session.execute(_SAID.where(M.c.id.in_(ids), C.c.account_id == account_id, C.c.deleted_at.is_(None)))
+    found = session.execute(_SAID.where(M.c.id.in_(ids), _owned_by(account_id), C.c.deleted_at.is_(None)))
     return {message.id: Said(message, generation) for message, generation in found}
 
 
@@ -59,7 +66,7 @@ def last_messages(session: Session, account_id: str, conversation_ids: Sequence[
         .select_from(Conversation)
         .join(Message, M.c.id == newest)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
-        .where(C.c.id.in_(conversation_ids), C.c.account_id == account_id)
+        .where(C.c.id.in_(conversation_ids), _owned_by(account_id))
     )
     return {message.conversation_id: Said(message, generation) for message, generation in found}
 
@@ -82,7 +89,7 @@ def siblings_of(session: Session, account_id: str, wanted: Sequence[Siblings]) -
     placed = (
         select(M.c.id, place)
         .join(C, C.c.id == M.c.conversation_id)
-        .where(C.c.account_id == account_id, M.c.conversation_id.in_(within))
+        .where(_owned_by(account_id), M.c.conversation_id.in_(within))
         .where(or_(M.c.parent_id.in_(under), and_(M.c.parent_id.is_(None), M.c.conversation_id.in_(roots))))
         .subquery()
     )
