@@ -1,8 +1,11 @@
 """The schema as a document: it is kept, everything in it is described, and one name means one thing."""
 
+import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphql import (
@@ -15,7 +18,10 @@ from graphql import (
     build_schema,
 )
 
-from server.graph.schema import schema_text
+from server.graph.context import Context
+from server.graph.schema import Schema, schema_text
+from server.identity.callers import Caller
+from server.settings import GraphqlSettings
 from server.stream.events import EventType
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +41,26 @@ def test_the_schema_is_the_one_in_the_documents() -> None:
     kept = (ROOT / "docs" / "schema.graphql").read_text()
 
     assert kept == schema_text(), "the schema has changed: run `uv run python -m server.graph.schema > docs/schema.graphql`"
+
+
+def examples() -> list[dict[str, Any]]:
+    """The bodies of the requests in the documents."""
+    text = (ROOT / "docs" / "graphql.md").read_text() + (ROOT / "README.md").read_text()
+    return [json.loads(body) for body in re.findall(r"'\s*(\{\"query\".*?\})'", text, re.DOTALL)]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda example: example["query"][:40])
+async def test_the_examples_of_the_documents_are_valid(example: dict[str, Any]) -> None:
+    nothing: Any = None
+    context = Context(nothing, nothing, nothing, nothing, "req_test", Caller("acct_x", None, None, "session"))
+    result = await Schema(GraphqlSettings()).stream(example["query"], variable_values=example.get("variables"), context_value=context)
+
+    async for answer in result:
+        assert {error.extensions["code"] for error in answer.errors or ()} <= {"internal"}  # there is nothing behind it to read
+
+
+def test_there_are_ten_calls_and_a_first_one() -> None:
+    assert len(examples()) >= 11
 
 
 def undescribed(schema: GraphQLSchema) -> Iterator[str]:
