@@ -194,6 +194,8 @@ TOO_MUCH = {
     "pages of pages of pages": """{ conversations(first: 100) { nodes { messages(first: 100) { nodes {
         conversation { messages(first: 100) { nodes { id } } } } } } } }""",
     "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent { siblings { siblings { id } } } } } } } }",
+    "the same 31 times": "{" + " viewer { account { id } }" * 31 + "}",
+    "the same 40 times in fragments": "{ ...A ...B } " + " ".join(f"fragment {f} on Query {{" + " models { id }" * 20 + "}" for f in "AB"),
     "twenty introspections": "{" + " ".join(f"a{n}: __schema {{ types {{ name }} }}" for n in range(20)) + "}",
     "introspection of introspection": "{ __schema { types " + "{ fields { type " * 40 + "{ name }" + "} }" * 40 + "} }",
 }
@@ -217,6 +219,8 @@ INVALID_ANYWAY = {
     "600 unknown fields": "{" + " ".join(f"f{n}" for n in range(600)) + "}",
     "an argument twice": '{ node(id: "a", id: "b") { id } }',
     "a lone surrogate": '{ node(id: "\\ud800") { id } }',
+    "a number of 900,000 digits": "{ conversations(first: " + "1" * 900_000 + ") { nodes { id } } }",
+    "a name of 900,000 letters": "{" + "x" * 900_000 + "}",
     "an upload": "mutation ($file: Upload!) { x(file: $file) }",
     "a definition of a type": "type Query { a: Int }",
     "deferred": "{ ... @defer { __typename } }",
@@ -228,6 +232,7 @@ async def test_a_document_that_makes_no_sense_is_refused(document: str, client: 
     answer = await post(client, document, headers={"Accept": RESPONSE})
 
     assert {error["extensions"]["code"] for error in errors_of(answer)} == {"invalid_document"}
+    assert len(answer.content) < 50_000
 
 
 async def test_an_answer_has_at_most_twenty_errors(client: Client) -> None:
@@ -261,11 +266,18 @@ async def test_a_document_that_was_seen_before_is_measured_again(client: Client)
 # The limits themselves, one by one.
 
 SMALL = GraphqlSettings(depth_max=4, tokens_max=200, aliases_max=3, directives_max=3, cost_max=1000)
+
+
+def operations(count: int) -> str:
+    """A document of five words and signs an operation."""
+    return " ".join(f"query Q{number} {{ __typename }}" for number in range(count))
+
+
 AT_THE_LIMIT = {
     "depth": (nested(4), nested(5), 4),
     "aliases": ("{ a: __typename b: __typename c: __typename }", "{ a: __typename b: __typename c: __typename d: __typename }", 3),
     "directives": ("{ __typename " + "@skip(if: false) @include(if: true) " + "}", "{ __typename " + "@skip(if: false) " * 4 + "}", 3),
-    "tokens": ("{" + " __typename" * 198 + "}", "{" + " __typename" * 199 + "}", 200),
+    "tokens": (operations(40), operations(41), 200),
     "cost": (
         "{ conversations(first: 99) { nodes { id title } } }",
         "{ conversations(first: 100) { nodes { a: id b: id c: title pinned model archived createdAt updatedAt metadata systemPrompt } } }",

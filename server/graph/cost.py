@@ -5,6 +5,7 @@ A page counts as long as it was asked to be, any other list as long as it usuall
 Introspection has a price of its own: its answer has a fixed size.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ USUAL_LENGTHS = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGeneration
 USUAL_LENGTH = 3
 INTROSPECTION_COST = 2000
 INTROSPECTION_DEPTH_MAX = 30
+REPEATS_MAX = 30
+"""How often one and the same field of an answer may be asked for: validation compares each time with every other."""
 
 
 class _TooMuch(Exception):
@@ -126,13 +129,14 @@ def _within(node: Node) -> Iterator[Node]:
 class _At(NamedTuple):
     """Where in the answer a selection stands: how often it is there, and how long the page is that it is selected of, if it is one.
 
-    `path` are the fragments it is in; `beside` says that it is below siblings.
+    `path` are the names that lead there, `fragments` those it is in; `beside` says that it is below siblings.
     """
 
     type: GraphQLNamedType | None
     times: int
     page: int | None
-    path: frozenset[str] = frozenset()
+    path: tuple[str, ...] = ()
+    fragments: frozenset[str] = frozenset()
     beside: bool = False
 
 
@@ -142,6 +146,7 @@ class _Bill:
     def __init__(self, schema: GraphQLSchema, fragments: dict[str, FragmentDefinitionNode], pages: dict[str, int], cost_max: int) -> None:
         self._schema, self._fragments, self._pages, self._cost_max = schema, fragments, pages, cost_max
         self._cost = 0
+        self._asked: Counter[tuple[str, ...]] = Counter()
 
     def operation(self, operation: OperationDefinitionNode) -> None:
         """Adds everything that an operation selects."""
@@ -163,12 +168,16 @@ class _Bill:
                     self._selections(node.selection_set, at._replace(type=self._type(condition.name.value) if condition else at.type))
                 case FragmentSpreadNode():
                     fragment = self._fragments.get(node.name.value)
-                    if fragment is not None and node.name.value not in at.path:
+                    if fragment is not None and node.name.value not in at.fragments:
                         type = self._type(fragment.type_condition.name.value)
-                        self._selections(fragment.selection_set, at._replace(type=type, path=at.path | {node.name.value}))
+                        self._selections(fragment.selection_set, at._replace(type=type, fragments=at.fragments | {node.name.value}))
 
     def _field(self, node: FieldNode, at: _At) -> None:
         name = node.name.value
+        path = (*at.path, node.alias.value if node.alias else name)
+        self._asked[path] += 1
+        if self._asked[path] > REPEATS_MAX:
+            raise _TooMuch("the same field too often", REPEATS_MAX)
         if name in ("__schema", "__type"):
             self._add(INTROSPECTION_COST)
         elif node.selection_set is not None and not name.startswith("__"):
@@ -176,7 +185,7 @@ class _Bill:
             times = at.times * self._length(name, field, at)
             type = get_named_type(field.type) if field is not None else None
             beside = at.beside or name == "siblings"
-            self._selections(node.selection_set, _At(type, times, self._page(node, field), at.path, beside))
+            self._selections(node.selection_set, _At(type, times, self._page(node, field), path, at.fragments, beside))
 
     def _length(self, name: str, field: GraphQLField | None, at: _At) -> int:
         """How many objects a field answers with."""

@@ -11,6 +11,7 @@ from server.logs import log
 from server.metrics import REQUESTS_FAILED
 
 ERRORS_MAX = 20
+MESSAGE_MAX_CHARS = 1000
 TOO_MANY_TOKENS = re.compile(r"Syntax Error: Document contains more than (\d+) tokens")
 TOO_DEEP, TOO_DEEP_FOR_THE_PARSER = "Syntax Error: Document is nested too deeply", 200
 
@@ -26,7 +27,7 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
         if cause.status >= 500:
             log.warning("unavailable", request=request_id, path="/graphql", reason=str(cause))
         return _with(error, *refusal(cause))
-    if cause is not None:
+    if cause is not None and valid:
         log.error("fault", request=request_id, path="/graphql", exc_info=cause)
         REQUESTS_FAILED.inc()
         return _with(error, f"The server failed; its log names request {request_id}.", {"code": "internal", "requestId": request_id})
@@ -34,7 +35,7 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
         return too_complex("too many words and signs", int(tokens[1]))
     if isinstance(error, GraphQLSyntaxError) and error.message.startswith(TOO_DEEP):
         return too_complex("fields or values nested too deep", TOO_DEEP_FOR_THE_PARSER)
-    return _with(error, error.message, {"code": "invalid_request" if valid else "invalid_document"})
+    return _with(error, error.message[:MESSAGE_MAX_CHARS], {"code": "invalid_request" if valid else "invalid_document"})
 
 
 def refusal(refused: Refused) -> tuple[str, dict[str, object]]:
