@@ -15,10 +15,16 @@ from server.stream.events import Event, EventType
 
 
 @strawberry.interface(
+    description="One event of a conversation. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
+)
+class ConversationEvent:
+    cursor: str = strawberry.field(description="Given as `after`, the stream goes on behind this event.")
+
+
+@strawberry.interface(
     description="One event of a generation. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
 )
-class GenerationEvent:
-    cursor: str = strawberry.field(description="Given as `after`, the stream goes on behind this event.")
+class GenerationEvent(ConversationEvent):
     seq: int = strawberry.field(description="Its number. Numbers are consecutive, except that restarts and snapshots may jump ahead.")
     generation_id: strawberry.ID = strawberry.field(description="The generation it belongs to.")
 

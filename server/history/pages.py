@@ -31,7 +31,12 @@ class Change(NamedTuple):
     place: Place
     id: str
     shown: dict[str, Any] | None
-    generation: Generation | None = None  # of an answer
+    row: Conversation | Said
+
+    @property
+    def generation(self) -> Generation | None:
+        """The one that wrote an answer last."""
+        return self.row.generation if isinstance(self.row, Said) else None
 
     @property
     def about_message(self) -> bool:
@@ -45,6 +50,8 @@ class Opened(NamedTuple):
     messages: list[dict[str, Any]]
     before: str | None
     writing: list[Generation]
+    row: Conversation | None = None
+    said: Sequence[Said] = ()
 
 
 class Page(NamedTuple):
@@ -133,6 +140,8 @@ def _opened(session: Session, scope: Scope) -> Opened:
         _shown(session, shown),
         shown[0].message.id if len(said) > OPENED_MESSAGES else None,
         list(session.exec(writing.order_by(col(Generation.id)))),
+        conversation,
+        shown,
     )
 
 
@@ -149,11 +158,11 @@ def _changes(session: Session, scope: Scope, since: Place, change: int) -> list[
         return None
     writing = active_generations(session, [conversation.id for conversation in changed])
     changes = [
-        Change(Place(each.change, _CONVERSATION + each.id), each.id, None if each.deleted_at else shown_conversation(each, writing))
+        Change(Place(each.change, _CONVERSATION + each.id), each.id, None if each.deleted_at else shown_conversation(each, writing), each)
         for each in changed
     ]
     changes += [
-        Change(Place(each.message.change, _KEYS[each.message.role] + each.message.id), each.message.id, shown, each.generation)
+        Change(Place(each.message.change, _KEYS[each.message.role] + each.message.id), each.message.id, shown, each)
         for each, shown in zip(said, _shown(session, said), strict=True)
     ]
     return sorted((each for each in changes if each.place > since), key=lambda each: each.place)

@@ -35,9 +35,7 @@ class Generations(NamedTuple):
 
 
 def _owned_by(account_id: str) -> ColumnElement[bool]:
-    """Whether a conversation is the account's, asked so that no index can answer: the ids find the rows, and SQLite would rather walk
-    through all that the account has.
-    """
+    """Whether a conversation is the account's, asked so that no index answers: the ids find the rows, and SQLite would read the account."""
     return func.coalesce(C.c.account_id, "") == account_id
 
 

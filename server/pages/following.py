@@ -33,6 +33,8 @@ class PageEvent(NamedTuple):
     type: str
     told: dict[str, Any] | Event
     generation_id: str | None = None
+    rows: Change | Opened | None = None
+    """What of the tables `told` was made of."""
 
 
 class Pages:
@@ -133,7 +135,7 @@ class PageFollower:
             self._follow(generation, shown["seq"])
         self._place, self._conversation_id, self._seen = Place(change, EVERYTHING), self._scope.conversation_id, change
         told = {"conversation": opened.conversation, "messages": opened.messages, "before": opened.before, "generations": snapshots}
-        return self._event(OPENED, told)
+        return self._event(OPENED, told, opened)
 
     def _listed(self, changes: list[Change]) -> list[list[PageEvent]]:
         return [[self._row(change) for change in changes[start : start + ROWS_AT_ONCE]] for start in range(0, len(changes), ROWS_AT_ONCE)]
@@ -209,13 +211,13 @@ class PageFollower:
     def _row(self, change: Change) -> PageEvent:
         self._place = change.place
         if change.shown is None:
-            return self._event(CONVERSATION_REMOVED, {"id": change.id})
+            return self._event(CONVERSATION_REMOVED, {"id": change.id}, change)
         if change.about_message:
-            return self._event(MESSAGE_CHANGED, {"message": change.shown})
-        return self._event(CONVERSATION_CHANGED, {"conversation": change.shown})
+            return self._event(MESSAGE_CHANGED, {"message": change.shown}, change)
+        return self._event(CONVERSATION_CHANGED, {"conversation": change.shown}, change)
 
-    def _event(self, type: str, told: dict[str, Any]) -> PageEvent:
-        return PageEvent(self._cursor(), type, told)
+    def _event(self, type: str, told: dict[str, Any], rows: Change | Opened | None = None) -> PageEvent:
+        return PageEvent(self._cursor(), type, told, rows=rows)
 
     def _cursor(self) -> str:
         return str(Cursor(self._place, self._conversation_id, self._marks))

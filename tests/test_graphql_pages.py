@@ -1,0 +1,176 @@
+"""The change feed in GraphQL: what `GET /api/events` tells a page, `conversationEvents` and `conversationsChanged` tell an integrator."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from tests.client import TERMINAL, Client
+from tests.system import System
+from tests.test_subscriptions import ACCEPT, everything, streamed
+
+CONVERSATION = """subscription ($id: ID!, $after: String) {
+  conversationEvents(id: $id, after: $after) {
+    __typename cursor
+    ... on ConversationOpened { conversation { id title } messages { id text status } hasOlderMessages generations { id seq status text } }
+    ... on ConversationChanged { conversation { id title pinned } }
+    ... on ConversationRemoved { conversationId }
+    ... on MessageChanged { message { id role status text } }
+    ... on GenerationEvent { generationId seq }
+    ... on GenerationTextDelta { text }
+  }
+}"""
+LIST = """subscription ($after: String) {
+  conversationsChanged(after: $after) {
+    __typename cursor
+    ... on ConversationChanged { conversation { id title pinned archived } }
+    ... on ConversationRemoved { conversationId }
+  }
+}"""
+
+Event = dict[str, Any]
+
+
+async def told(client: Client, query: str, **variables: Any) -> AsyncGenerator[Event, None]:
+    async for result in streamed(client, ACCEPT["sse"], query, **variables):
+        if result == "complete":
+            return
+        yield next(iter(result["data"].values()))
+
+
+async def read(client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any) -> list[Event]:
+    """The events of one subscription until enough of them have come."""
+    events: list[Event] = []
+    async with aclosing(told(client, query, **variables)) as stream:
+        async for event in stream:
+            events.append(event)
+            if until(events):
+                break
+    return events
+
+
+def settled(count: int) -> Callable[[list[Event]], bool]:
+    """So many answers were told to have ended, as messages."""
+
+    def enough(events: list[Event]) -> bool:
+        ended = [each for each in events if each["__typename"] == "MessageChanged" and each["message"]["role"] == "ASSISTANT"]
+        return len([each for each in ended if each["message"]["status"].lower() in TERMINAL]) >= count
+
+    return enough
+
+
+def of_answers(events: list[Event]) -> list[tuple[str, int]]:
+    return [(each["generationId"], each["seq"]) for each in events if "seq" in each]
+
+
+async def test_a_conversation_is_followed_from_its_opening_through_an_answer(client: Client) -> None:
+    asked = await client.send("/demo tokens=5 rate=0")
+    await client.read(asked["generation_id"])
+    following = asyncio.create_task(read(client, CONVERSATION, settled(1), id=asked["conversation_id"]))
+    await asyncio.sleep(0.1)
+
+    more = await client.send("/demo tokens=40 rate=200", conversation_id=asked["conversation_id"])
+
+    events = await following
+    opened, *changed = events
+    assert opened["__typename"] == "ConversationOpened"
+    assert opened["conversation"]["id"] == asked["conversation_id"]
+    assert opened["messages"][0]["id"] == asked["question_id"]
+    assert {each["message"]["id"] for each in changed if "message" in each} >= {more["message_id"]}
+    native = await client.read(more["generation_id"])
+    heard = [each["seq"] for each in changed if each.get("generationId") == more["generation_id"]]
+    assert heard == [event.seq for event in native if event.seq >= heard[0]]
+    assert changed[-1]["message"]["text"] == (await client.message(more["message_id"]))["text"]
+
+
+async def test_its_cursor_resumes_anywhere_and_loses_and_repeats_nothing(client: Client) -> None:
+    asked = await client.send("/demo tokens=3 rate=0")
+    await client.read(asked["generation_id"])
+    [opened] = await read(client, CONVERSATION, lambda events: len(events) == 1, id=asked["conversation_id"])
+    following = {"id": asked["conversation_id"], "after": opened["cursor"]}
+    whole = asyncio.create_task(read(client, CONVERSATION, settled(1), **following))
+    pieces = asyncio.create_task(in_pieces(client, random.Random(5), **following))
+    await asyncio.sleep(0.2)
+    more = await client.send("/demo tokens=80 rate=40", conversation_id=asked["conversation_id"])
+    await client.http.patch(f"/api/conversations/{asked['conversation_id']}", json={"pinned": True})
+
+    events, joined = await asyncio.gather(whole, pieces)
+
+    native = [(more["generation_id"], event.seq) for event in await client.read(more["generation_id"])]
+    assert of_answers(events) == of_answers(joined) == native
+    assert any(each["__typename"] == "ConversationChanged" and each["conversation"]["pinned"] for each in joined)
+
+
+async def in_pieces(client: Client, chance: random.Random, after: str, **variables: Any) -> list[Event]:
+    """What a subscriber is told who is cut off every few events, until an answer has ended."""
+    told: list[Event] = []
+    while not settled(1)(told):
+        size = chance.randrange(1, 12)
+        got = await read(
+            client, CONVERSATION, lambda events, size=size: len(events) >= size or settled(1)(events), after=after, **variables
+        )
+        told += got
+        after = got[-1]["cursor"]
+    return told
+
+
+async def test_two_who_follow_one_conversation_are_told_the_same(client: Client) -> None:
+    asked = await client.send("/demo tokens=80 rate=100")
+
+    first, second = await asyncio.gather(
+        *(read(client, CONVERSATION, settled(1), id=asked["conversation_id"], after=None) for _ in range(2))
+    )
+
+    kinds = [[each for each in of_answers(events) if each[1] > 60] for events in (first, second)]
+    assert kinds[0] == kinds[1] != []
+
+
+async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None:
+    async with Client(tidemark.web.url, tidemark.new_key(account="lister@example.com")) as client:
+        following = asyncio.create_task(
+            read(client, LIST, lambda events: any(each["__typename"] == "ConversationRemoved" for each in events))
+        )
+        await asyncio.sleep(0.1)
+        asked = await client.send("/demo tokens=3 rate=0")
+        await client.read(asked["generation_id"])
+        path = f"/api/conversations/{asked['conversation_id']}"
+        await client.http.patch(path, json={"title": "Tides"})
+        await client.http.delete(path)
+
+        opened, *changes = await following
+
+        assert opened["__typename"] == "ConversationsOpened"
+        assert changes[-1] == {
+            "__typename": "ConversationRemoved",
+            "cursor": changes[-1]["cursor"],
+            "conversationId": asked["conversation_id"],
+        }
+        [again] = await read(client, LIST, lambda events: len(events) == 1, after=opened["cursor"])
+        assert again["__typename"] == "ConversationRemoved", "a row is told in the state of its last change only"
+
+
+async def test_a_deleted_conversation_is_told_and_its_subscription_is_complete(client: Client) -> None:
+    asked = await client.send("/demo tokens=500 rate=50")
+    following = asyncio.create_task(everything(client, "sse", CONVERSATION, id=asked["conversation_id"]))
+    await asyncio.sleep(0.1)
+    await client.http.delete(f"/api/conversations/{asked['conversation_id']}")
+
+    events = await following
+
+    assert events[-1]["__typename"] == "ConversationRemoved"
+
+
+async def test_a_conversation_of_another_account_is_not_there_and_a_bad_cursor_is_named(tidemark: System, client: Client) -> None:
+    asked = await client.send("/demo tokens=1 rate=0")
+    async with Client(tidemark.web.url, tidemark.new_key(account="passer-by@example.com")) as stranger:
+        said = []
+        for id in (asked["conversation_id"], asked["conversation_id"][:-1] + "0", "conv_x"):
+            result, end = [each async for each in streamed(stranger, ACCEPT["sse"], CONVERSATION, id=id)]
+            said.append(result)
+            assert end == "complete"
+    bad, _ = [each async for each in streamed(client, ACCEPT["sse"], LIST, after="x")]
+
+    assert said[0]["errors"][0]["extensions"]["code"] == "not_found"
+    assert said[0] == said[1] == said[2]
+    assert bad["errors"][0]["extensions"]["code"] == "invalid_cursor"
