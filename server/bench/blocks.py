@@ -29,6 +29,8 @@ class Block(NamedTuple):
     text: str
     sent_ns: tuple[int, ...]
     received_ns: int | None
+    broken: str = ""
+    """What was said instead of events."""
 
 
 def parse(raw: bytes) -> Block:

@@ -10,141 +10,21 @@ import asyncio
 import gc
 import re
 import sys
-import time
 from array import array
 from hashlib import sha256
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final, TextIO
 
-import httptools
 import orjson
 import uvloop
 
-from server.bench.blocks import STARTS_OVER, Block, parse
+from server.bench.blocks import Block, parse
+from server.bench.sockets import SocketStream, parse_messages
 from server.bench.stamps import is_whole
+from server.bench.streams import Stream
 
 _CONNECTS_AT_ONCE: Final = 64
 _COMMAND_MAX_BYTES: Final = 1024 * 1024
-_REFUSAL_MAX_CHARACTERS: Final = 500
-_TRACE_MAX_EVENTS: Final = 100_000
 _MEMO_MAX_BLOCKS: Final = 100_000
-_TERMINAL: Final = frozenset({"completed", "cancelled", "failed"})
-
-
-class Stream(asyncio.Protocol):
-    """One connection with one request and the event stream that answers it."""
-
-    def __init__(self, batch: "Batch", request: bytes) -> None:
-        self._batch = batch
-        self._request = request
-        self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._rest = b""
-        self._now_ns = 0
-        self._seq = 0
-        self._texts: list[str] = []
-        self._trace: list[tuple[int, int, str, int]] = []
-        self._over = False
-        self.in_order = True
-        self.refusal = ""
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.requested_ns = self.opened_ns = self.first_token_ns = self.last_token_ns = self.ended_ns = 0
-        self.first_sent_ns = self.received_ns = 0
-        self.terminal = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self._transport = None
-        self.end()
-
-    def request(self) -> None:
-        """Send the request; first-token times count from here."""
-        self.requested_ns = time.monotonic_ns()
-        if self._transport is None:
-            self.end()
-        else:
-            self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._now_ns = time.monotonic_ns()
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.end()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name[:9].lower() == b"tidemark-":
-            self.headers[name[9:].decode().lower()] = value.decode()
-
-    def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        self.opened_ns = self._now_ns
-        self._batch.stream_opened()
-
-    def on_body(self, body: bytes) -> None:
-        if self.status != 200:
-            self.refusal = (self.refusal + body.decode(errors="replace"))[:_REFUSAL_MAX_CHARACTERS]
-            return
-        if self._rest:
-            body, self._rest = self._rest + body, b""
-        if b"\r\n" in body:
-            body = body.replace(b"\r\n", b"\n")
-        if not body.endswith(b"\n\n"):
-            whole, separator, self._rest = body.rpartition(b"\n\n")
-            body = whole + separator
-        if body:
-            self._take(self._batch.parse(body))
-
-    def on_message_complete(self) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """The stream is over, for whatever reason; hang up."""
-        if self._over:
-            return
-        self._over = True
-        self.ended_ns = self.ended_ns or time.monotonic_ns()
-        if self._transport is not None:
-            self._transport.abort()
-        if not self.opened_ns:
-            self._batch.stream_opened()
-        self._batch.stream_ended()
-
-    def _take(self, block: Block) -> None:
-        now_ns = self._now_ns
-        for seq, name, _ in block.events:
-            if seq != self._seq + 1 and not (name in STARTS_OVER and seq > self._seq):
-                self.in_order = False
-            self._seq = seq
-            if name in _TERMINAL:
-                self.terminal, self.ended_ns = name, now_ns
-        if block.starts_over:
-            self._texts.clear()
-        if block.text:
-            if not self.first_token_ns:
-                self.first_token_ns = now_ns
-                if block.sent_ns:
-                    self.first_sent_ns, self.received_ns = block.sent_ns[0], block.received_ns or 0
-            self.last_token_ns = now_ns
-            self._texts.append(block.text)
-            self._batch.record_delays(block, now_ns)
-        if self._batch.traced and len(self._trace) < _TRACE_MAX_EVENTS:
-            self._trace.extend((now_ns, event.seq, event.name, len(event.text)) for event in block.events)
-
-    def report(self) -> dict[str, Any]:
-        """What this stream saw. `digest` stands for its whole text; `whole`: it holds every token of the script once, in order."""
-        keys = ("status", "in_order", "terminal", "requested_ns", "opened_ns", "first_token_ns", "last_token_ns", "ended_ns")
-        text = "".join(self._texts)
-        report = {key: getattr(self, key) for key in keys}
-        report |= {"first_sent_ns": self.first_sent_ns, "received_ns": self.received_ns, "generation_id": self.headers.get("generation")}
-        report |= self._batch.verdict(text)
-        if self.refusal:
-            report["refusal"] = self.refusal
-        if self._batch.traced:
-            report["trace"] = self._trace
-        return report
 
 
 class Batch:
@@ -153,7 +33,7 @@ class Batch:
     `method`, `path` and `body` make the request, `keys` are used in turn, `streams` says how many, spread over `spread_s`;
     after `deadline_s` all that is still open is closed. `tokens`: how many a whole answer has. `shared`: all read the same answer
     (its bytes are parsed once). `lag`: delay is counted from the first reader to have a token, for answers without stamps.
-    `traced`: the report lists every event with its time.
+    `traced`: the report lists every event with its time. `subscription`: the payload of a GraphQL subscription, over a WebSocket each.
     """
 
     def __init__(self, command: dict[str, Any], *, host: str, port: int) -> None:
@@ -161,6 +41,8 @@ class Batch:
         self._shared: bool = command.get("shared", False)
         self._lag: bool = command.get("lag", False)
         self._tokens: int = command.get("tokens", 0)
+        self._subscription: dict[str, Any] | None = command.get("subscription")
+        self._parse = parse_messages if self._subscription else parse
         self._memo: dict[bytes, Block] = {}
         self._first_ns: dict[int, int] = {}
         self._verdicts: dict[str, dict[str, Any]] = {}
@@ -198,10 +80,10 @@ class Batch:
     def parse(self, body: bytes) -> Block:
         """Parse a block of events, once for all readers where they share an answer."""
         if not self._shared:
-            return parse(body)
+            return self._parse(body)
         block = self._memo.get(body)
         if block is None:
-            block = parse(body)
+            block = self._parse(body)
             if len(self._memo) < _MEMO_MAX_BLOCKS:
                 self._memo[body] = block
         return block
@@ -238,7 +120,8 @@ class Batch:
     async def _open(self) -> None:
         """Connect, a few at a time; all requests then go out together, or each with its connection where they are spread."""
         requests = [self._request(key) for key in self._command["keys"]]
-        self._streams = [Stream(self, requests[index % len(requests)]) for index in range(self._to_open)]
+        kind = SocketStream if self._subscription else Stream
+        self._streams = [kind(self, requests[index % len(requests)]) for index in range(self._to_open)]
         pause_s = float(self._command.get("spread_s", 0.0)) / len(self._streams)
         slots = asyncio.Semaphore(_CONNECTS_AT_ONCE)
 
@@ -262,6 +145,8 @@ class Batch:
 
     def _request(self, key: str) -> bytes:
         command = self._command
+        if self._subscription is not None:
+            return SocketStream.handshake(f"{self._host}:{self._port}", key, self._subscription)
         body: bytes = command.get("body", "").encode()
         lines = [
             f"{command['method']} {command['path']} HTTP/1.1",
