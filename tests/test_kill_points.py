@@ -54,15 +54,8 @@ NOT_CLAIMED = [
     Point("die after 1 pop", {"started"}, 1, 0),
 ]
 POINTS = [*SUCCEEDED, *SETTLED, *NOT_CLAIMED]  # what was not claimed is sent to whoever has a slot, so it comes last
-OF_SQL = {"take_up", "checkpoint", "settle", "mark_sealed"}
-
-
-def points_on(database: str) -> list[Point]:
-    """All of them on SQLite; on PostgreSQL those before and after a transaction."""
-    return [point for point in POINTS if database == "SQLite" or point.fault.split()[-1] in OF_SQL]
-
-
-CASES = [(database, point) for database in ("SQLite", "PostgreSQL") for point in points_on(database)]
+AT_SQL = [point for point in POINTS if point.fault.split()[-1] in {"take_up", "checkpoint", "settle", "mark_sealed"}]
+AT_REDIS = [point for point in POINTS if point not in AT_SQL]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +64,7 @@ def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa
     system = System(tmp_path_factory.mktemp("points"), sql.settings() | {"worker": {"concurrency": 1, "drain_s": 1}})
     try:
         system.start()
-        return asyncio.run(kill_at_every_point(system, points_on(sql.name)))
+        return asyncio.run(kill_at_every_point(system, POINTS if sql.name == "SQLite" else AT_SQL))
     finally:
         system.close()
 
@@ -98,11 +91,19 @@ async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, 
         return {fault: await outcome_of(system, client, sent[fault], seen[fault]) for fault in sent}
 
 
-@pytest.mark.parametrize(("sql", "point"), CASES, indirect=["sql"], ids=[f"{database}-{point.fault}" for database, point in CASES])
-def test_a_worker_that_dies_at_any_point_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
-    outcome = outcomes[point.fault]
-    outcome.note(f"worker: {point.fault}", sql.name)
+@pytest.mark.parametrize("point", AT_SQL, ids=lambda point: point.fault)
+def test_a_worker_that_dies_at_a_transaction_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+    check(point, outcomes[point.fault], sql.name)
 
+
+@pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
+@pytest.mark.parametrize("point", AT_REDIS, ids=lambda point: point.fault)
+def test_a_worker_that_dies_at_the_queue_or_the_log_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+    check(point, outcomes[point.fault], sql.name)
+
+
+def check(point: Point, outcome: Outcome, database: str) -> None:
+    outcome.note(f"worker: {point.fault}", database)
     outcome.check()
     assert outcome.row.status == "completed"
     assert len(outcome.snapshot["text"].split(" ")) == 200
