@@ -42,6 +42,7 @@ class Ids(NamedTuple):
     list_cursor_here: str
     message_cursor: str
     generation_cursor: str
+    page_cursor: str
 
     @staticmethod
     def of(conversation: str, question: str, answer: str, generation: str, key: str) -> "Ids":
@@ -52,6 +53,7 @@ class Ids(NamedTuple):
             pack("updated", moment, conversation),
             pack("message", answer),
             pack("generation", moment, generation),
+            f"1.{conversation}",
         )
         return Ids(conversation, question, answer, generation, key, *cursors)
 
@@ -67,10 +69,15 @@ class Call(NamedTuple):
     json: Any = None
     headers: dict[str, str] | None = None
     deletes: bool = False
+    endless: bool = False  # a stream that goes on: its first event is looked at
 
 
 def query(document: str, **variables: Any) -> Call:
     return Call("POST", "/graphql", {"query": document, "variables": variables}, GRAPH)
+
+
+def follow(document: str, **variables: Any) -> Call:
+    return query(document, **variables)._replace(headers=STREAM, endless=True)
 
 
 def change(name: str, /, *, deletes: bool = False, **input: Any) -> Call:
@@ -95,6 +102,8 @@ HTTP = {
         "PATCH", "/api/conversations/{mine.conversation}", {"shown_message_id": "{answer}"}
     ),
     "DELETE /api/conversations/{id}": Call("DELETE", CONVERSATION, deletes=True),
+    "GET /api/conversations/{id}/export": Call("GET", f"{CONVERSATION}/export"),
+    "GET /api/events?conversation_id": Call("GET", "/api/events?conversation_id={conversation}", endless=True),
     "GET /api/conversations/{id}/messages": Call("GET", f"{CONVERSATION}/messages"),
     "GET /api/conversations/{id}/messages?before": Call("GET", "/api/conversations/{mine.conversation}/messages?before={answer}"),
     "GET /api/conversations/{id}/messages?leaf": Call("GET", "/api/conversations/{mine.conversation}/messages?leaf={answer}"),
@@ -107,6 +116,7 @@ OWN = {
     "POST /api/messages": Call("POST", ASK, {"text": QUICK}),
     "GET /api/conversations": Call("GET", "/api/conversations"),
     "GET /api/models": Call("GET", "/api/models"),
+    "GET /api/events": Call("GET", "/api/events", endless=True),
     "POST /graphql": query("{ __typename }"),
 }
 """What names nothing: for nobody it is closed, and for another account it has nothing of the owner."""
@@ -121,6 +131,9 @@ PUBLIC = {
 BRANCH = "query ($id: ID!, $c: {}) {{ conversation(id: $id) {{ messages({}) {{ nodes {{ id }} }} }} }}"
 WRITINGS = "query ($id: ID!, $c: String) {{ message(id: $id) {{ generations({}) {{ nodes {{ id }} }} }} }}"
 EVENTS = "subscription ($id: ID!, $c: String) { generationEvents(id: $id, after: $c) { __typename cursor } }"
+HITS = 'query ($c: String) {{ search(query: "demo", {}: $c) {{ nodes {{ conversation {{ id }} }} }} }}'
+CHANGES = "subscription ($id: ID!, $c: String) { conversationEvents(id: $id, after: $c) { __typename } }"
+LISTS = "subscription ($c: String) { conversationsChanged(after: $c) { __typename } }"
 GRAPHQL = {
     "Node:Conversation": query("query ($id: ID!) { node(id: $id) { id } }", id="{conversation}"),
     "Node:Message": query("query ($id: ID!) { node(id: $id) { id } }", id="{answer}"),
@@ -138,6 +151,13 @@ GRAPHQL = {
     "Message.generations(before)": query(WRITINGS.format("before: $c"), id="{mine.answer}", c="{generation_cursor}"),
     "Subscription.generationEvents(id)": query(EVENTS, id="{generation}")._replace(headers=STREAM),
     "Subscription.generationEvents(after)": query(EVENTS, id="{generation}", c="3")._replace(headers=STREAM),
+    "Subscription.conversationEvents(id)": query(CHANGES, id="{conversation}")._replace(headers=STREAM, endless=True),
+    "Subscription.conversationEvents(after)": query(CHANGES, id="{mine.conversation}", c="{page_cursor}")._replace(
+        headers=STREAM, endless=True
+    ),
+    "Subscription.conversationsChanged(after)": query(LISTS, c="{page_cursor}")._replace(headers=STREAM, endless=True),
+    "Query.search(after)": query(HITS.format("after"), c=pack("hit", "0")),
+    "Query.search(before)": query(HITS.format("before"), c=pack("hit", "9")),
     "SendMessageInput.conversationId": change("sendMessage", text=QUICK, conversationId="{conversation}"),
     "SendMessageInput.parentId": change("sendMessage", text=QUICK, conversationId="{mine.conversation}", parentId="{answer}"),
     "EditMessageInput.id": change("editMessage", id="{question}", text=QUICK),
@@ -156,6 +176,8 @@ OWN_GRAPHQL = {
     "Query.viewer": query("{ viewer { account { id apiKeys { id } } apiKey { id } } }"),
     "Query.conversations": query("{ conversations { nodes { id lastMessage { id generation { id } } } } }"),
     "Query.models": query("{ models { id } }"),
+    "Query.search": query('{ search(query: "demo") { nodes { conversation { id } message { id } excerpt { text } } } }'),
+    "Subscription.conversationsChanged": follow(LISTS),
     "Mutation.sendMessage": change("sendMessage", text=QUICK),
     "Mutation.createConversation": change("createConversation"),
     "Mutation.createApiKey": change("createApiKey", name="another"),
@@ -294,9 +316,22 @@ def filled(value: Any, ids: Ids, mine: Ids) -> Any:
 
 async def send(client: Client, call: Call, ids: Ids, mine: Ids) -> httpx.Response:
     body = filled(call.json, ids, mine)
+    if call.endless:
+        return await first_event(client, call, filled(call.path, ids, mine), body)
     return await client.http.request(
         call.method, filled(call.path, ids, mine), headers=call.headers, **({"json": body} if body is not None else {})
     )
+
+
+async def first_event(client: Client, call: Call, path: str, body: Any) -> httpx.Response:
+    """The answer with its first event, or all of it where it ends before one."""
+    async with client.http.stream(call.method, path, headers=call.headers, **({"json": body} if body is not None else {})) as answer:
+        text = ""
+        async for chunk in answer.aiter_text():
+            text += chunk
+            if "data:" in text and text.endswith("\n\n"):
+                break
+        return httpx.Response(answer.status_code, headers=answer.headers, text=text, request=answer.request)
 
 
 def shown(answer: httpx.Response, *ids: Ids) -> Any:
