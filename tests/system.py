@@ -122,8 +122,8 @@ class System:
         until(self.redis_answers, "Valkey")
         return started
 
-    def start_web(self, *, wait: bool = True, module: str = "server", **environment: str) -> Process:
-        with listen("127.0.0.1", 0) as listening:
+    def start_web(self, *, wait: bool = True, port: int = 0, module: str = "server", **environment: str) -> Process:
+        with listen("127.0.0.1", port) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             web = self._spawn("web", ["web"], url, listening, environment, module)
         if wait:

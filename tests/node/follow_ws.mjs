@@ -1,0 +1,24 @@
+// Follows a generation with graphql-ws: argv is the address and the generation's id, TIDEMARK_KEY the key. Prints each event as a line of JSON.
+import { createClient } from "graphql-ws";
+import WebSocket from "ws";
+
+const [address, id] = process.argv.slice(2);
+const client = createClient({
+  url: `${address.replace("http", "ws")}/graphql`,
+  webSocketImpl: WebSocket,
+  connectionParams: { authorization: `Bearer ${process.env.TIDEMARK_KEY}` },
+  retryAttempts: Infinity,
+  retryWait: () => new Promise((resolve) => setTimeout(resolve, 100)),
+  shouldRetry: () => true,
+});
+
+const query = `subscription ($id: ID!, $after: String) {
+  generationEvents(id: $id, after: $after) { __typename cursor seq ... on GenerationTextDelta { text } }
+}`;
+const variables = { id, after: null };
+for await (const { data, errors } of client.iterate({ query, variables })) {
+  if (errors) throw new Error(JSON.stringify(errors));
+  variables.after = data.generationEvents.cursor; // sent again, as it is then, when the client connects again
+  console.log(JSON.stringify(data.generationEvents));
+}
+await client.dispose();
