@@ -27,7 +27,7 @@ from server.history.database import PostgresDatabase, SqliteDatabase
 from server.stream.link import Command, Link
 from server.stream.log import APPEND, CLOSE, OPEN
 
-CHECKPOINT_EVERY_S = 0.5
+CHECKPOINT_EVERY_S = 0.2
 SCRIPTS = {OPEN.sha: "open", APPEND.sha: "append", CLOSE.sha: "close"}
 
 

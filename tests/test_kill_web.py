@@ -17,7 +17,7 @@ from tests.test_faults import condition, some_tokens
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 READERS = 3
-PACED = "tokens=200 rate=100"
+PACED, LONG = "tokens=200 rate=100", "tokens=5000 rate=100"
 SETTLER = ["die after 1 claim", "die before 1 settle", "die after 1 settle"]
 ASKED, LOST = "die after 1 send_message", "job lost"
 
@@ -51,7 +51,7 @@ class Story:
         async with asyncio.TaskGroup() as tasks:
             async with Client(system.web.url, self.key) as client:
                 for case in SETTLER:
-                    self.follow(case, await client.send(f"/demo {PACED}\n{case}"), tasks)
+                    self.follow(case, await client.send(f"/demo {LONG}\n{case}"), tasks)
                 await some_tokens([events for each in self.seen.values() for events in each], 5)
             await asyncio.to_thread(system.worker.stop)  # it hands all of them over: now they are nobody's
             await asyncio.to_thread(system.web.kill)

@@ -92,7 +92,7 @@ async def test_of_the_worker(running: Installation, step: str, attempts: int, to
 async def test_of_a_worker_that_hands_over(running: Installation) -> None:
     trap = lose_reply_to_commit(running.worker_link, "hand_over")
     async with Client(running.system.web.url, running.key) as client:
-        sent = await client.send(f"/demo {PACED}\nhand over")
+        sent = await client.send("/demo tokens=500 rate=100\nhand over")
         async with reading(client, sent) as seen:
             await some_tokens(seen)
             running.start_worker()

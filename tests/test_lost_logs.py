@@ -14,7 +14,7 @@ from tests.test_faults import condition, reading, some_tokens
 
 pytestmark = pytest.mark.slow
 
-BEYOND = 500  # more events than the first attempt writes, fewer than 1,000,000
+BEYOND = 900  # more events than the first attempt writes, fewer than 1,000,000
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def key(system: System) -> str:
 
 async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everything(system: System, key: str, sql: Sql) -> None:  # noqa: F811
     async with Client(system.web.url, key) as client:
-        sent = await client.send("/demo tokens=400 rate=100\nfrozen")
+        sent = await client.send("/demo tokens=700 rate=100\nfrozen")
         async with reading(client, sent) as seen:
             await some_tokens(seen)
             frozen = system.owner_of(sent["generation_id"])
@@ -58,7 +58,7 @@ async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everythin
 
 async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(system: System, key: str, sql: Sql) -> None:  # noqa: F811
     async with Client(system.web.url, key) as client:
-        sent = await client.send("/demo tokens=300 rate=100\nbeyond")
+        sent = await client.send("/demo tokens=500 rate=100\nbeyond")
         id = sent["generation_id"]
         async with asyncio.TaskGroup() as tasks, reading(client, sent) as seen:
             await some_tokens(seen)
