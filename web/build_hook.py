@@ -25,6 +25,7 @@ SOURCES = (
     "tsconfig.json",
     "vite.config.ts",
     "index.html",
+    "graphiql.html",
     "src",
     "public",
 )

@@ -20,6 +20,7 @@ from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import Context, context_of
 from server.graph.encoding import Asked
 from server.graph.errors import refusal
+from server.graph.ide import is_for_people, page
 from server.graph.operations import Operations
 from server.graph.schema import Schema
 from server.graph.socket import Socket
@@ -48,6 +49,7 @@ class GraphView(GraphQL[Context, None]):
         schema = Schema(settings.graphql)
         super().__init__(schema, graphql_ide=None, allow_queries_via_get=False, subscription_protocols=[])
         self._operations = Operations(schema)
+        self._ide = settings.graphql.ide
         self._operations_max = settings.graphql.operations_max_per_socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,10 +58,14 @@ class GraphView(GraphQL[Context, None]):
             return
         request = Request(scope, receive)
         try:
-            if request.method != "POST":
+            if self._ide and is_for_people(request):
+                response = page()
+            elif request.method != "POST":
                 raise MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
-            transport = transport_of(request)
-            response = await self._stream(request, transport) if transport else await self.run(request)
+            elif transport := transport_of(request):
+                response = await self._stream(request, transport)
+            else:
+                response = await self.run(request)
         except Refused as refused:
             response = _refused(refused, _answered_as(request))
         except HTTPException as fault:  # what Strawberry itself finds wrong with a request
