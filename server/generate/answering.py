@@ -212,14 +212,18 @@ class Answering:
             self._first_token_at = now()
 
     async def _checkpoint(self) -> None:
-        """Keeps SQL within a few seconds of a long answer."""
+        """Keeps SQL within a few seconds of a long answer. One that says nothing costs nothing."""
+        stored = self.generation.seq
         with suppress(Superseded):
             await asyncio.shield(self.log.opened)
             while True:
                 await asyncio.sleep(CHECKPOINT_EVERY_S)
                 parts, seq = await self.log.checkpoint()
+                if seq == stored:
+                    continue
                 try:
                     await self._database.write(checkpoint, self.log.fence, self._progress(parts, seq))
+                    stored = seq
                 except DatabaseAway as error:
                     log.warning("no_checkpoint", generation=self.generation.id, reason=str(error))
 
