@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client
+from tests.postgres import postgres_server  # noqa: F401  a fixture
 from tests.system import System
 
 
@@ -21,13 +22,16 @@ def tidemark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 @pytest.fixture
-def new_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """Makes installations of this test's own; they are ended with it."""
+def new_system(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., System]]:
+    """Makes installations of this test's own; they are ended with it. On SQLite, unless the test says otherwise (tests/postgres.py)."""
     systems: list[System] = []
+    postgres = request.getfixturevalue("postgres") if getattr(request, "param", "SQLite") == "PostgreSQL" else None
 
     def make(**settings: Any) -> System:
         folder = tmp_path / f"system-{len(systems)}"
         folder.mkdir()
+        if postgres is not None:
+            settings = {"database": {"url": postgres.new_url()}} | settings
         systems.append(System(folder, settings))
         return systems[-1]
 

@@ -22,6 +22,14 @@ def note(case: str, seen: list[list[Event]], *, database: str = "SQLite", crashe
             table.write("\t".join(columns) + "\n")
 
 
+def note_test(seen: list[list[Event]]) -> None:
+    """Notes what these readers saw under the name of the test that runs."""
+    name, _, variant = os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].removesuffix(" (call)").partition("[")
+    words = name.removeprefix("test_").replace("_", " ")
+    rest = [part for part in variant.removesuffix("]").split("-") if part not in ("", "sqlite", "postgresql")]
+    note(" ".join([words, *rest]), seen, database="PostgreSQL" if "postgresql" in variant else "SQLite")
+
+
 def longest_pause_s(seen: list[list[Event]]) -> float:
     """The longest time between two events that one reader waited."""
     return max((after.at - before.at for events in seen for before, after in pairwise(events)), default=0.0)

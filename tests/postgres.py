@@ -8,7 +8,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+on_both_databases = pytest.mark.parametrize(
+    "new_system", ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)], indirect=True, ids=str.lower
+)
+"""Runs a test that makes installations (`new_system`) once on each database."""
+
+on_postgres = pytest.mark.parametrize("new_system", ["PostgreSQL"], indirect=True, ids=str.lower)
 
 
 class Postgres:
@@ -31,6 +39,19 @@ class Postgres:
     def start(self) -> None:
         """Starts it again on the same data."""
         self._server.ensure_postgres_running()
+
+    def freeze(self) -> None:
+        """Holds it still, with every process it has: it neither answers nor hangs up."""
+        postmaster = psutil.Process(self._server.get_pid())
+        postmaster.suspend()  # first, so that no further process comes
+        for backend in postmaster.children(recursive=True):
+            backend.suspend()
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        postmaster = psutil.Process(self._server.get_pid())
+        for process in (*postmaster.children(recursive=True), postmaster):
+            process.resume()
 
 
 @pytest.fixture(scope="session", name="postgres")

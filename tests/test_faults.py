@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.client import Client, Event, check_agreement, check_law
+from tests.fault_table import note_test
+from tests.postgres import on_both_databases
 from tests.system import System
 
 PACED = "tokens=300 rate=100"
@@ -40,7 +42,9 @@ async def check_all(client: Client, sent: dict[str, Any], seen: list[list[Event]
     late = await client.read_through(sent["generation_id"])
     for events in [*seen, late]:
         check_law(events, snapshot)
+        assert events[0].seq == 1
     check_agreement([*seen, late])
+    note_test(seen)
     return snapshot
 
 
@@ -48,6 +52,7 @@ def types_of(events: list[Event]) -> set[str]:
     return {event.type for event in events}
 
 
+@on_both_databases
 async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -119,6 +124,7 @@ async def test_redis_forgets_everything_and_the_owner_writes_it_again(new_system
 
 
 @pytest.mark.slow
+@on_both_databases
 async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -133,6 +139,7 @@ async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..
     assert restarted.seq == 1_000_001
 
 
+@on_both_databases
 async def test_a_deploy_hands_answers_over_without_counting_a_crash(new_system: Callable[..., System]) -> None:
     system = new_system(worker={"drain_s": 0}).start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -163,6 +170,7 @@ async def test_a_web_process_that_stops_ends_streams_between_two_events(new_syst
 
 
 @pytest.mark.slow
+@on_both_databases
 async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -178,6 +186,7 @@ async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..
     assert system.row(sent["generation_id"]).crashes == 1
 
 
+@on_both_databases
 async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=0)
     async with Client(system.web.url, system.new_key()) as client:
@@ -204,6 +213,7 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
 
 
 @pytest.mark.slow
+@on_both_databases
 async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
@@ -231,6 +241,7 @@ async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_b
         await check_all(client, sent, seen)
 
 
+@on_both_databases
 async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
@@ -250,6 +261,7 @@ async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Cal
 
 
 @pytest.mark.slow
+@on_both_databases
 async def test_an_answer_that_kills_every_worker_is_given_up(new_system: Callable[..., System]) -> None:
     system = new_system(generation={"attempts_max": 2}).start(workers=3)
     async with Client(system.web.url, system.new_key()) as client:

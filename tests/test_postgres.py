@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -19,9 +18,8 @@ from sqlmodel import Session, SQLModel
 from server.history import tables  # noqa: F401  fills the metadata
 from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
-from tests import test_faults
-from tests.client import Client, check_agreement, check_law, content_of
-from tests.postgres import Postgres, postgres_server  # noqa: F401  a fixture
+from tests.client import Client, check_law, content_of
+from tests.postgres import Postgres
 from tests.system import System
 
 # The interesting cases once more: in this file `tidemark` and `new_system` are installations on PostgreSQL.
@@ -44,15 +42,7 @@ from tests.test_conversations import (  # noqa: F401
     test_nothing_follows_an_answer_that_is_being_written,
     test_showing_a_message_shows_the_newest_leaf_of_its_branch,
 )
-from tests.test_faults import (  # noqa: F401
-    check_all,
-    reading,
-    some_tokens,
-    test_an_answer_that_kills_every_worker_is_given_up,
-    test_redis_forgets_and_the_worker_dies_at_once,
-    test_stop_ends_an_answer_whose_workers_are_all_dead,
-    types_of,
-)
+from tests.test_faults import check_all, reading, types_of
 from tests.upstream import MODELS, Upstream
 
 Make = Callable[..., System]
@@ -221,11 +211,6 @@ async def test_a_database_that_is_not_there_is_an_outage(tmp_path: Path) -> None
             await database.read(schema_revision)
 
 
-@pytest.mark.slow
-async def test_a_worker_that_is_killed_is_succeeded(new_system: Make) -> None:
-    await test_faults.test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system)
-
-
 async def test_nobody_notices_that_postgres_was_restarted_meanwhile(tidemark: System, client: Client, postgres: Postgres) -> None:
     await asyncio.gather(*(client.get("/api/conversations") for _ in range(20)))
 
@@ -236,39 +221,3 @@ async def test_nobody_notices_that_postgres_was_restarted_meanwhile(tidemark: Sy
     assert [answer.status_code for answer in answers] == [202] * 20, [answer.text for answer in answers]
     for answer in answers:
         assert (await client.read_through(answer.json()["generation_id"]))[-1].type == "completed"
-
-
-@pytest.mark.slow
-async def test_postgres_is_restarted_in_the_middle_of_answers(new_system: Make, postgres: Postgres) -> None:
-    system = await asyncio.to_thread(lambda: new_system().start(workers=2))
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
-        sent = [await client.send(f"/demo tokens=900 rate=100\nrestart {uuid4().hex}") for _ in range(6)]
-        seen: list[list[Any]] = [[] for _ in sent]
-        async with asyncio.TaskGroup() as tasks:
-            for each, events in zip(sent, seen, strict=True):
-                tasks.create_task(client.read_through(each["generation_id"], events))
-            await some_tokens(seen)
-            await asyncio.to_thread(postgres.stop)
-            await asyncio.sleep(4)  # the fault itself: PostgreSQL is away for so long
-            await asyncio.to_thread(postgres.start)
-        for each, events in zip(sent, seen, strict=True):
-            snapshot = await client.snapshot(each["generation_id"])
-            check_law(events, snapshot)
-            check_agreement([events, await client.read_through(each["generation_id"])])
-            row = system.row(each["generation_id"])
-            assert (snapshot["status"], row.crashes, row.attempt) == ("completed", 0, 1)
-            assert "restarted" not in types_of(events)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "case",
-    [
-        test_faults.test_a_deploy_hands_answers_over_without_counting_a_crash,
-        test_faults.test_an_answer_whose_log_is_gone_is_told_as_a_snapshot,
-        test_faults.test_stop_in_every_state_keeps_what_was_said,
-    ],
-    ids=lambda case: case.__name__,
-)
-async def test_on_postgres_too(case: Callable[[Make], Awaitable[None]], new_system: Make) -> None:
-    await case(new_system)
