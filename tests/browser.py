@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, Request, expect, sync_playwright
 
 from server.api.page import FOLDER
 from server.command.listening import address_of, listen
@@ -77,18 +77,25 @@ class Window:
         self.url = url
         self.faults: list[str] = []
         self.hosts: set[str] = set()
+        self.sent: list[str] = []
+        """The Idempotency-Keys of what was asked, a try each."""
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", self._on_dialog)
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        self.page.on("request", self._on_request)
         self.page.on("websocket", lambda opened: self.hosts.add(urlsplit(opened.url).netloc))
+
+    def _on_request(self, request: Request) -> None:
+        self.hosts.add(urlsplit(request.url).netloc)
+        if key := request.headers.get("idempotency-key"):
+            self.sent.append(key)
 
     def _on_dialog(self, dialog: Dialog) -> None:
         self.faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):  # browsers report every refusal here, too
+        if message.type in ("error", "warning") and not message.location["url"].endswith("/graphql"):  # refusals are reported, too
             self.faults.append(message.text)
 
     def open(self, path: str = "/") -> "Window":
@@ -108,7 +115,7 @@ class Window:
     @property
     def text(self) -> Locator:
         """What the last answer says."""
-        return self.answer.locator(".markdown")
+        return self.answer.locator(".prose")
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)

@@ -1,8 +1,30 @@
 // Where the page begins.
 import { render } from "preact";
-import { start } from "./page";
-import "./style.css";
-import { Page } from "./view";
+import { start as startConversation } from "./conversation";
+import { keepDraft } from "./drafts";
+import { discover } from "./graphql";
+import { listen } from "./keys";
+import { readModels } from "./models";
+import { start as startSending } from "./sending";
+import { session, signIn } from "./session";
+import { applySettings } from "./settings";
+import "./style/fonts.css";
+import "./style/base.css";
+import "./style/side.css";
+import "./style/thread.css";
+import "./style/prose.css";
+import "./style/over.css";
+import { Page } from "./view/page";
 
+applySettings();
 render(<Page />, document.getElementById("page")!);
-void start();
+listen();
+addEventListener("pagehide", keepDraft);
+
+await signIn();
+if (session.value === "ready") {
+  startConversation();
+  startSending();
+  void readModels();
+  void discover();
+}

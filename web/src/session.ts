@@ -1,15 +1,26 @@
-// Who the page is for: coming in, and being told what was refused.
+// Who the page is for: coming in, as a guest or by a link, and leaving.
 import { signal } from "@preact/signals";
 import { call, isAway, Problem, untilReached } from "./api";
+import { say } from "./notices";
+
+export interface Who {
+  account: { id: string };
+  user: { id: string; email: string | null } | null;
+  guest: boolean;
+}
 
 export const session = signal<"starting" | "unreachable" | "ready" | "signed_out">("starting");
-export const notice = signal<string | null>(null);
+export const who = signal<Who | null>(null);
+/** Why nobody is signed in. */
+export const refusal = signal<string | null>(null);
 
+/** Tells a person what went wrong; whoever is not signed in any more sees how to come in. */
 export function report(error: unknown): void {
-  if (error instanceof Problem && error.status === 401) session.value = "signed_out";
-  notice.value = isAway(error)
-    ? `${(error as Problem).message} Try again: nothing is done twice.`
-    : (error as Error).message;
+  if (error instanceof Problem && error.status === 401) {
+    session.value = "signed_out";
+    refusal.value = error.message;
+  } else if (isAway(error)) say(`${(error as Error).message} Nothing was changed; try again.`);
+  else say((error as Error).message);
 }
 
 /** The token of a sign-in link, which does not stay in the address. */
@@ -21,26 +32,34 @@ function takeToken(): string | null {
 }
 
 /** By link, by the session there is, or as a guest; waits for a server that is away. */
-export async function signIn(token = takeToken()): Promise<void> {
+export async function signIn(): Promise<void> {
+  let token = takeToken();
   const enter = async () => {
     if (token) await call("POST", "/api/session", { token }).catch(tell); // refused: the session there is may do
     token = null;
-    await call("POST", "/api/session", {}); // who is signed in stays who they are; others come in as guests
+    return call<Who>("POST", "/api/session", {}); // who is signed in stays who they are; others come in as guests
   };
   try {
-    await untilReached(
-      enter,
-      () => true,
-      () => (session.value = "unreachable"),
-    );
+    who.value = await untilReached(enter, () => (session.value = "unreachable"));
     session.value = "ready";
   } catch (error) {
     session.value = "signed_out";
-    notice.value ??= (error as Problem).message;
+    refusal.value ??= (error as Problem).message;
   }
 }
 
-function tell(refusal: Problem): void {
-  if (isAway(refusal)) throw refusal;
-  notice.value = refusal.message;
+function tell(error: unknown): void {
+  if (isAway(error)) throw error;
+  refusal.value = (error as Problem).message;
+  say(refusal.value);
+}
+
+/** Ends this browser's session; for guests that is the end of what they wrote here. */
+export async function signOut(): Promise<void> {
+  try {
+    await call("DELETE", "/api/session");
+    location.assign("/");
+  } catch (error) {
+    report(error);
+  }
 }

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { type Answer, answerFrom, applyEvent, type StreamEvent } from "./answer";
 
-const fresh = answerFrom({ generation_id: "gen_1", status: "queued", content: [], finish_reason: null, error: null });
+const fresh = answerFrom({ status: "queued", content: [], finish_reason: null, error: null });
 
 const after = (...events: unknown[]): Answer => (events as StreamEvent[]).reduce(applyEvent, fresh);
 

@@ -14,6 +14,14 @@ export interface Failure {
   retryable: boolean;
 }
 
+export interface Usage {
+  input_tokens: number;
+  output_tokens: number;
+  cached_input_tokens?: number;
+  reasoning_tokens?: number;
+  estimated?: boolean;
+}
+
 /** A part with the index the log gave it; a list of these is kept in that order. */
 export interface PlacedPart {
   index: number;
@@ -21,13 +29,13 @@ export interface PlacedPart {
 }
 
 export interface Answer {
-  generationId: string | null;
   /** The mark: the number of the last event this state includes. */
   seq: number;
   status: Status;
   parts: PlacedPart[];
   finishReason: string | null;
   error: Failure | null;
+  usage: Usage | null;
 }
 
 type Body =
@@ -35,20 +43,20 @@ type Body =
   | { type: "text_delta" | "reasoning_delta"; part: number; text: string }
   | { type: "tool_call"; part: number; call_id: string; name: string; arguments: unknown }
   | { type: "tool_result"; part: number; call_id: string; content: unknown; is_error?: boolean }
-  | { type: "completed"; finish_reason: string | null }
-  | { type: "cancelled" }
-  | ({ type: "failed" } & Failure)
-  | { type: "snapshot"; status: Status; content: Part[]; finish_reason: string | null; error: Failure | null };
+  | { type: "completed"; finish_reason: string | null; usage?: Usage | null }
+  | { type: "cancelled"; usage?: Usage | null }
+  | ({ type: "failed"; usage?: Usage | null } & Failure)
+  | { type: "snapshot"; status: Status; content: Part[]; finish_reason: string | null; error: Failure | null; usage?: Usage | null };
 
 export type StreamEvent = Body & { seq: number };
 
 /** What of a stored message an answer is made from. */
 export interface StoredAnswer {
-  generation_id: string | null;
   status: Status;
   content: Part[];
   finish_reason: string | null;
   error: Failure | null;
+  usage?: Usage | null;
 }
 
 export const active = (status: Status): boolean => status === "queued" || status === "running";
@@ -58,12 +66,12 @@ export const terminal = (type: string): boolean => type === "completed" || type 
 /** An answer as it was stored. It has seen no event yet, so whoever follows it asks for a snapshot first. */
 export function answerFrom(stored: StoredAnswer): Answer {
   return {
-    generationId: stored.generation_id,
     seq: 0,
     status: stored.status,
     parts: placed(stored.content),
     finishReason: stored.finish_reason,
     error: stored.error,
+    usage: stored.usage ?? null,
   };
 }
 
@@ -99,16 +107,16 @@ export function applyEvent(answer: Answer, event: StreamEvent): Answer {
       return { ...answer, seq, parts: place(answer.parts, part, { type: "tool_result", call_id, content, is_error }) };
     }
     case "completed":
-      return { ...answer, seq, status: "completed", finishReason: event.finish_reason, error: null };
+      return { ...answer, seq, status: "completed", finishReason: event.finish_reason, error: null, usage: event.usage ?? null };
     case "cancelled":
-      return { ...answer, seq, status: "cancelled" };
+      return { ...answer, seq, status: "cancelled", usage: event.usage ?? null };
     case "failed": {
       const { code, message, retryable } = event;
-      return { ...answer, seq, status: "failed", error: { code, message, retryable } };
+      return { ...answer, seq, status: "failed", error: { code, message, retryable }, usage: event.usage ?? null };
     }
     case "snapshot": {
       const { status, content, finish_reason, error } = event;
-      return { ...answer, seq, status, parts: placed(content), finishReason: finish_reason, error };
+      return { ...answer, seq, status, parts: placed(content), finishReason: finish_reason, error, usage: event.usage ?? null };
     }
     default: // `queued`, and events of a newer server: keep the mark
       return { ...answer, seq };

@@ -1,0 +1,19 @@
+// Copying to the clipboard.
+
+const copied_ms = 1500;
+
+/** Copies a text, and says so on the button; also where the browser has no clipboard for pages over plain http. */
+export async function copy(text: string, button: HTMLElement): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = document.createElement("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  button.dataset.done = "true";
+  setTimeout(() => delete button.dataset.done, copied_ms);
+}

@@ -1,0 +1,39 @@
+// What is being written and was not sent yet, one text per conversation, kept over reloads.
+import { signal } from "@preact/signals";
+import { keep, kept, namesOf } from "./store";
+
+interface Draft {
+  text: string;
+  at_ms: number;
+}
+
+const kept_max = 50;
+const keep_after_ms = 300;
+
+/** The text in the box. */
+export const draft = signal("");
+
+let place = "new";
+let timer = 0;
+
+/** Puts the draft of a conversation in the box, and keeps the one that was there. */
+export function openDraft(conversationId: string | null): void {
+  keepDraft();
+  place = conversationId ?? "new";
+  draft.value = kept<Draft>(`draft:${place}`)?.text ?? "";
+}
+
+export function write(text: string): void {
+  draft.value = text;
+  clearTimeout(timer);
+  timer = window.setTimeout(keepDraft, keep_after_ms);
+}
+
+export function keepDraft(): void {
+  clearTimeout(timer);
+  const known = kept<Draft>(`draft:${place}`)?.text ?? "";
+  if (draft.value === known) return;
+  keep(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
+  const all = namesOf("draft:").map((name) => [name, kept<Draft>(`draft:${name}`)?.at_ms ?? 0] as const);
+  for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) keep(`draft:${name}`, null);
+}

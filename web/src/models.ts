@@ -1,0 +1,43 @@
+// The models there are, and which of them answers here.
+import { computed, signal } from "@preact/signals";
+import { call } from "./api";
+import { tree } from "./conversation";
+import { change } from "./conversations";
+import { report } from "./session";
+import type { Model, Page } from "./state/shapes";
+import { keep, kept } from "./store";
+
+export const models = signal<Model[]>([]);
+/** For conversations that have not begun. */
+const chosen = signal(kept<string>("model") ?? "");
+export const newSystemPrompt = signal("");
+
+export async function readModels(): Promise<void> {
+  try {
+    models.value = (await call<Page<Model>>("GET", "/api/models")).data;
+  } catch (error) {
+    report(error);
+  }
+}
+
+const usual = computed(() => {
+  const known = models.value.find(({ id }) => id === chosen.value);
+  return (known ?? models.value.find((each) => each.default) ?? models.value[0])?.id ?? "";
+});
+
+export const modelHere = computed(() => tree.value.conversation?.model ?? usual.value);
+
+export const systemPromptHere = computed(() => tree.value.conversation?.system_prompt ?? newSystemPrompt.value);
+
+/** The model of the open conversation from now on, or of new ones. */
+export function chooseModel(model: string): void {
+  const { id } = tree.value;
+  if (id) void change(id, { model });
+  else keep("model", (chosen.value = model));
+}
+
+export function chooseSystemPrompt(text: string): void {
+  const { id } = tree.value;
+  if (id) void change(id, { system_prompt: text.trim() ? text : null });
+  else newSystemPrompt.value = text;
+}

@@ -1,0 +1,130 @@
+// Sending: what is asked is kept until the server is known to have it, over lost replies, reloads and days without a network.
+import { signal } from "@preact/signals";
+import { call, isAway, newKey, Problem } from "./api";
+import { open, tree, update } from "./conversation";
+import { draft, keepDraft, write } from "./drafts";
+import { report, who } from "./session";
+import type { Accepted } from "./state/shapes";
+import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
+import { accept, branch, emptyTree } from "./state/tree";
+import { keep, kept, namesOf, onOtherTab, tab } from "./store";
+import { waitOrOnline } from "./stream";
+
+export interface Sent {
+  pending: Pending;
+  progress: Progress;
+}
+
+const delay_max_ms = 15_000;
+const stored = (key: string) => `sent:${key}`;
+
+/** What is not known to have arrived, oldest first. */
+export const outbox = signal<Sent[]>([]);
+
+/** Takes up what was left by a reload or a closed tab. */
+export function start(): void {
+  for (const key of namesOf("sent:")) {
+    const pending = kept<Pending>(stored(key));
+    if (pending) takeUp(pending);
+  }
+  onOtherTab((name) => {
+    const key = name.startsWith("sent:") ? name.slice(5) : "";
+    if (key && !kept(stored(key))) forget(key); // another tab got the reply
+  });
+}
+
+function takeUp(pending: Pending): void {
+  if (pending.accountId !== who.value?.account.id) return;
+  if (isTooOld(pending, Date.now())) {
+    giveBack(pending);
+    return;
+  }
+  outbox.value = [...outbox.value, { pending, progress: { state: "waiting", reason: null } }];
+  void alone(pending, () => deliver(pending));
+}
+
+/** What a person sends now: kept first, then sent until it is known to be there. */
+export function send(asking: Asking): void {
+  const accountId = who.value?.account.id ?? "";
+  const draftPending: Pending = { key: newKey(), asking, accountId, tab, at_ms: Date.now(), before: [] };
+  const pending = { ...draftPending, before: questionsUnder(tree.value, parentOf(draftPending)) };
+  keep(stored(pending.key), pending);
+  outbox.value = [...outbox.value, { pending, progress: { state: "sending", reason: null } }];
+  void alone(pending, () => deliver(pending));
+}
+
+/** Only one tab sends a message at a time, where browsers can tell; without that, the key alone sees to it that it is done once. */
+async function alone(pending: Pending, work: () => Promise<void>): Promise<void> {
+  if (!navigator.locks) return work();
+  await navigator.locks.request(`tidemark-sent-${pending.key}`, work);
+}
+
+async function deliver(pending: Pending): Promise<void> {
+  const known = () => outbox.value.some((each) => each.pending.key === pending.key);
+  const { path, body } = requestOf(pending);
+  for (let delay_ms = 400; known(); delay_ms = Math.min(delay_ms * 2, delay_max_ms)) {
+    try {
+      const accepted = await call<Accepted>("POST", path, body, pending.key);
+      arrived(pending, accepted);
+      return;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.status === 401) report(error);
+      if (!isAway(error) && error.status !== 429 && error.status !== 401) {
+        progressOf(pending.key, { state: "refused", reason: error.message });
+        return;
+      }
+      progressOf(pending.key, { state: "waiting", reason: error.status === 429 ? error.message : null });
+      await waitOrOnline(Math.max(delay_ms * (0.5 + Math.random() / 2), (error.retry_after_s ?? 0) * 1000), new AbortController().signal);
+    }
+  }
+}
+
+function arrived(pending: Pending, accepted: Accepted): void {
+  const [text, parent] = [textOf(pending), parentOf(pending)];
+  const here = pending.asking.conversationId;
+  if (tree.value.id === accepted.conversation_id) update((now) => accept(now, accepted, text, parent));
+  else if (here === null && tree.value.id === null && pending.tab === tab && location.pathname === "/") {
+    history.pushState(null, "", `/c/${accepted.conversation_id}`);
+    const empty = { ...emptyTree(accepted.conversation_id), opened: true };
+    const unsent = draft.peek(); // written while the first message was on its way
+    write("");
+    open(accepted.conversation_id, accept(empty, accepted, text, parent));
+    if (unsent) write(unsent);
+    keepDraft();
+  }
+  forget(pending.key);
+  keep(stored(pending.key), null);
+}
+
+const progressOf = (key: string, progress: Progress): void =>
+  void (outbox.value = outbox.value.map((each) => (each.pending.key === key ? { ...each, progress } : each)));
+
+const forget = (key: string): void => void (outbox.value = outbox.value.filter((each) => each.pending.key !== key));
+
+/** Takes back what was refused; its words go to the box again. */
+export function giveBack(pending: Pending): void {
+  forget(pending.key);
+  keep(stored(pending.key), null);
+  const text = textOf(pending);
+  if (text) write(draft.peek() ? `${draft.peek()}\n\n${text}` : text);
+}
+
+/** Sends what was refused once more. */
+export function retry(pending: Pending): void {
+  progressOf(pending.key, { state: "sending", reason: null });
+  void alone(pending, () => deliver(pending));
+}
+
+/** What of the outbox belongs under the open conversation and is not there yet. */
+export const waiting = (): Sent[] =>
+  outbox.value.filter(({ pending }) => isShownIn(pending, tree.value.id, tab) && !hasArrived(tree.value, pending));
+
+/** Sends what is in the box, after what this tab shows. */
+export function sendDraft(options: { model?: string; systemPrompt?: string }): void {
+  const text = draft.peek();
+  const now = tree.peek();
+  write("");
+  keepDraft();
+  send({ kind: "send", text, conversationId: now.id, parentId: branch(now).at(-1)?.id ?? null, ...(now.id ? {} : options) });
+}

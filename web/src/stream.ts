@@ -1,0 +1,118 @@
+// The one stream of this tab: followed for as long as the page is open, across every kind of interruption.
+import { createParser } from "eventsource-parser";
+import { failureFrom, Problem } from "./api";
+import { untilSeen, withPlace } from "./slots";
+import type { PageEvent } from "./state/shapes";
+
+const silence_max_ms = 40_000; // the server comments every 15 s: after this the link is dead
+const asleep_ms = 20_000; // silence after which a tab that is looked at again does not wait for the next comment
+const delay_first_ms = 300;
+const delay_max_ms = 15_000;
+
+export type Link = "connecting" | "live" | "lost" | "resting";
+
+export interface Follower {
+  conversationId: string | null;
+  /** The place of the last event the page has; null for none. */
+  cursor(): string | null;
+  onEvents(events: PageEvent[], cursor: string): void;
+  /** The cursor is of no use any more: the stream begins anew. */
+  forget(): void;
+  onLink(link: Link): void;
+  signal: AbortSignal;
+}
+
+/** Follows until `signal` is aborted; raises `Problem` when the server refuses for good. */
+export async function followPage(follower: Follower): Promise<void> {
+  const { signal, onLink } = follower;
+  for (let failures = 0; !signal.aborted; ) {
+    const before = follower.cursor();
+    try {
+      await withPlace(signal, (leave) => readUntil(leave, follower));
+      failures = 0;
+      if (document.hidden && !signal.aborted) onLink("resting");
+      await untilSeen(signal);
+      continue; // its turn was over, or nobody looked
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Problem && refused(error)) {
+        if (error.code !== "invalid_cursor" || before === null) throw error;
+        follower.forget();
+      }
+    }
+    if (follower.cursor() !== before) failures = 0;
+    onLink("lost");
+    const delay_ms = Math.min(delay_first_ms * 2 ** failures++, delay_max_ms);
+    await waitOrOnline(delay_ms * (0.5 + Math.random()), signal);
+  }
+}
+
+const refused = (error: Problem) =>
+  error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 408;
+
+/** One connection, until `leave`; raises when it is lost before. */
+async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> {
+  const { conversationId, onEvents, onLink } = follower;
+  const watched = watchSilence();
+  const signal = AbortSignal.any([leave, watched.dead]);
+  try {
+    const cursor = follower.cursor();
+    const query = conversationId ? `?conversation_id=${encodeURIComponent(conversationId)}` : "";
+    const headers = { accept: "text/event-stream", ...(cursor ? { "last-event-id": cursor } : {}) };
+    const response = await fetch(`/api/events${query}`, { headers, cache: "no-store", signal });
+    if (!response.ok || !response.body) throw await failureFrom(response);
+    let events: PageEvent[] = [];
+    let last = "";
+    const parser = createParser({
+      onEvent: ({ id, event, data }) => {
+        events.push({ ...JSON.parse(data), type: event });
+        last = id ?? last;
+      },
+    });
+    const decoder = new TextDecoder();
+    const reader = response.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) throw new Problem(0, "ended", "The stream ended.");
+      watched.heard();
+      onLink("live");
+      parser.feed(decoder.decode(value, { stream: true }));
+      if (events.length && !signal.aborted) onEvents(events, last);
+      events = [];
+    }
+  } catch (error) {
+    if (!leave.aborted) throw error;
+  } finally {
+    watched.end();
+  }
+}
+
+/** Notices a dead link: by long silence, or by some of it where the machine may have slept. */
+function watchSilence() {
+  const dead = new AbortController();
+  const ended = new AbortController();
+  let heard_at = Date.now(); // a clock that goes on while the machine sleeps
+  const look = (max_ms: number) => () => Date.now() - heard_at > max_ms && dead.abort();
+  const timer = setInterval(look(silence_max_ms), 5000);
+  const awake = look(asleep_ms);
+  document.addEventListener("visibilitychange", () => document.hidden || awake(), { signal: ended.signal });
+  addEventListener("online", awake, { signal: ended.signal });
+  addEventListener("offline", () => dead.abort(), { signal: ended.signal });
+  return {
+    dead: dead.signal,
+    heard: () => void (heard_at = Date.now()),
+    end: () => (clearInterval(timer), ended.abort(), dead.abort()),
+  };
+}
+
+/** Waits, but not longer than until the network is back or the page is looked at again. */
+export function waitOrOnline(delay_ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = new AbortController();
+    const end = () => (clearTimeout(timer), stop.abort(), resolve());
+    const timer = setTimeout(end, delay_ms);
+    addEventListener("online", end, { signal: stop.signal });
+    document.addEventListener("visibilitychange", () => document.hidden || end(), { signal: stop.signal });
+    signal.addEventListener("abort", end, { signal: stop.signal });
+  });
+}

@@ -1,0 +1,53 @@
+// What is loaded only where an answer needs it: colours for code, and typeset formulas.
+import { sanitised } from "./fragment";
+
+const code_max_chars = 40_000;
+
+/** Begins to dress up a block that will not change any more. */
+export function enrich(block: HTMLElement): void {
+  const codes = block.querySelectorAll<HTMLElement>("code[data-lang]");
+  if (codes.length) void colours().then((dress) => codes.forEach(dress), ignored);
+  const formulas = block.querySelectorAll<HTMLElement>("code.math");
+  if (formulas.length) void typesetting().then((set) => formulas.forEach(set), ignored);
+}
+
+const ignored = () => {}; // the plain text is there, whatever could not be loaded
+
+const colours = once(async () => {
+  const { default: highlight } = await import("./colours");
+  return (code: HTMLElement) => {
+    const { lang = "" } = code.dataset;
+    const text = code.textContent ?? "";
+    if (!highlight.getLanguage(lang) || text.length > code_max_chars) return;
+    requestIdle(() => {
+      if (code.isConnected) code.replaceChildren(sanitised(highlight.highlight(text, { language: lang, ignoreIllegals: true }).value));
+    });
+  };
+});
+
+const typesetting = once(async () => {
+  const { default: katex } = await import("./formulas");
+  return (formula: HTMLElement) => {
+    const set = document.createElement("span");
+    const display = formula.classList.contains("display");
+    set.className = display ? "formula display" : "formula";
+    if (display) set.tabIndex = 0;
+    katex.render(formula.textContent ?? "", set, {
+      ...{ displayMode: display, throwOnError: false, trust: false, strict: "ignore", maxExpand: 200, maxSize: 20 },
+    });
+    formula.replaceWith(set);
+  };
+});
+
+/** Loads once; a failed load is tried again by whoever asks next. */
+function once<T>(load: () => Promise<T>): () => Promise<T> {
+  let loading: Promise<T> | undefined;
+  return () =>
+    (loading ??= load().catch((error) => {
+      loading = undefined;
+      throw error;
+    }));
+}
+
+const requestIdle = (work: () => void) =>
+  "requestIdleCallback" in window ? void requestIdleCallback(work, { timeout: 500 }) : void setTimeout(work);

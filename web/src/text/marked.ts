@@ -1,0 +1,47 @@
+// Markdown as the page reads it: no HTML, no images that load by themselves, formulas left as they were written.
+import { Marked } from "marked";
+
+export const escaped = (text: string) => text.replace(/[&<>"]/g, (each) => `&#${each.charCodeAt(0)};`);
+
+const plain = /^<\/?(b|br|i|kbd|mark|s|sub|sup|u) ?\/?>$/i;
+
+// Markdown would take backslashes and underscores out of a formula. Prices are no formulas.
+const formula = /^(?:\$\$([^$]+)\$\$|\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/s;
+const displayed = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\])[^\S\n]*(?:\n|$)/;
+
+/** A formula that has begun on a line of its own and has not ended. */
+export const mathOpening = /^\s{0,3}(?:\$\$(?![\s\S]*\$\$)|\\\[(?![\s\S]*\\\]))/;
+
+const shown = (text: string, display: boolean) => `<code class="math${display ? " display" : ""}">${escaped(text)}</code>`;
+
+export const marked = new Marked({
+  gfm: true,
+  extensions: [
+    {
+      name: "displayed",
+      level: "block",
+      start: (source) => /(?:^|\n) {0,3}(?:\$\$|\\\[)/.exec(source)?.index,
+      tokenizer(source) {
+        const [raw, ...said] = displayed.exec(source) ?? [];
+        return raw ? { type: "displayed", raw, text: said.find(Boolean)!.trim() } : undefined;
+      },
+      renderer: ({ text }) => `<p>${shown(text, true)}</p>`,
+    },
+    {
+      name: "formula",
+      level: "inline",
+      start: (source) => source.search(/\$|\\[([]/),
+      tokenizer(source) {
+        const [raw, ...said] = formula.exec(source) ?? [];
+        return raw ? { type: "formula", raw, text: said.find(Boolean)?.trim() ?? raw } : undefined;
+      },
+      renderer: ({ raw, text }) => shown(text, raw.startsWith("$$") || raw.startsWith("\\[")),
+    },
+  ],
+  renderer: {
+    // Nothing is fetched because a model said so: an image is a link to it.
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    // HTML is shown as it was written, but for plain tags that Markdown has no sign for.
+    html: ({ text }) => (plain.test(text) ? text : escaped(text)),
+  },
+});

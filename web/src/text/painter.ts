@@ -1,0 +1,94 @@
+// Puts a growing text on the page: frozen blocks once, the tail again and again, and never too much at a time.
+import { type Block, grow, type Growth, nothing } from "./blocks";
+import { enrich } from "./enrich";
+import { codeFigure, element, fragmentOf } from "./fragment";
+import { morph } from "./morph";
+
+const slice_ms = 10;
+const chunk_lines = 60;
+
+/** One text on the page. `paint` may be called with a longer text at any time; `end` when it leaves the page. */
+export class Painter {
+  private growth: Growth = nothing;
+  private painted = 0;
+  private tail: HTMLElement | null = null;
+  private links = this.growth.links;
+  private timer = 0;
+
+  constructor(private readonly host: HTMLElement) {}
+
+  paint(text: string, growing: boolean): void {
+    const before = this.growth;
+    this.growth = grow(before, text, !growing);
+    if (!this.growth.text.startsWith(before.text)) this.forget();
+    if (this.growth.links !== this.links) this.forget(); // a link's address came after its name
+    this.links = this.growth.links;
+    this.draw();
+  }
+
+  end(): void {
+    clearTimeout(this.timer);
+  }
+
+  private forget(): void {
+    this.host.replaceChildren();
+    this.painted = 0;
+    this.tail = null;
+  }
+
+  private draw = (): void => {
+    clearTimeout(this.timer);
+    const { frozen, tail, links } = this.growth;
+    const began = performance.now();
+    for (; this.painted < frozen.length; this.painted++) {
+      if (performance.now() - began > slice_ms) {
+        this.timer = window.setTimeout(this.draw);
+        return;
+      }
+      const block = this.show(this.tail, frozen[this.painted]!, links, false);
+      this.tail = null;
+      enrich(block);
+    }
+    if (tail) this.tail = this.show(this.tail, tail, links, true);
+    else this.tail?.remove();
+    if (!tail) this.tail = null;
+  };
+
+  /** Shows a block in the place of the element it had before, if it had one that can be used. */
+  private show(old: HTMLElement | null, block: Block, links: Growth["links"], growing: boolean): HTMLElement {
+    const sort = block.kind === "code" ? "block fenced" : "block";
+    let place = old;
+    if (!place || !place.className.startsWith(sort) || (sort === "block" && place.classList.contains("fenced"))) {
+      place = element("div", sort);
+      if (old) old.replaceWith(place);
+      else this.host.append(place);
+    }
+    place.className = block.joined ? `${sort} joined` : sort;
+    if (block.kind === "code") showCode(place, block);
+    else morph(place, fragmentOf(block.text, links, growing));
+    return place;
+  }
+}
+
+/** Code in chunks of lines: the browser then lays out only the last one again. */
+function showCode(place: HTMLElement, { text, lang }: Block): void {
+  let code = place.querySelector("code");
+  if (!code) {
+    place.append(codeFigure(lang));
+    code = place.querySelector("code")!;
+  }
+  const shown = Number(code.dataset.chars ?? 0);
+  if (shown > text.length) code.lastChild!.textContent = (code.lastChild!.textContent ?? "").slice(0, text.length - shown);
+  let last = code.lastElementChild as HTMLElement | null;
+  for (const line of text.slice(shown).split(/(?<=\n)/)) {
+    const lines = Number(last?.dataset.lines ?? 0);
+    if (!last || lines >= chunk_lines) {
+      last = element("span", "lines");
+      code.append(last);
+    }
+    if (line.endsWith("\n")) last.dataset.lines = String(Number(last.dataset.lines ?? 0) + 1);
+    if (last.firstChild instanceof Text) last.firstChild.appendData(line);
+    else last.append(line);
+  }
+  code.dataset.chars = String(text.length);
+}

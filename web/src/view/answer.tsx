@@ -1,0 +1,146 @@
+// An answer: its parts, how it stands, and what can be done with it.
+import { useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useRef } from "preact/hooks";
+import { link } from "../conversation";
+import { outbox, send } from "../sending";
+import { active, type Answer, type Part } from "../state/answer";
+import type { Message } from "../state/shapes";
+import { Painter } from "../text/painter";
+import { Act, Siblings } from "./answer_foot";
+
+export function AnswerView({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
+  const { status, parts } = answer;
+  const growing = active(status);
+  const end = parts.at(-1)?.index;
+  return (
+    <section class="answer" aria-label="Answer" aria-busy={growing} data-message={message.id}>
+      {parts.map(({ index, part }) => (
+        <PartView key={index} part={part} growing={growing && index === end} />
+      ))}
+      {growing ? <Growing waiting={parts.length === 0} status={status} /> : <Ended message={message} answer={answer} last={last} />}
+    </section>
+  );
+}
+
+/** The tide under an answer that is being written; it takes the room that its buttons will have. */
+function Growing({ waiting, status }: { waiting: boolean; status: Answer["status"] }) {
+  const away = link.value === "lost";
+  const said = away ? "Connection lost. The answer goes on, and will be here." : waiting ? (status === "queued" ? "Waiting…" : "Thinking…") : "";
+  return (
+    <div class={away ? "growing away" : "growing"}>
+      <span class="tide" aria-hidden="true" />
+      {said && <span class="quiet">{said}</span>}
+    </div>
+  );
+}
+
+const whys: Record<string, string> = {
+  length: "The answer reached its length limit.",
+  content_filter: "The provider's content filter ended the answer.",
+};
+
+function Ended({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
+  const { status, error, finishReason } = answer;
+  const cutOff = status === "completed" && finishReason === "length";
+  const busy = outbox.value.some(({ pending }) => "messageId" in pending.asking && pending.asking.messageId === message.id);
+  const again = (kind: "regenerate" | "continue") => () =>
+    busy || send({ kind, conversationId: message.conversation_id, messageId: message.id });
+  const text = () => answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
+  const why = status === "completed" && whys[finishReason ?? ""];
+  return (
+    <>
+      {status === "failed" && (
+        <div class="failure">
+          <p>
+            <strong>The answer failed.</strong> {error?.message}
+          </p>
+          {error && <code>{error.code}</code>}
+        </div>
+      )}
+      {status === "cancelled" && <p class="quiet ended">Stopped.</p>}
+      {why && <p class="quiet ended">{why}</p>}
+      {last && (status === "failed" || cutOff) && (
+        <div class="buttons">
+          <button type="button" class="button primary" disabled={busy} onClick={again("continue")}>
+            {cutOff ? "Continue" : "Try again"}
+          </button>
+        </div>
+      )}
+      <footer>
+        <Siblings message={message} what="answer" />
+        <Act icon="copy" label="Copy" copies={text} />
+        <Act icon="redo" label="Regenerate" onClick={again("regenerate")} />
+        <About message={message} answer={answer} />
+      </footer>
+    </>
+  );
+}
+
+/** Which model it was and what it used, for who asks. */
+function About({ message, answer }: { message: Message; answer: Answer }) {
+  const open = useSignal(false);
+  const usage = message.usage ?? answer.usage;
+  const tokens = (count: number) => count.toLocaleString("en");
+  const used = usage && `${tokens(usage.input_tokens)} tokens in, ${tokens(usage.output_tokens)} out${usage.estimated ? ", estimated" : ""}`;
+  return (
+    <>
+      <Act icon="info" label="About this answer" onClick={() => (open.value = !open.value)} />
+      {open.value && (
+        <span class="about" role="status">
+          {message.model}
+          {used && ` · ${used}`}
+        </span>
+      )}
+    </>
+  );
+}
+
+function PartView({ part, growing }: { part: Part; growing: boolean }) {
+  switch (part.type) {
+    case "text":
+      return <Prose text={part.text} growing={growing} />;
+    case "reasoning":
+      return (
+        <Folded summary={growing ? "Reasoning…" : "Reasoning"}>
+          <p class="reasoning" dir="auto">
+            {part.text}
+          </p>
+        </Folded>
+      );
+    case "tool_call":
+      return <Folded summary={`Asks for the tool ${part.name}`}>{written(part.arguments)}</Folded>;
+    case "tool_result":
+      return <Folded summary={part.is_error ? "The tool failed" : "The tool's result"}>{written(part.content)}</Folded>;
+    case "file":
+      return <p class="quiet">File: {part.name}</p>;
+    default:
+      return <p class="quiet">A kind of content this page cannot show yet.</p>;
+  }
+}
+
+function Prose({ text, growing }: { text: string; growing: boolean }) {
+  const host = useRef<HTMLDivElement>(null);
+  const painter = useRef<Painter | null>(null);
+  useLayoutEffect(() => {
+    painter.current = new Painter(host.current!);
+    return () => painter.current?.end();
+  }, []);
+  useLayoutEffect(() => painter.current!.paint(text, growing), [text, growing]);
+  return <div class="prose" dir="auto" ref={host} />;
+}
+
+const written = (value: unknown) => (
+  <pre tabIndex={0}>{typeof value === "string" ? value : JSON.stringify(value, null, 2)}</pre>
+);
+
+/** Shut until somebody wants it: its content is not even drawn before. */
+function Folded({ summary, children }: { summary: string; children: ComponentChildren }) {
+  const open = useSignal(false);
+  return (
+    <details class="folded" onToggle={(event) => (open.value = event.currentTarget.open)}>
+      <summary>{summary}</summary>
+      {open.value && children}
+    </details>
+  );
+}

@@ -1,0 +1,51 @@
+// What can be done with a message: small buttons under it, and the way between its siblings.
+import { useRef } from "preact/hooks";
+import { showBranch } from "../conversation";
+import { copy } from "../copying";
+import type { Message } from "../state/shapes";
+import { Icon, type IconName } from "./icon";
+
+interface ActProps {
+  icon: IconName;
+  label: string;
+  onClick?: () => void;
+  /** What the button copies. */
+  copies?: () => string;
+}
+
+export function Act({ icon, label, onClick, copies }: ActProps) {
+  const button = useRef<HTMLButtonElement>(null);
+  const act = () => (copies ? void copy(copies(), button.current!) : onClick?.());
+  return (
+    <button ref={button} type="button" class="icon-button small" aria-label={label} title={label} onClick={act}>
+      <Icon name={icon} />
+      {copies && <Icon name="check" />}
+    </button>
+  );
+}
+
+/** ‹ 2/3 › */
+export function Siblings({ message: { id, siblings }, what }: { message: Message; what: string }) {
+  const place = siblings.indexOf(id);
+  if (siblings.length < 2 || place < 0) return null;
+  const step = (to: number, label: string, icon: IconName) => (
+    <button
+      type="button"
+      class="icon-button small"
+      aria-label={`${label} ${what}`}
+      disabled={!siblings[to]}
+      onClick={() => siblings[to] && void showBranch(siblings[to])}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+  return (
+    <span class="siblings">
+      {step(place - 1, "Previous", "left")}
+      <span>
+        {place + 1}/{siblings.length}
+      </span>
+      {step(place + 1, "Next", "right")}
+    </span>
+  );
+}

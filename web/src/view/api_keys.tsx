@@ -1,0 +1,73 @@
+// API keys: made here, shown once, revoked here. Not there where the server does not offer them.
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { copy } from "../copying";
+import * as graphql from "../graphql";
+import { report } from "../session";
+
+export function ApiKeys() {
+  const keys = useSignal<graphql.Key[] | null>(null);
+  const made = useSignal<{ id: string; secret: string } | null>(null);
+  const name = useRef<HTMLInputElement>(null);
+  const offered = graphql.offered.value.has("createApiKey");
+  const read = async () => {
+    keys.value = await graphql.keys().catch(() => null);
+  };
+  useEffect(() => void (offered && read()), [offered]);
+  if (!offered) return null;
+  const attempt = (work: () => Promise<unknown>) => work().then(read).catch(report);
+  const create = (event: Event) => {
+    event.preventDefault();
+    const called = name.current!.value.trim();
+    if (called)
+      void attempt(async () => {
+        made.value = await graphql.createKey(called);
+        name.current!.value = "";
+      });
+  };
+  const revoke = (id: string) => {
+    if (made.value?.id === id) made.value = null;
+    void attempt(() => graphql.revokeKey(id));
+  };
+  return (
+    <section class="api-keys">
+      <h3>API keys</h3>
+      <p>A key opens your account to a program of yours.</p>
+      <ul>
+        {keys.value?.map(({ id, name, prefix }) => (
+          <li key={id}>
+            <span class="title">{name}</span>
+            <code>{prefix}…</code>
+            <button type="button" class="button" onClick={() => revoke(id)} aria-label={`Revoke ${name}`}>
+              Revoke
+            </button>
+          </li>
+        ))}
+      </ul>
+      {made.value && <Secret made={made.value} onRevoke={keys.value ? undefined : () => revoke(made.value!.id)} />}
+      <form onSubmit={create}>
+        <input ref={name} aria-label="Name of the new key" placeholder="What it is for" maxLength={100} required />
+        <button type="submit" class="button">
+          Create key
+        </button>
+      </form>
+    </section>
+  );
+}
+
+function Secret({ made: { secret }, onRevoke }: { made: { secret: string }; onRevoke?: (() => void) | undefined }) {
+  return (
+    <div class="secret" role="status">
+      <p>Copy it now: it is shown only this once.</p>
+      <code>{secret}</code>
+      <button type="button" class="button primary" onClick={(event) => copy(secret, event.currentTarget)}>
+        Copy key
+      </button>
+      {onRevoke && (
+        <button type="button" class="button" onClick={onRevoke}>
+          Revoke
+        </button>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,43 @@
+// What lies over the page, loaded when it is first wanted: settings, the system prompt, and the sheet of keys.
+import { useRef } from "preact/hooks";
+import { chooseSystemPrompt, systemPromptHere } from "../models";
+import { dialog } from "../over";
+import { Dialog } from "./dialog";
+import { SettingsDialog } from "./settings_dialog";
+import { ShortcutsDialog } from "./shortcuts";
+
+export function Dialogs() {
+  switch (dialog.value) {
+    case "settings":
+      return <SettingsDialog />;
+    case "shortcuts":
+      return <ShortcutsDialog />;
+    case "conversation":
+      return <ConversationDialog />;
+    default:
+      return null;
+  }
+}
+
+function ConversationDialog() {
+  const field = useRef<HTMLTextAreaElement>(null);
+  const save = () => {
+    chooseSystemPrompt(field.current!.value);
+    dialog.value = null;
+  };
+  return (
+    <Dialog title="System prompt">
+      <form onSubmit={(event) => (event.preventDefault(), save())}>
+        <label class="field">
+          <span>What the model is told first, before everything that is said in this conversation.</span>
+          <textarea ref={field} rows={8} maxLength={100_000} defaultValue={systemPromptHere.value} />
+        </label>
+        <div class="buttons">
+          <button type="submit" class="button primary">
+            Save
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

@@ -1,0 +1,132 @@
+// The page: the list at the side, the open conversation, and the place to write.
+import { useSignal } from "@preact/signals";
+import type { ComponentType } from "preact";
+import { useEffect } from "preact/hooks";
+import { link, tree, writing } from "../conversation";
+import { archive, change, list } from "../conversations";
+import { announcement, dismiss, notices, say } from "../notices";
+import { dialog, listOpen } from "../over";
+import { refusal, session } from "../session";
+import { branch, earlier } from "../state/tree";
+import { Composer } from "./composer";
+import { Icon, Mark } from "./icon";
+import { Menu } from "./menu";
+import { LinkSign } from "./link_sign";
+import { deleteHere, Side } from "./side";
+import { Thread } from "./thread";
+
+export function Page() {
+  if (session.value !== "ready") return <Threshold />;
+  return (
+    <div class="page">
+      <Side />
+      <div class="main">
+        <Head />
+        <Thread />
+        <div class="foot">
+          <Composer />
+        </div>
+      </div>
+      <Notices />
+      <Dialogs />
+      <div class="unseen" role="status" aria-live="polite">
+        {announcement.value}
+      </div>
+    </div>
+  );
+}
+
+/** Dialogs are loaded when the first one is wanted. */
+function Dialogs() {
+  const loaded = useSignal<{ Dialogs: ComponentType } | null>(null);
+  const wanted = dialog.value !== null;
+  useEffect(() => {
+    if (!wanted || loaded.value) return;
+    const failed = () => {
+      dialog.value = null;
+      say("This could not be loaded. Try again.");
+    };
+    void import("./dialogs").then((part) => (loaded.value = part), failed);
+  }, [wanted]);
+  return wanted && loaded.value ? <loaded.value.Dialogs /> : null;
+}
+
+function Head() {
+  const { id, conversation } = tree.value;
+  const known = (id && list.value.byId.get(id)) || conversation;
+  const first = earlier(tree.value) ? undefined : branch(tree.value)[0]?.text.slice(0, 60);
+  const title = id ? known?.title || first || "…" : "New chat";
+  useEffect(() => {
+    document.title = `${writing.value ? "… " : ""}${id ? `${title} · ` : ""}Tidemark`;
+  }, [title, id, writing.value]);
+  const items = [
+    { label: "System prompt", do: () => void (dialog.value = "conversation") },
+    ...(id && known
+      ? [
+          { label: known.pinned ? "Unpin" : "Pin", do: () => void change(id, { pinned: !known.pinned }) },
+          { label: known.archived ? "Unarchive" : "Archive", do: () => void archive(id, !known.archived) },
+          { label: "Delete", danger: true, do: () => void deleteHere(id) },
+        ]
+      : []),
+    { label: "Keys", do: () => void (dialog.value = "shortcuts") },
+  ];
+  return (
+    <header class="head">
+      <button
+        type="button"
+        class="icon-button burger"
+        aria-label="Conversations"
+        aria-controls="list"
+        aria-expanded={listOpen.value}
+        onClick={() => (listOpen.value = !listOpen.value)}
+      >
+        <Icon name="menu" />
+      </button>
+      <h1>{title}</h1>
+      <LinkSign link={link.value} />
+      <Menu label="Options" items={items} />
+    </header>
+  );
+}
+
+function Notices() {
+  return (
+    <div class="notices" role="status">
+      {notices.value.map(({ id, text, act }) => (
+        <div key={id} class="notice">
+          <span>{text}</span>
+          {act && (
+            <button type="button" class="button" onClick={() => (dismiss(id), act.do())}>
+              {act.label}
+            </button>
+          )}
+          <button type="button" class="icon-button small" aria-label="Dismiss" onClick={() => dismiss(id)}>
+            <Icon name="close" />
+          </button>
+        </div>
+      ))}
+    </div>
+  );
+}
+
+/** What is shown before, or instead of, the chat. */
+function Threshold() {
+  return (
+    <main class="threshold">
+      <Mark />
+      {session.value === "starting" && <p class="quiet">Opening…</p>}
+      {session.value === "unreachable" && <p role="status">The server cannot be reached. Trying again…</p>}
+      {session.value === "signed_out" && (
+        <div role="status">
+          <h1>You are not signed in</h1>
+          {refusal.value && <p>{refusal.value}</p>}
+          <p>Open the sign-in link you were given. A link works once; who runs this server makes a new one with:</p>
+          <pre tabIndex={0}>tidemark user link you@example.org</pre>
+          <p>
+            <a href="/">Try again</a>
+          </p>
+        </div>
+      )}
+    </main>
+  );
+}

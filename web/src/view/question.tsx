@@ -1,0 +1,91 @@
+// What the person said: sent, on its way, or being asked in other words.
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { openId, writing } from "../conversation";
+import { giveBack, retry, send, type Sent } from "../sending";
+import { textOf } from "../state/outbox";
+import type { Message } from "../state/shapes";
+import { Act, Siblings } from "./answer_foot";
+
+export function Question({ message }: { message: Message }) {
+  const editing = useSignal(false);
+  if (editing.value) return <Edit message={message} onDone={() => (editing.value = false)} />;
+  return (
+    <section class="question" aria-label="You" data-message={message.id}>
+      <div class="bubble" dir="auto">
+        {message.text}
+      </div>
+      <footer>
+        <Siblings message={message} what="question" />
+        <Act icon="copy" label="Copy" copies={() => message.text} />
+        <Act icon="edit" label="Edit" onClick={() => (editing.value = true)} />
+      </footer>
+    </section>
+  );
+}
+
+function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    const { length } = field.current!.value;
+    field.current!.focus();
+    field.current!.setSelectionRange(length, length);
+  }, []);
+  const ask = () => {
+    const text = field.current!.value;
+    const conversationId = openId.peek();
+    if (!text.trim() || !conversationId || writing.peek()) return;
+    send({ kind: "edit", text, conversationId, messageId: message.id, parentId: message.parent_id });
+    onDone();
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === "Escape") (event.stopPropagation(), onDone());
+    if (event.key === "Enter" && (event.metaKey || event.ctrlKey)) (event.preventDefault(), ask());
+  };
+  return (
+    <form class="question editing" onSubmit={(event) => (event.preventDefault(), ask())}>
+      <textarea ref={field} aria-label="Question" defaultValue={message.text} rows={Math.min(12, message.text.split("\n").length + 1)} onKeyDown={onKeyDown} />
+      <div class="buttons">
+        <button type="button" class="button" onClick={onDone}>
+          Cancel
+        </button>
+        <button type="submit" class="button primary" disabled={writing.value !== null}>
+          Ask again
+        </button>
+      </div>
+    </form>
+  );
+}
+
+const waits = {
+  sending: "Sending…",
+  waiting: "Not sent yet. It is kept, and goes out once.",
+  refused: "",
+};
+
+export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
+  const text = textOf(pending);
+  return (
+    <section class={`question pending ${progress.state}`} aria-label="You, not sent yet">
+      {text !== null && (
+        <div class="bubble" dir="auto">
+          {text}
+        </div>
+      )}
+      <p class="quiet" role={progress.state === "refused" ? "alert" : "status"}>
+        {progress.state === "waiting" && progress.reason ? progress.reason : waits[progress.state]}
+        {progress.state === "refused" && `Not sent: ${progress.reason}`}
+      </p>
+      {progress.state === "refused" && (
+        <div class="buttons">
+          <button type="button" class="button" onClick={() => giveBack(pending)}>
+            {text === null ? "Dismiss" : "Edit"}
+          </button>
+          <button type="button" class="button primary" onClick={() => retry(pending)}>
+            Try again
+          </button>
+        </div>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,37 @@
+// The sheet of keys.
+import { Dialog } from "./dialog";
+
+interface Shortcut {
+  keys: string[];
+  does: string;
+}
+
+/** The sheet of them. Single letters count where nobody is writing. */
+const shortcuts: Shortcut[] = [
+  { keys: ["n"], does: "New chat" },
+  { keys: ["Ctrl", "K"], does: "Search" },
+  { keys: ["Alt", "↑"], does: "Previous conversation" },
+  { keys: ["Alt", "↓"], does: "Next conversation" },
+  { keys: ["Esc"], does: "Stop the answer" },
+  { keys: ["/"], does: "Write a message" },
+  { keys: ["Enter"], does: "Send" },
+  { keys: ["Shift", "Enter"], does: "New line" },
+  { keys: ["?"], does: "This sheet" },
+];
+
+export const ShortcutsDialog = () => (
+  <Dialog title="Keys">
+    <dl class="shortcuts">
+      {shortcuts.map(({ keys, does }) => (
+        <div key={does}>
+          <dt>{does}</dt>
+          <dd>
+            {keys.map((key) => (
+              <kbd key={key}>{key}</kbd>
+            ))}
+          </dd>
+        </div>
+      ))}
+    </dl>
+  </Dialog>
+);

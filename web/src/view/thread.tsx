@@ -1,0 +1,140 @@
+// The open conversation, and where its reader is in it.
+import { useSignal } from "@preact/signals";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { link, pointedOut, readEarlier, tree } from "../conversation";
+import { copy } from "../copying";
+import { waiting } from "../sending";
+import type { Message } from "../state/shapes";
+import { answerOf, branch, earlier } from "../state/tree";
+import { AnswerView } from "./answer";
+import { Icon } from "./icon";
+import { PendingView, Question } from "./question";
+import { Welcome } from "./welcome";
+
+const end_px = 48;
+
+export function Thread() {
+  const scroller = useRef<HTMLElement>(null);
+  const atEnd = useSignal(true);
+  const now = tree.value;
+  const shown = branch(now);
+  const pending = waiting();
+  const replaced = new Set(pending.map(({ pending: { asking } }) => ("messageId" in asking ? asking.messageId : "")));
+  const cut = shown.findIndex(({ id }) => replaced.has(id));
+  const kept = cut < 0 ? shown : shown.slice(0, shown[cut]!.role === "user" ? cut : cut + 1);
+  useStaying(scroller, atEnd, now.id, `${shown.at(-1)?.id}${pending.length}`, shown[0]?.id);
+  usePointing(scroller, atEnd);
+  const empty = shown.length === 0 && pending.length === 0;
+  return (
+    <main class="thread" ref={scroller} tabIndex={-1} aria-busy={!now.opened} onClick={copyCode}>
+      <div class="column">
+        {earlier(now) && <Earlier scroller={scroller} key={earlier(now)} />}
+        {empty && !now.id && <Welcome />}
+        {empty && now.id && !now.opened && <p class="opening">{link.value === "lost" ? "" : "Opening…"}</p>}
+        {kept.map((message, place) => (
+          <MessageView key={message.id} message={message} last={place === shown.length - 1} />
+        ))}
+        {pending.map((sent) => (
+          <PendingView key={sent.pending.key} sent={sent} />
+        ))}
+      </div>
+      {!atEnd.value && (
+        <button type="button" class="to-end" onClick={() => toEnd(scroller.current!)} aria-label="To the latest" title="To the latest">
+          <Icon name="down" />
+        </button>
+      )}
+    </main>
+  );
+}
+
+/** One message, drawn again only when something of it changed. */
+function MessageView({ message, last }: { message: Message; last: boolean }) {
+  const answer = answerOf(tree.value, message);
+  return useMemo(
+    () =>
+      message.role === "user" ? <Question message={message} /> : <AnswerView message={message} answer={answer} last={last} />,
+    [message, answer, last],
+  );
+}
+
+const toEnd = (element: HTMLElement) => element.scrollTo({ top: element.scrollHeight });
+
+/** Stays at the end, unless the reader scrolled up; older messages that come in above move nothing. */
+function useStaying(
+  scroller: { current: HTMLElement | null },
+  atEnd: { value: boolean; peek(): boolean },
+  id: string | null,
+  last: string,
+  first: string | undefined,
+): void {
+  const fromEnd = useRef(0);
+  useLayoutEffect(() => {
+    const element = scroller.current!;
+    let height = 0;
+    const watch = new ResizeObserver(() => {
+      if (atEnd.peek()) toEnd(element);
+      height = element.scrollHeight;
+    });
+    watch.observe(element);
+    watch.observe(element.firstElementChild!);
+    const onScroll = () => {
+      const left = element.scrollHeight - element.scrollTop - element.clientHeight;
+      fromEnd.current = element.scrollHeight - element.scrollTop;
+      if (element.scrollHeight === height || left < end_px) atEnd.value = left < end_px;
+    };
+    element.addEventListener("scroll", onScroll, { passive: true });
+    return () => (watch.disconnect(), element.removeEventListener("scroll", onScroll));
+  }, []);
+  useLayoutEffect(() => {
+    atEnd.value = true; // another conversation, or something was sent
+    toEnd(scroller.current!);
+  }, [id]);
+  const before = useRef(last);
+  useLayoutEffect(() => {
+    if (before.current !== last && atEnd.peek()) toEnd(scroller.current!);
+    before.current = last;
+  }, [last]);
+  useLayoutEffect(() => {
+    const element = scroller.current!;
+    if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
+  }, [first]);
+}
+
+/** Scrolls to the message that was asked for, and points it out. */
+function usePointing(scroller: { current: HTMLElement | null }, atEnd: { value: boolean }): void {
+  const id = pointedOut.value;
+  const there = id !== null && tree.value.messages.has(id);
+  useEffect(() => {
+    if (!id || !there) return;
+    const place = scroller.current!.querySelector<HTMLElement>(`[data-message="${id}"]`);
+    if (!place) return;
+    atEnd.value = false;
+    place.scrollIntoView({ block: "center" });
+    place.classList.add("pointed-out");
+    place.addEventListener("animationend", () => place.classList.remove("pointed-out"), { once: true });
+    pointedOut.value = null;
+  }, [id, there, tree.value]);
+}
+
+/** Reads older messages when the reader comes near them. */
+function Earlier({ scroller }: { scroller: { current: HTMLElement | null } }) {
+  const place = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    const watch = new IntersectionObserver(([seen]) => seen?.isIntersecting && void readEarlier(), {
+      ...{ root: scroller.current, rootMargin: "600px 0px 0px" },
+    });
+    watch.observe(place.current!);
+    return () => watch.disconnect();
+  }, []);
+  return (
+    <button ref={place} type="button" class="text-button quiet earlier" onClick={() => readEarlier()}>
+      Earlier messages
+    </button>
+  );
+}
+
+/** Copies the code whose button was pressed. */
+function copyCode(event: MouseEvent): void {
+  const button = (event.target as Element).closest<HTMLElement>("figure.code button.copy");
+  if (button) void copy(button.closest("figure")!.querySelector("code")!.textContent ?? "", button);
+}

@@ -1,0 +1,32 @@
+// A conversation that has not begun.
+import { write } from "../drafts";
+import { Mark } from "./icon";
+
+const beginnings = [
+  "Explain the tides as you would to a child",
+  "Write a function that parses ISO dates",
+  "Compare three ways to store a tree in SQL",
+];
+
+export function Welcome() {
+  const begin = (text: string) => {
+    write(text);
+    document.getElementById("message")?.focus();
+  };
+  return (
+    <div class="welcome">
+      <Mark />
+      <h2>What would you like to know?</h2>
+      <p>Close the page while it answers, if you like. The answer will be here.</p>
+      <ul>
+        {beginnings.map((text) => (
+          <li key={text}>
+            <button type="button" class="beginning" onClick={() => begin(text)}>
+              {text}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
