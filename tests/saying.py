@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,11 +60,12 @@ class Sayer:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         begun = self._loop.time()
-        for n, token in enumerate(self.texts.get(name, ["?"])):
-            if rate := self.rates.get(name):
-                await asyncio.sleep(max(0, begun + n / rate - self._loop.time()))
-            await answer.write(_chunk({"content": token}))
-        await answer.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
+        with suppress(ConnectionError):  # whoever listened may stop
+            for n, token in enumerate(self.texts.get(name, ["?"])):
+                if rate := self.rates.get(name):
+                    await asyncio.sleep(max(0, begun + n / rate - self._loop.time()))
+                await answer.write(_chunk({"content": token}))
+            await answer.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
         return answer
 
 

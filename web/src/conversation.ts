@@ -9,9 +9,11 @@ import { sentencesAfter } from "./state/announcing";
 import { active } from "./state/answer";
 import type { Conversation, Message, Page, PageEvent, Snapshot } from "./state/shapes";
 import { answerOf, applyPage, choose, earlier, emptyTree, merge, type Tree, withSnapshot, writing as writingOf } from "./state/tree";
+import { cost_ms } from "./text/painter";
 import { followPage, type Link } from "./stream";
 
 const draw_every_ms = 33; // tokens may come faster than is worth drawing
+const draw_most_ms = 250;
 const wanted_after_ms = 200;
 const remembered_max = 8;
 const announce_every_ms = 5000;
@@ -32,7 +34,7 @@ let drawing = 0;
 /** The open conversation changes by this alone: `step` is a pure function of the state. */
 export function update(step: (tree: Tree) => Tree, soon = false): void {
   latest = step(latest);
-  if (soon) drawing ||= window.setTimeout(draw, draw_every_ms);
+  if (soon) drawing ||= window.setTimeout(draw, Math.min(Math.max(draw_every_ms, cost_ms * 5), draw_most_ms));
   else draw();
 }
 

@@ -31,10 +31,10 @@ export const nothing: Growth = {
   ...{ text: "", frozen: [], tail: null, links: {}, at: 0, scanned: 0, head: "", joined: false },
 };
 
-const block_max_chars = 8192;
-const paragraph_max_chars = 4096;
+const block_max_chars = 3072;
+const paragraph_max_chars = 2560;
 const opening_max_chars = 2000;
-const window_chars = 4 * block_max_chars;
+const window_chars = 16_384;
 
 /** The blocks of `text`, which usually is what they were made from and a bit more; `done` says that nothing follows. */
 export function grow(before: Growth, whole: string, done: boolean): Growth {

@@ -11,6 +11,12 @@ export function enrich(block: HTMLElement): void {
   if (formulas.length) void typesetting().then((set) => formulas.forEach(set), ignored);
 }
 
+/** Begins to load what a block that is still growing will need. */
+export function foresee(block: HTMLElement): void {
+  if (block.querySelector("code[data-lang]")) void colours().catch(ignored);
+  if (block.querySelector("code.math")) void typesetting().catch(ignored);
+}
+
 const ignored = () => {}; // the plain text is there, whatever could not be loaded
 
 const colours = once(async () => {

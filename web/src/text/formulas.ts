@@ -2,4 +2,9 @@
 import katex from "katex";
 import "katex/dist/katex.min.css";
 
+const faces = ["KaTeX_Main", "italic 1em KaTeX_Math", "KaTeX_Size1", "KaTeX_Size2"];
+
+/** The fonts of most formulas are there before the first one is set, so that it does not move. */
+await Promise.all(faces.map((face) => document.fonts.load(face.includes(" ") ? face : `1em ${face}`))).catch(() => {});
+
 export default katex;

@@ -40,7 +40,15 @@ let mend: ((markdown: string) => string) | undefined;
 /** Closes signs that are still open; loaded when an answer is first seen growing. */
 function mended(markdown: string): string {
   mend ??= (void import("remend").then(({ default: remend }) => (mend = remend)).catch(() => (mend = undefined)), (same) => same);
-  return mend(markdown);
+  return mend(withTable(markdown));
+}
+
+/** A table whose second line is not all there yet counts as one. */
+function withTable(markdown: string): string {
+  const [head = "", ...rest] = markdown.slice(markdown.lastIndexOf("\n\n") + 1).trimStart().split("\n");
+  if (!head.startsWith("|") || rest.length > 1 || !/^[|:\- ]*$/.test(rest[0] ?? "")) return markdown;
+  const columns = head.replace(/^\||\|\s*$/g, "").split("|").length;
+  return `${markdown.slice(0, rest.length ? markdown.lastIndexOf("\n") : undefined)}\n|${" --- |".repeat(columns)}`;
 }
 
 /** A block as nodes; while it grows, signs that are still open count as closed. */

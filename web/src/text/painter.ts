@@ -1,10 +1,13 @@
 // Puts a growing text on the page: frozen blocks once, the tail again and again, and never too much at a time.
 import { type Block, grow, type Growth, nothing } from "./blocks";
-import { enrich } from "./enrich";
+import { enrich, foresee } from "./enrich";
 import { codeFigure, element, fragmentOf } from "./fragment";
 import { morph } from "./morph";
 
 const slice_ms = 10;
+
+/** What drawing cost lately: whoever draws again and again leaves the page time for the rest. */
+export let cost_ms = 0;
 const chunk_lines = 60;
 
 /** One text on the page. `paint` may be called with a longer text at any time; `end` when it leaves the page. */
@@ -23,7 +26,9 @@ export class Painter {
     if (!this.growth.text.startsWith(before.text)) this.forget();
     if (this.growth.links !== this.links) this.forget(); // a link's address came after its name
     this.links = this.growth.links;
+    const began = performance.now();
     this.draw();
+    cost_ms = Math.max(performance.now() - began, cost_ms * 0.8);
   }
 
   end(): void {
@@ -49,7 +54,7 @@ export class Painter {
       this.tail = null;
       enrich(block);
     }
-    if (tail) this.tail = this.show(this.tail, tail, links, true);
+    if (tail) foresee((this.tail = this.show(this.tail, tail, links, true)));
     else this.tail?.remove();
     if (!tail) this.tail = null;
   };

@@ -15,13 +15,12 @@ export function Composer() {
   const field = useRef<HTMLTextAreaElement>(null);
   const stopping = useSignal<string | null>(null);
   const answer = writing.value;
-  const held = useComputed(() => waiting().some(({ pending }) => "text" in pending.asking));
-  const ready = draft.value.trim() !== "" && !answer && !held.value && (tree.value.opened || tree.value.messages.size > 0);
+  const ready = useComputed(isReady);
   useEffect(() => {
     if (!coarse()) field.current?.focus();
   }, [openId.value]);
   useLayoutEffect(() => fit(field.current!), [draft.value]);
-  const submit = () => ready && sendDraft({ model: modelHere.peek(), systemPrompt: systemPromptHere.peek() });
+  const submit = () => isReady() && sendDraft({ model: modelHere.peek(), systemPrompt: systemPromptHere.peek() });
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || event.isComposing || event.shiftKey) return;
     const asked = event.ctrlKey || event.metaKey || (settings.value.enterSends && !coarse());
@@ -62,13 +61,20 @@ export function Composer() {
             <Icon name="stop" />
           </button>
         ) : (
-          <button type="submit" class="round" aria-label="Send" title="Send" disabled={!ready}>
+          <button type="submit" class="round" aria-label="Send" title="Send" disabled={!ready.value}>
             <Icon name="up" />
           </button>
         )}
       </div>
     </form>
   );
+}
+
+/** Whether what is in the box can be sent: nothing is being written or on its way here, and what it follows is known. */
+function isReady(): boolean {
+  const here = tree.value;
+  const held = waiting().some(({ pending }) => "text" in pending.asking);
+  return draft.value.trim() !== "" && !writing.value && !held && (here.opened || here.messages.size > 0);
 }
 
 const field_max_share = 0.4;

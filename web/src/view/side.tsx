@@ -117,8 +117,8 @@ function Row({ conversation }: { conversation: Conversation }) {
   return (
     <li class={current ? "row current" : "row"}>
       <a href={`/c/${id}`} aria-current={current ? "page" : undefined} onClick={choose(id)} title={title}>
-        {busy && <span class="writing" role="img" aria-label="Being written" />}
         <span class="title">{title || "Untitled"}</span>
+        {busy && <span class="writing" role="img" aria-label="Being written" />}
       </a>
       <Menu
         label={`Options for ${title || "Untitled"}`}
