@@ -9,8 +9,9 @@ from starlette.responses import Response
 from server.api.http import Json, read_body
 from server.bodies import Body
 from server.errors import Forbidden, Unauthenticated
-from server.history.accounts import close_session, email_of, open_guest_session, use_link
+from server.history.accounts import close_session, email_of, open_guest_session
 from server.history.database import Database
+from server.history.joining import sign_in
 from server.identity.callers import Caller
 from server.identity.credentials import caller_of, cookie_name
 from server.identity.secrets import digest, new_token
@@ -24,15 +25,19 @@ class OpenSession(Body):
 
 
 async def open_(request: Request) -> Response:
-    """Signs this browser in. One that is signed in already, and brings no link, stays who it is."""
+    """Signs this browser in. One that is signed in already, and brings no link, stays who it is. A guest brings along what is there."""
     body, resources = await read_body(request, OpenSession), request.state.resources
     if body.token is None and (signed_in := await _signed_in(request)) is not None:
         return Json(await _shown(resources.database, signed_in))
     token, ttl_s = new_token(), resources.settings.auth.session_ttl_s
     if body.token is not None:
-        opened = await resources.database.write(use_link, digest(body.token), digest(token), ttl_s=ttl_s)
+        before = request.cookies.get(cookie_name(resources.settings))
+        guest = digest(before) if before else None
+        opened = await resources.database.write(sign_in, digest(body.token), digest(token), guest, ttl_s=ttl_s)
         if opened is None:
             raise Unauthenticated("This sign-in link was used already, or is too old. Ask for a new one.")
+        if guest is not None:
+            request.state.callers.forget(guest)
     else:
         if not guests_allowed(resources.settings):
             raise Forbidden("guests_not_allowed", "This server takes no guests; sign in with a link.")

@@ -208,6 +208,8 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
         row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
         ours = row is not None and row.status.terminal and (row.owner, row.attempt) == (fence.owner, fence.attempt)
         return Settled(cast("Generation", row), title_due=False) if ours else None
+    if settled.account_id != account_id:  # a guest signed in meanwhile
+        change = next_change(session, settled.account_id)
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()

@@ -53,7 +53,7 @@ def opening_of(session: Session, conversation_id: str) -> Opening | None:
 
 def set_title(session: Session, conversation_id: str, account_id: str, title: str | None) -> bool:
     """Gives a conversation its title, or (None) leaves it the one it has; false when a person or another process was first."""
-    due = update(C).where(C.c.id == conversation_id, _IS_DUE)
+    due = update(C).where(C.c.id == conversation_id, C.c.account_id == account_id, _IS_DUE)
     if title is None:
         return session.execute(due.values(title_due=False).returning(C.c.id)).one_or_none() is not None
     titled = due.values(title=title, title_due=False, change=next_change(session, account_id)).returning(C.c.id)
