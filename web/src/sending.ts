@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import { call, isAway, newKey, Problem } from "./api";
 import { open, tree, update } from "./conversation";
 import { draft, keepDraft, write } from "./drafts";
-import { report, who } from "./session";
+import { formerGuest, report, who } from "./session";
 import type { Accepted } from "./state/shapes";
 import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
 import { accept, branch, emptyTree } from "./state/tree";
@@ -34,7 +34,7 @@ export function start(): void {
 }
 
 function takeUp(pending: Pending): void {
-  if (pending.accountId !== who.value?.account.id) return;
+  if (pending.accountId !== who.value?.account.id && pending.accountId !== formerGuest) return;
   if (isTooOld(pending, Date.now())) {
     giveBack(pending);
     return;

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { call, isAway, Problem, untilReached } from "./api";
 import { say } from "./notices";
+import { keep, kept, onOtherTab } from "./store";
 
 export interface Who {
   account: { id: string };
@@ -11,6 +12,8 @@ export interface Who {
 
 export const session = signal<"starting" | "unreachable" | "ready" | "signed_out">("starting");
 export const who = signal<Who | null>(null);
+/** The guest's account that a link just brought into this one. */
+export let formerGuest: string | null = null;
 /** Why nobody is signed in. */
 export const refusal = signal<string | null>(null);
 
@@ -40,7 +43,13 @@ export async function signIn(): Promise<void> {
     return call<Who>("POST", "/api/session", {}); // who is signed in stays who they are; others come in as guests
   };
   try {
+    const linked = token !== null;
     who.value = await untilReached(enter, () => (session.value = "unreachable"));
+    const before = kept<{ id: string; guest: boolean }>("account");
+    const { account, guest } = who.value;
+    if (linked && before?.guest && before.id !== account.id) formerGuest = before.id;
+    if (before?.id !== account.id) keep("account", { id: account.id, guest });
+    onOtherTab((name) => name === "account" && kept<{ id: string }>("account")?.id !== account.id && location.reload());
     session.value = "ready";
   } catch (error) {
     session.value = "signed_out";
