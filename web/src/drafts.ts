@@ -13,7 +13,7 @@ const keep_after_ms = 300;
 /** The text in the box. */
 export const draft = signal("");
 
-let place = "new";
+let place: string | null = null;
 let timer = 0;
 
 /** Puts the draft of a conversation in the box, and keeps the one that was there. */
@@ -31,6 +31,7 @@ export function write(text: string): void {
 
 export function keepDraft(): void {
   clearTimeout(timer);
+  if (place === null) return;
   const known = kept<Draft>(`draft:${place}`)?.text ?? "";
   if (draft.value === known) return;
   keep(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);

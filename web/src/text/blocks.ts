@@ -32,6 +32,7 @@ export const nothing: Growth = {
 };
 
 const block_max_chars = 3072;
+const table_max_chars = 1536;
 const paragraph_max_chars = 2560;
 const opening_max_chars = 2000;
 const window_chars = 16_384;
@@ -96,7 +97,7 @@ function freeze(step: Growth, frozen: Block[], rest: string, done: boolean): boo
     const first = token === said[0];
     const final = done || (last !== undefined && token !== last && last.raw.includes("\n"));
     if (token.type === "code" && !first && /^ {0,3}[`~]{3}/.test(token.raw) && final) return true; // from there on it is a fence
-    const cut = token.raw.length > block_max_chars ? cutOf(token.type, token.raw, first ? step.head : "") : 0;
+    const cut = token.raw.length > (token.type === "table" ? table_max_chars : block_max_chars) ? cutOf(token.type, token.raw, first ? step.head : "") : 0;
     if (cut > 0) {
       frozen.push({ kind: "markdown", text: token.raw.slice(0, cut), lang: "", joined: first && step.joined });
       const head = token.type === "table" ? headOf(token.raw) : "";
@@ -122,7 +123,7 @@ const headOf = (table: string) => table.split("\n", 2).join("\n") + "\n";
 function cutOf(type: string, raw: string, head: string): number {
   if (type === "list") return lastMatch(raw.slice(0, block_max_chars), /\n(?=(?:[-*+]|\d{1,9}[.)]) )/g);
   if (type === "table") {
-    const cut = raw.lastIndexOf("\n", block_max_chars) + 1;
+    const cut = raw.lastIndexOf("\n", table_max_chars) + 1;
     return cut > Math.max(head.length, headOf(raw).length) && raw.slice(cut).trim() ? cut : 0;
   }
   return lastMatch(raw.slice(0, paragraph_max_chars), /\s(?=\p{L})/gu) || withoutHalves(raw, paragraph_max_chars);

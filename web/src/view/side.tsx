@@ -22,7 +22,8 @@ export const choose = (id: string | null) => (event: MouseEvent) => {
 export function Side() {
   const aside = useRef<HTMLElement>(null);
   useEffect(() => {
-    if (listOpen.value) aside.current?.querySelector<HTMLElement>("a")?.focus();
+    const there = aside.current!.contains(document.activeElement);
+    if (listOpen.value && !there) aside.current!.querySelector<HTMLElement>("a")?.focus();
   }, [listOpen.value]);
   return (
     <>
