@@ -1,4 +1,4 @@
-"""What the page does through GraphQL: undoing a deletion, API keys, search. Where the server offers none of it, the page does not either."""
+"""What the page does through GraphQL: undoing a deletion, API keys, search. A server without it gets a page without it."""
 
 from collections.abc import Iterator
 

@@ -41,6 +41,11 @@ export const marked = new Marked({
   renderer: {
     // Nothing is fetched because a model said so: an image is a link to it.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    // What stands between tags of a script is text like any other.
+    text(token) {
+      if ("tokens" in token && token.tokens) return this.parser.parseInline(token.tokens);
+      return "escaped" in token && token.escaped ? escaped(token.text) : false;
+    },
     // HTML is shown as it was written, but for plain tags that Markdown has no sign for.
     html: ({ text }) => (plain.test(text) ? text : escaped(text)),
   },
