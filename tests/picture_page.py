@@ -163,10 +163,10 @@ STATES: dict[str, Callable[[Studio], None]] = {
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 
 
-def picture(browser: Browser, studio: Studio, name: str, size: str, scheme: str, folder: Path) -> None:
+def picture(browser: Browser, studio: Studio, name: str, size: str, scheme: str, folder: Path, scale: float) -> None:
     phone = {"is_mobile": True, "has_touch": True} if size == "phone" else {}
     with windows(browser, studio.address.url) as new:
-        studio.window = new(viewport=SIZES[size], color_scheme=scheme, device_scale_factor=1.5, **phone)
+        studio.window = new(viewport=SIZES[size], color_scheme=scheme, device_scale_factor=scale, **phone)
         studio.open()
         STATES[name](studio)
         studio.window.page.wait_for_timeout(400)  # for transitions to end
@@ -178,6 +178,7 @@ def picture(browser: Browser, studio: Studio, name: str, size: str, scheme: str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", type=float, default=1.5, help="pixels of the picture per pixel of the page")
     parser.add_argument("names", nargs="*", help="state-size-scheme, of which parts may be left out")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +192,7 @@ def main() -> None:
             address.start_web()
             for one in every:
                 if not asked.names or any(set(name.split("-")) <= set(one) for name in asked.names):
-                    picture(browser, Studio(sayer, system, address), *one, asked.folder)
+                    picture(browser, Studio(sayer, system, address), *one, asked.folder, asked.scale)
         finally:
             system.close()
             address.close()

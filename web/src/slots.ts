@@ -13,12 +13,14 @@ const inHand = () => !document.hidden && document.hasFocus();
 
 /** Runs `work` while this tab has a place; the signal it is given says when to leave. Waits for a place as long as that takes. */
 export async function withPlace(signal: AbortSignal, work: (leave: AbortSignal) => Promise<void>): Promise<void> {
-  if (!navigator.locks) return work(AbortSignal.any([signal, whenHidden(hidden_max_without_locks_ms, signal)]));
-  const release = await take(signal);
+  const release = navigator.locks ? await take(signal) : () => {};
   if (!release) return;
   const done = new AbortController();
+  const leaves = navigator.locks
+    ? [whenWanted(done.signal), whenHidden(hidden_max_ms, done.signal)]
+    : [whenHidden(hidden_max_without_locks_ms, done.signal)];
   try {
-    await work(AbortSignal.any([signal, whenWanted(done.signal), whenHidden(hidden_max_ms, done.signal)]));
+    await work(AbortSignal.any([signal, ...leaves]));
   } finally {
     done.abort();
     release();

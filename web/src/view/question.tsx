@@ -65,6 +65,7 @@ const waits = {
 
 export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
   const text = textOf(pending);
+  if (text === null && progress.state === "sending") return null; // there is nothing to see of it that soon
   return (
     <section class={`question pending ${progress.state}`} aria-label="You, not sent yet">
       {text !== null && (

@@ -1,4 +1,5 @@
 // Settings: how the page looks, API keys, the account.
+import { useSignal } from "@preact/signals";
 import { signOut, who } from "../session";
 import { change, settings } from "../settings";
 import { ApiKeys } from "./api_keys";
@@ -24,11 +25,19 @@ export function SettingsDialog() {
         ) : (
           <p>You are a guest: your conversations are in this browser's session only. Open a sign-in link here and they become yours to keep.</p>
         )}
-        <button type="button" class="button" onClick={signOut}>
-          Sign out
-        </button>
+        <SignOut guest={who.value?.guest ?? false} />
       </section>
     </Dialog>
+  );
+}
+
+/** Who leaves as a guest cannot come back to what was written: that is asked twice. */
+function SignOut({ guest }: { guest: boolean }) {
+  const sure = useSignal(!guest);
+  return (
+    <button type="button" class="button" onClick={() => (sure.value ? void signOut() : (sure.value = true))}>
+      {guest && sure.value ? "Leave, and lose these conversations" : "Sign out"}
+    </button>
   );
 }
 
