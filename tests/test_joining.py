@@ -7,6 +7,7 @@ import pytest
 
 from server.command import people
 from tests.client import Client, text_of
+from tests.graph import graph
 from tests.page_client import Page
 from tests.system import System
 
@@ -40,16 +41,23 @@ async def listed(client: Client) -> set[str]:
     return {each["id"] for each in (await client.get("/api/conversations"))["data"]}
 
 
+async def found(client: Client, words: str) -> set[str]:
+    data = await graph(client, "query ($words: String!) { search(query: $words) { nodes { conversation { id } } } }", words=words)
+    return {hit["conversation"]["id"] for hit in data["search"]["nodes"]}
+
+
 async def test_what_a_guest_wrote_is_the_users_and_what_the_user_had_is_there_too(tidemark: System, browser: Client) -> None:
     async with Client(tidemark.web.url, await asyncio.to_thread(tidemark.new_key, "k", "joins@example.org")) as user:
         had = await user.send("/demo tokens=3 rate=0")
         page = Page()
         await page.read(user, events=1)
-        sent = await browser.send("/demo tokens=3 rate=0")
+        sent = await browser.send("/demo tokens=3 rate=0\nalbatross")
         await browser.read(sent["generation_id"])
+        assert not await found(user, "albatross")
 
         await sign_in(browser, await link_token(tidemark, "joins@example.org"))
 
+        assert await found(user, "albatross") == {sent["conversation_id"]}
         both = {had["conversation_id"], sent["conversation_id"]}
         assert await listed(browser) == await listed(user) == both
         await page.read(user, until=lambda page: sent["conversation_id"] in page.conversations)  # an open page is told

@@ -213,7 +213,7 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
-    index_message(session, account_id, settled.conversation_id, settled.message_id, joined_text(ending.parts), again=True)
+    index_message(session, settled.account_id, settled.conversation_id, settled.message_id, joined_text(ending.parts), again=True)
     return Settled(cast("Generation", settled), title_due)
 
 

@@ -5,6 +5,7 @@ from sqlmodel import Session, col, select
 
 from server.history.accounts import use_link
 from server.history.changes import next_change
+from server.history.search import index_again
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import IDEMPOTENCIES as I
@@ -39,6 +40,7 @@ def _bring(session: Session, guest_id: str, account_id: str) -> None:
     session.execute(update(M).where(M.c.conversation_id.in_(moved)).values(change=change))
     session.execute(update(C).where(C.c.account_id == guest_id).values(account_id=account_id, change=change))
     session.execute(update(G).where(G.c.account_id == guest_id).values(account_id=account_id))
+    index_again(session, guest_id, account_id)
     here = I.alias()
     taken = exists().where(here.c.account_id == account_id, here.c.operation == I.c.operation, here.c.key == I.c.key)
     session.execute(update(I).where(I.c.account_id == guest_id, ~taken).values(account_id=account_id))

@@ -78,6 +78,26 @@ def search(session: Session, account_id: str, query: str, *, offset: int, limit:
     return [Hit(*row) for row in session.execute(_FIND_SQLITE if sqlite else _FIND_POSTGRES, values)]
 
 
+def index_again(session: Session, before: str, account_id: str) -> None:
+    """Makes what one account had found by another, which has it now. What is being written is indexed as it is settled."""
+    indexed = session.execute(select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)).all()
+    session.execute(delete(E).where(E.c.account_id == before))
+    messages = [message_id for _, message_id in indexed if message_id]
+    for start in range(0, len(messages), PAGE):
+        _index(session, account_id, messages[start : start + PAGE])
+    for conversation_id in (conversation_id for conversation_id, message_id in indexed if message_id is None):
+        title = session.execute(select(C.c.title).where(C.c.id == conversation_id)).scalar_one()
+        index_title(session, account_id, conversation_id, title)
+
+
+def _index(session: Session, account_id: str, message_ids: list[str]) -> None:
+    said = (
+        select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts).outerjoin(G, G.c.id == M.c.generation_id).where(M.c.id.in_(message_ids))
+    )
+    for conversation_id, message_id, asked, answered in session.execute(said).all():
+        index_message(session, account_id, conversation_id, message_id, joined_text(asked or answered))
+
+
 def _add(session: Session, entry: dict[str, Any], said: str) -> None:
     words = words_of(said)
     if not words:
