@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from server.graph.ide import PAGE
+from server.graph.graphiql import PAGE
 from tests.browser import Window, open_browser
 from tests.system import System
 

@@ -19,7 +19,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from server.errors import Refused, Unreadable
+from server.errors import Refused
 from server.graph.context import Context
 from server.graph.encoding import SLICE_EVENTS, Asked, Encoders, Told, encoded, encoded_errors
 
@@ -115,9 +115,9 @@ class Operations:
                 allowed_operation_types=_EVERY_TYPE,
             )
         except CannotGetOperationTypeError as fault:
-            raise _why(Unreadable("invalid_document", f"{fault.as_http_error_reason().rstrip('.')}."), context) from None
+            raise _invalid(f"{fault.as_http_error_reason().rstrip('.')}.", context) from None
         except MissingQueryError:
-            raise _why(Unreadable("invalid_document", "The document is missing."), context) from None
+            raise _invalid("The document is missing.", context) from None
         if not isinstance(result, Begun) and result.data is None and not any(error.path for error in result.errors or ()):
             raise NotRun(encoded_errors(result.errors or [], context))
         return result
@@ -132,6 +132,10 @@ async def _source(executor: Executor[Any]) -> AsyncGenerator[Told[Any] | None, N
         raise _Failed(source.errors or [])
     given: AsyncGenerator[Told[Any] | None, None] = source
     return given
+
+
+def _invalid(reason: str, context: Context) -> NotRun:
+    return NotRun(encoded_errors([GraphQLError(reason, extensions={"code": "invalid_document"})], context))
 
 
 def _why(error: Exception, context: Context) -> NotRun | BrokenOff:

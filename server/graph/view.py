@@ -20,7 +20,7 @@ from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import Context, context_of
 from server.graph.encoding import Asked
 from server.graph.errors import refusal
-from server.graph.ide import is_for_people, page
+from server.graph.graphiql import is_for_people, page
 from server.graph.operations import Operations
 from server.graph.schema import Schema
 from server.graph.socket import Socket
