@@ -65,6 +65,8 @@ class AnswerOptions(Body):
 class EditMessage(AnswerOptions):
     """A question: `text`, or `content`, exactly one."""
 
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["content"]}]})
+
     text: Text | None = None
     content: Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
 

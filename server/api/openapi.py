@@ -15,6 +15,15 @@ from server.api.http import Json
 from server.api.operations import OPERATIONS, Operation, Parameter
 
 REFERENCE = "#/components/schemas/{model}"
+EVENT = {
+    "type": "object",
+    "description": "Each event. `data` is one JSON object.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 TITLES = {
     400: "unreadable",
     401: "nobody",
@@ -76,6 +85,8 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
         "parameters": [_parameter(each) for each in operation.parameters],
         "responses": {},
     }
+    if operation.public:
+        described["security"] = []
     if "{id}" in operation.path:
         described["parameters"].append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
     if operation.body is not None:
@@ -89,7 +100,7 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
     if operation.streams:
         described["responses"]["200"] = {
             "description": "The event stream, for `Accept: text/event-stream`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT}},
         }
     for status in operation.refusals:
         problem = {"application/problem+json": {"schema": references[shapes.Problem]}}

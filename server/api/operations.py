@@ -34,12 +34,19 @@ class Operation(NamedTuple):
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
     refusals: tuple[int, ...] = (401, 404)
+    public: bool = False  # for whoever comes
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
-KEY = Parameter("Idempotency-Key", "The same key gives the same generation for 24 hours; with another body it is refused.", _TEXT, "header")
-MARK = Parameter("Last-Event-ID", "The id of the last event that was seen; the stream goes on after it.", _TEXT, "header")
-AFTER = Parameter("after", "The same, for clients that cannot set headers.", {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})$"})
+_MARK = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})$"}
+KEY = Parameter(
+    "Idempotency-Key",
+    "The same key gives the same generation for 24 hours; with another body it is refused.",
+    {"type": "string", "pattern": "^[ -~]{1,255}$"},
+    "header",
+)
+MARK = Parameter("Last-Event-ID", "The id of the last event that was seen; the stream goes on after it.", _MARK, "header")
+AFTER = Parameter("after", "The same, for clients that cannot set headers.", _MARK)
 SNAPSHOT = Parameter("snapshot", "Begin with the whole content so far instead of the events that made it.", {"type": "boolean"})
 WAIT = Parameter("wait_s", "How long to wait for the end, in seconds; 2 when absent.", {"type": "number", "minimum": 0, "maximum": 30})
 PAGE_MARK = Parameter("Last-Event-ID", "The id of the last event that was seen: opaque; the stream goes on after it.", _TEXT, "header")
@@ -68,6 +75,7 @@ OPERATIONS = (
         {201: shapes.Session, 200: shapes.Session},
         sessions.OpenSession,
         refusals=(400, 401, 403, 413, 422, 429),
+        public=True,
     ),
     Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
     Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
@@ -121,10 +129,10 @@ OPERATIONS = (
         "GET", "/api/events", page_events.events, {}, None, (PAGE_MARK, PAGE_AFTER, CONVERSATION), streams=True, refusals=(400, 401, 404)
     ),
     Operation("GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)),
-    Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=()),
-    Operation("GET", "/readyz", health.readyz, {200: shapes.Health, 503: shapes.Health}, refusals=()),
-    Operation("GET", "/status", health.status, {200: shapes.Health}, refusals=(404,)),
-    Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,)),
+    Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=(), public=True),
+    Operation("GET", "/readyz", health.readyz, {200: shapes.Health, 503: shapes.Health}, refusals=(), public=True),
+    Operation("GET", "/status", health.status, {200: shapes.Health}, refusals=(404,), public=True),
+    Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,), public=True),
 )
 
 
