@@ -253,7 +253,7 @@ async def test_a_web_process_that_stops_says_come_back_and_whoever_does_misses_n
 
 
 @pytest.mark.slow
-async def test_a_socket_that_is_not_read_is_dropped_and_holds_little(new_system: Any) -> None:
+async def test_a_socket_that_is_not_read_is_dropped(new_system: Any) -> None:
     system = new_system(server={"host": "127.0.0.1"}).start()
     key = system.new_key()
     async with Client(system.web.url, key) as client:
