@@ -218,6 +218,25 @@ def test_a_sign_in_link_signs_in_and_leaves_the_address(served: System, new_wind
     assert "token" not in window.page.evaluate("() => location.href")
 
 
+@pytest.mark.slow
+def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(served: System, window: Window, new_window: NewWindow) -> None:
+    window.send("/demo tokens=3 rate=0\nkeep me")
+    window.wait_until_settled()
+    other = new_window(beside=window).open(urlsplit(window.page.url).path)
+    served.run("user", "create", "eve@example.org")
+    link = served.run("user", "link", "eve@example.org").split()[-1]
+
+    window.open(f"/#{urlsplit(link).fragment}")
+
+    for tab in (window, other):
+        expect(tab.page.locator(".side-foot")).to_contain_text("eve@example.org")
+        expect(tab.page.locator(".side .row")).to_contain_text("keep me")
+    expect(other.page.locator(".question")).to_contain_text("keep me")
+    other.send("/demo tokens=4 rate=0\nand on")
+    other.wait_until_settled()
+    assert len(other.words()) == 4
+
+
 def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> None:
     served.run("user", "create", "bob@example.org")
     fragment = urlsplit(served.run("user", "link", "bob@example.org").split()[-1]).fragment

@@ -15,6 +15,7 @@ export class Painter {
   private growth: Growth = nothing;
   private painted = 0;
   private tail: HTMLElement | null = null;
+  private shown = "";
   private links = this.growth.links;
   private timer = 0;
 
@@ -70,9 +71,21 @@ export class Painter {
     }
     place.className = block.joined ? `${sort} joined` : sort;
     if (block.kind === "code") showCode(place, block);
-    else morph(place, fragmentOf(block.text, links, growing));
+    else this.showMarkdown(place, growing ? wholeRows(block.text) : block.text, links, growing);
     return place;
   }
+
+  private showMarkdown(place: HTMLElement, text: string, links: Growth["links"], growing: boolean): void {
+    const same = growing && place === this.tail && text === this.shown;
+    if (!same) morph(place, fragmentOf(text, links, growing));
+    this.shown = growing ? text : "";
+  }
+}
+
+/** A table without the row that is still being written: the cells of half a row would come and go. */
+function wholeRows(markdown: string): string {
+  const end = markdown.lastIndexOf("\n") + 1;
+  return markdown[end] === "|" && /^\n*\|[^\n]*\n[|:\- ]+\n/.test(markdown) ? markdown.slice(0, end) : markdown;
 }
 
 /** Code in chunks of lines: the browser then lays out only the last one again. */
