@@ -68,7 +68,10 @@ export function fragmentOf(markdown: string, links: Links, growing: boolean): Do
     table.replaceWith(wide);
     wide.append(table);
   }
-  for (const box of fragment.querySelectorAll("input")) box.ariaLabel = box.checked ? "Done" : "To do";
+  for (const box of fragment.querySelectorAll("input")) {
+    box.ariaLabel = box.checked ? "Done" : "To do";
+    box.closest("li")?.classList.add("task");
+  }
   return fragment;
 }
 

@@ -9,6 +9,7 @@ const slice_ms = 10;
 /** What drawing cost lately: whoever draws again and again leaves the page time for the rest. */
 export let cost_ms = 0;
 const chunk_lines = 60;
+const heading = /^H[1-6]$/;
 
 /** One text on the page. `paint` may be called with a longer text at any time; `end` when it leaves the page. */
 export class Painter {
@@ -69,9 +70,12 @@ export class Painter {
       if (old) old.replaceWith(place);
       else this.host.append(place);
     }
-    place.className = block.joined ? `${sort} joined` : sort;
+    if (block.joined) place.previousElementSibling?.classList.add("cut");
     if (block.kind === "code") showCode(place, block);
     else this.showMarkdown(place, growing ? wholeRows(block.text) : block.text, links, growing);
+    const classes = [sort, block.joined && "joined", heading.test(place.firstElementChild?.tagName ?? "") && "headed"];
+    const className = [...classes, heading.test(place.lastElementChild?.tagName ?? "") && "heads"].filter(Boolean).join(" ");
+    if (place.className !== className) place.className = className;
     return place;
   }
 
