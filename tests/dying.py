@@ -67,7 +67,8 @@ class Steps:
 
     def watch(self) -> None:
         """Puts itself into everything that has steps."""
-        marked = frozenset(os.environ["FAULT"].removeprefix("mark ").split())
+        action, *names = os.environ["FAULT"].split()
+        marked = frozenset(names if action == "mark" else ())
         for database in (SqliteDatabase, PostgresDatabase):
             self._watch_transactions(database, marked)
         self._watch_link()

@@ -116,29 +116,33 @@ async def test_stop_needs_no_link(linked: Linked, sql: Sql) -> None:  # noqa: F8
 
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
 @pytest.mark.parametrize("step", ["open", "close"])
-async def test_the_link_of_the_worker_fails_at_the_beginning_or_the_end(linked: Linked, sql: Sql, step: str, then: Then) -> None:  # noqa: F811
+async def test_links_fail_at_the_beginning_or_the_end(linked: Linked, sql: Sql, step: str, then: Then) -> None:  # noqa: F811
     await fail_at(linked, sql, step, then)
 
 
 @on_sqlite
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
-async def test_the_link_of_the_worker_fails_at_an_append(linked: Linked, sql: Sql, then: Then) -> None:  # noqa: F811
+async def test_links_fail_at_an_append(linked: Linked, sql: Sql, then: Then) -> None:  # noqa: F811
     await fail_at(linked, sql, "append", then)
 
 
 async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:  # noqa: F811
-    """The link fails when a script is on its way, or its reply."""
+    """The worker's link fails when a script is on its way, or its reply; where it falls silent, all of them do."""
     trap = linked.worker_link.trap(SCRIPTS[step], then)
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send(f"/demo {PACED}\n{step} {then}")
         async with reading(client, sent) as seen:
             await condition(trap.sprung.is_set)
             if then == "silence":
+                linked.be(Mode.SILENT)  # the web process does not get through either
                 await asyncio.sleep(FAULT_S)  # the fault itself
-                linked.worker_link.be(Mode.PASS)
+                linked.be(Mode.PASS)
         outcome = await outcome_of(linked.system, client, sent, seen)
 
-    check(outcome, f"link of the worker: {then} at {step}", sql.name)
+    if then == "silence":
+        check(outcome, f"every link silent from {step} on, for 6 s", sql.name, may_tell=SNAPSHOT)
+    else:
+        check(outcome, f"link of the worker: {then} at {step}", sql.name)
 
 
 @pytest.mark.parametrize("then", ["cut", "lose reply"])
