@@ -134,16 +134,17 @@ class Feed:
             if len(self._batches) >= BATCHES_MAX:
                 self._batches.clear()
             first = bisect_right(self._seqs, mark)
-            last, size = first, 0
-            while last < len(self._events) and (size == 0 or size + len(self._events[last].data) <= BATCH_BYTES):
-                size += len(self._events[last].data) + 64
-                last += 1
-            batch = self._batches[mark] = Batch(self._events[first:last])
+            batch = self._batches[mark] = Batch(self._events[first : _end_of_write(self._events, first)])
         return batch
 
     def is_behind(self, mark: int) -> bool:
         """Whether a reader at `mark` needs events that only the log still has."""
         return mark < self._dropped
+
+    @property
+    def page_events(self) -> int:
+        """About how many events of this answer are one write."""
+        return max(1, min(PAGE_EVENTS, BATCH_BYTES * len(self._events) // max(self._kept_bytes, 1)))
 
     def _drop_oldest(self) -> None:
         drop = 0
@@ -190,12 +191,12 @@ class Feeds:
                 self._tail.leave(feed.keys.channel)
 
     async def page(self, generation_id: str, mark: int) -> Batch | None:
-        """Events after `mark` from the log, for a reader that has fallen behind what the feed keeps; None: look again."""
+        """One write of events after `mark` from the log, for a reader that has fallen behind what the feed keeps; None: look again."""
         feed = self._feeds[generation_id]
         if mark < feed.queued.seq:
             return Batch([feed.queued])  # it is in no log
         try:
-            [events] = await read_logs(self._redis, [(feed.keys, mark)], PAGE_EVENTS)
+            [events] = await read_logs(self._redis, [(feed.keys, mark)], feed.page_events)
             if not events and feed.ended and (end := (await self._ends([generation_id])).get(generation_id)):
                 events = [end.snapshot, end.terminal]
         except (TidemarkError, RedisError, OSError, TimeoutError) as error:
@@ -204,7 +205,7 @@ class Feeds:
         if not events:
             await asyncio.sleep(CHECK_EVERY_S)
             return None
-        return Batch(events)
+        return Batch(events[: _end_of_write(events, 0)])
 
     def stop(self) -> None:
         """Ends every stream of this process between two events."""
@@ -304,6 +305,15 @@ class Feeds:
     def _look(self, generation_id: str) -> None:
         self._due.add(generation_id)
         self._check.set()
+
+
+def _end_of_write(events: list[Event], first: int) -> int:
+    """Where the events from `first` on end that go out at once: 64 KiB, or the one event that is larger."""
+    last, size = first, 0
+    while last < len(events) and (size == 0 or size + len(events[last].data) <= BATCH_BYTES):
+        size += len(events[last].data) + 64
+        last += 1
+    return last
 
 
 def _consecutive(events: list[Event]) -> bool:
