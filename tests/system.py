@@ -25,7 +25,7 @@ from server.ids import Prefix, new_id
 from server.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def until(condition: Callable[[], Any], what: str = "", wait_s: float = WAIT_S) -> Any:
@@ -100,6 +100,11 @@ class System:
     @property
     def settings(self) -> Settings:
         return load_settings(self.config)
+
+    @property
+    def database(self) -> str:
+        """Which kind of database this is."""
+        return "SQLite" if self.settings.database_url.startswith("sqlite") else "PostgreSQL"
 
     def start(self, *, webs: int = 1, workers: int = 1) -> "System":
         """Starts Valkey, brings the schema, starts the rest and waits until it serves."""

@@ -95,7 +95,9 @@ async def test_a_mark_beyond_an_answer_that_is_being_written_waits_for_it(client
     assert [event.seq for event in events] == list(range(31, events[-1].seq + 1))
 
 
-@pytest.mark.parametrize("cursor", ["abc", "-1", "1.5", "١", "1e3", "01", "12345678901234567", "1,2"])
+@pytest.mark.parametrize(
+    "cursor", ["abc", "-1", "1.5", "١", "1e3", "01", "12345678901234567", "1,2", "+1", "00", "0x10", "1_0", "-0", "1 2", "½", "NaN"]
+)
 async def test_a_mark_that_is_no_number_is_refused(client: Client, cursor: str) -> None:
     sent = await client.send("/demo tokens=2 rate=0")
     await client.read(sent["generation_id"])
@@ -112,9 +114,11 @@ async def test_a_mark_beyond_the_end_is_refused(client: Client) -> None:
     sent = await client.send("/demo tokens=2 rate=0")
     events = await client.read(sent["generation_id"])
 
-    answer = await client.http.get(sent["events_url"], params={"after": events[-1].seq + 1})
+    by_query = await client.http.get(sent["events_url"], params={"after": events[-1].seq + 1})
+    by_header = await client.http.get(sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq + 1)})
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+    for answer in (by_query, by_header):
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
 
 
 async def test_reasoning_and_tool_calls_are_parts_of_their_own(client: Client) -> None:

@@ -1,0 +1,120 @@
+"""Machines whose clocks differ by two minutes: nobody is taken for dead, nothing ends early, and a death is noticed as ever."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from server.history.tables import now
+from tests.client import TERMINAL, Client, Event, text_of
+from tests.outcome import outcome_of
+from tests.postgres import on_both_databases
+from tests.system import System
+from tests.test_faults import condition, reading, some_tokens
+from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, comes_true, guest_of, is_refused
+
+pytestmark = [pytest.mark.slow, on_both_databases]
+
+FAST, SLOW = "+60s", "-60s"
+OFF = timedelta(seconds=30)
+"""Two clocks that differ by more than this are not the same one."""
+
+DEADLINE_S = 6
+QUIET_TOKENS = 1200
+
+Clock = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The environment of a process whose wall clock is off; `faketime` of Debian, always in CI."""
+    found = [
+        file for folder in ("/usr/lib", "/usr/local/lib", "/usr/lib64") for file in Path(folder).glob("**/faketime/libfaketimeMT.so.1")
+    ]
+    if not found:
+        reason = "no libfaketime here (Debian: apt-get install faketime)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return lambda offset: {"LD_PRELOAD": str(found[0]), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+def start(system: System, clock: Clock) -> System:
+    """Valkey's clock is right, the web process's and one worker's are fast, the other worker's is slow."""
+    system.start(webs=0, workers=0)
+    system.start_worker(**clock(SLOW))
+    system.start_worker(**clock(FAST))
+    system.start_web(**clock(FAST))
+    return system
+
+
+async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(new_system: Callable[..., System], clock: Clock) -> None:
+    system = await asyncio.to_thread(lambda: start(new_system(), clock))
+    slow, fast = system.of("worker")
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, AsyncExitStack() as stack:
+        asked_at = now()
+        sent = [await client.send(f"/demo tokens=100000 rate=100\nclocks {n}") for n in range(4)]
+        seen = [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
+        await condition(lambda: all(text_of(events).count(" ") > QUIET_TOKENS for each in seen for events in each), 60)
+        quiet = [system.row(each["generation_id"]) for each in sent]
+
+        slow.kill()
+        await resumed(seen, [1 if row.owner == slow.worker_name else 0 for row in quiet])
+        system.start_worker(**clock(SLOW))
+        fast.kill()
+        await resumed(seen, [2 if row.owner == slow.worker_name else 1 for row in quiet])
+        for each in sent:
+            assert (await client.cancel(each["generation_id"]))["status"] == "cancelled"
+        outcomes = [await outcome_of(system, client, *answer) for answer in zip(sent, seen, strict=True)]
+
+    assert {row.owner for row in quiet} == {slow.worker_name, fast.worker_name}
+    assert {(row.attempt, row.crashes) for row in quiet} == {(1, 0)}
+    for row in quiet:
+        assert row.started_at is not None
+        assert row.created_at > asked_at + OFF
+        assert (row.started_at < asked_at - OFF) if row.owner == slow.worker_name else (row.started_at > asked_at + OFF)
+    for outcome, row in zip(outcomes, quiet, strict=True):
+        outcome.check()
+        assert (outcome.row.attempt, outcome.row.crashes) == ((3, 2) if row.owner == slow.worker_name else (2, 1))
+        assert outcome.types == {"queued", "started", "text_delta", "resumed", "cancelled"}
+    outcomes[0].note("clocks 60 s fast and slow, workers killed", system.database)
+
+
+async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(new_system: Callable[..., System], clock: Clock) -> None:
+    settings = {"generation": {"deadline_s": DEADLINE_S}, "auth": {"session_ttl_s": DEADLINE_S}}
+    system = await asyncio.to_thread(lambda: start(new_system(**settings), clock))
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, Client(system.web.url) as guest:
+        sent = [await client.send(f"{STALLED}\ndeadline {n}") for n in range(4)]
+        seen: list[list[Event]] = [[] for _ in sent]
+        async with asyncio.TaskGroup() as tasks:
+            for each, events in zip(sent, seen, strict=True):
+                tasks.create_task(client.read_through(each["generation_id"], events))
+            await some_tokens(seen, 2)
+            guest.http.headers.update(SAME_ORIGIN | {"Cookie": f"{COOKIE}={await guest_of(guest)}"})
+            assert not await is_refused(guest)
+            theirs = await guest.read((await guest.send(STALLED))["generation_id"])
+            await comes_true(lambda: is_refused(guest))
+        outcomes = [await outcome_of(system, client, each, [events]) for each, events in zip(sent, seen, strict=True)]
+
+    assert len({outcome.row.owner for outcome in outcomes}) == 2
+    for outcome in outcomes:
+        outcome.check()
+        assert (outcome.row.attempt, outcome.snapshot["error"]["code"]) == (1, "deadline_exceeded")
+        assert timedelta(0) <= outcome.row.finished_at - outcome.row.started_at - timedelta(seconds=DEADLINE_S) < OFF
+        assert outcome.types == {"queued", "started", "text_delta", "failed"}
+    assert theirs
+    assert theirs[-1].type not in TERMINAL or theirs[-1].data["code"] == "deadline_exceeded"
+    outcomes[0].note("clocks 60 s fast and slow, deadline", system.database)
+
+
+async def resumed(seen: list[list[list[Event]]], times: list[int]) -> None:
+    """Waits until the readers of each answer were told so often that it goes on, and got text since."""
+
+    def holds(events: list[Event], wanted: int) -> bool:
+        return sum(event.type == "resumed" for event in events) == wanted and events[-1].type == "text_delta"
+
+    await condition(lambda: all(holds(events, n) for each, n in zip(seen, times, strict=True) for events in each), 60)

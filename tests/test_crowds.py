@@ -1,0 +1,158 @@
+"""Many at once: full workers, a thousand readers, and Stop against completion three hundred times."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+import pytest
+
+from server.history.database import open_database
+from server.history.tables import Generation
+from tests.client import Client, Event
+from tests.crowd import Crowd, is_over, room_for
+from tests.fault_table import note
+from tests.outcome import Outcome, log_of, outcome_of
+from tests.postgres import on_both_databases
+from tests.system import System
+from tests.test_faults import condition, reading, some_tokens
+
+pytestmark = [pytest.mark.slow, on_both_databases]
+
+READERS = 1000
+RACES, LANES = 300, 10
+SLOTS = 5
+
+
+Make = Callable[..., System]
+
+
+class Asked(NamedTuple):
+    """Answers of one kind, and what the readers of each saw."""
+
+    sent: list[dict[str, Any]]
+    seen: list[list[list[Event]]]
+
+    @property
+    def everybody(self) -> list[list[Event]]:
+        return [events for each in self.seen for events in each]
+
+    async def all_have(self, events: int) -> None:
+        await some_tokens(self.everybody, events)
+
+    async def all_end(self, type: str, wait_s: float) -> None:
+        await condition(lambda: all(events[-1].type == type for events in self.everybody), wait_s)
+
+
+class Race(NamedTuple):
+    """An answer that was stopped as it ended: what the stop answered, and what readers saw."""
+
+    generation_id: str
+    answered: dict[str, Any]
+    seen: list[list[Event]]
+
+
+async def test_a_thousand_readers_come_back_after_their_web_process_died(new_system: Make) -> None:
+    room_for(READERS)
+    system = await asyncio.to_thread(lambda: new_system().start(webs=2))
+    dying, other = system.of("web")
+    key = await asyncio.to_thread(system.new_key)
+    async with Client(dying.url, key) as doomed, Client(other.url, key) as client:
+        sent = await client.send("/demo tokens=100000 rate=20\na thousand")
+        crowd = Crowd(sent["events_url"], key, [dying.url], READERS)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(crowd.read())
+            await some_tokens(crowd.seen, 10)
+            assert (await doomed.get("/status"))["web"]["open_streams"] == READERS
+            crowd.urls[:] = [other.url]
+            dying.kill()
+            await some_tokens(crowd.seen, max(map(len, crowd.seen)) + 10)
+            await client.cancel(sent["generation_id"])
+        outcome = await outcome_of(system, client, sent, crowd.seen)
+
+    outcome.note("web process of 1,000 readers killed", system.database)
+    outcome.check()
+    assert outcome.types == {"queued", "started", "text_delta", "cancelled"}
+    assert {events[0].seq for events in crowd.seen} == {1}
+
+
+async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs_one(new_system: Make) -> None:
+    system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": SLOTS}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, AsyncExitStack() as stack:
+
+        async def ask(script: str) -> Asked:
+            sent = [await client.send(f"/demo {script}\n{script} {n}") for n in range(SLOTS)]
+            return Asked(sent, [await stack.enter_async_context(reading(client, each, 2)) for each in sent])
+
+        endless = await ask("tokens=100000 rate=20")
+        await endless.all_have(5)
+        dying = await asyncio.to_thread(system.start_worker)
+        left_behind = await ask("tokens=600 rate=100")  # the first worker is full
+        await left_behind.all_have(20)
+        waiting = await ask("tokens=40 rate=100")
+        dying.kill()
+        await left_behind.all_end("completed", 40)
+        assert all([event.type for event in events] == ["queued"] for events in waiting.everybody)  # no slot was free so far
+        assert not any(is_over(events) for events in endless.everybody)
+        for each in endless.sent:
+            await client.cancel(each["generation_id"])
+        await waiting.all_end("completed", 20)
+        asked = endless, left_behind, waiting
+        outcomes = [[await outcome_of(system, client, *answer) for answer in zip(each.sent, each.seen, strict=True)] for each in asked]
+
+    for case, those in zip(("still written", "left behind", "waiting"), outcomes, strict=True):
+        for outcome in those:
+            outcome.check()
+        those[0].note(f"one of two full workers killed: {case}", system.database)
+    assert [{(each.row.attempt, each.row.crashes) for each in those} for those in outcomes] == [{(1, 0)}, {(2, 1)}, {(1, 0)}]
+    assert [{each.snapshot["status"] for each in those} for those in outcomes] == [{"cancelled"}, {"completed"}, {"completed"}]
+    assert all("resumed" in outcome.types and "restarted" not in outcome.types for outcome in outcomes[1])
+
+
+async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_system: Make) -> None:
+    system = await asyncio.to_thread(lambda: new_system().start(webs=2))
+    key = await asyncio.to_thread(system.new_key)
+    one, other = system.of("web")
+    async with Client(one.url, key) as client, Client(other.url, key) as stopper:
+
+        async def race(lane: int) -> list[Race]:
+            """Stop comes a little later whenever it won, and a little earlier, or to a longer answer, whenever it lost."""
+            races: list[Race] = []
+            stop_after_ms = 10
+            for n in range(lane, RACES, LANES):
+                sent = await client.send(f"/demo tokens={max(1, -stop_after_ms // 5)} rate=200\nrace {n}")
+                readers = [asyncio.create_task(each.read_through(sent["generation_id"])) for each in (client, stopper)]
+                await asyncio.sleep(max(0, stop_after_ms) / 1000)
+                answered = await stopper.cancel(sent["generation_id"])
+                races.append(Race(sent["generation_id"], answered, await asyncio.gather(*readers)))
+                stop_after_ms += 4 if answered["status"] == "cancelled" else -4
+            return races
+
+        races = [each for lane in await asyncio.gather(*map(race, range(LANES))) for each in lane]
+        outcomes = await outcomes_of(system, client, races)
+
+    for each, outcome in zip(races, outcomes, strict=True):
+        outcome.check()
+        assert each.answered == outcome.snapshot
+        assert outcome.log or outcome.row.status == "cancelled"  # only what was stopped before it began has no log
+    assert {outcome.row.status for outcome in outcomes} == {"completed", "cancelled"}
+    for status in ("completed", "cancelled"):
+        note(
+            f"stop races completion: {status}",
+            [events for each in outcomes if each.row.status == status for events in each.seen],
+            database=system.database,
+        )
+
+
+async def outcomes_of(system: System, client: Client, races: list[Race]) -> list[Outcome]:
+    """What became of these answers, once all are sealed: every row in one transaction."""
+    late = [await client.read(each.generation_id) for each in races]
+    snapshots = [await client.snapshot(each.generation_id) for each in races]
+    async with asyncio.timeout(20), open_database(system.settings.database_url) as database:
+        while True:
+            rows = await database.read(lambda session: [session.get_one(Generation, each.generation_id) for each in races])
+            if all(row.sealed for row in rows):
+                break
+            await asyncio.sleep(0.1)
+    ends = zip(races, late, snapshots, rows, strict=True)
+    return [Outcome(each.seen, *end, *log_of(system, each.generation_id)) for each, *end in ends]
