@@ -95,7 +95,7 @@ class Window:
         dialog.dismiss()
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not message.location["url"].endswith("/graphql"):  # refusals are reported, too
+        if message.type in ("error", "warning"):
             self.faults.append(message.text)
 
     def open(self, path: str = "/") -> "Window":

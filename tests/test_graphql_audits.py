@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.javascript import run
 from tests.system import System
 
@@ -13,6 +15,7 @@ NOT_DONE = {
 }
 
 
+@pytest.mark.slow
 def test_graphql_over_http_is_as_it_should_be(tidemark: System, key: str) -> None:
     results = json.loads(run("audits.mjs", f"{tidemark.web.url}/graphql", TIDEMARK_KEY=key))
 

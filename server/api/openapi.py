@@ -97,6 +97,8 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
             "description": "Done." if status < 400 else "Not now.",
             **({"content": content} if content else {}),
         }
+    if operation.other_type is not None:
+        described["responses"]["200"]["content"][operation.other_type] = {"schema": {"type": "string"}}
     if operation.streams:
         described["responses"]["200"] = {
             "description": "The event stream, for `Accept: text/event-stream`.",

@@ -35,6 +35,7 @@ class Operation(NamedTuple):
     streams: bool = False
     refusals: tuple[int, ...] = (401, 404)
     public: bool = False  # for whoever comes
+    other_type: str | None = None  # in which 200 is answered, too
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
@@ -124,7 +125,16 @@ OPERATIONS = (
         (LIMIT, BEFORE, LEAF),
         refusals=(400, 401, 404, 422),
     ),
-    Operation("GET", "/api/conversations/{id}/export", export.export, {200: shapes.Export}, None, (FORMAT,), refusals=(401, 404, 422)),
+    Operation(
+        "GET",
+        "/api/conversations/{id}/export",
+        export.export,
+        {200: shapes.Export},
+        None,
+        (FORMAT,),
+        refusals=(401, 404, 422),
+        other_type="text/markdown",
+    ),
     Operation(
         "GET", "/api/events", page_events.events, {}, None, (PAGE_MARK, PAGE_AFTER, CONVERSATION), streams=True, refusals=(400, 401, 404)
     ),
