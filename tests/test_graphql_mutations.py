@@ -50,7 +50,7 @@ async def test_a_message_is_sent_and_its_answer_written(client: Client) -> None:
     assert payload["conversation"]["shownMessage"]["id"] == payload["answer"]["id"]
     assert payload["question"]["text"] == "/demo tokens=20 rate=0"
     assert payload["answer"]["status"] == payload["generation"]["status"] == "QUEUED"
-    assert payload["generation"]["seq"] == 1
+    assert payload["generation"]["seq"] >= 1
 
 
 async def test_a_parent_that_is_absent_and_one_that_is_null_are_two_things(client: Client) -> None:

@@ -19,7 +19,7 @@ from server.bodies import read_bytes
 from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import Context, context_of
 from server.graph.encoding import Asked
-from server.graph.errors import refusal
+from server.graph.errors import refusal, shown
 from server.graph.graphiql import is_for_people, page
 from server.graph.operations import Operations
 from server.graph.schema import Schema
@@ -137,6 +137,7 @@ class GraphView(GraphQL[Context, None]):
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
         """The answer's body. What was refused before anything was done has errors and no data."""
+        result.errors = [shown(error, request.state.request_id) for error in result.errors or ()] or None  # also what a guard itself raised
         body = await super().process_result(request, result)
         if result.data is None and not any(error.path for error in result.errors or ()):
             del body["data"]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_, union_all
 from sqlmodel import Session, col
 
 from server.history.keyset import Page, Slice
@@ -80,17 +80,15 @@ def active_generations(session: Session, account_id: str, conversation_ids: Sequ
 
 def siblings_of(session: Session, account_id: str, wanted: Sequence[Siblings]) -> dict[Siblings, list[Said]]:
     """The messages that share a parent, in order; at most 100 of each."""
-    roots = [conversation_id for conversation_id, parent_id in wanted if parent_id is None]
-    under = [parent_id for _conversation_id, parent_id in wanted if parent_id is not None]
-    within = sorted({conversation_id for conversation_id, _parent_id in wanted})
+    children = [each for each in wanted if each.parent_id is not None]
+    within, under = {each.conversation_id for each in children}, [each.parent_id for each in children]
+    roots = [each.conversation_id for each in wanted if each.parent_id is None]
     place = func.row_number().over(partition_by=(M.c.conversation_id, M.c.parent_id), order_by=M.c.position).label("place")
-    placed = (
-        select(M.c.id, place)
-        .join(C, C.c.id == M.c.conversation_id)
-        .where(_owned_by(account_id), M.c.conversation_id.in_(within))
-        .where(or_(M.c.parent_id.in_(under), and_(M.c.parent_id.is_(None), M.c.conversation_id.in_(roots))))
-        .subquery()
-    )
+    of_account = select(M.c.id, place).join(C, C.c.id == M.c.conversation_id).where(_owned_by(account_id))
+    placed = union_all(
+        of_account.where(M.c.conversation_id.in_(within), M.c.parent_id.in_(under)),
+        of_account.where(M.c.conversation_id.in_(roots), M.c.parent_id.is_(None)),
+    ).subquery()
     found: dict[Siblings, list[Said]] = defaultdict(list)
     said = (
         select(Message, Generation)
