@@ -904,6 +904,7 @@ def test_an_interrupt_ends_all_of_it(number: signal.Signals, up: Callable[[], St
     assert "Traceback" not in running.said
 
 
+@pytest.mark.slow
 def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(up: Callable[[], Started], tmp_path: Path) -> None:
     first = up()
     url = first.url()

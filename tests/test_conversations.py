@@ -565,6 +565,7 @@ async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) 
 # Limits
 
 
+@pytest.mark.slow
 async def test_only_so_many_answers_are_written_at_a_time(new_system: Make) -> None:
     system = await asyncio.to_thread(lambda: new_system(generation={"active_max_per_account": 2}).start())
     keys = [await asyncio.to_thread(system.new_key, "test", account) for account in (None, "other@example.org")]

@@ -83,6 +83,7 @@ async def test_a_model_that_cannot_continue_starts_over_and_says_so(new_system: 
     assert snapshot["usage"]["output_tokens"] > 300, "both attempts were paid for"
 
 
+@pytest.mark.slow
 async def test_fifty_readers_come_back_after_their_web_process_died(new_system: Callable[..., System]) -> None:
     system = new_system().start(webs=2)
     dying, other = system.of("web")
@@ -98,6 +99,7 @@ async def test_fifty_readers_come_back_after_their_web_process_died(new_system: 
         await check_all(client, sent, seen)
 
 
+@pytest.mark.slow
 async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
@@ -230,6 +232,7 @@ async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callab
     assert snapshot["usage"]["input_tokens"] > 0
 
 
+@pytest.mark.slow
 async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_back(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
@@ -242,6 +245,7 @@ async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_b
 
 
 @on_both_databases
+@pytest.mark.slow
 async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:

@@ -218,6 +218,7 @@ async def test_what_is_no_cookie_of_ours_opens_nothing(cookie: str, nobody: Clie
     problem_of(answer, 401, "unauthenticated")
 
 
+@pytest.mark.slow
 async def test_behind_https_the_cookie_is_bound_to_the_host(new_system: Make) -> None:
     settings = {"server": {"public_url": "https://chat.example"}, "auth": {"guests": True}}
     system = await asyncio.to_thread(lambda: new_system(**settings).start(workers=0))
@@ -243,6 +244,7 @@ async def test_behind_https_the_cookie_is_bound_to_the_host(new_system: Make) ->
         assert "secure" in attributes
 
 
+@pytest.mark.slow
 async def test_one_address_opens_only_so_many_guest_sessions_in_an_hour(new_system: Make) -> None:
     system = await asyncio.to_thread(lambda: new_system(auth={"guest_sessions_max_per_hour_per_ip": 2}).start(workers=0))
     async with Client(system.web.url) as client:
@@ -261,6 +263,7 @@ async def test_one_address_opens_only_so_many_guest_sessions_in_an_hour(new_syst
     problem_of(forwarded, 429, "too_many_guest_sessions")
 
 
+@pytest.mark.slow
 async def test_where_guests_are_not_taken_a_link_still_signs_in(new_system: Make) -> None:
     system = await asyncio.to_thread(lambda: new_system(auth={"guests": False}).start(workers=0))
     token = await asyncio.to_thread(link_token, system, "ada@example.org")
@@ -570,6 +573,7 @@ async def test_an_open_stream_ends_with_its_session(new_system: Make) -> None:
         await comes_true(lambda: is_refused(client))
 
 
+@pytest.mark.slow
 async def test_a_secret_is_in_no_log_and_in_no_file(new_system: Make) -> None:
     system = await asyncio.to_thread(lambda: new_system().start())
     key = await asyncio.to_thread(system.new_key)

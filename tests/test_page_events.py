@@ -193,6 +193,7 @@ async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(asker: C
     assert page.seen == ["resync", "opened"]
 
 
+@pytest.mark.slow
 async def test_more_changes_than_are_told_one_by_one_begin_anew(asker: Client) -> None:
     page = Page()
     await page.read(asker, events=1)

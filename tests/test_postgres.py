@@ -47,6 +47,8 @@ from tests.upstream import MODELS, Upstream
 
 Make = Callable[..., System]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def tidemark(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[System]:
