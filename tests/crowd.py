@@ -42,9 +42,11 @@ class Crowd:
                 await asyncio.sleep(COME_BACK_S)
                 continue
             transport, connection = cast("tuple[asyncio.Transport, _Connection]", made)
-            transport.write(self.request(seen[-1].seq if seen else 0))
-            await connection.closed
-            transport.close()
+            try:
+                transport.write(self.request(seen[-1].seq if seen else 0))
+                await connection.closed
+            finally:
+                transport.close()
 
     def request(self, mark: int) -> bytes:
         last = f"Last-Event-ID: {mark}\r\n" if mark else ""

@@ -15,16 +15,22 @@ from tests.fault_table import note
 from tests.outcome import Outcome, log_of, outcome_of
 from tests.postgres import on_both_databases
 from tests.system import System
-from tests.test_faults import condition, reading, some_tokens
+from tests.test_faults import condition, reading
 
-pytestmark = [pytest.mark.slow, on_both_databases]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_both_databases]
 
 READERS = 1000
 RACES, LANES = 300, 10
+WAIT_S = 60
 SLOTS = 5
 
 
 Make = Callable[..., System]
+
+
+async def all_have(seen: list[list[Event]], events: int) -> None:
+    """Waits until every one of these readers has so many events."""
+    await condition(lambda: min(map(len, seen)) > events, WAIT_S)
 
 
 class Asked(NamedTuple):
@@ -37,11 +43,11 @@ class Asked(NamedTuple):
     def everybody(self) -> list[list[Event]]:
         return [events for each in self.seen for events in each]
 
-    async def all_have(self, events: int) -> None:
-        await some_tokens(self.everybody, events)
+    async def have(self, events: int) -> None:
+        await all_have(self.everybody, events)
 
-    async def all_end(self, type: str, wait_s: float) -> None:
-        await condition(lambda: all(events[-1].type == type for events in self.everybody), wait_s)
+    async def end(self) -> None:
+        await condition(lambda: all(map(is_over, self.everybody)), WAIT_S)
 
 
 class Race(NamedTuple):
@@ -58,15 +64,15 @@ async def test_a_thousand_readers_come_back_after_their_web_process_died(new_sys
     dying, other = system.of("web")
     key = await asyncio.to_thread(system.new_key)
     async with Client(dying.url, key) as doomed, Client(other.url, key) as client:
-        sent = await client.send("/demo tokens=100000 rate=20\na thousand")
+        sent = await client.send("/demo tokens=100000 rate=5\na thousand")
         crowd = Crowd(sent["events_url"], key, [dying.url], READERS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(crowd.read())
-            await some_tokens(crowd.seen, 10)
+            await all_have(crowd.seen, 10)
             assert (await doomed.get("/status"))["web"]["open_streams"] == READERS
             crowd.urls[:] = [other.url]
             dying.kill()
-            await some_tokens(crowd.seen, max(map(len, crowd.seen)) + 10)
+            await all_have(crowd.seen, max(map(len, crowd.seen)) + 10)
             await client.cancel(sent["generation_id"])
         outcome = await outcome_of(system, client, sent, crowd.seen)
 
@@ -85,18 +91,18 @@ async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs
             return Asked(sent, [await stack.enter_async_context(reading(client, each, 2)) for each in sent])
 
         endless = await ask("tokens=100000 rate=20")
-        await endless.all_have(5)
+        await endless.have(5)
         dying = await asyncio.to_thread(system.start_worker)
-        left_behind = await ask("tokens=600 rate=100")  # the first worker is full
-        await left_behind.all_have(20)
+        left_behind = await ask("tokens=300 rate=50")  # the first worker is full
+        await left_behind.have(20)
         waiting = await ask("tokens=40 rate=100")
         dying.kill()
-        await left_behind.all_end("completed", 40)
+        await left_behind.end()
         assert all([event.type for event in events] == ["queued"] for events in waiting.everybody)  # no slot was free so far
         assert not any(is_over(events) for events in endless.everybody)
         for each in endless.sent:
             await client.cancel(each["generation_id"])
-        await waiting.all_end("completed", 20)
+        await waiting.end()
         asked = endless, left_behind, waiting
         outcomes = [[await outcome_of(system, client, *answer) for answer in zip(each.sent, each.seen, strict=True)] for each in asked]
 

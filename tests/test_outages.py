@@ -13,9 +13,9 @@ from tests.postgres import Postgres, on_postgres
 from tests.system import System
 from tests.test_faults import condition, reading, some_tokens
 
-pytestmark = [pytest.mark.slow, on_postgres]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_postgres]
 
-RATE = 100
+RATE = 50
 ENDING_S = 3
 OUTAGES: dict[str, tuple[Callable[[Postgres], None], Callable[[Postgres], None]]] = {
     "stopped": (Postgres.stop, Postgres.start),

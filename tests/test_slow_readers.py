@@ -15,7 +15,7 @@ from tests.outcome import outcome_of
 from tests.system import System
 from tests.test_faults import condition, reading
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TRICKLERS = 20
 EVERY_S = 0.1
