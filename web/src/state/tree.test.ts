@@ -109,6 +109,22 @@ test("a reply that comes after the stream changes nothing that the stream told",
   expect(said(accept(streamed, promised, "Hello?", "a1"), "a2")).toBe("Hi");
 });
 
+test("a reply that comes after a short answer was told as complete leaves it complete", () => {
+  const streamed = after(start, shows("a2"), told(question("q2", "a1")), told(answer("a2", "q2", { content: [{ type: "text", text: "Hi." }] })));
+  const accepted = accept(streamed, promised, "Hello?", "a1");
+
+  expect([said(accepted, "a2"), writing(accepted)]).toEqual(["Hi.", null]);
+});
+
+test("what was read ahead of the stream is not said a second time by it", () => {
+  const hello = [queued("g_a2"), delta("g_a2", 2, "Hel"), delta("g_a2", 3, "lo")];
+  const partly = answer("a2", "q2", { status: "running", content: [{ type: "text", text: "Hel" }] });
+  const wholly = answer("a2", "q2", { content: [{ type: "text", text: "Hello" }] });
+
+  expect(said(after(merge(start, [question("q2", "a1"), partly]), ...hello), "a2")).toBe("Hello");
+  expect(said(after(merge(after(start, hello[0]!), [question("q2", "a1"), wholly]), ...hello.slice(1)), "a2")).toBe("Hello");
+});
+
 test("opening again keeps older messages that were read, and a chosen branch", () => {
   const older = merge(start, []);
   const newest = opened([question("q2", "a1"), answer("a2", "q2")]);

@@ -113,13 +113,13 @@ function place(tree: Tree, message: Message): Tree {
   };
 }
 
-/** A stored answer counts where nothing live is known, or where it has ended and the live one has not. */
+/** A stored answer counts where it has ended and the live one has not. Of one that is still written, the stream tells all. */
 function withStored(answers: Tree["answers"], message: Message): Tree["answers"] {
   const id = message.generation_id;
   if (!id) return answers;
   const live = answers.get(id);
-  const counts = active(message.status) ? !live : live && active(live.status);
-  return counts ? new Map(answers).set(id, answerFrom(message)) : answers;
+  if (active(message.status)) return live ? answers : new Map(answers).set(id, { ...blank, status: message.status });
+  return live && active(live.status) ? new Map(answers).set(id, { ...answerFrom(message), seq: Infinity }) : answers;
 }
 
 function say(tree: Tree, event: AnswerEvent): Tree {
@@ -156,7 +156,7 @@ export function accept(tree: Tree, accepted: Accepted, text: string | null, pare
       ...{ ...shared, id: message_id, parent_id: question_id, role: "assistant", status: "queued", text: "", model },
       ...{ generation_id, content: [], siblings: messages.get(message_id)?.siblings ?? [message_id] },
     });
-  const answers = tree.answers.has(generation_id) ? tree.answers : new Map(tree.answers).set(generation_id, blank);
+  const answers = known || tree.answers.has(generation_id) ? tree.answers : new Map(tree.answers).set(generation_id, blank);
   return { ...tree, messages, answers, leaf: message_id, wanted: null, ahead: known ? null : message_id };
 }
 

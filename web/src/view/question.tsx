@@ -1,6 +1,6 @@
 // What the person said: sent, on its way, or being asked in other words.
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { openId, writing } from "../conversation";
 import { giveBack, retry, send, type Sent } from "../sending";
 import { textOf } from "../state/outbox";
@@ -26,7 +26,7 @@ export function Question({ message }: { message: Message }) {
 
 function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const { length } = field.current!.value;
     field.current!.focus();
     field.current!.setSelectionRange(length, length);

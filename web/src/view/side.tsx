@@ -1,6 +1,6 @@
 // The list at the side: search, conversations by day, and who is here.
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
 import { dialog, listOpen } from "../over";
@@ -141,7 +141,7 @@ export async function deleteHere(id: string): Promise<void> {
 
 function Rename({ conversation: { id, title }, onDone }: { conversation: Conversation; onDone: () => void }) {
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.select(), []);
+  useLayoutEffect(() => field.current?.select(), []);
   const save = () => {
     const name = field.current!.value.trim();
     if (name && name !== title) void change(id, { title: name });
