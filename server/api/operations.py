@@ -39,7 +39,7 @@ class Operation(NamedTuple):
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
-_MARK = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})$"}
+_MARK = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})?$"}
 KEY = Parameter(
     "Idempotency-Key",
     "The same key gives the same generation for 24 hours; with another body it is refused.",
