@@ -1,5 +1,6 @@
 """What cannot be read or makes no sense is refused with a problem that says why, and nothing of it is kept."""
 
+import asyncio
 import json
 import sqlite3
 from base64 import urlsafe_b64encode
@@ -63,11 +64,16 @@ def problem_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 def settled_turn(url: str, key: str) -> Ids:
-    """Asks, and reads the answer to its end."""
-    headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
-    answer = httpx.post(f"{url}/api/messages", json={"text": "/demo tokens=3 rate=0"}, headers=headers, trust_env=False)
-    assert "event: completed" in answer.text
-    return Ids(*(answer.headers[f"tidemark-{name}"] for name in ("conversation", "question", "message", "generation")))
+    """A question with its answer and its title: nothing is written any more."""
+
+    async def ask() -> Ids:
+        async with Client(url, key) as client:
+            sent = await client.send("/demo tokens=3 rate=0")
+            await client.read(sent["generation_id"])
+            await client.title(sent["conversation_id"])
+        return Ids(sent["conversation_id"], sent["question_id"], sent["message_id"], sent["generation_id"])
+
+    return asyncio.run(ask())
 
 
 @pytest.fixture(scope="module")
