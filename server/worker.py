@@ -37,9 +37,9 @@ class Worker:
         self._resources, self._ownership = resources, ownership
         self._tail = Tail(settings.redis_url)
         redis, key_prefix, slots = resources.redis, settings.redis.key_prefix, settings.worker.concurrency
-        self._queues = [QueueWorker(redis, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots)]
-        if settings.generation.titles:
-            self._queues.append(QueueWorker(redis, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS))
+        self._answers = QueueWorker(redis, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots)
+        self._titles = QueueWorker(redis, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS)
+        self._queues = [self._answers, self._titles] if settings.generation.titles else [self._answers]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set; returns when every answer has ended or was handed over."""
@@ -55,6 +55,7 @@ class Worker:
             for queue in self._queues:
                 queue.stop_taking()
             await self._ownership.drain(self._resources.settings.worker.drain_s)
+            await self._titles.end()
             for task in always:
                 task.cancel()
 

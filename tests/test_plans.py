@@ -10,6 +10,7 @@ from sqlalchemy import Engine, event
 
 from server.history import accounts, claims, conversations, exchange, export, generations, messages, pages, search, several, titles
 from server.history.database import in_transaction, sqlite_engine
+from server.history.keyset import Slice
 from server.history.schema import REVISION, _migrate_sqlite
 from server.history.tables import Account
 from server.ids import Prefix, new_id
@@ -37,7 +38,7 @@ HOT: dict[str, Any] = {
     "active limit": lambda session: session.execute(exchange._ACTIVE, {"account": ACCOUNT}),
     "titles that are due": titles.due_titles,
     "a title": lambda session: titles.opening_of(session, CONVERSATION),
-    "list": lambda session: conversations.list_conversations(session, ACCOUNT, limit=50),
+    "list": lambda session: conversations.page_of_conversations(session, ACCOUNT, conversations.Listed(), Slice(50)),
     "writing marks": lambda session: conversations.active_generations(session, [CONVERSATION]),
     "ends of answers": lambda session: generations.settled_generations(session, [GENERATION]),
     "changes of a page": lambda session: pages.changes_since(session, pages.Scope(ACCOUNT, CONVERSATION), pages.Place(5)),

@@ -12,13 +12,15 @@ from server.bodies import ChangeConversation
 from server.errors import InvalidCursor
 from server.generate.reading import stop_now
 from server.history.conversations import (
+    Listed,
     active_generations,
     change_conversation,
     delete_conversation,
-    list_conversations,
+    page_of_conversations,
     readable_conversation,
     shown_conversation,
 )
+from server.history.keyset import Slice
 from server.history.messages import Said, branch, readable_message, shown_message, siblings
 from server.identity.credentials import caller_of
 
@@ -67,11 +69,10 @@ async def message(request: Request) -> Response:
 
 
 def _list(session: Session, account_id: str, *, limit: int, before: tuple[datetime, str] | None, archived: bool | None) -> dict[str, Any]:
-    found = list_conversations(session, account_id, limit=limit + 1, before=before, archived=archived)
-    last = found[limit - 1] if len(found) > limit else None
-    active = active_generations(session, [conversation.id for conversation in found[:limit]])
-    data = [shown_conversation(conversation, active) for conversation in found[:limit]]
-    return {"data": data, "next": time_cursor(last.updated_at, last.id) if last else None}
+    page = page_of_conversations(session, account_id, Listed(archived=archived), Slice(limit, after=before))
+    active = active_generations(session, [conversation.id for conversation in page.items])
+    data = [shown_conversation(conversation, active) for conversation in page.items]
+    return {"data": data, "next": time_cursor(page.items[-1].updated_at, page.items[-1].id) if page.has_next else None}
 
 
 def _conversation(session: Session, conversation_id: str, account_id: str) -> dict[str, Any]:

@@ -58,6 +58,13 @@ class QueueWorker(Worker):
         """Takes no more jobs, once the wait that is under way is over."""
         self._taking = False
 
+    async def end(self) -> None:
+        """Ends the jobs that still run: for jobs that somebody may begin again."""
+        running = list(self.tasks.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
     async def _pop(self) -> tuple[str, int] | None:
         try:
             popped = await self.pool.bzpopmin(self.queue_name, timeout=BLOCK_S)

@@ -1,10 +1,9 @@
 """Conversations: finding, listing, changing and deleting them."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, literal, tuple_, update
+from sqlalchemy import func, literal, update
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
@@ -29,18 +28,6 @@ def readable_conversation(session: Session, conversation_id: str, account_id: st
         if found is not None:
             return found
     raise NotFound("conversation")
-
-
-def list_conversations(
-    session: Session, account_id: str, *, limit: int, before: tuple[datetime, str] | None = None, archived: bool | None = None
-) -> list[Conversation]:
-    """Up to `limit` conversations, the one last written in first; `before` is the `(updated_at, id)` of the last one already seen."""
-    query = select(Conversation).where(Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None))
-    if before is not None:
-        query = query.where(tuple_(col(Conversation.updated_at), col(Conversation.id)) < before)
-    if archived is not None:
-        query = query.where(col(Conversation.archived).is_(archived))
-    return list(session.exec(query.order_by(col(Conversation.updated_at).desc(), col(Conversation.id).desc()).limit(limit)))
 
 
 class Listed(NamedTuple):
