@@ -9,19 +9,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from server.graph.graphiql import PAGE
-from tests.browser import Window, open_browser
+from tests.browser import Window
+from tests.page_fixtures import browser_fixture  # noqa: F401
 from tests.system import System
 
 pytestmark = pytest.mark.slow
 
 FOLLOW = 'subscription Me { generationEvents(id: "%s") { __typename cursor ... on GenerationCompleted { finishReason } } }'
 HTML = {"Accept": "text/html,application/xhtml+xml"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -91,7 +91,6 @@ async def test_its_cursor_resumes_anywhere_and_loses_and_repeats_nothing(client:
     following = {"id": asked["conversation_id"], "after": opened["cursor"]}
     whole = asyncio.create_task(read(client, CONVERSATION, settled(1), **following))
     pieces = asyncio.create_task(in_pieces(client, random.Random(5), **following))
-    await asyncio.sleep(0.2)
     more = await client.send("/demo tokens=80 rate=40", conversation_id=asked["conversation_id"])
     await client.http.patch(f"/api/conversations/{asked['conversation_id']}", json={"pinned": True})
 

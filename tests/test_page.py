@@ -1,43 +1,16 @@
 """The chat page, as somebody in front of a browser meets it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import LastingAddress, NewWindow, Window, open_browser, windows
+from tests.browser import LastingAddress, NewWindow, Window, windows
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture  # noqa: F401
 from tests.system import System
 
 HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](//a.example/y.png)"  # short enough to be repeated whole
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """An installation with room for many guests from one address."""
-    system = System(tmp_path_factory.mktemp("page"), {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}})
-    try:
-        yield system.start()
-    finally:
-        system.close()
-
-
-@pytest.fixture
-def new_window(browser: Browser, served: System) -> Iterator[NewWindow]:
-    with windows(browser, served.web.url) as new:
-        yield new
-
-
-@pytest.fixture
-def window(new_window: NewWindow) -> Window:
-    """A window somebody new has opened the page in."""
-    return new_window().open()
 
 
 def check_whole(window: Window, tokens: int) -> None:

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import NewWindow, Window, open_browser, windows
+from tests.browser import NewWindow, Window, windows
+from tests.page_fixtures import browser_fixture  # noqa: F401
 from tests.saying import MODEL, Sayer
 from tests.system import System
 
@@ -44,12 +45,6 @@ def tokens_of(text: str) -> list[str]:
     """Short pieces, cut without regard to what belongs together; long texts in larger ones."""
     size = 3 if len(text) < 2000 else 997
     return [text[start : start + size] for start in range(0, len(text), size)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

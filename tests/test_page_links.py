@@ -1,42 +1,17 @@
 """The page never lies about its stream, and never sends twice: lost replies, no network, many tabs, a server that dies."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.browser import LastingAddress, NewWindow, Window, open_browser, windows
+from tests.browser import LastingAddress, NewWindow, Window, windows
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture  # noqa: F401
 from tests.system import System, until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("links"), {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}})
-    try:
-        yield system.start()
-    finally:
-        system.close()
-
-
-@pytest.fixture
-def new_window(browser: Browser, served: System) -> Iterator[NewWindow]:
-    with windows(browser, served.web.url) as new:
-        yield new
-
-
-@pytest.fixture
-def window(new_window: NewWindow) -> Window:
-    return new_window().open()
 
 
 def questions_of(window: Window) -> list[str]:

@@ -6,22 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from sqlmodel import Session
 
 from server.history.database import open_database
 from server.history.tables import Conversation, now
 from server.ids import Prefix, new_id
-from tests.browser import NewWindow, Window, open_browser, windows
+from tests.browser import Window
+from tests.page_fixtures import browser_fixture, new_window_fixture, window_fixture  # noqa: F401
 from tests.system import System, until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +28,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system.start()
     finally:
         system.close()
-
-
-@pytest.fixture
-def new_window(browser: Browser, served: System) -> Iterator[NewWindow]:
-    with windows(browser, served.web.url) as new:
-        yield new
-
-
-@pytest.fixture
-def window(new_window: NewWindow) -> Window:
-    return new_window().open()
 
 
 def test_reasoning_is_folded_tools_are_shown_and_usage_is_told_on_demand(window: Window) -> None:

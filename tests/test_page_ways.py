@@ -3,52 +3,26 @@
 import asyncio
 import gzip
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 from sqlmodel import Session
 
 from server.api.page import FOLDER
 from server.history.database import open_database
 from server.history.tables import Conversation, Generation, Message, Role, Status, now
 from server.ids import Prefix, new_id
-from tests.browser import NewWindow, Window, _demand, open_browser, windows
+from tests.browser import NewWindow, Window, _demand
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture  # noqa: F401
 from tests.system import System
 
 SCRIPT_MAX_BYTES = 60_000
 AXE = Path(__file__).parent.parent / "web" / "node_modules" / "axe-core" / "axe.min.js"
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("ways"), {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}})
-    try:
-        yield system.start()
-    finally:
-        system.close()
-
-
-@pytest.fixture
-def new_window(browser: Browser, served: System) -> Iterator[NewWindow]:
-    with windows(browser, served.web.url) as new:
-        yield new
-
-
-@pytest.fixture
-def window(new_window: NewWindow) -> Window:
-    return new_window().open()
 
 
 def ask(window: Window, topic: str, tokens: int = 5) -> list[str]:

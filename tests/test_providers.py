@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from server.providers.openai import completions_url
 from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong
-from tests.client import Client, Event, check_law, text_of
+from tests.asking import ask, call, text
+from tests.client import Client, text_of
 from tests.system import System
 from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream
 
@@ -60,24 +61,6 @@ def system_key(system: System) -> str:
 async def asker(system: System, system_key: str) -> AsyncIterator[Client]:
     async with Client(system.web.url, system_key) as client:
         yield client
-
-
-async def ask(client: Client, model: str, text: str = "hello", **body: Any) -> tuple[list[Event], dict[str, Any]]:
-    """An answer's events and its snapshot, which agree."""
-    sent = await client.send(text, model=f"up/{model}" if "/" not in model else model, **body)
-    events = await client.read_through(sent["generation_id"])
-    snapshot = await client.snapshot(sent["generation_id"])
-    check_law(events, snapshot)
-    assert not {"restarted", "resumed"} & {event.type for event in events}
-    return events, snapshot
-
-
-def text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
-
-
-def call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    return {"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments}
 
 
 # Answers that end well
