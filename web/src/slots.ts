@@ -5,6 +5,7 @@
 
 const places = 4;
 const turn_ms = 1500;
+const ask_first_ms = 30;
 const ask_again_ms = 400;
 const hidden_max_ms = 30_000;
 const hidden_max_without_locks_ms = 2000;
@@ -42,7 +43,7 @@ export function untilSeen(signal: AbortSignal): Promise<void> {
 async function take(signal: AbortSignal): Promise<(() => void) | null> {
   const channel = new BroadcastChannel("tidemark-places");
   const ask = () => document.hidden || channel.postMessage(inHand() ? "please" : "when you can");
-  const asking = setInterval(ask, ask_again_ms);
+  const asking = [setInterval(ask, ask_again_ms), setTimeout(ask, ask_first_ms)];
   const enough = new AbortController();
   const stop = AbortSignal.any([signal, enough.signal]);
   try {
@@ -58,10 +59,9 @@ async function take(signal: AbortSignal): Promise<(() => void) | null> {
         };
         navigator.locks.request(`tidemark-place-${n}`, { signal: stop }, held).catch(() => {});
       }
-      setTimeout(() => taken || ask(), 30);
     });
   } finally {
-    clearInterval(asking);
+    asking.forEach(clearInterval); // timeouts and intervals are of one list
     channel.close();
   }
 }
