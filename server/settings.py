@@ -93,6 +93,7 @@ class GraphqlSettings(Section):
     ide: bool = True
     depth_max: Annotated[int, Field(ge=4, le=100)] = 12
     tokens_max: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    document_max_chars: Annotated[int, Field(ge=10_000, le=10_000_000)] = 65_536
     aliases_max: Annotated[int, Field(ge=0, le=10_000)] = 30
     directives_max: Annotated[int, Field(ge=0, le=10_000)] = 50
     cost_max: Annotated[int, Field(ge=1000, le=10_000_000)] = 30_000

@@ -265,7 +265,7 @@ async def test_a_document_that_was_seen_before_is_measured_again(client: Client)
 
 # The limits themselves, one by one.
 
-SMALL = GraphqlSettings(depth_max=4, tokens_max=200, aliases_max=3, directives_max=3, cost_max=1000)
+SMALL = GraphqlSettings(depth_max=4, tokens_max=200, aliases_max=3, directives_max=3, cost_max=1000, document_max_chars=10_000)
 
 
 def operations(count: int) -> str:
@@ -277,6 +277,7 @@ AT_THE_LIMIT = {
     "depth": (nested(4), nested(5), 4),
     "aliases": ("{ a: __typename b: __typename c: __typename }", "{ a: __typename b: __typename c: __typename d: __typename }", 3),
     "directives": ("{ __typename " + "@skip(if: false) @include(if: true) " + "}", "{ __typename " + "@skip(if: false) " * 4 + "}", 3),
+    "characters": ("{ __typename }".ljust(10_000), "{ __typename }".ljust(10_001), 10_000),
     "tokens": (operations(40), operations(41), 200),
     "cost": (
         "{ conversations(first: 99) { nodes { id title } } }",

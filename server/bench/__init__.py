@@ -12,6 +12,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "paced": "100 streams at 50 tokens/s: CPU per token, delay",
     "fan-out": "one answer, 1,000 readers: CPU per delivered token, delay",
     "graphql": "one answer, 200 subscribers, beside 200 native readers; memory of 1,000",
+    "refusals": "CPU to refuse what cannot be read or asks for too much",
     "idle": "memory of 1,000 silent streams; what an idle worker does",
     "stop": "Stop to last token, to terminal event, to upstream let go",
     "takeover": "kill -9 of the worker under `up` to the next token",

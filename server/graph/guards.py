@@ -9,7 +9,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
 from server.graph.context import Context
-from server.graph.cost import check_cost, check_shape
+from server.graph.cost import check_cost, check_shape, too_complex
 from server.graph.errors import ERRORS_MAX, shown
 from server.settings import GraphqlSettings
 
@@ -50,8 +50,11 @@ class Guard(SchemaExtension):
         self._show(self.execution_context.result)
 
     def on_parse(self) -> Iterator[None]:
-        """Takes the document from those that were seen before."""
-        kept = self._documents.get(self.execution_context.query or "")
+        """Takes the document from those that were seen before. One that is too long is not even read: that takes its time."""
+        query, chars_max = self.execution_context.query or "", self._settings.document_max_chars
+        if len(query) > chars_max:
+            raise too_complex("too many characters (long texts belong into variables)", chars_max)
+        kept = self._documents.get(query)
         if kept is not None:
             self.execution_context.graphql_document, self._valid = kept, True
         yield
