@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, specified_rules, validate
+from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, specified_rules, validate
 from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
@@ -42,9 +42,10 @@ class Guard(SchemaExtension):
 
     def __init__(self, schema: GraphQLSchema, settings: GraphqlSettings, documents: Documents) -> None:
         self._schema, self._settings, self._documents = schema, settings, documents
-        self._valid = False
+        self._valid = self._named = False
 
     def on_operation(self) -> Iterator[None]:
+        self._named = self.execution_context.operation_name is not None  # later it would be that of the first
         self.execution_context.parse_options["max_tokens"] = self._settings.tokens_max
         yield
         self._show(self.execution_context.result)
@@ -73,19 +74,23 @@ class Guard(SchemaExtension):
         yield
 
     def _faults(self, document: DocumentNode) -> list[GraphQLError]:
-        variables = self.execution_context.variables or {}
+        if not self._valid and (fault := check_shape(document, self._settings)):
+            return [fault]
+        if fault := check_cost(self._schema, document, self.execution_context.variables or {}, self._settings.cost_max):
+            return [fault]
         if not self._valid:
-            if fault := check_shape(document, self._settings):
-                return [fault]
-            if fault := check_cost(self._schema, document, variables, self._settings.cost_max):
-                return [fault]
             if faults := validate(self._schema, document, specified_rules, max_errors=ERRORS_MAX - 1):
                 return faults
             self._documents.keep(self.execution_context.query or "", document)
             self._valid = True
+        return self._unnamed(document)
+
+    def _unnamed(self, document: DocumentNode) -> list[GraphQLError]:
+        """The error where nobody said which of several operations is meant; Strawberry would run the first."""
+        operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+        if self._named or len(operations) < 2:
             return []
-        fault = check_cost(self._schema, document, variables, self._settings.cost_max)
-        return [fault] if fault else []
+        return [GraphQLError("The document has several operations: say which in `operationName`.", extensions={"code": "invalid_document"})]
 
     def _show(self, result: Any) -> None:
         if getattr(result, "errors", None):
