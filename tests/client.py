@@ -64,8 +64,8 @@ class Client:
                 await asyncio.sleep(0.02)
         return title
 
-    async def cancel(self, generation_id: str) -> dict[str, Any]:
-        answer = await self.http.post(f"/api/generations/{generation_id}/cancel")
+    async def cancel(self, generation_id: str, **params: Any) -> dict[str, Any]:
+        answer = await self.http.post(f"/api/generations/{generation_id}/cancel", params=params)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 

@@ -248,7 +248,7 @@ async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(asker: Clien
     sent = await asker.send("hello", model="up/endless")
     await asker.read(sent["generation_id"], stop_after=4)
 
-    snapshot = await asker.cancel(sent["generation_id"])
+    snapshot = await asker.cancel(sent["generation_id"], wait_s=20)
 
     assert snapshot["status"] == "cancelled"
     assert snapshot["text"].startswith("on ")

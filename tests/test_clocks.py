@@ -71,7 +71,7 @@ async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(new_system: 
         fast.kill()
         await resumed(seen, [2 if row.owner == slow.worker_name else 1 for row in quiet])
         for each in sent:
-            assert (await client.cancel(each["generation_id"]))["status"] == "cancelled"
+            assert (await client.cancel(each["generation_id"], wait_s=20))["status"] == "cancelled"
         outcomes = [await outcome_of(system, client, *answer) for answer in zip(sent, seen, strict=True)]
 
     assert {row.owner for row in quiet} == {slow.worker_name, fast.worker_name}

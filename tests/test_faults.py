@@ -195,7 +195,7 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
         queued = await client.send("/demo tokens=10\nqueued")
         async with reading(client, queued, 2) as seen:
             await condition(lambda: all(seen))
-            assert (await client.cancel(queued["generation_id"]))["status"] == "cancelled"
+            assert (await client.cancel(queued["generation_id"], wait_s=20))["status"] == "cancelled"
         assert (await check_all(client, queued, seen))["text"] == ""
 
         system.start_worker()
@@ -208,10 +208,10 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
             async with reading(client, sent, 2) as seen:
                 wanted = 2 if "silent" in script else 9
                 await condition(lambda seen=seen, wanted=wanted: all(len(events) >= wanted for events in seen))  # type: ignore[misc]
-                assert (await client.cancel(sent["generation_id"]))["status"] == "cancelled", script
+                assert (await client.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled", script
             snapshot = await check_all(client, sent, seen)
             assert bool(snapshot["text"]) == ("silent" not in script)
-            assert (await client.cancel(sent["generation_id"])) == snapshot
+            assert (await client.cancel(sent["generation_id"], wait_s=20)) == snapshot
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ async def test_stop_hangs_up(model: str, asker: Client, upstream: Upstream) -> N
             await asyncio.sleep(0.01)
     assert upstream.open_answers
 
-    assert (await asker.cancel(sent["generation_id"]))["status"] == "cancelled"
+    assert (await asker.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled"
 
     await let_go(upstream)
 
@@ -282,7 +282,7 @@ async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
     await asker.read_through(edited["generation_id"])
     stopped = await asker.send("stopped", model="up/stall", **its)
     await asker.read(stopped["generation_id"], stop_after=4)
-    partial = (await asker.cancel(stopped["generation_id"]))["text"]
+    partial = (await asker.cancel(stopped["generation_id"], wait_s=20))["text"]
     for model in ("eof-without-finish", "401", "tool-calls", "tool-calls-no-id"):
         await ask(asker, model, model, **its)
 
