@@ -95,7 +95,7 @@ async def test_phrases_prefixes_marks_and_scripts_without_spaces(database: Datab
 
     for query in ('"water mark"', "harb", "harb*", "zurich", "ZÜRICH", "naive", "東京", "海は青", '"high water" mark', "mark "):
         assert await talk.found(query) == {said.message_id}, query
-    for query in ('"mark water"', "harb ", '"harb"', "京東", "tokyo"):
+    for query in ('"mark water"', "harb ", '"harb"', "京東", "tokyo", "h", "h*"):
         assert await talk.found(query) == set(), query
 
 
@@ -138,6 +138,18 @@ async def test_the_better_match_comes_first_and_pages_are_whole(database: Databa
 
     assert [hit.message_id for hit in await talk.find("tide")] == [strong.message_id, weak.message_id]
     assert await talk.find("tide", limit=1) + await talk.find("tide", offset=1, limit=1) == await talk.find("tide")
+
+
+async def test_of_too_many_matches_the_newest_are_ranked(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.history.search.RANKED_MAX", 3)
+    talk = Talk(database)
+    said = [await talk.ask(f"question {n}", f"tide {'tide ' * n * (n != 2)}{'and so on ' * (n == 2)}") for n in range(4)]
+
+    found = [hit.message_id for hit in await talk.find("tide")]
+
+    assert set(found) == {each.message_id for each in said[1:]}
+    assert found.index(said[2].message_id) > found.index(said[1].message_id)
+    assert await talk.find("tide", offset=3) == []
 
 
 ODD = [

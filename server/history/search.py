@@ -1,7 +1,8 @@
 """Search: what was said and how conversations are called, found by words. FTS5 on SQLite, tsvector on PostgreSQL, the same words on both.
 
 An entry of the index is only ever added. What it belongs to is in `search_entry`; an entry that nothing belongs to any more finds nothing.
-The account is a word of every entry, so a search never walks through what others said.
+A search never walks through what others said: every word of the index begins with the account (FTS5), or the account is a word of every
+entry (tsvector).
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from server.history.words import Term, terms_of, words_of
 from server.parts import joined_text
 
 RANKED_MAX = 2_000
-"""How many matches are ranked, the newest first: a common word costs no more than a rare one."""
+"""How many matches are ranked, the newest: a common word costs no more than a rare one."""
 
 PAGE = 200
 POSITION_MAX = 16_383  # of a tsvector
@@ -35,12 +36,15 @@ _FORGET_TITLE = delete(E).where(E.c.conversation_id == bindparam("conversation")
 _NEW_ENTRY = insert(E).returning(E.c.id)
 _NEW_WORDS_SQLITE = text("INSERT INTO search_index (rowid, words) VALUES (:id, :words)")
 _NEW_ENTRY_POSTGRES = text("""
-    INSERT INTO search_entry (account_id, conversation_id, message_id, words)
-    VALUES (:account_id, :conversation_id, :message_id, CAST(CAST(:words AS text) AS tsvector))""")
+    INSERT INTO search_entry (account_id, conversation_id, message_id, length, words)
+    VALUES (:account_id, :conversation_id, :message_id, :length, CAST(CAST(:words AS text) AS tsvector))""")
 
+# bm25 counts every match of each word. Where there are more than are ranked, that takes longer than all the rest: then shorter is better.
+_IS_COMMON_SQLITE = text("""
+    SELECT count(*) >= :ranked FROM (SELECT 1 FROM search_index WHERE search_index MATCH :query ORDER BY rowid DESC LIMIT :ranked)""")
 _FIND_SQLITE = text("""
     SELECT conversation_id, message_id FROM (
-        SELECT e.id, e.conversation_id, e.message_id, bm25(search_index) AS score
+        SELECT e.id, e.conversation_id, e.message_id, CASE WHEN :common THEN e.length ELSE bm25(search_index) END AS score
         FROM search_index JOIN search_entry e ON e.id = search_index.rowid JOIN conversation c ON c.id = e.conversation_id
         WHERE search_index MATCH :query AND e.account_id = :account AND c.deleted_at IS NULL
         ORDER BY search_index.rowid DESC LIMIT :ranked)
@@ -72,10 +76,14 @@ def search(session: Session, account_id: str, query: str, *, offset: int, limit:
     terms = terms_of(query)
     if not terms or offset >= RANKED_MAX:
         return []
-    sqlite = session.get_bind().dialect.name == "sqlite"
-    match = _fts5_query(account_id, terms) if sqlite else _tsquery(account_id, terms)
-    values = {"query": match, "account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
-    return [Hit(*row) for row in session.execute(_FIND_SQLITE if sqlite else _FIND_POSTGRES, values)]
+    asked = {"account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
+    if session.get_bind().dialect.name == "sqlite":
+        asked["query"] = _fts5_query(account_id, terms)
+        asked["common"] = session.execute(_IS_COMMON_SQLITE, asked).scalar_one()
+        found = session.execute(_FIND_SQLITE, asked)
+    else:
+        found = session.execute(_FIND_POSTGRES, asked | {"query": _tsquery(account_id, terms)})
+    return [Hit(*row) for row in found]
 
 
 def index_again(session: Session, before: str, account_id: str) -> None:
@@ -103,17 +111,18 @@ def _add(session: Session, entry: dict[str, Any], said: str) -> None:
     if not words:
         return
     account = _account_word(entry["account_id"])
+    entry = entry | {"length": len(words)}
     if session.get_bind().dialect.name == "sqlite":
         entry_id = session.execute(_NEW_ENTRY, entry).scalar_one()
-        session.execute(_NEW_WORDS_SQLITE, {"id": entry_id, "words": f"{account} {' '.join(words)}"})
+        session.execute(_NEW_WORDS_SQLITE, {"id": entry_id, "words": " ".join([account + word for word in words])})
     else:
         vector = " ".join(f"'{word}':{min(at, POSITION_MAX)}" for at, word in enumerate(words, 1))
         session.execute(_NEW_ENTRY_POSTGRES, entry | {"words": f"'{account}' {vector}"})
 
 
 def _fts5_query(account_id: str, terms: list[Term]) -> str:
-    asked = [f'"{" ".join(term.words)}"{" *" if term.prefix else ""}' for term in terms]
-    return " AND ".join([f'"{_account_word(account_id)}"', *asked])
+    account = _account_word(account_id)
+    return " AND ".join(f'"{" ".join(account + word for word in term.words)}"{" *" if term.prefix else ""}' for term in terms)
 
 
 def _tsquery(account_id: str, terms: list[Term]) -> str:

@@ -231,6 +231,7 @@ class SearchEntry(SQLModel, table=True):
     account_id: str
     conversation_id: str
     message_id: str | None = Field(default=None, index=True)
+    length: int  # in words
     words: str | None = Field(default=None, sa_type=Text().with_variant(TSVECTOR(), "postgresql"))  # SQLite keeps them in `search_index`
 
 

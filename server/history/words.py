@@ -8,6 +8,7 @@ from typing import NamedTuple
 INDEXED_CHARS = 100_000
 WORD_MAX_CHARS = 64
 TERMS_MAX = 16
+PREFIX_MIN_CHARS = 2
 EXCERPT_CHARS = 180
 LEAD_CHARS = 40
 
@@ -52,7 +53,8 @@ def words_of(text: str) -> list[str]:
 def terms_of(query: str) -> list[Term]:
     """What a query asks for: every word, or, between quotes, words in a row. The last word, and any before a `*`, may go on.
 
-    Nothing else in it has a meaning, so no query is wrong; one without words asks for nothing.
+    Words of one letter may not: half of all words go on from there. Nothing else in a query has a meaning, so none is wrong; one without
+    words asks for nothing.
     """
     terms: list[Term] = []
     for phrase, word in _QUERY.findall(query):
@@ -61,7 +63,7 @@ def terms_of(query: str) -> list[Term]:
             terms.append(Term(words, prefix=word.endswith("*")))
     if terms and not query.rstrip().endswith('"') and not query[-1:].isspace():
         terms[-1] = terms[-1]._replace(prefix=True)  # it may still be being typed
-    return terms[:TERMS_MAX]
+    return [term._replace(prefix=term.prefix and len(term.words[-1]) >= PREFIX_MIN_CHARS) for term in terms[:TERMS_MAX]]
 
 
 def excerpt_of(text: str, terms: list[Term]) -> list[Piece]:

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("conversation_id", sa.String(), nullable=False),
         sa.Column("message_id", sa.String(), nullable=True),
+        sa.Column("length", sa.Integer(), nullable=False),
         sa.Column("words", sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_search_entry"),
         sqlite_autoincrement=True,
@@ -32,7 +33,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("message_id IS NULL"),
     )
     if sqlite:
-        op.execute("CREATE VIRTUAL TABLE search_index USING fts5(words, content='', tokenize='ascii', prefix='2 3')")
+        # Every word begins with an account, of 30 characters: this is the account and two or three characters.
+        op.execute("CREATE VIRTUAL TABLE search_index USING fts5(words, content='', tokenize='ascii', prefix='32 33')")
     else:
         op.create_index("ix_search_entry_words", "search_entry", ["words"], postgresql_using="gin")
     with Session(op.get_bind()) as session:
