@@ -83,7 +83,7 @@ def change_conversation(session: Session, conversation_id: str, account_id: str,
         changes = changes | {"shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])}
     if "title" in changes:
         conversation.titled_by_person, conversation.title_due = True, False
-        index_title(session, account_id, conversation_id, changes["title"])
+        index_title(session, account_id, conversation_id, changes["title"], again=True)
     for name, value in changes.items():
         setattr(conversation, name, value)
     conversation.change = change

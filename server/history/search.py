@@ -5,9 +5,9 @@ A search never walks through what others said: every word of the index begins wi
 entry (tsvector).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, text
+from sqlalchemy import bindparam, delete, select, text
 from sqlmodel import Session
 
 from server.history.tables import CONVERSATIONS as C
@@ -33,8 +33,9 @@ class Hit(NamedTuple):
 
 _FORGET_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
 _FORGET_TITLE = delete(E).where(E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None))
-_NEW_ENTRY = insert(E).returning(E.c.id)
-_NEW_WORDS_SQLITE = text("INSERT INTO search_index (rowid, words) VALUES (:id, :words)")
+# To the driver itself: every question and every answer is indexed, and building a statement takes longer than running one of these.
+_NEW_ENTRY_SQLITE = "INSERT INTO search_entry (account_id, conversation_id, message_id, length) VALUES (?, ?, ?, ?)"
+_NEW_WORDS_SQLITE = "INSERT INTO search_index (rowid, words) VALUES (?, ?)"
 _NEW_ENTRY_POSTGRES = text("""
     INSERT INTO search_entry (account_id, conversation_id, message_id, length, words)
     VALUES (:account_id, :conversation_id, :message_id, :length, CAST(CAST(:words AS text) AS tsvector))""")
@@ -62,13 +63,14 @@ def index_message(session: Session, account_id: str, conversation_id: str, messa
     """Makes a message found by its words; `again` where it may have said something else before."""
     if again:
         session.execute(_FORGET_MESSAGE, {"message": message_id})
-    _add(session, {"account_id": account_id, "conversation_id": conversation_id, "message_id": message_id}, said)
+    _add(session, account_id, conversation_id, message_id, said)
 
 
-def index_title(session: Session, account_id: str, conversation_id: str, title: str) -> None:
-    """Makes a conversation found by its title, and not by an earlier one."""
-    session.execute(_FORGET_TITLE, {"conversation": conversation_id})
-    _add(session, {"account_id": account_id, "conversation_id": conversation_id, "message_id": None}, title)
+def index_title(session: Session, account_id: str, conversation_id: str, title: str, *, again: bool = False) -> None:
+    """Makes a conversation found by its title; `again` where it may have had another one before."""
+    if again:
+        session.execute(_FORGET_TITLE, {"conversation": conversation_id})
+    _add(session, account_id, conversation_id, None, title)
 
 
 def search(session: Session, account_id: str, query: str, *, offset: int, limit: int) -> list[Hit]:
@@ -106,18 +108,19 @@ def _index(session: Session, account_id: str, message_ids: list[str]) -> None:
         index_message(session, account_id, conversation_id, message_id, joined_text(asked or answered))
 
 
-def _add(session: Session, entry: dict[str, Any], said: str) -> None:
+def _add(session: Session, account_id: str, conversation_id: str, message_id: str | None, said: str) -> None:
     words = words_of(said)
     if not words:
         return
-    account = _account_word(entry["account_id"])
-    entry = entry | {"length": len(words)}
+    account, entry = _account_word(account_id), (account_id, conversation_id, message_id, len(words))
     if session.get_bind().dialect.name == "sqlite":
-        entry_id = session.execute(_NEW_ENTRY, entry).scalar_one()
-        session.execute(_NEW_WORDS_SQLITE, {"id": entry_id, "words": " ".join([account + word for word in words])})
+        connection = session.connection()
+        entry_id = connection.exec_driver_sql(_NEW_ENTRY_SQLITE, entry).lastrowid
+        connection.exec_driver_sql(_NEW_WORDS_SQLITE, (entry_id, " ".join([account + word for word in words])))
     else:
         vector = " ".join(f"'{word}':{min(at, POSITION_MAX)}" for at, word in enumerate(words, 1))
-        session.execute(_NEW_ENTRY_POSTGRES, entry | {"words": f"'{account}' {vector}"})
+        values = dict(zip(("account_id", "conversation_id", "message_id", "length"), entry, strict=True))
+        session.execute(_NEW_ENTRY_POSTGRES, values | {"words": f"'{account}' {vector}"})
 
 
 def _fts5_query(account_id: str, terms: list[Term]) -> str:
@@ -137,7 +140,7 @@ def _account_word(account_id: str) -> str:
 def index_everything(session: Session) -> None:
     """Makes everything found that was said before there was an index."""
     for conversation_id, account_id, title in session.execute(select(C.c.id, C.c.account_id, C.c.title)).yield_per(PAGE):
-        _add(session, {"account_id": account_id, "conversation_id": conversation_id, "message_id": None}, title)
+        index_title(session, account_id, conversation_id, title)
     said = select(M.c.id, C.c.account_id, C.c.id, M.c.parts, G.c.parts).join(C, C.c.id == M.c.conversation_id)
     said = said.outerjoin(G, G.c.id == M.c.generation_id).order_by(M.c.id)
     for message_id, account_id, conversation_id, asked, answered in session.execute(said).yield_per(PAGE):

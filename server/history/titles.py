@@ -59,7 +59,7 @@ def set_title(session: Session, conversation_id: str, account_id: str, title: st
     titled = due.values(title=title, title_due=False, change=next_change(session, account_id)).returning(C.c.id)
     if session.execute(titled).one_or_none() is None:
         return False
-    index_title(session, account_id, conversation_id, title)
+    index_title(session, account_id, conversation_id, title, again=True)
     return True
 
 
