@@ -58,5 +58,6 @@ def test_what_was_said_is_found_marked_and_shown_where_it_was_said(window: Windo
 
     hit = window.page.locator(".results .excerpt", has_text="marmalade")
     expect(hit.locator("mark").first).to_have_text("marmalade")
+    expect(window.page.locator(".results .title", has=window.page.locator("mark"))).to_have_count(1)  # the title is found once
     hit.first.click()
     expect(window.page.locator(".question")).to_contain_text("marmalade")

@@ -17,11 +17,13 @@ const titles_max = 8;
 export const query = signal("");
 const said = signal<Found>({ hits: [], next: null, busy: false });
 
-/** Titles first, then what the server found. */
+/** Titles that are here first, then what the server found beside them. */
 export const found = computed<Found>(() => {
   const all = [...ordered(list.value, false), ...ordered(list.value, true)];
   const titles = inTitles(all, query.value.trim()).slice(0, titles_max);
-  return { ...said.value, hits: [...titles, ...said.value.hits] };
+  const shown = new Set(titles.map(({ conversation }) => conversation.id));
+  const others = said.value.hits.filter(({ conversation, message }) => message || !shown.has(conversation.id));
+  return { ...said.value, hits: [...titles, ...others] };
 });
 
 export const searchesText = computed(() => graphql.offered.value.has("search"));

@@ -98,6 +98,9 @@ function useStaying(
     const element = scroller.current!;
     if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
   }, [first]);
+  useLayoutEffect(() => {
+    if (atEnd.peek()) toEnd(scroller.current!); // what was just drawn: else it would be seen once below the end
+  });
 }
 
 /** Scrolls to the message that was asked for, and points it out. */
