@@ -57,13 +57,6 @@ class Client:
     async def message(self, message_id: str) -> dict[str, Any]:
         return dict(await self.get(f"/api/messages/{message_id}"))
 
-    async def title(self, conversation_id: str, wait_s: float = 60) -> str:
-        """The title of a conversation once it has one: the last that its first turn writes."""
-        async with asyncio.timeout(wait_s):
-            while not (title := str((await self.get(f"/api/conversations/{conversation_id}"))["title"])):
-                await asyncio.sleep(0.02)
-        return title
-
     async def cancel(self, generation_id: str, **params: Any) -> dict[str, Any]:
         answer = await self.http.post(f"/api/generations/{generation_id}/cancel", params=params)
         assert answer.status_code == 200, answer.text

@@ -278,10 +278,9 @@ async def nobody(tidemark: System) -> AsyncIterator[Client]:
 
 
 async def new_turn(client: Client) -> Ids:
-    """A settled turn of this caller, whose answer was cut short and can be continued, and a key to spare. Nothing is written any more."""
+    """A settled turn of this caller, whose answer was cut short and can be continued, and a key to spare."""
     sent = await client.send("/demo tokens=9 rate=0", max_output_tokens=5)
     await client.read(sent["generation_id"])
-    await client.title(sent["conversation_id"])
     keys = (await graph(client, "{ viewer { account { apiKeys { id name } } } }"))["viewer"]["account"]["apiKeys"]
     spare = next((key["id"] for key in keys if key["name"] == "spare"), None)
     if spare is None:

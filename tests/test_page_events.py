@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.client import TERMINAL, Client
+from tests.graph import mutate
 from tests.page_client import Page, page_events
 from tests.system import System
 
@@ -65,9 +66,14 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
     await asyncio.gather(pages[0].read(asker, events=1), pages[1].read(elsewhere, events=1))
 
     async def work() -> dict[str, Any]:
-        await change(asker, conversation_id, title="Tides", pinned=True)
+        await change(asker, conversation_id, title="Tides")
+        await mutate(elsewhere, "updateConversation", "conversation { pinned }", id=conversation_id, pinned=True)
         again = await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})
         await asker.read_through(again.json()["generation_id"])
+        asked = await mutate(
+            asker, "editMessage", "generation { id }", id=first["question_id"], text="/demo tokens=3 rate=0\nin other words"
+        )
+        await elsewhere.read_through(asked["generation"]["id"])
         await change(elsewhere, conversation_id, shown_message_id=first["message_id"])
         other = await asker.send("/demo tokens=3 rate=0\nanother conversation")
         await asker.read_through(other["generation_id"])
@@ -83,7 +89,8 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
     for page in pages:
         assert page.conversations == listed
         assert page.conversations[conversation_id]["shown_message_id"] == first["message_id"]
-        assert len(page.messages) == 3
+        assert page.conversations[conversation_id]["pinned"]
+        assert len(page.messages) == 5
         assert other["message_id"] not in page.messages
         page.check_answers()
     assert pages[0].messages == pages[1].messages

@@ -9,6 +9,7 @@ import pytest
 
 from server.generate.titling import clean_title
 from tests.client import Client
+from tests.page_client import Page
 from tests.system import System
 from tests.upstream import Request, Upstream
 
@@ -84,6 +85,21 @@ async def test_a_conversation_is_named_after_its_first_answer(asker: Client, ups
     answer = await asker.message(sent["message_id"])
     assert "When is high water in Dover?" in asked
     assert answer["text"] in asked
+
+
+async def test_every_page_is_told_of_the_title_that_a_worker_gave(asker: Client, upstream: Patient) -> None:
+    upstream.held = True
+    sent = await asker.send("/demo tokens=3 rate=0\nWhen is low water?")
+    pages = [Page(sent["conversation_id"]), Page()]
+    for page in pages:
+        await page.read(asker, events=1)
+    upstream.held = False
+
+    def told(page: Page) -> bool:
+        return page.conversations.get(sent["conversation_id"], {}).get("title") == GREETING
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(page.read(asker, until=told) for page in pages))
 
 
 async def test_a_conversation_is_named_once(asker: Client, upstream: Patient) -> None:
