@@ -12,6 +12,7 @@ import { PendingView, Question } from "./question";
 import { Welcome } from "./welcome";
 
 const end_px = 48;
+const hand_ms = 200; // how long after a touch, a wheel or a key the reader may still be moving
 
 export function Thread() {
   const scroller = useRef<HTMLElement>(null);
@@ -68,13 +69,24 @@ function useStaying(
   first: string | undefined,
 ): void {
   const fromEnd = useRef(0);
+  const moved_at = useRef(-Infinity);
+  /** Goes to the end, but not while the reader's hand is on it: where it went is only told with the next frame. */
+  const stay = () => {
+    if (atEnd.peek() && performance.now() - moved_at.current > hand_ms) toEnd(scroller.current!);
+  };
   useLayoutEffect(() => {
     const element = scroller.current!;
     let height = 0;
+    let later = 0;
     const watch = new ResizeObserver(() => {
-      if (atEnd.peek()) toEnd(element);
+      stay();
       height = element.scrollHeight;
     });
+    const onHand = () => {
+      moved_at.current = performance.now();
+      clearTimeout(later);
+      later = window.setTimeout(stay, hand_ms + 1);
+    };
     watch.observe(element);
     watch.observe(element.firstElementChild!);
     const onScroll = () => {
@@ -82,8 +94,11 @@ function useStaying(
       fromEnd.current = element.scrollHeight - element.scrollTop;
       if (element.scrollHeight === height || left < end_px) atEnd.value = left < end_px;
     };
-    element.addEventListener("scroll", onScroll, { passive: true });
-    return () => (watch.disconnect(), element.removeEventListener("scroll", onScroll));
+    const ended = new AbortController();
+    const options = { passive: true, signal: ended.signal };
+    element.addEventListener("scroll", onScroll, options);
+    for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) element.addEventListener(name, onHand, options);
+    return () => (clearTimeout(later), watch.disconnect(), ended.abort());
   }, []);
   useLayoutEffect(() => {
     atEnd.value = true; // another conversation, or something was sent
@@ -98,9 +113,7 @@ function useStaying(
     const element = scroller.current!;
     if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
   }, [first]);
-  useLayoutEffect(() => {
-    if (atEnd.peek()) toEnd(scroller.current!); // what was just drawn: else it would be seen once below the end
-  });
+  useLayoutEffect(stay); // what was just drawn: else it would be seen once below the end
 }
 
 /** Scrolls to the message that was asked for, and points it out. */
