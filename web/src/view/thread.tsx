@@ -70,9 +70,10 @@ function useStaying(
 ): void {
   const fromEnd = useRef(0);
   const moved_at = useRef(-Infinity);
+  const inHand = () => performance.now() - moved_at.current <= hand_ms;
   /** Goes to the end, but not while the reader's hand is on it: where it went is only told with the next frame. */
   const stay = () => {
-    if (atEnd.peek() && performance.now() - moved_at.current > hand_ms) toEnd(scroller.current!);
+    if (atEnd.peek() && !inHand()) toEnd(scroller.current!);
   };
   useLayoutEffect(() => {
     const element = scroller.current!;
@@ -90,9 +91,11 @@ function useStaying(
     watch.observe(element);
     watch.observe(element.firstElementChild!);
     const onScroll = () => {
-      const left = element.scrollHeight - element.scrollTop - element.clientHeight;
+      const moved = inHand();
+      const seen = moved ? Math.min(height, element.scrollHeight) : element.scrollHeight; // without what was drawn since
+      const left = seen - element.scrollTop - element.clientHeight;
       fromEnd.current = element.scrollHeight - element.scrollTop;
-      if (element.scrollHeight === height || left < end_px) atEnd.value = left < end_px;
+      if (moved || element.scrollHeight === height || left < end_px) atEnd.value = left < end_px;
     };
     const ended = new AbortController();
     const options = { passive: true, signal: ended.signal };
