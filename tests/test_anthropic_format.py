@@ -17,21 +17,10 @@ from server.providers.base import Delta, Finish, ModelRequest, ProviderError, Re
 from server.providers.foreign import NotOurs
 from server.providers.wire import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
+from tests.asking import call, text, thought
 from tests.upstream_anthropic import STREAMS
 
 CUTS = st.lists(st.integers(min_value=0), max_size=20)
-
-
-def text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
-
-
-def thought(text: str) -> dict[str, Any]:
-    return {"type": "reasoning", "text": text}
-
-
-def call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    return {"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments}
 
 
 def result(call_id: str, content: str, *, is_error: bool = False) -> dict[str, Any]:

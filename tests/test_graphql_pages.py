@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.client import TERMINAL, Client
 from tests.system import System
-from tests.test_subscriptions import ACCEPT, everything, streamed
+from tests.test_subscriptions import ACCEPT, streamed
 
 CONVERSATION = """subscription ($id: ID!, $after: String) {
   conversationEvents(id: $id, after: $after) {
@@ -33,10 +33,12 @@ Event = dict[str, Any]
 
 
 async def told(client: Client, query: str, **variables: Any) -> AsyncGenerator[Event, None]:
+    """The events of one subscription, to its completion."""
     async for result in streamed(client, ACCEPT["sse"], query, **variables):
         if result == "complete":
             return
         yield next(iter(result["data"].values()))
+    raise AssertionError("the stream ended, and was not complete")
 
 
 async def read(client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any) -> list[Event]:
@@ -48,6 +50,20 @@ async def read(client: Client, query: str, until: Callable[[list[Event]], bool],
             if until(events):
                 break
     return events
+
+
+async def begin(client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any) -> asyncio.Task[list[Event]]:
+    """Reads on in a task of its own; its first event has come."""
+    begun = asyncio.Event()
+
+    def enough(events: list[Event]) -> bool:
+        begun.set()
+        return until(events)
+
+    reading = asyncio.create_task(read(client, query, enough, **variables))
+    reading.add_done_callback(lambda _: begun.set())
+    await begun.wait()
+    return reading
 
 
 def settled(count: int) -> Callable[[list[Event]], bool]:
@@ -67,8 +83,7 @@ def of_answers(events: list[Event]) -> list[tuple[str, int]]:
 async def test_a_conversation_is_followed_from_its_opening_through_an_answer(client: Client) -> None:
     asked = await client.send("/demo tokens=5 rate=0")
     await client.read(asked["generation_id"])
-    following = asyncio.create_task(read(client, CONVERSATION, settled(1), id=asked["conversation_id"]))
-    await asyncio.sleep(0.1)
+    following = await begin(client, CONVERSATION, settled(1), id=asked["conversation_id"])
 
     more = await client.send("/demo tokens=40 rate=200", conversation_id=asked["conversation_id"])
 
@@ -127,10 +142,7 @@ async def test_two_who_follow_one_conversation_are_told_the_same(client: Client)
 
 async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None:
     async with Client(tidemark.web.url, tidemark.new_key(account="lister@example.com")) as client:
-        following = asyncio.create_task(
-            read(client, LIST, lambda events: any(each["__typename"] == "ConversationRemoved" for each in events))
-        )
-        await asyncio.sleep(0.1)
+        following = await begin(client, LIST, lambda events: any(each["__typename"] == "ConversationRemoved" for each in events))
         asked = await client.send("/demo tokens=3 rate=0")
         await client.read(asked["generation_id"])
         path = f"/api/conversations/{asked['conversation_id']}"
@@ -151,8 +163,7 @@ async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None
 
 async def test_a_deleted_conversation_is_told_and_its_subscription_is_complete(client: Client) -> None:
     asked = await client.send("/demo tokens=500 rate=50")
-    following = asyncio.create_task(everything(client, "sse", CONVERSATION, id=asked["conversation_id"]))
-    await asyncio.sleep(0.1)
+    following = await begin(client, CONVERSATION, lambda _: False, id=asked["conversation_id"])
     await client.http.delete(f"/api/conversations/{asked['conversation_id']}")
 
     events = await following

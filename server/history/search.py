@@ -93,19 +93,22 @@ def index_again(session: Session, before: str, account_id: str) -> None:
     indexed = session.execute(select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)).all()
     session.execute(delete(E).where(E.c.account_id == before))
     messages = [message_id for _, message_id in indexed if message_id]
+    titled = [conversation_id for conversation_id, message_id in indexed if message_id is None]
     for start in range(0, len(messages), PAGE):
-        _index(session, account_id, messages[start : start + PAGE])
-    for conversation_id in (conversation_id for conversation_id, message_id in indexed if message_id is None):
-        title = session.execute(select(C.c.title).where(C.c.id == conversation_id)).scalar_one()
-        index_title(session, account_id, conversation_id, title)
+        _index_messages(session, account_id, messages[start : start + PAGE])
+    for start in range(0, len(titled), PAGE):
+        _index_titles(session, account_id, titled[start : start + PAGE])
 
 
-def _index(session: Session, account_id: str, message_ids: list[str]) -> None:
-    said = (
-        select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts).outerjoin(G, G.c.id == M.c.generation_id).where(M.c.id.in_(message_ids))
-    )
+def _index_messages(session: Session, account_id: str, ids: list[str]) -> None:
+    said = select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts).outerjoin(G, G.c.id == M.c.generation_id).where(M.c.id.in_(ids))
     for conversation_id, message_id, asked, answered in session.execute(said).all():
         index_message(session, account_id, conversation_id, message_id, joined_text(asked or answered))
+
+
+def _index_titles(session: Session, account_id: str, ids: list[str]) -> None:
+    for conversation_id, title in session.execute(select(C.c.id, C.c.title).where(C.c.id.in_(ids))).all():
+        index_title(session, account_id, conversation_id, title)
 
 
 def _add(session: Session, account_id: str, conversation_id: str, message_id: str | None, said: str) -> None:

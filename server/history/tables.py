@@ -220,9 +220,7 @@ class SearchEntry(SQLModel, table=True):
 
     __tablename__ = "search_entry"
     __table_args__ = (
-        Index(
-            "ix_search_entry_title", "conversation_id", sqlite_where=text("message_id IS NULL"), postgresql_where=text("message_id IS NULL")
-        ),
+        Index("ix_search_entry_title", "conversation_id", sqlite_where=_OF_A_TITLE, postgresql_where=_OF_A_TITLE),
         Index("ix_search_entry_words", "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
         {"sqlite_autoincrement": True},
     )

@@ -61,8 +61,6 @@ export interface StoredAnswer {
 
 export const active = (status: Status): boolean => status === "queued" || status === "running";
 
-export const terminal = (type: string): boolean => type === "completed" || type === "cancelled" || type === "failed";
-
 /** An answer as it was stored. It has seen no event yet, so whoever follows it asks for a snapshot first. */
 export function answerFrom(stored: StoredAnswer): Answer {
   return {
