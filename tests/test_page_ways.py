@@ -186,6 +186,12 @@ def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
     window.wait_until_settled()
     assert thread.evaluate("element => element.scrollHeight - element.scrollTop - element.clientHeight") < 48
 
+    thread.hover()
+    window.page.mouse.wheel(0, -600)
+    expect(window.button("To the latest")).to_be_visible()
+    window.send("/demo tokens=3 rate=0\nwho sends goes to what was sent")
+    expect(window.page.locator(".question").last).to_be_in_viewport()
+
 
 def fill(served: System, account_id: str, turns: int) -> str:
     """A conversation of so many questions and answers, written straight into SQL; its id."""

@@ -23,7 +23,7 @@ export function Thread() {
   const replaced = new Set(pending.map(({ pending: { asking } }) => ("messageId" in asking ? asking.messageId : "")));
   const cut = shown.findIndex(({ id }) => replaced.has(id));
   const kept = cut < 0 ? shown : shown.slice(0, shown[cut]!.role === "user" ? cut : cut + 1);
-  useStaying(scroller, atEnd, now.id, `${shown.at(-1)?.id}${pending.length}`, shown[0]?.id);
+  useStaying(scroller, atEnd, now.id, pending.length, shown[0]?.id);
   usePointing(scroller, atEnd);
   const empty = shown.length === 0 && pending.length === 0;
   return (
@@ -60,12 +60,12 @@ function MessageView({ message, last }: { message: Message; last: boolean }) {
 
 const toEnd = (element: HTMLElement) => element.scrollTo({ top: element.scrollHeight });
 
-/** Stays at the end, unless the reader scrolled up; older messages that come in above move nothing. */
+/** Stays at the end, unless the reader scrolled up since sending; older messages that come in above move nothing. */
 function useStaying(
   scroller: { current: HTMLElement | null },
   atEnd: { value: boolean; peek(): boolean },
   id: string | null,
-  last: string,
+  sending: number,
   first: string | undefined,
 ): void {
   const fromEnd = useRef(0);
@@ -103,15 +103,15 @@ function useStaying(
     for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) element.addEventListener(name, onHand, options);
     return () => (clearTimeout(later), watch.disconnect(), ended.abort());
   }, []);
+  const before = useRef({ id, sending });
   useLayoutEffect(() => {
-    atEnd.value = true; // another conversation, or something was sent
+    const elsewhere = before.current.id !== id;
+    const sent = before.current.sending < sending;
+    before.current = { id, sending };
+    if (!elsewhere && !sent) return;
+    atEnd.value = true;
     toEnd(scroller.current!);
-  }, [id]);
-  const before = useRef(last);
-  useLayoutEffect(() => {
-    if (before.current !== last && atEnd.peek()) toEnd(scroller.current!);
-    before.current = last;
-  }, [last]);
+  }, [id, sending]);
   useLayoutEffect(() => {
     const element = scroller.current!;
     if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
