@@ -21,7 +21,7 @@ Words = Annotated[
     str,
     strawberry.argument(
         description="Words that must all be there, without regard to case and accents; in double quotes, words in a row. "
-        "The last word may be unfinished; any other before a `*`. Nothing else has a meaning, so no query is wrong."
+        "The last word may be unfinished, from two letters; any other before a `*`. Nothing else has a meaning, so no query is wrong."
     ),
 ]
 
