@@ -17,15 +17,23 @@ from server.settings import Settings, load_settings
 # `up` has to be quick, and starts processes that import the rest.
 
 cli = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A chat backend whose streamed answers cannot be lost."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A chat backend whose streamed answers cannot be lost.",
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 users = typer.Typer(no_args_is_help=True, help="Users, who sign in with links.")
 cli.add_typer(keys, name="key")
 cli.add_typer(users, name="user")
 
-Config = Annotated[Path | None, typer.Option("--config", help="The settings file; ./config.toml where it exists.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The folder of database, embedded Valkey and development key.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="The settings file; ./config.toml where it exists.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="The folder of database, embedded Valkey and development key."),
+]
 
 console = Console()
 
@@ -35,8 +43,12 @@ def up(
     config: Config = None,
     data_dir: DataDir = None,
     host: Annotated[str | None, typer.Option(help="Listen on this address.")] = None,
-    port: Annotated[int | None, typer.Option(help="Listen on this port; 0 takes any.", min=0, max=65_535)] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the chat page in a browser.")] = False,
+    port: Annotated[
+        int | None, typer.Option(help="Listen on this port; 0 takes any.", min=0, max=65_535)
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the chat page in a browser.")
+    ] = False,
 ) -> None:
     """Run everything on this machine: embedded Valkey if configured, migrations, web, worker."""
     settings = load_settings(config, data_dir)
@@ -89,7 +101,10 @@ def migrate(config: Config = None, data_dir: DataDir = None) -> None:
 
     settings = _ready("migrate", config, data_dir)
     before, after = asyncio.run(bring_up_to_date(settings.database_url))
-    console.print(f"The schema is at revision {after}" + (f"; it was at {before}." if after != before else " already."))
+    console.print(
+        f"The schema is at revision {after}"
+        + (f"; it was at {before}." if after != before else " already.")
+    )
 
 
 @cli.command()
@@ -100,15 +115,21 @@ def doctor(config: Config = None, data_dir: DataDir = None) -> None:
 
     findings = examine(settings)
     for finding in findings:
-        sign = "[red]✗[/]" if finding.broken else "[yellow]![/]" if finding.advice else "[green]✓[/]"
-        line = f"{finding.about}: {finding.fact}" + (f". {finding.advice}" if finding.advice else "")
+        sign = (
+            "[red]✗[/]" if finding.broken else "[yellow]![/]" if finding.advice else "[green]✓[/]"
+        )
+        line = f"{finding.about}: {finding.fact}" + (
+            f". {finding.advice}" if finding.advice else ""
+        )
         console.print(sign, escape(line), soft_wrap=True)
     raise typer.Exit(1 if any(finding.broken for finding in findings) else 0)
 
 
 @cli.command()
 def bench(
-    scenario: Annotated[str, typer.Argument(help="What to measure; `list` shows what there is.")] = "list",
+    scenario: Annotated[
+        str, typer.Argument(help="What to measure; `list` shows what there is.")
+    ] = "list",
     url: Annotated[str | None, typer.Option(help="A server that runs already.")] = None,
     streams: Annotated[int | None, typer.Option(min=1, max=10_000)] = None,
     rate: Annotated[float | None, typer.Option(min=0, help="Tokens per second and stream.")] = None,
@@ -126,14 +147,23 @@ def bench(
         raise typer.Exit(0)
     if scenario not in SCENARIOS:
         raise SettingsError(f"SCENARIO {scenario!r}: one of {', '.join(SCENARIOS)} is allowed.")
-    raise typer.Exit(run(scenario, url=url, streams=streams, rate=rate, readers=readers, as_json=as_json))
+    raise typer.Exit(
+        run(scenario, url=url, streams=streams, rate=rate, readers=readers, as_json=as_json)
+    )
 
 
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    account: Annotated[str | None, typer.Option("--account", help="The address of a user; this machine's own account when absent.")] = None,
-    expires: Annotated[str | None, typer.Option("--expires", help="A number and m, h, d or w, e.g. 90d.")] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            "--account", help="The address of a user; this machine's own account when absent."
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="A number and m, h, d or w, e.g. 90d.")
+    ] = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -148,11 +178,17 @@ def list_keys(config: Config = None, data_dir: DataDir = None) -> None:
     """Show all keys."""
     from server.command import people
 
-    _table(["id", "key", "name", "account", "state"], people.list_keys(load_settings(config, data_dir)))
+    _table(
+        ["id", "key", "name", "account", "state"], people.list_keys(load_settings(config, data_dir))
+    )
 
 
 @keys.command("revoke")
-def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")], config: Config = None, data_dir: DataDir = None) -> None:
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
     """End a key, for good; its open streams end within 5 s."""
     from server.command import people
 
@@ -161,7 +197,10 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID")], config: Con
 
 @users.command("create")
 def create_user(
-    email: str, admin: Annotated[bool, typer.Option("--admin")] = False, config: Config = None, data_dir: DataDir = None
+    email: str,
+    admin: Annotated[bool, typer.Option("--admin")] = False,
+    config: Config = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Make a user."""
     from server.command import people
@@ -192,7 +231,9 @@ def _ready(process: str, config: Path | None, data_dir: Path | None) -> Settings
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StartError(f"The data folder {settings.data_dir} cannot be made: {error.strerror}.") from None
+        raise StartError(
+            f"The data folder {settings.data_dir} cannot be made: {error.strerror}."
+        ) from None
     return settings
 
 
@@ -204,7 +245,9 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
     """Prints rows under their titles, as wide as they are, so that a pipe gets them whole."""
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in [columns, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def main() -> None:

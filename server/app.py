@@ -51,7 +51,10 @@ def build_app(settings: Settings) -> Starlette:
             Route("/graphql", graph),
             WebSocketRoute("/graphql", graph),
         ],
-        middleware=[Middleware(Edge, settings=settings, cookie=cookie_name(settings)), *_cors(settings)],
+        middleware=[
+            Middleware(Edge, settings=settings, cookie=cookie_name(settings)),
+            *_cors(settings),
+        ],
         exception_handlers={HTTPException: _not_routed},
         lifespan=lambda app: _lifespan(app, settings),
     )
@@ -64,7 +67,13 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
     async with open_resources(settings) as resources, asyncio.TaskGroup() as tasks:
         tail = Tail(settings.redis_url)
         prefix = settings.redis.key_prefix
-        feeds = Feeds(resources.redis, tail, ends_in(resources.database), key_prefix=prefix, retention_s=settings.generation.retention_s)
+        feeds = Feeds(
+            resources.redis,
+            tail,
+            ends_in(resources.database),
+            key_prefix=prefix,
+            retention_s=settings.generation.retention_s,
+        )
         presence = Presence(resources.database)
         watches = Watches(resources.database, tail, prefix)
         app.state.stop = partial(_stop, feeds, watches)
@@ -87,7 +96,10 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
             "presence": presence,
             "callers": Callers(resources.database),
             "guest_limit": GuestLimit(
-                resources.redis, settings.redis_url, key_prefix=prefix, per_hour=settings.auth.guest_sessions_max_per_hour_per_ip
+                resources.redis,
+                settings.redis_url,
+                key_prefix=prefix,
+                per_hour=settings.auth.guest_sessions_max_per_hour_per_ip,
             ),
         }
         for task in running:
@@ -115,7 +127,9 @@ def _cors(settings: Settings) -> list[Middleware]:
     if not settings.server.allowed_origins:
         return []
     exposed = ["Location", "Idempotent-Replayed", "Retry-After", "Tidemark-Request-Id"]
-    exposed += [f"Tidemark-{name}" for name in ("Conversation", "Question", "Message", "Generation")]
+    exposed += [
+        f"Tidemark-{name}" for name in ("Conversation", "Question", "Message", "Generation")
+    ]
     methods = ["GET", "POST", "PATCH", "DELETE"]
     return [
         Middleware(
@@ -131,7 +145,9 @@ def _cors(settings: Settings) -> list[Middleware]:
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     refused: Refused = (
-        NotFound("page") if error.status_code == 404 else MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
+        NotFound("page")
+        if error.status_code == 404
+        else MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
     )
     response = problem(refused, request.state.request_id)
     response.headers.update(error.headers or {})

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from starlette.requests import Request
 
 from server.errors import Invalid, TooLarge
@@ -59,13 +68,17 @@ class AnswerOptions(Body):
     metadata: Metadata = {}
 
     def options(self) -> Options:
-        return Options(self.model, self.system_prompt, self.max_output_tokens, self.temperature, self.metadata)
+        return Options(
+            self.model, self.system_prompt, self.max_output_tokens, self.temperature, self.metadata
+        )
 
 
 class EditMessage(AnswerOptions):
     """A question: `text`, or `content`, exactly one."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["content"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["content"]}]}
+    )
 
     text: Text | None = None
     content: Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
@@ -157,25 +170,39 @@ def checked_value(type: Any, pointer: str, value: Any) -> Any:
         return TypeAdapter(type).validate_python(value, strict=True)
     except ValidationError as error:
         detail = _detail(error.errors(include_url=False)[0])
-        raise Invalid("invalid_request", f"{pointer}: {detail}.", errors=[{"pointer": f"/{pointer}", "detail": detail}]) from None
+        raise Invalid(
+            "invalid_request",
+            f"{pointer}: {detail}.",
+            errors=[{"pointer": f"/{pointer}", "detail": detail}],
+        ) from None
 
 
 def checked_key(key: str | None) -> str | None:
     """An Idempotency-Key, if there is one; raises Invalid."""
-    if key is not None and not (0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARS and key.isascii() and key.isprintable()):
-        raise Invalid("invalid_idempotency_key", f"An Idempotency-Key is 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.")
+    if key is not None and not (
+        0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARS and key.isascii() and key.isprintable()
+    ):
+        raise Invalid(
+            "invalid_idempotency_key",
+            f"An Idempotency-Key is 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.",
+        )
     return key
 
 
 def _invalid(error: ValidationError) -> Invalid:
-    faults = [{"pointer": _pointer(fault["loc"]), "detail": _detail(fault)} for fault in error.errors(include_url=False)[:FAULTS_MAX]]
+    faults = [
+        {"pointer": _pointer(fault["loc"]), "detail": _detail(fault)}
+        for fault in error.errors(include_url=False)[:FAULTS_MAX]
+    ]
     first = faults[0]
     where = f"{first['pointer'].lstrip('/').replace('/', '.')}: " if first["pointer"] else ""
     return Invalid("invalid_request", f"{where}{first['detail']}.", errors=faults)
 
 
 def _pointer(loc: Iterable[int | str]) -> str:
-    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in loc if step != "[key]")
+    return "".join(
+        f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in loc if step != "[key]"
+    )
 
 
 def _detail(fault: Any) -> str:

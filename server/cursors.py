@@ -12,7 +12,9 @@ def pack(*fields: str) -> str:
 def unpack(cursor: str, fields: int) -> list[str] | None:
     """The fields of a cursor; None for what is none, or has another number of them."""
     try:
-        found = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").split("|")
+        found = (
+            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").split("|")
+        )
     except ValueError:
         return None
     return found if len(found) == fields else None

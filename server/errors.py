@@ -58,7 +58,9 @@ class Unauthenticated(Refused):
 
     status, title = 401, "Unauthorized"
 
-    def __init__(self, detail: str = "Sign in, or send an API key as 'Authorization: Bearer tmk_…'.") -> None:
+    def __init__(
+        self, detail: str = "Sign in, or send an API key as 'Authorization: Bearer tmk_…'."
+    ) -> None:
         super().__init__("unauthenticated", detail)
 
 

@@ -46,8 +46,18 @@ class EventStream(EventSourceResponse, Generic[T]):
         headers: dict[str, str] | None = None,
         wrapping: Wrapping = NATIVE,
     ) -> None:
-        super().__init__(batches, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=wrapping.media_type, ping=0)
-        self._batches, self._encode, self._caller, self._wrapping = batches, encode, caller, wrapping
+        super().__init__(
+            batches,
+            headers={"Cache-Control": "no-store", **(headers or {})},
+            media_type=wrapping.media_type,
+            ping=0,
+        )
+        self._batches, self._encode, self._caller, self._wrapping = (
+            batches,
+            encode,
+            caller,
+            wrapping,
+        )
         self._presence: Presence = request.state.presence
         self._send_on: Send = request.state.send
         self._listening = anyio.CancelScope()
@@ -58,7 +68,9 @@ class EventStream(EventSourceResponse, Generic[T]):
         self._listening.cancel()
 
     async def _stream_response(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
         send = self._send_on
         await send({"type": "http.response.body", "body": self._wrapping.open, "more_body": True})
         with guarded(self), self._listening, self._presence.stream(self._caller, self.drop):

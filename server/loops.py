@@ -13,6 +13,8 @@ async def keep(run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await run()
-        except Exception:  # whatever it was, the other answers and readers of this process do not deserve it
+        except (
+            Exception
+        ):  # whatever it was, the other answers and readers of this process do not deserve it
             log.exception("loop_failed", loop=getattr(run, "__qualname__", str(run)))
         await asyncio.sleep(PAUSE_S)

@@ -7,6 +7,12 @@ OPEN_FEEDS = Gauge("tidemark_open_feeds", "Answers that somebody follows in this
 TASKS = Gauge("tidemark_tasks", "Tasks that run in this web process.")
 REQUESTS_FAILED = Counter("tidemark_faults_total", "Requests that ended with a fault of ours.")
 GENERATIONS = Counter("tidemark_generations_total", "Answers that this worker settled.", ["status"])
-EVENTS_APPENDED = Counter("tidemark_events_appended_total", "Events that this worker wrote to logs.")
-LOG_LOSSES = Counter("tidemark_log_connection_losses_total", "Times this worker lost its connection to the logs.")
-TAKEOVERS = Counter("tidemark_takeovers_total", "Answers this worker took over from a dead owner, or was handed.")
+EVENTS_APPENDED = Counter(
+    "tidemark_events_appended_total", "Events that this worker wrote to logs."
+)
+LOG_LOSSES = Counter(
+    "tidemark_log_connection_losses_total", "Times this worker lost its connection to the logs."
+)
+TAKEOVERS = Counter(
+    "tidemark_takeovers_total", "Answers this worker took over from a dead owner, or was handed."
+)

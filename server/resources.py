@@ -31,7 +31,9 @@ class Resources:
 
     def asker(self, account_id: str, key: str | None) -> Asker:
         """An account that asks for an answer, within its limit, once per key."""
-        return Asker(account_id, self.models.id_of, self.settings.generation.active_max_per_account, key)
+        return Asker(
+            account_id, self.models.id_of, self.settings.generation.active_max_per_account, key
+        )
 
 
 @asynccontextmanager
@@ -44,8 +46,22 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
         announcer = Announcer(redis, key_prefix)
         async with open_database(settings.database_url, announcer.tell) as database:
             settler = Settler(
-                name, database, redis, key_prefix=key_prefix, ttl_s=limits.deadline_s + limits.retention_s, retention_s=limits.retention_s
+                name,
+                database,
+                redis,
+                key_prefix=key_prefix,
+                ttl_s=limits.deadline_s + limits.retention_s,
+                retention_s=limits.retention_s,
             )
-            yield Resources(name, settings, Models(settings), database, redis, Queue(redis, key_prefix), settler, announcer)
+            yield Resources(
+                name,
+                settings,
+                Models(settings),
+                database,
+                redis,
+                Queue(redis, key_prefix),
+                settler,
+                announcer,
+            )
     finally:
         await redis.aclose(close_connection_pool=True)

@@ -8,8 +8,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
 from server.errors import SettingsError
@@ -21,7 +35,13 @@ Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
 
 
 def _guests(value: object) -> bool | Literal["loopback"]:
-    known: dict[object, bool | Literal["loopback"]] = {True: True, False: False, "true": True, "false": False, "loopback": "loopback"}
+    known: dict[object, bool | Literal["loopback"]] = {
+        True: True,
+        False: False,
+        "true": True,
+        "false": False,
+        "loopback": "loopback",
+    }
     if not isinstance(value, bool | str) or value not in known:
         raise ValueError('true, false or "loopback" is allowed')
     return known[value]
@@ -101,7 +121,11 @@ class GraphqlSettings(Section):
 
 
 def _base_url(others: dict[str, Any]) -> str:
-    return "https://api.anthropic.com" if others.get("kind") == "anthropic" else "https://api.openai.com/v1"
+    return (
+        "https://api.anthropic.com"
+        if others.get("kind") == "anthropic"
+        else "https://api.openai.com/v1"
+    )
 
 
 class ProviderSettings(Section):
@@ -142,15 +166,24 @@ class ProviderSettings(Section):
 def _default_providers() -> dict[str, ProviderSettings]:
     openai, anthropic = ["gpt-5-mini", "gpt-5"], ["claude-sonnet-5-5", "claude-opus-5-5"]
     return {
-        "openai": ProviderSettings(api_key_env="OPENAI_API_KEY", models=openai, context_tokens=272_000),
-        "anthropic": ProviderSettings(kind="anthropic", api_key_env="ANTHROPIC_API_KEY", models=anthropic, context_tokens=200_000),
+        "openai": ProviderSettings(
+            api_key_env="OPENAI_API_KEY", models=openai, context_tokens=272_000
+        ),
+        "anthropic": ProviderSettings(
+            kind="anthropic",
+            api_key_env="ANTHROPIC_API_KEY",
+            models=anthropic,
+            context_tokens=200_000,
+        ),
     }
 
 
 class Settings(BaseSettings):
     """Everything that can be set. One frozen value per process; `load_settings` makes it."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="TIDEMARK_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="TIDEMARK_", env_nested_delimiter="__"
+    )
 
     server: ServerSettings = ServerSettings()
     data: DataSettings = DataSettings()
@@ -160,14 +193,21 @@ class Settings(BaseSettings):
     generation: GenerationSettings = GenerationSettings()
     auth: AuthSettings = AuthSettings()
     graphql: GraphqlSettings = GraphqlSettings()
-    providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")], ProviderSettings] = Field(default_factory=_default_providers)
+    providers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")], ProviderSettings] = Field(
+        default_factory=_default_providers
+    )
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *_args: PydanticBaseSettingsSource, **_sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        *_args: PydanticBaseSettingsSource,
+        **_sources: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         environment = EnvSettingsSource(settings_cls)
-        environment.env_vars = {name: value for name, value in environment.env_vars.items() if "__" in name}
+        environment.env_vars = {
+            name: value for name, value in environment.env_vars.items() if "__" in name
+        }
         return environment, TomlConfigSettingsSource(settings_cls)
 
     @property
@@ -198,7 +238,11 @@ class Settings(BaseSettings):
     @property
     def metrics_token(self) -> str:
         """The token that opens /status and /metrics from elsewhere; empty: loopback only."""
-        return _secret(self.server.metrics_token_file) if self.server.metrics_token_file else self.server.metrics_token
+        return (
+            _secret(self.server.metrics_token_file)
+            if self.server.metrics_token_file
+            else self.server.metrics_token
+        )
 
 
 def embedded_socket(data_dir: Path) -> Path:
@@ -206,7 +250,8 @@ def embedded_socket(data_dir: Path) -> Path:
     socket = data_dir / "redis.sock"
     if len(os.fsencode(socket)) <= 100:
         return socket
-    return Path("/tmp") / f"tidemark-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:16]}" / "redis.sock"  # noqa: S108  a folder of this user alone
+    folder = f"tidemark-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
+    return Path("/tmp") / folder / "redis.sock"  # noqa: S108  a folder of this user alone
 
 
 def load_settings(config: Path | None = None, data_dir: Path | None = None) -> Settings:
@@ -236,19 +281,33 @@ def load_settings(config: Path | None = None, data_dir: Path | None = None) -> S
 def _placed(settings: Settings, file: Path | None, data_dir: Path | None) -> Settings:
     """The settings with absolute paths, and with what platforms name `PORT`, `DATABASE_URL` and `REDIS_URL` where ours are unset."""
     base = file.resolve().parent if file else Path.cwd()
-    values: dict[str, Any] = {name: _absolute(getattr(settings, name), base) for name in Settings.model_fields if name != "providers"}
-    values["providers"] = {name: _absolute(provider, base) for name, provider in settings.providers.items()}
+    values: dict[str, Any] = {
+        name: _absolute(getattr(settings, name), base)
+        for name in Settings.model_fields
+        if name != "providers"
+    }
+    values["providers"] = {
+        name: _absolute(provider, base) for name, provider in settings.providers.items()
+    }
     if data_dir is not None:
         values["data"] = DataSettings(dir=data_dir.resolve())
-    for section, key, variable in (("server", "port", "PORT"), ("database", "url", "DATABASE_URL"), ("redis", "url", "REDIS_URL")):
+    for section, key, variable in (
+        ("server", "port", "PORT"),
+        ("database", "url", "DATABASE_URL"),
+        ("redis", "url", "REDIS_URL"),
+    ):
         ours, file_of_it = getattr(settings, section), getattr(values[section], "url_file", None)
         if file_of_it is not None:
             values[section] = _with(values[section], key, _secret(file_of_it), f"{file_of_it}")
         elif (value := os.environ.get(variable)) and key not in ours.model_fields_set:
-            values[section] = _with(values[section], key, value, f"environment: {variable} = {_shown(value)}")
+            values[section] = _with(
+                values[section], key, value, f"environment: {variable} = {_shown(value)}"
+            )
     url = values["database"].url
     if url.startswith("sqlite:///") and not url.startswith("sqlite:////"):
-        values["database"] = values["database"].model_copy(update={"url": f"sqlite:///{base / url.removeprefix('sqlite:///')}"})
+        values["database"] = values["database"].model_copy(
+            update={"url": f"sqlite:///{base / url.removeprefix('sqlite:///')}"}
+        )
     return settings.model_copy(update=values)
 
 
@@ -280,12 +339,23 @@ def _refuse_unknown_variables() -> None:
         section, _, key = name.removeprefix("TIDEMARK_").lower().partition("__")
         field = Settings.model_fields.get(section)
         if field is None:
-            raise SettingsError(f"environment: {name}: there is no section {section!r}; there are {', '.join(Settings.model_fields)}.")
+            raise SettingsError(
+                f"environment: {name}: there is no section {section!r}; there are {', '.join(Settings.model_fields)}."
+            )
         known = getattr(field.annotation, "model_fields", None)
-        if known is not None and key in known and typing.get_origin(known[key].annotation) is list and not _is_json_list(os.environ[name]):
-            raise SettingsError(f'environment: {name} = {os.environ[name]!r}: a JSON list is allowed, e.g. ["a", "b"].')
+        if (
+            known is not None
+            and key in known
+            and typing.get_origin(known[key].annotation) is list
+            and not _is_json_list(os.environ[name])
+        ):
+            raise SettingsError(
+                f'environment: {name} = {os.environ[name]!r}: a JSON list is allowed, e.g. ["a", "b"].'
+            )
         if known is not None and key not in known:
-            raise SettingsError(f"environment: {name}: there is no setting {section}.{key}; there are {', '.join(known)}.")
+            raise SettingsError(
+                f"environment: {name}: there is no setting {section}.{key}; there are {', '.join(known)}."
+            )
 
 
 def _shown(value: object) -> str:

@@ -11,7 +11,14 @@ from redis.exceptions import RedisError
 
 from server.generate.arq_worker import QueueWorker
 from server.generate.ownership import Ownership
-from server.generate.queue import GENERATE, TITLE, answers_queue, chores_queue, control_channel, worker_key
+from server.generate.queue import (
+    GENERATE,
+    TITLE,
+    answers_queue,
+    chores_queue,
+    control_channel,
+    worker_key,
+)
 from server.generate.titling import Titler
 from server.history.chores import forget_what_is_over
 from server.history.database import DatabaseAway
@@ -36,19 +43,37 @@ class Worker:
         settings = resources.settings
         self._resources, self._ownership = resources, ownership
         self._tail = Tail(settings.redis_url)
-        redis, key_prefix, slots = resources.redis, settings.redis.key_prefix, settings.worker.concurrency
-        self._answers = QueueWorker(redis, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots)
-        self._titles = QueueWorker(redis, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS)
-        self._queues = [self._answers, self._titles] if settings.generation.titles else [self._answers]
+        redis, key_prefix, slots = (
+            resources.redis,
+            settings.redis.key_prefix,
+            settings.worker.concurrency,
+        )
+        self._answers = QueueWorker(
+            redis, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots
+        )
+        self._titles = QueueWorker(
+            redis, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS
+        )
+        self._queues = (
+            [self._answers, self._titles] if settings.generation.titles else [self._answers]
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop` is set; returns when every answer has ended or was handed over."""
         channel = control_channel(self._resources.settings.redis.key_prefix, self._ownership.owner)
-        self._tail.listen(channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode())))
+        self._tail.listen(
+            channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode()))
+        )
         async with asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 tasks.create_task(queue.main())
-            steps = (self._tail.run, self._ownership.run, self._resources.announcer.run, self._report, self._do_chores)
+            steps = (
+                self._tail.run,
+                self._ownership.run,
+                self._resources.announcer.run,
+                self._report,
+                self._do_chores,
+            )
             always = [tasks.create_task(keep(step)) for step in steps]
             await stop.wait()
             log.info("draining", answers=len(self._ownership))

@@ -5,7 +5,9 @@ from typing import Any
 from tests.client import Client, Event, check_law
 
 
-async def ask(client: Client, model: str, text: str = "hello", **body: Any) -> tuple[list[Event], dict[str, Any]]:
+async def ask(
+    client: Client, model: str, text: str = "hello", **body: Any
+) -> tuple[list[Event], dict[str, Any]]:
     """An answer's events and its snapshot, which agree."""
     sent = await client.send(text, model=f"up/{model}" if "/" not in model else model, **body)
     events = await client.read_through(sent["generation_id"])

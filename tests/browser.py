@@ -10,7 +10,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from server.api.page import FOLDER
 from server.command.listening import address_of, listen
@@ -30,7 +40,10 @@ NAMES = ["chromium", "chromium-browser", "google-chrome"]
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Chromium with a profile of its own. Without it, or without the built page, tests are skipped; in CI they fail."""
-    _demand((FOLDER / "index.html").is_file(), "the chat page is not built: run `npm ci && npm run build` in web/")
+    _demand(
+        (FOLDER / "index.html").is_file(),
+        "the chat page is not built: run `npm ci && npm run build` in web/",
+    )
     expect.set_options(timeout=WAIT_S * 1000)
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path

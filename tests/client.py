@@ -32,17 +32,28 @@ class Client:
     def __init__(self, url: str, key: str | None = None, **options: Any) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits, trust_env=False, **options)
+        self.http = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=30, limits=limits, trust_env=False, **options
+        )
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.http.aclose()
 
     async def send(self, text: str, *, key: str | None = None, **body: Any) -> dict[str, Any]:
         """Asks a question; the 202's body."""
-        answer = await self.http.post("/api/messages", json={"text": text, **body}, headers={"Idempotency-Key": key} if key else {})
+        answer = await self.http.post(
+            "/api/messages",
+            json={"text": text, **body},
+            headers={"Idempotency-Key": key} if key else {},
+        )
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
@@ -62,17 +73,28 @@ class Client:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def stream(self, generation_id: str, after: int | None = None, **params: Any) -> AsyncGenerator[Event, None]:
+    async def stream(
+        self, generation_id: str, after: int | None = None, **params: Any
+    ) -> AsyncGenerator[Event, None]:
         """The events of one connection, as they come."""
         headers = {"Last-Event-ID": str(after)} if after is not None else {}
-        async with self.http.stream("GET", f"/api/generations/{generation_id}/events", params=params, headers=headers) as answer:
+        async with self.http.stream(
+            "GET", f"/api/generations/{generation_id}/events", params=params, headers=headers
+        ) as answer:
             if answer.status_code == 204:
                 return
             assert answer.status_code == 200, (await answer.aread()).decode()
             async for event in parse(answer):
                 yield event
 
-    async def read(self, generation_id: str, after: int | None = None, *, stop_after: int | None = None, **params: Any) -> list[Event]:
+    async def read(
+        self,
+        generation_id: str,
+        after: int | None = None,
+        *,
+        stop_after: int | None = None,
+        **params: Any,
+    ) -> list[Event]:
         """The events of one connection to its end, or the first `stop_after` of them."""
         events: list[Event] = []
         async with aclosing(self.stream(generation_id, after, **params)) as stream:
@@ -82,7 +104,9 @@ class Client:
                     break
         return events
 
-    async def read_through(self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None) -> list[Event]:
+    async def read_through(
+        self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None
+    ) -> list[Event]:
         """Everything a reader sees who comes back, with its mark, whenever the connection ends before the answer does."""
         events = [] if events is None else events
         turn = 0
@@ -129,7 +153,9 @@ def content_of(events: list[Event]) -> list[dict[str, Any]]:
                 parts[event.data["part"]]["text"] += event.data["text"]
             case "tool_call" | "tool_result":
                 assert event.data["part"] == len(parts)
-                parts.append({"type": event.type} | {k: v for k, v in event.data.items() if k != "part"})
+                parts.append(
+                    {"type": event.type} | {k: v for k, v in event.data.items() if k != "part"}
+                )
     return parts
 
 

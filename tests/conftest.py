@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.system import System
 
 
@@ -25,7 +25,11 @@ def tidemark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def new_system(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., System]]:
     """Makes installations of this test's own; they are ended with it. On SQLite, unless the test says otherwise (tests/postgres.py)."""
     systems: list[System] = []
-    postgres = request.getfixturevalue("postgres") if getattr(request, "param", "SQLite") == "PostgreSQL" else None
+    postgres = (
+        request.getfixturevalue("postgres")
+        if getattr(request, "param", "SQLite") == "PostgreSQL"
+        else None
+    )
 
     def make(**settings: Any) -> System:
         folder = tmp_path / f"system-{len(systems)}"

@@ -37,7 +37,9 @@ class Crowd:
             address = urlsplit(self.urls[turn % len(self.urls)])
             turn += 1
             try:
-                made = await loop.create_connection(lambda: _Connection(self, seen), address.hostname, address.port)
+                made = await loop.create_connection(
+                    lambda: _Connection(self, seen), address.hostname, address.port
+                )
             except OSError:
                 await asyncio.sleep(COME_BACK_S)
                 continue

@@ -13,12 +13,16 @@ NO_FAULT = "none"
 
 def waiting_worker(system: System, fault: str = NO_FAULT) -> Process:
     """A worker that waits for `begin`, with everything imported."""
-    return system.start_worker(module=DYING, FAULT=fault, FAULT_START=_start_of(system, "worker", fault))
+    return system.start_worker(
+        module=DYING, FAULT=fault, FAULT_START=_start_of(system, "worker", fault)
+    )
 
 
 def waiting_web(system: System, fault: str = NO_FAULT) -> Process:
     """A web process that waits for `begin`."""
-    return system.start_web(wait=False, module=DYING, FAULT=fault, FAULT_START=_start_of(system, "web", fault))
+    return system.start_web(
+        wait=False, module=DYING, FAULT=fault, FAULT_START=_start_of(system, "web", fault)
+    )
 
 
 async def begin(system: System, process: Process, fault: str = NO_FAULT) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from server.__main__ import main
-from server.command import web, work  # noqa: F401  everything is imported before the file is waited for
+from server.command import web, work
 from server.generate import answering
 from server.generate.answering import Answering
 from server.generate.arq_worker import QueueWorker

@@ -7,9 +7,13 @@ import httpx
 from tests.client import Client
 
 
-async def post(client: Client, query: str, variables: dict[str, Any] | None = None, **request: Any) -> httpx.Response:
+async def post(
+    client: Client, query: str, variables: dict[str, Any] | None = None, **request: Any
+) -> httpx.Response:
     """One operation over HTTP, as it was answered."""
-    return await client.http.post("/graphql", json={"query": query, "variables": variables or {}}, **request)
+    return await client.http.post(
+        "/graphql", json={"query": query, "variables": variables or {}}, **request
+    )
 
 
 async def graph(client: Client, query: str, **variables: Any) -> dict[str, Any]:
@@ -40,6 +44,8 @@ def mutation(name: str, selection: str = "__typename") -> str:
     return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ {selection} }} }}"
 
 
-async def mutate(client: Client, name: str, selection: str = "__typename", /, **input: Any) -> dict[str, Any]:
+async def mutate(
+    client: Client, name: str, selection: str = "__typename", /, **input: Any
+) -> dict[str, Any]:
     """The payload of a mutation that has to succeed."""
     return dict((await graph(client, mutation(name, selection), input=input))[name])

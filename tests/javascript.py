@@ -20,8 +20,13 @@ def packages() -> Path:
         if os.environ.get("CI"):
             pytest.fail("there is no npm")
         pytest.skip("there is no npm")
-    wanted = b"".join((SOURCES / name).read_bytes() for name in ("package.json", "package-lock.json"))
-    folder = Path(tempfile.gettempdir()) / f"tidemark-node-{os.getuid()}-{sha256(wanted).hexdigest()[:16]}"
+    wanted = b"".join(
+        (SOURCES / name).read_bytes() for name in ("package.json", "package-lock.json")
+    )
+    folder = (
+        Path(tempfile.gettempdir())
+        / f"tidemark-node-{os.getuid()}-{sha256(wanted).hexdigest()[:16]}"
+    )
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -30,7 +35,9 @@ def packages() -> Path:
                 shutil.copy(source, folder)
         if not (folder / "installed").exists():
             command = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-            installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+            installed = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
+            )
             assert installed.returncode == 0, installed.stderr
             (folder / "installed").touch()
     return folder
@@ -39,6 +46,14 @@ def packages() -> Path:
 def run(program: str, *arguments: str, **environment: str) -> str:
     """What a program of tests/node printed; it has to succeed."""
     command = ["node", program, *arguments]
-    ran = subprocess.run(command, cwd=packages(), env=os.environ | environment, capture_output=True, text=True, timeout=RUN_S, check=False)
+    ran = subprocess.run(
+        command,
+        cwd=packages(),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

@@ -19,7 +19,22 @@ from tests.saying import MODEL, Sayer
 from tests.system import System
 
 TASK_MAX_MS = 100
-WORDS = ["tide", "water", "mark", "shore", "wave", "harbour", "moon", "sand", "current", "drift", "anchor", "sail", "north", "light"]
+WORDS = [
+    "tide",
+    "water",
+    "mark",
+    "shore",
+    "wave",
+    "harbour",
+    "moon",
+    "sand",
+    "current",
+    "drift",
+    "anchor",
+    "sail",
+    "north",
+    "light",
+]
 
 OBSERVE = """() => {
   const seen = window.measured = { tasks: [], keys: [], shift: 0 };
@@ -67,7 +82,9 @@ def _section(n: int, words: Any, dice: random.Random) -> str:
     items = "".join(f"{i + 1}. {words(9)}\n" for i in range(5))
     return (
         f"## {words(3)}\n\n{words(60)}. **{words(3)}** {words(30)}.\n\n{items}\n| a | b |\n|---|--:|\n{table}\n"
-        f"```python\n" + "".join(f"{words(1)}_{n} = {words(1)}({dice.random():.3f})\n" for _ in range(12)) + "```\n\n"
+        f"```python\n"
+        + "".join(f"{words(1)}_{n} = {words(1)}({dice.random():.3f})\n" for _ in range(12))
+        + "```\n\n"
         f"So $x_{{{n % 9}}} = \\frac{{{n % 7}}}{{2}}$ and [{words(1)}](https://example.org/{n}).\n\n"
     )
 
@@ -119,13 +136,17 @@ def choose_model(page: Page) -> None:
 
 
 def report(title: str, figures: dict[str, Any]) -> None:
-    sys.stdout.write("\n".join([title, *(f"  {name} {figure}" for name, figure in figures.items())]) + "\n")
+    sys.stdout.write(
+        "\n".join([title, *(f"  {name} {figure}" for name, figure in figures.items())]) + "\n"
+    )
     sys.stdout.flush()
 
 
 def main() -> int:
     kinds = ["paragraph", "markdown", "code", "table", "list"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--kind", choices=kinds, action="append")

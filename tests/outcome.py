@@ -31,12 +31,16 @@ class Outcome:
             check_law(events, self.snapshot)
         check_agreement([*self.seen, self.late, self.log])
         stored = (self.row.status, self.row.seq, self.row.parts, self.row.attempt)
-        assert stored == tuple(self.snapshot[name] for name in ("status", "seq", "content", "attempt"))
+        assert stored == tuple(
+            self.snapshot[name] for name in ("status", "seq", "content", "attempt")
+        )
         assert self.row.status in TERMINAL
         assert self.row.sealed
         if self.log:
             assert (self.state["closed"], self.state["seq"]) == ("1", str(self.row.seq))
-            assert [event.type for event in self.log if event.type in TERMINAL] == [self.log[-1].type]
+            assert [event.type for event in self.log if event.type in TERMINAL] == [
+                self.log[-1].type
+            ]
             assert self.log[-1] == self.late[-1]
             assert content_of(self.log) == self.row.parts
         else:
@@ -52,7 +56,9 @@ class Outcome:
         note(case, self.seen, database=database, crashes=self.row.crashes)
 
 
-async def outcome_of(system: System, client: Client, sent: dict[str, Any], seen: list[list[Event]]) -> Outcome:
+async def outcome_of(
+    system: System, client: Client, sent: dict[str, Any], seen: list[list[Event]]
+) -> Outcome:
     """Waits until an answer is over and sealed, and reads all there is of it. `seen` is what its readers saw to the end."""
     id = sent["generation_id"]
     late = await client.read_through(id)

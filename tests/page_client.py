@@ -18,7 +18,9 @@ class PageEvent:
     data: dict[str, Any]
 
 
-async def page_events(client: Client, cursor: str | None = None, conversation_id: str | None = None) -> AsyncGenerator[PageEvent, None]:
+async def page_events(
+    client: Client, cursor: str | None = None, conversation_id: str | None = None
+) -> AsyncGenerator[PageEvent, None]:
     """The events of one connection, as they come."""
     headers = {"Last-Event-ID": cursor} if cursor else {}
     params = {"conversation_id": conversation_id} if conversation_id else {}
@@ -56,7 +58,10 @@ class Page:
                 self.conversations = {}
             case "opened":
                 self.messages = {message["id"]: message for message in event.data["messages"]}
-                self.answers = {each["id"]: [Event(each["seq"], "snapshot", each)] for each in event.data["generations"]}
+                self.answers = {
+                    each["id"]: [Event(each["seq"], "snapshot", each)]
+                    for each in event.data["generations"]
+                }
                 if conversation := event.data["conversation"]:
                     self.conversations[conversation["id"]] = conversation
             case "conversation_changed":

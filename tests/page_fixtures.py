@@ -18,7 +18,9 @@ def browser_fixture() -> Iterator[Browser]:
 @pytest.fixture(scope="module", name="served")
 def served_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """An installation with room for many guests from one address."""
-    system = System(tmp_path_factory.mktemp("page"), {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}})
+    system = System(
+        tmp_path_factory.mktemp("page"), {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}}
+    )
     try:
         yield system.start()
     finally:

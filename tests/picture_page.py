@@ -76,7 +76,12 @@ def high_waters(constituents: list[Constituent], until_h: int, step_h: float = 0
 Call `high_waters(DOVER, 24)` for one day.
 '''
 
-ASKED = ["Why are there two tides a day?", "Plan a week in Brittany", "Rewrite this SQL as one query", "What does `async with` do?"]
+ASKED = [
+    "Why are there two tides a day?",
+    "Plan a week in Brittany",
+    "Rewrite this SQL as one query",
+    "What does `async with` do?",
+]
 
 
 class Studio:
@@ -98,7 +103,10 @@ class Studio:
 
     def ask(self, question: str, answer: str, rate: float) -> None:
         tokens = answer.split(" ")
-        self.sayer.texts[question], self.sayer.rates[question] = [tokens[0], *(f" {token}" for token in tokens[1:])], rate
+        self.sayer.texts[question], self.sayer.rates[question] = (
+            [tokens[0], *(f" {token}" for token in tokens[1:])],
+            rate,
+        )
         choose_model(self.window.page)
         self.window.send(question)
 
@@ -158,15 +166,20 @@ def settings(studio: Studio) -> None:
 
 
 STATES: dict[str, Callable[[Studio], None]] = {
-    state.__name__: state for state in (empty, streaming, code, table, failed, reconnecting, search, settings)
+    state.__name__: state
+    for state in (empty, streaming, code, table, failed, reconnecting, search, settings)
 }
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 
 
-def picture(browser: Browser, studio: Studio, name: str, size: str, scheme: str, folder: Path, scale: float) -> None:
+def picture(
+    browser: Browser, studio: Studio, name: str, size: str, scheme: str, folder: Path, scale: float
+) -> None:
     phone = {"is_mobile": True, "has_touch": True} if size == "phone" else {}
     with windows(browser, studio.address.url) as new:
-        studio.window = new(viewport=SIZES[size], color_scheme=scheme, device_scale_factor=scale, **phone)
+        studio.window = new(
+            viewport=SIZES[size], color_scheme=scheme, device_scale_factor=scale, **phone
+        )
         studio.open()
         STATES[name](studio)
         studio.window.page.wait_for_timeout(400)  # for transitions to end
@@ -178,11 +191,17 @@ def picture(browser: Browser, studio: Studio, name: str, size: str, scheme: str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--scale", type=float, default=1.5, help="pixels of the picture per pixel of the page")
-    parser.add_argument("names", nargs="*", help="state-size-scheme, of which parts may be left out")
+    parser.add_argument(
+        "--scale", type=float, default=1.5, help="pixels of the picture per pixel of the page"
+    )
+    parser.add_argument(
+        "names", nargs="*", help="state-size-scheme, of which parts may be left out"
+    )
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    every = [(name, size, scheme) for name in STATES for size in SIZES for scheme in ("light", "dark")]
+    every = [
+        (name, size, scheme) for name in STATES for size in SIZES for scheme in ("light", "dark")
+    ]
     with Sayer() as sayer, open_browser() as browser, tempfile.TemporaryDirectory() as place:
         guests = {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}}
         system = System(Path(place), {"providers": {"said": sayer.provider()}} | guests)
@@ -192,7 +211,9 @@ def main() -> None:
             address.start_web()
             for one in every:
                 if not asked.names or any(set(name.split("-")) <= set(one) for name in asked.names):
-                    picture(browser, Studio(sayer, system, address), *one, asked.folder, asked.scale)
+                    picture(
+                        browser, Studio(sayer, system, address), *one, asked.folder, asked.scale
+                    )
         finally:
             system.close()
             address.close()

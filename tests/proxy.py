@@ -57,7 +57,9 @@ class Connection:
     def cut(self) -> None:
         """Ends it with a RST."""
         with contextlib.suppress(OSError):
-            self.client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.client.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, RESET
+            )
         self.client.transport.abort()
 
 
@@ -80,7 +82,12 @@ class Proxy:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -162,7 +169,9 @@ class Proxy:
         connection.replies_lost = self._mode in (Mode.SILENT, Mode.DEAF)
         self._connections.add(connection)
         try:
-            await asyncio.gather(self._commands(connection, reader), self._replies(connection, replies))
+            await asyncio.gather(
+                self._commands(connection, reader), self._replies(connection, replies)
+            )
         except OSError:
             connection.cut()
         finally:
@@ -199,7 +208,11 @@ class Proxy:
         connection.said += chunk
         for trap in self._traps:
             marked = connection.said.find(trap.after)
-            if trap.sprung.is_set() or marked < 0 or trap.match not in connection.said[marked + len(trap.after) :]:
+            if (
+                trap.sprung.is_set()
+                or marked < 0
+                or trap.match not in connection.said[marked + len(trap.after) :]
+            ):
                 continue
             connection.said = b""
             match trap.then:

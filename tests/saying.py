@@ -25,14 +25,23 @@ class Sayer:
 
     def provider(self) -> dict[str, Any]:
         """The section of the settings that offers it as a model."""
-        return {"base_url": f"{self.url}/v1", "models": [MODEL.split("/")[1]], "context_tokens": 1_000_000}
+        return {
+            "base_url": f"{self.url}/v1",
+            "models": [MODEL.split("/")[1]],
+            "context_tokens": 1_000_000,
+        }
 
     def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait(10)
         return self
 
-    def __exit__(self, type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 

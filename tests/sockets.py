@@ -14,11 +14,20 @@ EVENTS = "subscription ($id: ID!, $after: String) { generationEvents(id: $id, af
 
 
 @asynccontextmanager
-async def socket(url: str, key: str | None = None, **options: Any) -> AsyncIterator[ClientConnection]:
+async def socket(
+    url: str, key: str | None = None, **options: Any
+) -> AsyncIterator[ClientConnection]:
     """An open connection, with a key in its handshake where one is given. Nothing was said yet."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    options = {"subprotocols": [PROTOCOL], "additional_headers": headers, "compression": None, "proxy": None} | options
-    async with connect(url.replace("http", "ws", 1) + "/graphql", max_size=None, **options) as connection:
+    options = {
+        "subprotocols": [PROTOCOL],
+        "additional_headers": headers,
+        "compression": None,
+        "proxy": None,
+    } | options
+    async with connect(
+        url.replace("http", "ws", 1) + "/graphql", max_size=None, **options
+    ) as connection:
         yield connection
 
 
@@ -26,7 +35,9 @@ async def socket(url: str, key: str | None = None, **options: Any) -> AsyncItera
 async def signed_in(url: str, key: str, **options: Any) -> AsyncIterator[ClientConnection]:
     """A connection that was let in by its first message."""
     async with socket(url, **options) as connection:
-        await say(connection, {"type": "connection_init", "payload": {"authorization": f"Bearer {key}"}})
+        await say(
+            connection, {"type": "connection_init", "payload": {"authorization": f"Bearer {key}"}}
+        )
         assert await hear(connection) == {"type": "connection_ack"}
         yield connection
 
@@ -39,8 +50,13 @@ async def hear(connection: ClientConnection) -> Any:
     return json.loads(await connection.recv())
 
 
-async def subscribe(connection: ClientConnection, operation: str, query: str = EVENTS, /, **variables: Any) -> None:
-    await say(connection, {"id": operation, "type": "subscribe", "payload": {"query": query, "variables": variables}})
+async def subscribe(
+    connection: ClientConnection, operation: str, query: str = EVENTS, /, **variables: Any
+) -> None:
+    await say(
+        connection,
+        {"id": operation, "type": "subscribe", "payload": {"query": query, "variables": variables}},
+    )
 
 
 async def closed(connection: ClientConnection) -> tuple[int | None, list[Any]]:

@@ -120,14 +120,18 @@ class System:
     def run(self, *arguments: str) -> str:
         """Runs a command to its end and gives what it printed."""
         command = [sys.executable, "-m", "server", *arguments, "--config", str(self.config)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=60
+        ).stdout
 
     def start_redis(self) -> Process:
         started = self._spawn("redis", ["redis"])
         until(self.redis_answers, "Valkey")
         return started
 
-    def start_web(self, *, wait: bool = True, port: int = 0, module: str = "server", **environment: str) -> Process:
+    def start_web(
+        self, *, wait: bool = True, port: int = 0, module: str = "server", **environment: str
+    ) -> Process:
         with listen("127.0.0.1", port) as listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             web = self._spawn("web", ["web"], url, listening, environment, module)
@@ -137,7 +141,12 @@ class System:
 
     def start_worker(self, *, module: str = "server", **environment: str) -> Process:
         name = new_id(Prefix.WORKER)
-        worker = self._spawn("worker", ["worker"], environment={"TIDEMARK_WORKER_NAME": name} | environment, module=module)
+        worker = self._spawn(
+            "worker",
+            ["worker"],
+            environment={"TIDEMARK_WORKER_NAME": name} | environment,
+            module=module,
+        )
         worker.worker_name = name
         return worker
 
@@ -146,7 +155,9 @@ class System:
 
         async def read() -> Generation:
             async with open_database(self.settings.database_url) as database:
-                return await database.read(lambda session: session.get_one(Generation, generation_id))
+                return await database.read(
+                    lambda session: session.get_one(Generation, generation_id)
+                )
 
         with ThreadPoolExecutor(1) as thread:  # an event loop of its own, as in `new_key`
             return thread.submit(lambda: asyncio.run(read())).result()
@@ -196,11 +207,15 @@ class System:
         """An API key, of an account of its own where one is named."""
 
         def make() -> str:
-            if account is not None and account not in {row[1] for row in people.list_users(self.settings)}:
+            if account is not None and account not in {
+                row[1] for row in people.list_users(self.settings)
+            }:
                 people.create_user(self.settings, account, admin=False)
             return people.create_key(self.settings, name, account, None)
 
-        with ThreadPoolExecutor(1) as thread:  # it runs an event loop of its own, and a test may be in one
+        with ThreadPoolExecutor(
+            1
+        ) as thread:  # it runs an event loop of its own, and a test may be in one
             return thread.submit(make).result()
 
     def close(self) -> None:
@@ -224,13 +239,25 @@ class System:
     ) -> Process:
         self._counter += 1
         log = self.folder / f"{self._counter}-{name}.log"
-        env = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMARK_") and not k.endswith("_API_KEY")} | (environment or {})
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("TIDEMARK_") and not k.endswith("_API_KEY")
+        } | (environment or {})
         fds: tuple[int, ...] = ()
         if listening is not None:
             env["TIDEMARK_SOCKET_FD"], fds = str(listening.fileno()), (listening.fileno(),)
         command = [sys.executable, "-m", module, *arguments, "--config", str(self.config)]
         with log.open("wb") as out:
-            popen = subprocess.Popen(command, stdout=out, stderr=out, env=env, pass_fds=fds, start_new_session=True, cwd=ROOT)
+            popen = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=out,
+                env=env,
+                pass_fds=fds,
+                start_new_session=True,
+                cwd=ROOT,
+            )
         process = Process(name, popen, log, url)
         self.processes.append(process)
         return process
@@ -253,4 +280,8 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    return str(value) if isinstance(value, int | float) else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return (
+        str(value)
+        if isinstance(value, int | float)
+        else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )

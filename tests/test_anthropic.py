@@ -74,11 +74,28 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
     "thinking": ([thought("hm so"), *HELLO], "stop", BILLED),
     "thinking-hidden": (HELLO, "stop", BILLED | {"reasoning_tokens": 2}),
     "thinking-redacted": ([thought("so"), *HELLO], "stop", BILLED),
-    "tool-use": ([text("look"), call("toolu_a", "tide", '{"port":"Dover"}'), call("toolu_b", "wind", "{}")], "tool_calls", BILLED),
-    "tool-use-at-once": ([call("call_0", "tide", '{"port":"Dover","näh":1}')], "tool_calls", BILLED),
+    "tool-use": (
+        [text("look"), call("toolu_a", "tide", '{"port":"Dover"}'), call("toolu_b", "wind", "{}")],
+        "tool_calls",
+        BILLED,
+    ),
+    "tool-use-at-once": (
+        [call("call_0", "tide", '{"port":"Dover","näh":1}')],
+        "tool_calls",
+        BILLED,
+    ),
     "tool-use-then-text": ([call("toolu_a", "tide", "{}"), text("so")], "tool_calls", BILLED),
     "tool-use-cut-short": ([call("toolu_a", "tide", '{"port":')], "length", BILLED),
-    "interleaved": ([thought("hm so"), *HELLO, call("toolu_b", "wind", "{}"), call("toolu_a", "tide", '{"a":1}')], "tool_calls", BILLED),
+    "interleaved": (
+        [
+            thought("hm so"),
+            *HELLO,
+            call("toolu_b", "wind", "{}"),
+            call("toolu_a", "tide", '{"a":1}'),
+        ],
+        "tool_calls",
+        BILLED,
+    ),
     "cached": (HELLO, "stop", CACHED),
     "cached-later": (HELLO, "stop", CACHED),
     "usage-odd": (HELLO, "stop", BILLED),
@@ -118,11 +135,21 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
 }
 """For each model: what the answer is, why it ended, and what it used."""
 
-WAITING = ["byte-by-byte", "slow-first-token", "keeps-open-after-reason", "stall-with-pings", "hidden-thoughts-with-pings"]
+WAITING = [
+    "byte-by-byte",
+    "slow-first-token",
+    "keeps-open-after-reason",
+    "stall-with-pings",
+    "hidden-thoughts-with-pings",
+]
 
 
-@pytest.mark.parametrize("model", [*(model for model in COMPLETED if model not in WAITING), *slow(*WAITING)])
-async def test_what_can_be_understood_is_an_answer(model: str, asker: Client, upstream: Upstream) -> None:
+@pytest.mark.parametrize(
+    "model", [*(model for model in COMPLETED if model not in WAITING), *slow(*WAITING)]
+)
+async def test_what_can_be_understood_is_an_answer(
+    model: str, asker: Client, upstream: Upstream
+) -> None:
     content, reason, usage = COMPLETED[model]
     upstream.asked[model] = 0
 
@@ -156,7 +183,9 @@ ASKED_AGAIN = {"provider_unavailable", "provider_rate_limited"}
 
 FAILED: dict[str, tuple[str, str, int]] = {
     **{f"{type}-midstream": (code, GREETING, 1) for type, code in CODES.items()},
-    **{f"{type}-first": (code, "", 3 if code in ASKED_AGAIN else 1) for type, code in CODES.items()},
+    **{
+        f"{type}-first": (code, "", 3 if code in ASKED_AGAIN else 1) for type, code in CODES.items()
+    },
     "error-too-long": ("context_too_long", "", 1),
     "eof-at-once": ("provider_protocol", "", 1),
     "eof-after-start": ("provider_protocol", "", 1),
@@ -205,16 +234,22 @@ LONG = [model for model, (_, _, times) in FAILED.items() if times == 3 or model 
 
 
 @pytest.mark.parametrize("model", [*(model for model in FAILED if model not in LONG), *slow(*LONG)])
-async def test_a_fault_is_named_and_what_was_said_before_is_kept(model: str, asker: Client, upstream: Upstream) -> None:
+async def test_a_fault_is_named_and_what_was_said_before_is_kept(
+    model: str, asker: Client, upstream: Upstream
+) -> None:
     code, said, times = FAILED[model]
     before = upstream.asked[model]
 
     events, snapshot = await ask(asker, model)
 
     assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
-    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot["error"]
+    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot[
+        "error"
+    ]
     assert snapshot["text"] == text_of(events) == said
-    assert upstream.asked[model] - before == times, "it is asked again before the first token, never after it"
+    assert upstream.asked[model] - before == times, (
+        "it is asked again before the first token, never after it"
+    )
     assert bool(snapshot["usage"]) == bool(said)
     assert "\0" not in snapshot["error"]["message"]
 
@@ -244,7 +279,9 @@ async def test_the_key_is_in_no_answer_and_no_log(system: System, asker: Client)
         assert KEY not in process.output()
 
 
-async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(asker: Client, upstream: Upstream) -> None:
+async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(
+    asker: Client, upstream: Upstream
+) -> None:
     sent = await asker.send("hello", model="up/endless")
     await asker.read(sent["generation_id"], stop_after=4)
 
@@ -262,7 +299,9 @@ async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(asker: Clien
 
 
 async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
-    await ask(asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77)
+    await ask(
+        asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
+    )
 
     request = upstream.requests[-1]
     assert request.path == "/v1/messages"
@@ -289,7 +328,9 @@ async def test_what_the_api_refuses_is_not_sent(asker: Client, upstream: Upstrea
     assert body["max_tokens"] == 16_384
 
 
-async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_message(asker: Client, upstream: Upstream) -> None:
+async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_message(
+    asker: Client, upstream: Upstream
+) -> None:
     sent = await asker.send("first", model="up/thinking")
     await asker.read_through(sent["generation_id"])
     its = {"conversation_id": sent["conversation_id"]}
@@ -307,11 +348,17 @@ async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_mess
     ]
 
 
-async def test_a_model_that_can_goes_on_with_an_answer_that_was_cut_short(asker: Client, upstream: Upstream) -> None:
+async def test_a_model_that_can_goes_on_with_an_answer_that_was_cut_short(
+    asker: Client, upstream: Upstream
+) -> None:
     sent = await asker.send("go on", model="up/max-tokens")
     await asker.read_through(sent["generation_id"])
 
-    more = (await asker.http.post(f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"})).json()
+    more = (
+        await asker.http.post(
+            f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"}
+        )
+    ).json()
 
     await asker.read_through(more["generation_id"])
     question, answer = upstream.requests[-1].body["messages"]
@@ -323,7 +370,11 @@ async def test_any_other_model_is_asked_to_go_on(asker: Client, upstream: Upstre
     sent = await asker.send("go on", model="up/max-tokens")
     await asker.read_through(sent["generation_id"])
 
-    more = (await asker.http.post(f"/api/messages/{sent['message_id']}/continue", json={"model": "up/crlf"})).json()
+    more = (
+        await asker.http.post(
+            f"/api/messages/{sent['message_id']}/continue", json={"model": "up/crlf"}
+        )
+    ).json()
 
     await asker.read_through(more["generation_id"])
     _, answer, asked = upstream.requests[-1].body["messages"]
@@ -336,12 +387,19 @@ async def test_any_other_model_is_asked_to_go_on(asker: Client, upstream: Upstre
 
 
 @pytest.mark.slow
-async def test_after_a_crash_an_answer_goes_on_where_its_model_can_and_starts_over_elsewhere(new_system: Make, upstream: Upstream) -> None:
+async def test_after_a_crash_an_answer_goes_on_where_its_model_can_and_starts_over_elsewhere(
+    new_system: Make, upstream: Upstream
+) -> None:
     patient = {"first_token_timeout_s": 60, "idle_timeout_s": 60}
-    up = provider(upstream, **patient, models=["cut-off", "cut-off-prefill"], prefill=["cut-off-prefill"])
+    up = provider(
+        upstream, **patient, models=["cut-off", "cut-off-prefill"], prefill=["cut-off-prefill"]
+    )
     system = await asyncio.to_thread(lambda: new_system(providers={"up": up}).start())
     async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
-        sent = {model: await client.send("the tide?", model=f"up/{model}") for model in ("cut-off", "cut-off-prefill")}
+        sent = {
+            model: await client.send("the tide?", model=f"up/{model}")
+            for model in ("cut-off", "cut-off-prefill")
+        }
         seen: dict[str, list[Event]] = {model: [] for model in sent}
         async with asyncio.TaskGroup() as readers:
             for model, events in seen.items():
@@ -355,8 +413,13 @@ async def test_after_a_crash_an_answer_goes_on_where_its_model_can_and_starts_ov
             check_law(events, await client.snapshot(sent[model]["generation_id"]))
 
     assert text_of(seen["cut-off-prefill"]) == text_of(seen["cut-off"]) == TEXT
-    assert {"resumed", "restarted"} & {event.type for event in seen["cut-off-prefill"]} == {"resumed"}
+    assert {"resumed", "restarted"} & {event.type for event in seen["cut-off-prefill"]} == {
+        "resumed"
+    }
     assert {"resumed", "restarted"} & {event.type for event in seen["cut-off"]} == {"restarted"}
     again = upstream.sent_to("cut-off-prefill")[-1].body["messages"]
     assert again[-1] == {"role": "assistant", "content": [text(HALF.rstrip())]}
-    assert upstream.sent_to("cut-off")[-1].body["messages"] == upstream.sent_to("cut-off")[0].body["messages"]
+    assert (
+        upstream.sent_to("cut-off")[-1].body["messages"]
+        == upstream.sent_to("cut-off")[0].body["messages"]
+    )

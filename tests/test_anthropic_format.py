@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from server.errors import SettingsError
 from server.providers.anthropic import Anthropic, messages_of, url_of
 from server.providers.anthropic_events import Answer, error_of, unsaid
-from server.providers.base import Delta, Finish, ModelRequest, ProviderError, ReasoningDelta, TextDelta, ToolCall, Turn, Usage
+from server.providers.base import (
+    Delta,
+    Finish,
+    ModelRequest,
+    ProviderError,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Turn,
+    Usage,
+)
 from server.providers.foreign import NotOurs
 from server.providers.wire import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
@@ -57,7 +67,9 @@ def read(pieces: Iterable[bytes]) -> Outcome:
     return deltas, "ended"
 
 
-SHORT = [model for model in STREAMS if model not in ("huge-line", "too-many-calls", "too-many-blocks")]
+SHORT = [
+    model for model in STREAMS if model not in ("huge-line", "too-many-calls", "too-many-blocks")
+]
 
 
 @settings(deadline=None)
@@ -76,7 +88,9 @@ def test_bytes_one_by_one_give_the_same_deltas(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["plain", "interleaved", "thinking"])
-def test_a_stream_that_is_cut_anywhere_is_a_failure_until_it_is_known_why_it_ended(model: str) -> None:
+def test_a_stream_that_is_cut_anywhere_is_a_failure_until_it_is_known_why_it_ended(
+    model: str,
+) -> None:
     data = "".join(STREAMS[model]).encode()
     whole, _ = read([data])
 
@@ -110,10 +124,31 @@ ODD = [
     {},
     {"a": "\ud83c"},
 ]
-NESTED = [{"usage": {"input_tokens": odd, "output_tokens": odd}, "stop_reason": odd, "message": odd} for odd in ODD]
+NESTED = [
+    {"usage": {"input_tokens": odd, "output_tokens": odd}, "stop_reason": odd, "message": odd}
+    for odd in ODD
+]
 JUNK = st.sampled_from([*ODD, *NESTED])
-TYPES = ["content_block_start", "content_block_delta", "content_block_stop", "message_start", "message_delta", "message", "error", "x"]
-KINDS = ["text", "thinking", "tool_use", "text_delta", "thinking_delta", "input_json_delta", "signature_delta", "x"]
+TYPES = [
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_start",
+    "message_delta",
+    "message",
+    "error",
+    "x",
+]
+KINDS = [
+    "text",
+    "thinking",
+    "tool_use",
+    "text_delta",
+    "thinking_delta",
+    "input_json_delta",
+    "signature_delta",
+    "x",
+]
 
 
 @settings(deadline=None)
@@ -123,11 +158,29 @@ def test_no_event_breaks_the_reading(events: list[tuple[str, str, Any, Any]]) ->
     answer = Answer()
     try:
         for kind, inner, one, two in events:
-            block = {"type": inner, "text": one, "thinking": two, "partial_json": one, "id": two, "name": one, "input": two}
-            event = {"type": kind, "index": two, "delta": block, "content_block": block, "message": one, "usage": two, "content": [block]}
+            block = {
+                "type": inner,
+                "text": one,
+                "thinking": two,
+                "partial_json": one,
+                "id": two,
+                "name": one,
+                "input": two,
+            }
+            event = {
+                "type": kind,
+                "index": two,
+                "delta": block,
+                "content_block": block,
+                "message": one,
+                "usage": two,
+                "content": [block],
+            }
             for delta in answer.take(dumps(event)):
                 assert isinstance(delta, TextDelta | ReasoningDelta | ToolCall | Usage)
-                assert all(field.encode() is not None for field in delta if isinstance(field, str)), "it can be stored and sent"
+                assert all(
+                    field.encode() is not None for field in delta if isinstance(field, str)
+                ), "it can be stored and sent"
     except (ProviderError, NotOurs):
         pass
 
@@ -161,7 +214,11 @@ def test_an_error_has_a_code_and_says_whether_and_when_to_come_back(
 ) -> None:
     error = error_of({"type": type, "message": words}, status, "7")
 
-    assert (error.code, error.retryable, error.retry_after_s) == (code, retry_after_s is not None, retry_after_s)
+    assert (error.code, error.retryable, error.retry_after_s) == (
+        code,
+        retry_after_s is not None,
+        retry_after_s,
+    )
     assert words in error.message
 
 
@@ -185,8 +242,12 @@ def test_an_error_without_a_type_is_one_nevertheless(error: object) -> None:
         ("old", [text("so far"), call("a", "b", "{}")], False),
     ],
 )
-async def test_a_prefix_of_text_alone_is_gone_on_with_by_models_that_can(model: str, prefix: list[dict[str, Any]], continues: bool) -> None:
-    anthropic = Anthropic(ProviderSettings(kind="anthropic", models=["old", "new"], prefill=["old"]), None)
+async def test_a_prefix_of_text_alone_is_gone_on_with_by_models_that_can(
+    model: str, prefix: list[dict[str, Any]], continues: bool
+) -> None:
+    anthropic = Anthropic(
+        ProviderSettings(kind="anthropic", models=["old", "new"], prefill=["old"]), None
+    )
 
     assert anthropic.continues(request(model, prefix)) is continues
 
@@ -240,7 +301,13 @@ def test_only_what_was_said_is_left_out(said: str, more: str, new: str) -> None:
 
 
 def test_calls_and_results_are_blocks_of_the_messages_they_belong_to() -> None:
-    answer = [text("I look."), call("a", "tide", '{"port": "Dover"}'), call("b", "wind", "[1]"), call("c", "sea", "{"), result("a", "low")]
+    answer = [
+        text("I look."),
+        call("a", "tide", '{"port": "Dover"}'),
+        call("b", "wind", "[1]"),
+        call("c", "sea", "{"),
+        result("a", "low"),
+    ]
     answer += [result("b", "no", is_error=True), result("c", "")]
     turns = [
         Turn("assistant", [text("dropped")]),
@@ -257,8 +324,19 @@ def test_calls_and_results_are_blocks_of_the_messages_they_belong_to() -> None:
 
     assert messages_of(turns) == [
         {"role": "user", "content": [text("Q")]},
-        {"role": "assistant", "content": [text("I look."), used("a", "tide", port="Dover"), used("b", "wind"), used("c", "sea")]},
-        {"role": "user", "content": [came("a", "low"), came("b", "no", is_error=True), came("c", "")]},
+        {
+            "role": "assistant",
+            "content": [
+                text("I look."),
+                used("a", "tide", port="Dover"),
+                used("b", "wind"),
+                used("c", "sea"),
+            ],
+        },
+        {
+            "role": "user",
+            "content": [came("a", "low"), came("b", "no", is_error=True), came("c", "")],
+        },
         {"role": "assistant", "content": [text("So.")]},
         {"role": "user", "content": [text("R")]},
     ]
@@ -278,10 +356,14 @@ PARTS = st.lists(
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), PARTS), max_size=8))
-def test_messages_alternate_begin_with_a_user_and_hold_no_empty_text(turns: list[tuple[str, list[dict[str, Any]]]]) -> None:
+def test_messages_alternate_begin_with_a_user_and_hold_no_empty_text(
+    turns: list[tuple[str, list[dict[str, Any]]]],
+) -> None:
     messages = messages_of(Turn(*turn) for turn in turns)
 
-    assert all(message["role"] == ("user", "assistant")[n % 2] for n, message in enumerate(messages))
+    assert all(
+        message["role"] == ("user", "assistant")[n % 2] for n, message in enumerate(messages)
+    )
     assert all(message["content"] for message in messages)
     blocks = [block for message in messages for block in message["content"]]
     assert all(block["text"].strip() for block in blocks if block["type"] == "text")
@@ -307,11 +389,16 @@ def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
 
 def test_a_provider_of_this_kind_has_its_own_base_url(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text('[providers.a]\nkind = "anthropic"\nmodels = ["x"]\nprefill = ["x"]\n[providers.b]\n')
+    config.write_text(
+        '[providers.a]\nkind = "anthropic"\nmodels = ["x"]\nprefill = ["x"]\n[providers.b]\n'
+    )
 
     providers = load_settings(config).providers
 
-    assert (providers["a"].base_url, providers["b"].base_url) == ("https://api.anthropic.com", "https://api.openai.com/v1")
+    assert (providers["a"].base_url, providers["b"].base_url) == (
+        "https://api.anthropic.com",
+        "https://api.openai.com/v1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,7 +409,9 @@ def test_a_provider_of_this_kind_has_its_own_base_url(tmp_path: Path) -> None:
         ('kind = "anthropic"\nprefill = true', ["list"]),
     ],
 )
-def test_prefill_names_models_of_a_kind_that_has_it(lines: str, words: list[str], tmp_path: Path) -> None:
+def test_prefill_names_models_of_a_kind_that_has_it(
+    lines: str, words: list[str], tmp_path: Path
+) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f"[providers.a]\n{lines}\n")
 

@@ -48,8 +48,16 @@ def rows_of(system: System) -> dict[str, int]:
     """How many rows every table has."""
     file = system.settings.data_dir / "tidemark.db"
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+        tables = [
+            name
+            for (name,) in database.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            )
+        ]
+        return {
+            table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in tables
+        }
 
 
 def problem_of(answer: httpx.Response) -> dict[str, Any]:
@@ -70,7 +78,9 @@ def settled_turn(url: str, key: str) -> Ids:
         async with Client(url, key) as client:
             sent = await client.send("/demo tokens=3 rate=0")
             await client.read(sent["generation_id"])
-        return Ids(sent["conversation_id"], sent["question_id"], sent["message_id"], sent["generation_id"])
+        return Ids(
+            sent["conversation_id"], sent["question_id"], sent["message_id"], sent["generation_id"]
+        )
 
     return asyncio.run(ask())
 
@@ -109,10 +119,14 @@ async def refused(tidemark: System, client: Client) -> Refused:
 
 def named(table: dict[str, Any]) -> Any:
     """Parametrizes with a table whose keys name the cases."""
-    return pytest.mark.parametrize("case", [pytest.param(value, id=name) for name, value in table.items()])
+    return pytest.mark.parametrize(
+        "case", [pytest.param(value, id=name) for name, value in table.items()]
+    )
 
 
-taking_a_body = pytest.mark.parametrize(("method", "path"), TAKING_A_BODY.values(), ids=TAKING_A_BODY)
+taking_a_body = pytest.mark.parametrize(
+    ("method", "path"), TAKING_A_BODY.values(), ids=TAKING_A_BODY
+)
 
 UNREADABLE = {
     "words": b"hello",
@@ -128,13 +142,18 @@ UNREADABLE = {
     "lists 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
     "lists that never end": b"[" * 100_000,
     "objects 100,000 deep": b'{"text":' * 100_000 + b"1" + b"}" * 100_000,
-    "deep inside a known field": b'{"text": "x", "metadata": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
+    "deep inside a known field": b'{"text": "x", "metadata": '
+    + b'{"a":' * 100_000
+    + b"1"
+    + b"}" * 100_001,
 }
 
 
 @taking_a_body
 @named(UNREADABLE)
-async def test_what_is_no_json_cannot_be_read(case: bytes, method: str, path: str, mine: Ids, refused: Refused) -> None:
+async def test_what_is_no_json_cannot_be_read(
+    case: bytes, method: str, path: str, mine: Ids, refused: Refused
+) -> None:
     problem = await refused(400, method, path.format(**mine._asdict()), content=case)
 
     assert problem["code"] == "invalid_json"
@@ -142,7 +161,9 @@ async def test_what_is_no_json_cannot_be_read(case: bytes, method: str, path: st
 
 @taking_a_body
 @named({"a list": b"[]", "a number": b"1", "null": b"null", "a string": b'"x"', "true": b"true"})
-async def test_a_body_has_to_be_an_object(case: bytes, method: str, path: str, mine: Ids, refused: Refused) -> None:
+async def test_a_body_has_to_be_an_object(
+    case: bytes, method: str, path: str, mine: Ids, refused: Refused
+) -> None:
     problem = await refused(422, method, path.format(**mine._asdict()), content=case)
 
     assert problem["errors"][0]["pointer"] == ""
@@ -150,7 +171,11 @@ async def test_a_body_has_to_be_an_object(case: bytes, method: str, path: str, m
 
 @taking_a_body
 async def test_an_unknown_key_is_named(method: str, path: str, mine: Ids, refused: Refused) -> None:
-    body = {"text": "x", "nonsense": 1} if path in (ASKING["send"], ASKING["edit"]) else {"nonsense": 1}
+    body = (
+        {"text": "x", "nonsense": 1}
+        if path in (ASKING["send"], ASKING["edit"])
+        else {"nonsense": 1}
+    )
 
     problem = await refused(422, method, path.format(**mine._asdict()), json=body)
 
@@ -186,7 +211,9 @@ async def test_a_body_that_turns_out_too_large_is_refused_and_the_sender_is_told
     assert (problem["code"], problem["limit"]) == ("body_too_large", BODY_MAX_BYTES)
 
 
-async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(client: Client, refused: Refused) -> None:
+async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(
+    client: Client, refused: Refused
+) -> None:
     body = json.dumps({"text": "/demo tokens=1 rate=0\n"}).encode()
     body = body.removesuffix(b'"}') + b"x" * (BODY_MAX_BYTES - len(body)) + b'"}'
 
@@ -194,7 +221,9 @@ async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(client: 
 
     taken = await client.http.post("/api/messages", content=body)
     assert taken.status_code == 202
-    await client.read(taken.json()["generation_id"])  # what is refused next is compared with what there is
+    await client.read(
+        taken.json()["generation_id"]
+    )  # what is refused next is compared with what there is
 
 
 TEXT = {"text": "x"}
@@ -219,20 +248,40 @@ WRONG_QUESTIONS = {
     "a part of nothing": ({"content": [{}]}, "/content/0/type"),
     "a part of no type": ({"content": [{"text": "x"}]}, "/content/0/type"),
     "a part of an unknown type": ({"content": [{"type": "song", "text": "x"}]}, "/content/0/type"),
-    "a part that only answers have": ({"content": [{"type": "reasoning", "text": "x"}]}, "/content/0/type"),
+    "a part that only answers have": (
+        {"content": [{"type": "reasoning", "text": "x"}]},
+        "/content/0/type",
+    ),
     "a part without its text": ({"content": [{"type": "text"}]}, "/content/0/text"),
-    "a part whose text is a number": ({"content": [{"type": "text", "text": 1}]}, "/content/0/text"),
-    "a part whose text has a NUL": ({"content": [{"type": "text", "text": "\0"}]}, "/content/0/text"),
-    "a part with an unknown key": ({"content": [{"type": "text", "text": "x", "extra": 1}]}, "/content/0/extra"),
-    "parts that say nothing": ({"content": [{"type": "text", "text": " "}, {"type": "text", "text": "\n"}]}, ""),
-    "a good part and a bad one": ({"content": [{"type": "text", "text": "x"}, {"type": "text", "text": None}]}, "/content/1/text"),
+    "a part whose text is a number": (
+        {"content": [{"type": "text", "text": 1}]},
+        "/content/0/text",
+    ),
+    "a part whose text has a NUL": (
+        {"content": [{"type": "text", "text": "\0"}]},
+        "/content/0/text",
+    ),
+    "a part with an unknown key": (
+        {"content": [{"type": "text", "text": "x", "extra": 1}]},
+        "/content/0/extra",
+    ),
+    "parts that say nothing": (
+        {"content": [{"type": "text", "text": " "}, {"type": "text", "text": "\n"}]},
+        "",
+    ),
+    "a good part and a bad one": (
+        {"content": [{"type": "text", "text": "x"}, {"type": "text", "text": None}]},
+        "/content/1/text",
+    ),
     "too many parts": ({"content": [{"type": "text", "text": "x"}] * 101}, "/content"),
 }
 
 
 @pytest.mark.parametrize("path", [ASKING["send"], ASKING["edit"]], ids=["send", "edit"])
 @named(WRONG_QUESTIONS)
-async def test_a_question_that_says_nothing_sensible_is_refused(case: tuple[Any, str], path: str, mine: Ids, refused: Refused) -> None:
+async def test_a_question_that_says_nothing_sensible_is_refused(
+    case: tuple[Any, str], path: str, mine: Ids, refused: Refused
+) -> None:
     body, pointer = case
 
     problem = await refused(422, "POST", path.format(**mine._asdict()), json=body)
@@ -279,7 +328,9 @@ WRONG_OPTIONS = {
 
 @pytest.mark.parametrize("path", ASKING.values(), ids=ASKING)
 @named(WRONG_OPTIONS)
-async def test_an_option_that_makes_no_sense_is_refused(case: tuple[Any, str], path: str, mine: Ids, refused: Refused) -> None:
+async def test_an_option_that_makes_no_sense_is_refused(
+    case: tuple[Any, str], path: str, mine: Ids, refused: Refused
+) -> None:
     body, pointer = case
     body = body | TEXT if path in (ASKING["send"], ASKING["edit"]) else body
 
@@ -292,7 +343,9 @@ async def test_an_option_that_makes_no_sense_is_refused(case: tuple[Any, str], p
 async def test_a_model_has_to_be_one_of_ours(path: str, mine: Ids, refused: Refused) -> None:
     body = TEXT if path != ASKING["regenerate"] else {}
 
-    problem = await refused(422, "POST", path.format(**mine._asdict()), json=body | {"model": "nobody/nothing"})
+    problem = await refused(
+        422, "POST", path.format(**mine._asdict()), json=body | {"model": "nobody/nothing"}
+    )
 
     assert (problem["code"], problem["errors"][0]["pointer"]) == ("unknown_model", "/model")
 
@@ -329,7 +382,9 @@ WRONG_CHANGES = {
 
 
 @named(WRONG_CHANGES)
-async def test_a_change_that_makes_no_sense_changes_nothing(case: tuple[Any, str], mine: Ids, client: Client, refused: Refused) -> None:
+async def test_a_change_that_makes_no_sense_changes_nothing(
+    case: tuple[Any, str], mine: Ids, client: Client, refused: Refused
+) -> None:
     body, pointer = case
     path = f"/api/conversations/{mine.conversation}"
     before = await client.get(path)
@@ -340,7 +395,14 @@ async def test_a_change_that_makes_no_sense_changes_nothing(case: tuple[Any, str
     assert await client.get(path) == before
 
 
-@named({"a number": {"token": 1}, "empty": {"token": ""}, "too long": {"token": "x" * 201}, "a list": {"token": []}})
+@named(
+    {
+        "a number": {"token": 1},
+        "empty": {"token": ""},
+        "too long": {"token": "x" * 201},
+        "a list": {"token": []},
+    }
+)
 async def test_a_sign_in_token_has_to_look_like_one(case: dict[str, Any], refused: Refused) -> None:
     problem = await refused(422, "POST", "/api/session", json=case)
 
@@ -349,27 +411,52 @@ async def test_a_sign_in_token_has_to_look_like_one(case: dict[str, Any], refuse
 
 LIMITS = ("0", "-1", "101", "abc", "1.5", "", "１", "1e1", "9" * 5000)
 PLACES = ("x", "ü", "\0", "MjAyNg", "!!!", "a" * 10_000)
-FORGED_PLACES = ("2026-01-01|conv_1", "2026-01-01T00:00:00+00:00|conv_\0", "2026-01-01T00:00:00+00:00|", "2026-01-01T00:00:00|" + "conv_x")
+FORGED_PLACES = (
+    "2026-01-01|conv_1",
+    "2026-01-01T00:00:00+00:00|conv_\0",
+    "2026-01-01T00:00:00+00:00|",
+    "2026-01-01T00:00:00|" + "conv_x",
+)
 WRONG_QUERIES = [
     *(("GET", "/api/conversations", "limit", text) for text in LIMITS),
     *(("GET", "/api/conversations", "before", text) for text in PLACES),
-    *(("GET", "/api/conversations", "before", urlsafe_b64encode(text.encode()).decode()) for text in FORGED_PLACES),
+    *(
+        ("GET", "/api/conversations", "before", urlsafe_b64encode(text.encode()).decode())
+        for text in FORGED_PLACES
+    ),
     *(("GET", "/api/conversations", "archived", text) for text in ("yes", "", "2", "TRUE")),
     *(("GET", "/api/conversations/{conversation}/messages", "limit", text) for text in LIMITS),
-    *(("GET", "/api/conversations/{conversation}/messages", name, text) for name in ("before", "leaf") for text in PLACES),
-    *(("POST", "/api/generations/{generation}/cancel", "wait_s", text) for text in ("-1", "31", "nan", "inf", "x", "", "1e9")),
-    *(("GET", "/api/generations/{generation}/events", "snapshot", text) for text in ("2", "yes", "")),
-    *(("GET", "/api/generations/{generation}/events", "after", text) for text in ("-1", "x", "\0", "9" * 17)),
+    *(
+        ("GET", "/api/conversations/{conversation}/messages", name, text)
+        for name in ("before", "leaf")
+        for text in PLACES
+    ),
+    *(
+        ("POST", "/api/generations/{generation}/cancel", "wait_s", text)
+        for text in ("-1", "31", "nan", "inf", "x", "", "1e9")
+    ),
+    *(
+        ("GET", "/api/generations/{generation}/events", "snapshot", text)
+        for text in ("2", "yes", "")
+    ),
+    *(
+        ("GET", "/api/generations/{generation}/events", "after", text)
+        for text in ("-1", "x", "\0", "9" * 17)
+    ),
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "name", "text"), WRONG_QUERIES, ids=lambda value: repr(value[-20:]))
+@pytest.mark.parametrize(
+    ("method", "path", "name", "text"), WRONG_QUERIES, ids=lambda value: repr(value[-20:])
+)
 async def test_a_query_parameter_that_makes_no_sense_is_refused(
     method: str, path: str, name: str, text: str, mine: Ids, tidemark: System, client: Client
 ) -> None:
     before = rows_of(tidemark)
 
-    problem_of(await client.http.request(method, path.format(**mine._asdict()), params={name: text}))
+    problem_of(
+        await client.http.request(method, path.format(**mine._asdict()), params={name: text})
+    )
 
     assert rows_of(tidemark) == before
 
@@ -381,25 +468,55 @@ async def test_an_empty_place_in_a_list_is_no_place(name: str, mine: Ids, client
     assert await client.get(path, **{name: ""}) == await client.get(path)
 
 
-@named({"empty": b"", "too long": b"k" * 256, "not ASCII": "ключ".encode(), "Latin": b"\xe9", "a tab": b"a\tb"})
+@named(
+    {
+        "empty": b"",
+        "too long": b"k" * 256,
+        "not ASCII": "ключ".encode(),
+        "Latin": b"\xe9",
+        "a tab": b"a\tb",
+    }
+)
 @pytest.mark.parametrize("path", ASKING.values(), ids=ASKING)
-async def test_an_idempotency_key_has_to_look_like_one(case: bytes, path: str, mine: Ids, refused: Refused) -> None:
+async def test_an_idempotency_key_has_to_look_like_one(
+    case: bytes, path: str, mine: Ids, refused: Refused
+) -> None:
     body = TEXT if path in (ASKING["send"], ASKING["edit"]) else {}
 
-    await refused(422, "POST", path.format(**mine._asdict()), json=body, headers={"Idempotency-Key": case})
+    await refused(
+        422, "POST", path.format(**mine._asdict()), json=body, headers={"Idempotency-Key": case}
+    )
 
 
 async def test_a_refusal_is_a_problem_also_for_who_asked_for_a_stream(refused: Refused) -> None:
-    problem = await refused(422, "POST", "/api/messages", json={"text": ""}, headers={"Accept": "text/event-stream"})
+    problem = await refused(
+        422, "POST", "/api/messages", json={"text": ""}, headers={"Accept": "text/event-stream"}
+    )
 
     assert problem["code"] == "invalid_request"
 
 
 NAMING = {
-    "send to a conversation": ("POST", "/api/messages", {"text": "x", "conversation_id": "{conversation}"}),
-    "send after a message": ("POST", "/api/messages", {"text": "x", "conversation_id": "{mine.conversation}", "parent_id": "{answer}"}),
-    "send after a question": ("POST", "/api/messages", {"text": "x", "conversation_id": "{mine.conversation}", "parent_id": "{question}"}),
-    "send after a message of both": ("POST", "/api/messages", {"text": "x", "conversation_id": "{conversation}", "parent_id": "{answer}"}),
+    "send to a conversation": (
+        "POST",
+        "/api/messages",
+        {"text": "x", "conversation_id": "{conversation}"},
+    ),
+    "send after a message": (
+        "POST",
+        "/api/messages",
+        {"text": "x", "conversation_id": "{mine.conversation}", "parent_id": "{answer}"},
+    ),
+    "send after a question": (
+        "POST",
+        "/api/messages",
+        {"text": "x", "conversation_id": "{mine.conversation}", "parent_id": "{question}"},
+    ),
+    "send after a message of both": (
+        "POST",
+        "/api/messages",
+        {"text": "x", "conversation_id": "{conversation}", "parent_id": "{answer}"},
+    ),
     "edit": ("POST", "/api/messages/{question}/edit", {"text": "x"}),
     "edit an answer": ("POST", "/api/messages/{answer}/edit", {"text": "x"}),
     "regenerate": ("POST", "/api/messages/{answer}/regenerate", {}),
@@ -412,8 +529,16 @@ NAMING = {
     "cancel": ("POST", "/api/generations/{generation}/cancel", None),
     "read a conversation": ("GET", "/api/conversations/{conversation}", None),
     "change a conversation": ("PATCH", "/api/conversations/{conversation}", {"title": "x"}),
-    "show a message in it": ("PATCH", "/api/conversations/{conversation}", {"shown_message_id": "{answer}"}),
-    "show a message": ("PATCH", "/api/conversations/{mine.conversation}", {"shown_message_id": "{answer}"}),
+    "show a message in it": (
+        "PATCH",
+        "/api/conversations/{conversation}",
+        {"shown_message_id": "{answer}"},
+    ),
+    "show a message": (
+        "PATCH",
+        "/api/conversations/{mine.conversation}",
+        {"shown_message_id": "{answer}"},
+    ),
     "delete": ("DELETE", "/api/conversations/{conversation}", None),
     "read messages": ("GET", "/api/conversations/{conversation}/messages", None),
     "read a branch": ("GET", "/api/conversations/{mine.conversation}/messages?leaf={answer}", None),
@@ -425,7 +550,9 @@ def naming(case: tuple[str, str, Any], ids: Ids, mine: Ids) -> tuple[str, str, d
     """The request with these ids filled in."""
     method, path, body = case
     names = {**ids._asdict(), "mine": mine}
-    filled = {key: value.format(**names) for key, value in body.items()} if body is not None else None
+    filled = (
+        {key: value.format(**names) for key, value in body.items()} if body is not None else None
+    )
     return method, path.format(**names), {"json": filled} if filled is not None else {}
 
 
@@ -440,7 +567,12 @@ def shown(answer: httpx.Response) -> Any:
 async def test_what_belongs_to_others_is_exactly_like_what_is_not_there(
     case: tuple[str, str, Any], mine: Ids, foreign: Ids, tidemark: System, client: Client
 ) -> None:
-    nowhere = Ids(*(new_id(prefix) for prefix in (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.MESSAGE, Prefix.GENERATION)))
+    nowhere = Ids(
+        *(
+            new_id(prefix)
+            for prefix in (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.MESSAGE, Prefix.GENERATION)
+        )
+    )
     before = rows_of(tidemark)
     answers = []
 
@@ -488,18 +620,35 @@ WITH_AN_ID = {f"{each.method} {each.path}": each for each in OPERATIONS if "{id}
 @pytest.mark.parametrize("operation", WITH_AN_ID.values(), ids=WITH_AN_ID)
 @named(NO_IDS)
 async def test_what_is_no_id_names_nothing(case: str, operation: Any, refused: Refused) -> None:
-    body = {"POST": TEXT if operation.path.endswith("/edit") else {}, "PATCH": {"title": "x"}}.get(operation.method)
+    body = {"POST": TEXT if operation.path.endswith("/edit") else {}, "PATCH": {"title": "x"}}.get(
+        operation.method
+    )
 
-    problem = await refused(404, operation.method, operation.path.format(id=case), **({"json": body} if body is not None else {}))
+    problem = await refused(
+        404,
+        operation.method,
+        operation.path.format(id=case),
+        **({"json": body} if body is not None else {}),
+    )
 
     assert problem["code"] == "not_found"
 
 
 @named(
-    {"a word": "x", "empty": "", "NUL": "\0", "long": "x" * 10_000, "not ASCII": "ü", "a path": "../x", "unknown": new_id(Prefix.MESSAGE)}
+    {
+        "a word": "x",
+        "empty": "",
+        "NUL": "\0",
+        "long": "x" * 10_000,
+        "not ASCII": "ü",
+        "a path": "../x",
+        "unknown": new_id(Prefix.MESSAGE),
+    }
 )
 @pytest.mark.parametrize("field", ["conversation_id", "parent_id"])
-async def test_what_is_no_id_names_nothing_in_a_body_either(case: str, field: str, mine: Ids, tidemark: System, client: Client) -> None:
+async def test_what_is_no_id_names_nothing_in_a_body_either(
+    case: str, field: str, mine: Ids, tidemark: System, client: Client
+) -> None:
     before = rows_of(tidemark)
     body = TEXT | {"conversation_id": mine.conversation} | {field: case}
 
@@ -524,7 +673,18 @@ async def test_a_parent_needs_its_conversation(mine: Ids, refused: Refused) -> N
 
 
 UNKNOWN_PATHS = [
-    *("/api", "/api/", "/api/nothing", "/nothing", "/api/messages/x/nothing", "/api/%00", "/v1/models", "/c/", "/c/a/b", "//"),
+    *(
+        "/api",
+        "/api/",
+        "/api/nothing",
+        "/nothing",
+        "/api/messages/x/nothing",
+        "/api/%00",
+        "/v1/models",
+        "/c/",
+        "/c/a/b",
+        "//",
+    ),
     *("/assets/no.js", "/assets/%00", "/assets/..%2f..%2fapp.py", "/assets/" + "a" * 5000),
 ]
 
@@ -543,8 +703,14 @@ def methods_by_path() -> Iterator[tuple[str, set[str]]]:
         yield path, methods | ({"HEAD"} if "GET" in methods else set())
 
 
-@pytest.mark.parametrize(("path", "methods"), sorted(methods_by_path()), ids=lambda value: value if isinstance(value, str) else "")
-async def test_a_wrong_method_is_told_the_right_ones(path: str, methods: set[str], client: Client) -> None:
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    sorted(methods_by_path()),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_wrong_method_is_told_the_right_ones(
+    path: str, methods: set[str], client: Client
+) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - methods:
         answer = await client.http.request(method, path.format(id="x"))
 

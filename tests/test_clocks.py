@@ -36,14 +36,20 @@ Clock = Callable[[str], dict[str, str]]
 def clock() -> Clock:
     """The environment of a process whose wall clock is off; `faketime` of Debian, always in CI."""
     found = [
-        file for folder in ("/usr/lib", "/usr/local/lib", "/usr/lib64") for file in Path(folder).glob("**/faketime/libfaketimeMT.so.1")
+        file
+        for folder in ("/usr/lib", "/usr/local/lib", "/usr/lib64")
+        for file in Path(folder).glob("**/faketime/libfaketimeMT.so.1")
     ]
     if not found:
         reason = "no libfaketime here (Debian: apt-get install faketime)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    return lambda offset: {"LD_PRELOAD": str(found[0]), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return lambda offset: {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME": offset,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def start(system: System, clock: Clock) -> System:
@@ -55,14 +61,26 @@ def start(system: System, clock: Clock) -> System:
     return system
 
 
-async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(new_system: Callable[..., System], clock: Clock) -> None:
-    system = await asyncio.to_thread(lambda: start(new_system(worker={"concurrency": SLOTS}), clock))
+async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(
+    new_system: Callable[..., System], clock: Clock
+) -> None:
+    system = await asyncio.to_thread(
+        lambda: start(new_system(worker={"concurrency": SLOTS}), clock)
+    )
     slow, fast = system.of("worker")
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, AsyncExitStack() as stack:
+    async with (
+        Client(system.web.url, await asyncio.to_thread(system.new_key)) as client,
+        AsyncExitStack() as stack,
+    ):
         asked_at = now()
         sent = [await client.send(f"/demo tokens=100000 rate=20\nclocks {n}") for n in range(4)]
         seen = [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
-        await condition(lambda: all(text_of(events).count(" ") > QUIET_TOKENS for each in seen for events in each), 60)
+        await condition(
+            lambda: all(
+                text_of(events).count(" ") > QUIET_TOKENS for each in seen for events in each
+            ),
+            60,
+        )
         quiet = [system.row(each["generation_id"]) for each in sent]
 
         slow.kill()
@@ -72,25 +90,42 @@ async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(new_system: 
         await resumed(seen, [2 if row.owner == slow.worker_name else 1 for row in quiet])
         for each in sent:
             assert (await client.cancel(each["generation_id"], wait_s=20))["status"] == "cancelled"
-        outcomes = [await outcome_of(system, client, *answer) for answer in zip(sent, seen, strict=True)]
+        outcomes = [
+            await outcome_of(system, client, *answer) for answer in zip(sent, seen, strict=True)
+        ]
 
     assert {row.owner for row in quiet} == {slow.worker_name, fast.worker_name}
     assert {(row.attempt, row.crashes) for row in quiet} == {(1, 0)}
     for row in quiet:
         assert row.started_at is not None
         assert row.created_at > asked_at + OFF
-        assert (row.started_at < asked_at - OFF) if row.owner == slow.worker_name else (row.started_at > asked_at + OFF)
+        assert (
+            (row.started_at < asked_at - OFF)
+            if row.owner == slow.worker_name
+            else (row.started_at > asked_at + OFF)
+        )
     for outcome, row in zip(outcomes, quiet, strict=True):
         outcome.check()
-        assert (outcome.row.attempt, outcome.row.crashes) == ((3, 2) if row.owner == slow.worker_name else (2, 1))
+        assert (outcome.row.attempt, outcome.row.crashes) == (
+            (3, 2) if row.owner == slow.worker_name else (2, 1)
+        )
         assert outcome.types == {"queued", "started", "text_delta", "resumed", "cancelled"}
     outcomes[0].note("clocks 60 s fast and slow, workers killed", system.database)
 
 
-async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(new_system: Callable[..., System], clock: Clock) -> None:
-    settings = {"generation": {"deadline_s": DEADLINE_S}, "auth": {"session_ttl_s": DEADLINE_S}, "worker": {"concurrency": SLOTS}}
+async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(
+    new_system: Callable[..., System], clock: Clock
+) -> None:
+    settings = {
+        "generation": {"deadline_s": DEADLINE_S},
+        "auth": {"session_ttl_s": DEADLINE_S},
+        "worker": {"concurrency": SLOTS},
+    }
     system = await asyncio.to_thread(lambda: start(new_system(**settings), clock))
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, Client(system.web.url) as guest:
+    async with (
+        Client(system.web.url, await asyncio.to_thread(system.new_key)) as client,
+        Client(system.web.url) as guest,
+    ):
         sent = [await client.send(f"{STALLED}\ndeadline {n}") for n in range(4)]
         seen: list[list[Event]] = [[] for _ in sent]
         async with asyncio.TaskGroup() as tasks:
@@ -101,13 +136,20 @@ async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(new_syste
             assert not await is_refused(guest)
             theirs = await guest.read((await guest.send(STALLED))["generation_id"])
             await comes_true(lambda: is_refused(guest))
-        outcomes = [await outcome_of(system, client, each, [events]) for each, events in zip(sent, seen, strict=True)]
+        outcomes = [
+            await outcome_of(system, client, each, [events])
+            for each, events in zip(sent, seen, strict=True)
+        ]
 
     assert len({outcome.row.owner for outcome in outcomes}) == 2
     for outcome in outcomes:
         outcome.check()
         assert (outcome.row.attempt, outcome.snapshot["error"]["code"]) == (1, "deadline_exceeded")
-        assert timedelta(0) <= outcome.row.finished_at - outcome.row.started_at - timedelta(seconds=DEADLINE_S) < OFF
+        assert (
+            timedelta(0)
+            <= outcome.row.finished_at - outcome.row.started_at - timedelta(seconds=DEADLINE_S)
+            < OFF
+        )
         assert outcome.types == {"queued", "started", "text_delta", "failed"}
     assert theirs
     assert theirs[-1].type not in TERMINAL or theirs[-1].data["code"] == "deadline_exceeded"
@@ -118,6 +160,14 @@ async def resumed(seen: list[list[list[Event]]], times: list[int]) -> None:
     """Waits until the readers of each answer were told so often that it goes on, and got text since."""
 
     def holds(events: list[Event], wanted: int) -> bool:
-        return sum(event.type == "resumed" for event in events) == wanted and events[-1].type == "text_delta"
+        return (
+            sum(event.type == "resumed" for event in events) == wanted
+            and events[-1].type == "text_delta"
+        )
 
-    await condition(lambda: all(holds(events, n) for each, n in zip(seen, times, strict=True) for events in each), 60)
+    await condition(
+        lambda: all(
+            holds(events, n) for each, n in zip(seen, times, strict=True) for events in each
+        ),
+        60,
+    )

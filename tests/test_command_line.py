@@ -50,7 +50,11 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty folder, and nobody's settings."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith("TIDEMARK_") or name.endswith("_API_KEY") or name in ("PORT", "DATABASE_URL", "REDIS_URL", "COLUMNS"):
+        if (
+            name.startswith("TIDEMARK_")
+            or name.endswith("_API_KEY")
+            or name in ("PORT", "DATABASE_URL", "REDIS_URL", "COLUMNS")
+        ):
             monkeypatch.delenv(name)
 
 
@@ -73,7 +77,12 @@ def process(*arguments: str, **environment: str) -> Ran:
     command = [sys.executable, "-m", "server", *arguments]
     path = str(Path(__file__).parent.parent)
     ran = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": path} | environment
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": path} | environment,
     )
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
@@ -122,7 +131,9 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_every_command_refuses_a_setting_it_does_not_know(arguments: list[str], command: Command, tmp_path: Path) -> None:
+def test_every_command_refuses_a_setting_it_does_not_know(
+    arguments: list[str], command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "config.toml").write_text("[server]\nprot = 8000\n")
 
     ran = command(*arguments)
@@ -136,17 +147,29 @@ BAD_FILES = {
     "an unknown section": ("[srever]\nport = 1\n", ["srever"]),
     "an unknown key at the top": ("port = 1\n", ["port"]),
     "an unknown key of a provider": ("[providers.openai]\nkey = 'x'\n", ["providers.openai.key"]),
-    "an unknown kind of provider": ("[providers.openai]\nkind = 'other'\n", ["providers.openai.kind", "'other'", "'openai'"]),
+    "an unknown kind of provider": (
+        "[providers.openai]\nkind = 'other'\n",
+        ["providers.openai.kind", "'other'", "'openai'"],
+    ),
     "a bad name of a provider": ("[providers.'Open AI']\nmodels = []\n", ["Open AI"]),
     "a word for a number": ("[server]\nport = 'abc'\n", ["server.port", "'abc'", "integer"]),
     "a number out of range": ("[server]\nport = 70000\n", ["server.port", "70000", "65535"]),
-    "zero where something is needed": ("[worker]\nconcurrency = 0\n", ["worker.concurrency", "0", "1"]),
+    "zero where something is needed": (
+        "[worker]\nconcurrency = 0\n",
+        ["worker.concurrency", "0", "1"],
+    ),
     "a negative time": ("[generation]\nretention_s = -1\n", ["generation.retention_s", "-1", "0"]),
     "a word for guests": ("[auth]\nguests = 'maybe'\n", ["auth.guests", "'maybe'", "loopback"]),
     "a list for a word": ("[server]\nhost = ['a']\n", ["server.host"]),
     "a value for a section": ("server = 1\n", ["server"]),
-    "a public url without a scheme": ("[server]\npublic_url = 'chat.example'\n", ["server.public_url", "'chat.example'"]),
-    "a database nobody knows": ("[database]\nurl = 'mysql://x/y'\n", ["database.url", "'mysql://x/y'"]),
+    "a public url without a scheme": (
+        "[server]\npublic_url = 'chat.example'\n",
+        ["server.public_url", "'chat.example'"],
+    ),
+    "a database nobody knows": (
+        "[database]\nurl = 'mysql://x/y'\n",
+        ["database.url", "'mysql://x/y'"],
+    ),
     "a redis nobody knows": ("[redis]\nurl = 'http://x'\n", ["redis.url", "'http://x'"]),
     "no TOML": ("[server\n", []),
     "a section twice": ("[server]\n[server]\n", []),
@@ -155,7 +178,9 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize(("text", "words"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_named_with_key_and_value(text: str | bytes, words: list[str], command: Command, tmp_path: Path) -> None:
+def test_a_bad_file_is_named_with_key_and_value(
+    text: str | bytes, words: list[str], command: Command, tmp_path: Path
+) -> None:
     (tmp_path / "config.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
 
     ran = command("doctor")
@@ -179,7 +204,11 @@ BAD_VARIABLES = {
 }
 
 
-@pytest.mark.parametrize(("name", "value", "words"), [(name, *rest) for name, rest in BAD_VARIABLES.items()], ids=BAD_VARIABLES)
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [(name, *rest) for name, rest in BAD_VARIABLES.items()],
+    ids=BAD_VARIABLES,
+)
 def test_a_bad_variable_is_named_with_its_value(
     name: str, value: str, words: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,9 +228,19 @@ def test_a_port_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["TIDEMARK_NONSENSE", "TIDEMARK_PORT", "TIDEMARK_SERVICE_HOST", "TIDEMARK_SERVER", "TIDEMARK_DATA", "TIDEMARK_PROVIDERS"]
+    "name",
+    [
+        "TIDEMARK_NONSENSE",
+        "TIDEMARK_PORT",
+        "TIDEMARK_SERVICE_HOST",
+        "TIDEMARK_SERVER",
+        "TIDEMARK_DATA",
+        "TIDEMARK_PROVIDERS",
+    ],
 )
-def test_other_variables_that_begin_like_ours_are_nobodys_business(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_variables_that_begin_like_ours_are_nobodys_business(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "tcp://10.0.0.1:80")
 
     assert load_settings().server.port == 8000
@@ -212,8 +251,12 @@ def test_a_file_that_was_asked_for_has_to_be_there(command: Command, tmp_path: P
     check_one_line(command("doctor", "--config", str(tmp_path)), 2, str(tmp_path))
 
 
-def test_the_environment_is_over_the_file_and_the_command_line_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.toml").write_text("[server]\nport = 1\nhost = 'localhost'\n[data]\ndir = 'there'\n")
+def test_the_environment_is_over_the_file_and_the_command_line_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text(
+        "[server]\nport = 1\nhost = 'localhost'\n[data]\ndir = 'there'\n"
+    )
     monkeypatch.setenv("TIDEMARK_SERVER__PORT", "2")
     monkeypatch.setenv("TIDEMARK_DATA__DIR", "elsewhere")
 
@@ -238,7 +281,10 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     settings = load_settings(folder / "config.toml")
 
     assert settings.data_dir == folder / "data"
-    assert (settings.redis_url, settings.embedded_redis) == ("redis://secret@redis.example:6379/1", False)
+    assert (settings.redis_url, settings.embedded_redis) == (
+        "redis://secret@redis.example:6379/1",
+        False,
+    )
     assert settings.database_url == "postgresql+asyncpg://ada:pass@db.example/tidemark"
     assert settings.metrics_token == "s3cret"
     assert settings.providers["openai"].api_key() == "sk-1"
@@ -267,7 +313,11 @@ def test_a_secret_file_has_to_be_there_and_to_make_sense(
     check_one_line(ran, 2, "secret")
 
 
-PLATFORM = {"PORT": "5000", "DATABASE_URL": "postgres://ada@db.example/x", "REDIS_URL": "rediss://redis.example:1"}
+PLATFORM = {
+    "PORT": "5000",
+    "DATABASE_URL": "postgres://ada@db.example/x",
+    "REDIS_URL": "rediss://redis.example:1",
+}
 
 
 def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,10 +332,16 @@ def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("where", ["file", "environment", "secret files"])
-def test_what_platforms_name_is_not_taken_where_ours_is_set(where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_platforms_name_is_not_taken_where_ours_is_set(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
-    ours = {"SERVER__PORT": "8001", "DATABASE__URL": "postgresql://ours/x", "REDIS__URL": "redis://ours"}
+    ours = {
+        "SERVER__PORT": "8001",
+        "DATABASE__URL": "postgresql://ours/x",
+        "REDIS__URL": "redis://ours",
+    }
     if where == "environment":
         for name, value in ours.items():
             monkeypatch.setenv(f"TIDEMARK_{name}", value)
@@ -297,27 +353,43 @@ def test_what_platforms_name_is_not_taken_where_ours_is_set(where: str, monkeypa
             if where == "secret files"
             else ("url = 'postgresql://ours/x'", "url = 'redis://ours'")
         )
-        (tmp_path / "config.toml").write_text(f"[server]\nport = 8001\n[database]\n{database}\n[redis]\n{redis}\n")
+        (tmp_path / "config.toml").write_text(
+            f"[server]\nport = 8001\n[database]\n{database}\n[redis]\n{redis}\n"
+        )
 
     settings = load_settings()
 
-    assert (settings.server.port, settings.database_url, settings.redis_url) == (8001, "postgresql+asyncpg://ours/x", "redis://ours")
+    assert (settings.server.port, settings.database_url, settings.redis_url) == (
+        8001,
+        "postgresql+asyncpg://ours/x",
+        "redis://ours",
+    )
 
 
-def test_ours_is_not_set_by_what_stands_beside_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text("[server]\nhost = '0.0.0.0'\n[redis]\nkey_prefix = 'chat:'\n")
+def test_ours_is_not_set_by_what_stands_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(
+        "[server]\nhost = '0.0.0.0'\n[redis]\nkey_prefix = 'chat:'\n"
+    )
     monkeypatch.setenv("TIDEMARK_SERVER__PROCESSES", "2")
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
 
     settings = load_settings()
 
-    assert (settings.server.port, settings.server.host, settings.server.processes) == (5000, "0.0.0.0", 2)
+    assert (settings.server.port, settings.server.host, settings.server.processes) == (
+        5000,
+        "0.0.0.0",
+        2,
+    )
     assert (settings.redis_url, settings.redis.key_prefix) == ("rediss://redis.example:1", "chat:")
     assert settings.database_url == "postgresql+asyncpg://ada@db.example/x"
 
 
-def test_ours_set_to_what_it_is_anyway_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ours_set_to_what_it_is_anyway_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "config.toml").write_text("[redis]\nurl = 'embedded'\n[database]\nurl = ''\n")
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
@@ -454,11 +526,17 @@ def test_a_key_may_have_any_name(name: str, command: Command, data: Path) -> Non
     assert name in command("key", "list").out
 
 
-def test_a_revoked_key_stays_revoked_and_an_unknown_one_is_refused(command: Command, data: Path) -> None:
+def test_a_revoked_key_stays_revoked_and_an_unknown_one_is_refused(
+    command: Command, data: Path
+) -> None:
     command("key", "create", "x")
     [key_id] = key_ids(data)
 
-    first, again, unknown = command("key", "revoke", key_id), command("key", "revoke", key_id), command("key", "revoke", "nonsense")
+    first, again, unknown = (
+        command("key", "revoke", key_id),
+        command("key", "revoke", key_id),
+        command("key", "revoke", "nonsense"),
+    )
 
     assert (first.code, again.code) == (0, 0)
     assert "revoked" in command("key", "list").out
@@ -474,8 +552,27 @@ def test_a_key_may_end_by_itself(expires: str, days: int, command: Command, data
         assert round(database.execute(query).fetchone()[0], 2) == days
 
 
-@pytest.mark.parametrize("expires", ["", "90", "d", "0d", "-1d", "1.5d", "90 d", "90y", "90D", "²d", "99999d", "tomorrow", "2030-01-01"])
-def test_a_key_that_ends_some_other_time_is_not_made(expires: str, command: Command, data: Path) -> None:
+@pytest.mark.parametrize(
+    "expires",
+    [
+        "",
+        "90",
+        "d",
+        "0d",
+        "-1d",
+        "1.5d",
+        "90 d",
+        "90y",
+        "90D",
+        "²d",
+        "99999d",
+        "tomorrow",
+        "2030-01-01",
+    ],
+)
+def test_a_key_that_ends_some_other_time_is_not_made(
+    expires: str, command: Command, data: Path
+) -> None:
     ran = command("key", "create", "x", f"--expires={expires}")
 
     check_one_line(ran, 2, "--expires", "90d")
@@ -493,19 +590,25 @@ def test_an_address_is_the_same_in_any_case(command: Command, data: Path) -> Non
     assert "admin" in listed
 
 
-@pytest.mark.parametrize("email", ["", " ", "ada", "@example.org", "ada@", "a da@example.org", "ada@exam ple.org"])
+@pytest.mark.parametrize(
+    "email", ["", " ", "ada", "@example.org", "ada@", "a da@example.org", "ada@exam ple.org"]
+)
 def test_what_is_no_address_is_no_user(email: str, command: Command, data: Path) -> None:
     check_one_line(command("user", "create", email), 2, "ada@example.org")
 
 
 def test_who_is_not_there_gets_no_link_and_no_key(command: Command, data: Path) -> None:
     check_one_line(command("user", "link", "nobody@example.org"), 1, "nobody@example.org")
-    check_one_line(command("key", "create", "x", "--account", "nobody@example.org"), 1, "nobody@example.org")
+    check_one_line(
+        command("key", "create", "x", "--account", "nobody@example.org"), 1, "nobody@example.org"
+    )
     assert command("key", "create", "x", "--account", "").code == 2
     assert key_ids(data) == []
 
 
-def test_a_link_leads_to_where_the_server_is(command: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_leads_to_where_the_server_is(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command("user", "create", "ada@example.org")
     here = command("user", "link", "ada@example.org")
     monkeypatch.setenv("TIDEMARK_SERVER__PUBLIC_URL", "https://chat.example/")
@@ -529,7 +632,11 @@ READERS = [
 @pytest.mark.parametrize("arguments", READERS, ids=" ".join)
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_who_only_looks_makes_no_data_folder(
-    arguments: list[str], elsewhere: bool, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    elsewhere: bool,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if elsewhere:
         monkeypatch.setenv("TIDEMARK_DATABASE__URL", f"sqlite:///{tmp_path / 'other.db'}")
@@ -540,7 +647,9 @@ def test_who_only_looks_makes_no_data_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_are_kept_where_a_secret_file_says(command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_kept_where_a_secret_file_says(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data.rename(tmp_path / "elsewhere")
     (tmp_path / "url").write_text(f"sqlite:///{tmp_path / 'elsewhere' / 'tidemark.db'}\n")
     monkeypatch.setenv("TIDEMARK_DATABASE__URL_FILE", str(tmp_path / "url"))
@@ -578,7 +687,9 @@ def test_the_doctor_makes_nothing_and_says_what_to_do(command: Command, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_doctor_finds_a_healthy_installation_healthy(tidemark: System, command: Command) -> None:
+def test_the_doctor_finds_a_healthy_installation_healthy(
+    tidemark: System, command: Command
+) -> None:
     ran = command("doctor", "--config", str(tidemark.config))
 
     assert ran.code == 0
@@ -586,7 +697,9 @@ def test_the_doctor_finds_a_healthy_installation_healthy(tidemark: System, comma
     assert "redis: valkey" in findings(ran)
 
 
-def test_the_doctor_wants_a_redis_that_evicts_nothing(new_system: Callable[..., System], command: Command) -> None:
+def test_the_doctor_wants_a_redis_that_evicts_nothing(
+    new_system: Callable[..., System], command: Command
+) -> None:
     system = new_system()
     system.start_redis()
     with closing(system.redis()) as redis:
@@ -600,7 +713,9 @@ def test_the_doctor_wants_a_redis_that_evicts_nothing(new_system: Callable[..., 
     assert "noeviction" in findings(ran)
 
 
-def test_the_doctor_finds_what_does_not_answer(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_finds_what_does_not_answer(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.setenv("DATABASE_URL", "postgres://ada:pa55@127.0.0.1:1/x")
 
@@ -612,7 +727,9 @@ def test_the_doctor_finds_what_does_not_answer(command: Command, monkeypatch: py
     assert "pa55" not in ran.out + ran.err
 
 
-def test_the_doctor_says_that_others_cannot_come_in(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_says_that_others_cannot_come_in(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TIDEMARK_SERVER__HOST", "0.0.0.0")
 
     assert "Set server.public_url or server.allowed_hosts" in findings(command("doctor"))
@@ -629,10 +746,14 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_doctor_tries_the_key_of_a_provider_and_never_shows_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_tries_the_key_of_a_provider_and_never_shows_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with HTTPServer(("127.0.0.1", 0), Refusing) as upstream:
-        monkeypatch.setenv("TIDEMARK_PROVIDERS__OPENAI__BASE_URL", f"http://127.0.0.1:{upstream.server_port}/v1")
+        monkeypatch.setenv(
+            "TIDEMARK_PROVIDERS__OPENAI__BASE_URL", f"http://127.0.0.1:{upstream.server_port}/v1"
+        )
         monkeypatch.setenv("TIDEMARK_PROVIDERS__OPENAI__API_KEY_ENV", "OPENAI_API_KEY")
         monkeypatch.setenv("TIDEMARK_PROVIDERS__OPENAI__MODELS", '["tiny"]')
         serving = threading.Thread(target=upstream.serve_forever)
@@ -650,7 +771,9 @@ class Listing(BaseHTTPRequestHandler):
     """An upstream that lists its models, and notes who asked."""
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers["Authorization"], self.headers["x-api-key"]))  # type: ignore[attr-defined]
+        self.server.asked.append(
+            (self.path, self.headers["Authorization"], self.headers["x-api-key"])
+        )  # type: ignore[attr-defined]
         self.send_response(200)
         self.end_headers()
 
@@ -658,12 +781,16 @@ class Listing(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_doctor_asks_each_kind_of_provider_in_its_own_way(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_doctor_asks_each_kind_of_provider_in_its_own_way(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("KEY", "sk-secret\n")
     with HTTPServer(("127.0.0.1", 0), Listing) as upstream:
         upstream.asked = []  # type: ignore[attr-defined]
         provider = f"base_url = 'http://127.0.0.1:{upstream.server_port}'\napi_key_env = 'KEY'\nmodels = ['tiny']\n"
-        (tmp_path / "config.toml").write_text(f"[providers.one]\n{provider}[providers.two]\nkind = 'anthropic'\n{provider}")
+        (tmp_path / "config.toml").write_text(
+            f"[providers.one]\n{provider}[providers.two]\nkind = 'anthropic'\n{provider}"
+        )
         serving = threading.Thread(target=upstream.serve_forever)
         serving.start()
         ran = command("doctor")
@@ -671,13 +798,19 @@ def test_the_doctor_asks_each_kind_of_provider_in_its_own_way(command: Command, 
         serving.join()
 
     assert findings(ran).count("it answers (200); models: tiny") == 2
-    assert upstream.asked == [("/v1/models", "Bearer sk-secret", None), ("/v1/models", None, "sk-secret")]  # type: ignore[attr-defined]
+    assert upstream.asked == [
+        ("/v1/models", "Bearer sk-secret", None),
+        ("/v1/models", None, "sk-secret"),
+    ]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["doctor", "web"])
 def test_a_default_model_that_nobody_offers_stops_the_start(name: str, data: Path) -> None:
     check_one_line(
-        process(name, TIDEMARK_GENERATION__DEFAULT_MODEL="nobody/nothing", PORT="0"), 2, "generation.default_model", "nobody/nothing"
+        process(name, TIDEMARK_GENERATION__DEFAULT_MODEL="nobody/nothing", PORT="0"),
+        2,
+        "generation.default_model",
+        "nobody/nothing",
     )
 
 
@@ -717,7 +850,11 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "full"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if sys.platform != "linux" or not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
+    if (
+        sys.platform != "linux"
+        or not shutil.which("mount")
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
         pytest.skip("a small file system can only be mounted by root on Linux")
     try:
         yield folder
@@ -737,7 +874,10 @@ def test_redis_elsewhere_is_waited_for_by_doing_nothing() -> None:
         pytest.skip("what a process waits for is only told by Linux")
     started = start("redis", REDIS_URL="redis://127.0.0.1:1")
     try:
-        until(lambda: "sigtimedwait" in (doing_in_the_kernel(started.popen.pid) or ""), "the wait for a signal")
+        until(
+            lambda: "sigtimedwait" in (doing_in_the_kernel(started.popen.pid) or ""),
+            "the wait for a signal",
+        )
         started.popen.terminate()
         assert started.popen.wait(10) == 0
     finally:
@@ -780,10 +920,17 @@ class Started:
         """The processes it has now, by what they do."""
         found = psutil.Process(self.popen.pid).children(recursive=True)
         self.family += [each for each in found if each not in self.family]
-        return {name: each for each in found for name in ("web", "worker", "valkey") if name in role_of(each)}
+        return {
+            name: each
+            for each in found
+            for name in ("web", "worker", "valkey")
+            if name in role_of(each)
+        }
 
     def nothing_is_left(self) -> bool:
-        return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in self.family)
+        return not any(
+            each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in self.family
+        )
 
     def end(self) -> None:
         """Ends it and its children, whatever they do."""
@@ -838,7 +985,9 @@ def up() -> Iterator[Callable[[], Started]]:
 def ask(url: str, key: str, text: str = "/demo tokens=3 rate=0") -> str:
     """Asks, and reads the whole stream."""
     headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
-    return httpx.post(f"{url}/api/messages", json={"text": text}, headers=headers, timeout=30, trust_env=False).text
+    return httpx.post(
+        f"{url}/api/messages", json={"text": text}, headers=headers, timeout=30, trust_env=False
+    ).text
 
 
 def ready(url: str) -> bool:
@@ -889,12 +1038,22 @@ def check_that_it_comes_back(running: Started, name: str, url: str, key: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_all_of_it(number: signal.Signals, up: Callable[[], Started], tmp_path: Path) -> None:
+def test_an_interrupt_ends_all_of_it(
+    number: signal.Signals, up: Callable[[], Started], tmp_path: Path
+) -> None:
     running = up()
     url, children = running.url(), running.children()
     key = (tmp_path / ".tidemark" / "dev-key").read_text().strip()
     body = {"text": "/demo tokens=10 rate=0 stall_after=3"}
-    assert httpx.post(f"{url}/api/messages", json=body, headers={"Authorization": f"Bearer {key}"}, trust_env=False).status_code == 202
+    assert (
+        httpx.post(
+            f"{url}/api/messages",
+            json=body,
+            headers={"Authorization": f"Bearer {key}"},
+            trust_env=False,
+        ).status_code
+        == 202
+    )
 
     running.popen.send_signal(number)
 
@@ -905,7 +1064,9 @@ def test_an_interrupt_ends_all_of_it(number: signal.Signals, up: Callable[[], St
 
 
 @pytest.mark.slow
-def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(up: Callable[[], Started], tmp_path: Path) -> None:
+def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(
+    up: Callable[[], Started], tmp_path: Path
+) -> None:
     first = up()
     url = first.url()
     key = (tmp_path / ".tidemark" / "dev-key").read_text().strip()
@@ -919,7 +1080,10 @@ def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(up: Callable[[
     url = up().url()
     assert (tmp_path / ".tidemark" / "dev-key").read_text().strip() == key
     headers = {"Authorization": f"Bearer {key}"}
-    assert len(httpx.get(f"{url}/api/conversations", headers=headers, trust_env=False).json()["data"]) == 1
+    assert (
+        len(httpx.get(f"{url}/api/conversations", headers=headers, trust_env=False).json()["data"])
+        == 1
+    )
     assert completes(url, key)
 
 

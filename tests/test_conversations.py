@@ -64,7 +64,13 @@ async def conversation(client: Client, sent: Sent) -> dict[str, Any]:
 
 async def messages(client: Client, sent: Sent, **params: Any) -> list[dict[str, Any]]:
     """The messages of a branch, oldest first."""
-    return list((await client.get(f"/api/conversations/{sent['conversation_id']}/messages", limit=100, **params))["data"])
+    return list(
+        (
+            await client.get(
+                f"/api/conversations/{sent['conversation_id']}/messages", limit=100, **params
+            )
+        )["data"]
+    )
 
 
 async def branch(client: Client, sent: Sent, **params: Any) -> list[str]:
@@ -111,13 +117,23 @@ async def test_the_conversation_last_written_in_comes_first(person: Client) -> N
 
 
 @pytest.mark.parametrize("same_time", [False, True])
-async def test_pages_of_the_list_miss_nothing_and_repeat_nothing(same_time: bool, person: Client, tidemark: System) -> None:
+async def test_pages_of_the_list_miss_nothing_and_repeat_nothing(
+    same_time: bool, person: Client, tidemark: System
+) -> None:
     sent = await asyncio.gather(*(ask(person) for _ in range(7)))
     if same_time:
         ids = [each["conversation_id"] for each in sent]
-        with closing(sqlite3.connect(tidemark.settings.data_dir / "tidemark.db", timeout=10)) as database, database:
+        with (
+            closing(
+                sqlite3.connect(tidemark.settings.data_dir / "tidemark.db", timeout=10)
+            ) as database,
+            database,
+        ):
             places = ",".join("?" * len(ids))
-            database.execute(f"UPDATE conversation SET updated_at = '2026-01-01 00:00:00.000000' WHERE id IN ({places})", ids)
+            database.execute(
+                f"UPDATE conversation SET updated_at = '2026-01-01 00:00:00.000000' WHERE id IN ({places})",
+                ids,
+            )
 
     [whole] = await pages(person, "/api/conversations", limit=100)
     threes = await pages(person, "/api/conversations", limit=3)
@@ -147,7 +163,9 @@ async def test_archived_conversations_are_listed_apart(person: Client) -> None:
         assert page == [expected["conversation_id"]]
 
 
-async def test_a_new_conversation_is_called_by_the_first_words_of_its_question(person: Client) -> None:
+async def test_a_new_conversation_is_called_by_the_first_words_of_its_question(
+    person: Client,
+) -> None:
     sent = await ask(person, "/demo tokens=1 rate=0\n  how\tdeep   is the " + "very " * 30 + "sea?")
 
     title = (await conversation(person, sent))["title"]
@@ -160,11 +178,20 @@ async def test_a_new_conversation_is_called_by_the_first_words_of_its_question(p
 # Changing
 
 
-CHANGES = {"title": "Depths", "pinned": True, "archived": True, "system_prompt": "Be brief.", "metadata": {"a": "1"}, "model": "demo"}
+CHANGES = {
+    "title": "Depths",
+    "pinned": True,
+    "archived": True,
+    "system_prompt": "Be brief.",
+    "metadata": {"a": "1"},
+    "model": "demo",
+}
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGES.items(), ids=CHANGES)
-async def test_a_change_changes_what_it_names_and_nothing_else(name: str, value: Any, client: Client) -> None:
+async def test_a_change_changes_what_it_names_and_nothing_else(
+    name: str, value: Any, client: Client
+) -> None:
     sent = await ask(client)
     before = await conversation(client, sent)
 
@@ -176,7 +203,9 @@ async def test_a_change_changes_what_it_names_and_nothing_else(name: str, value:
 
 async def test_a_system_prompt_is_cleared_by_null_and_left_by_silence(client: Client) -> None:
     sent = await ask(client, system_prompt="Be brief.")
-    assert (await change(client, sent["conversation_id"], pinned=True))["system_prompt"] == "Be brief."
+    assert (await change(client, sent["conversation_id"], pinned=True))[
+        "system_prompt"
+    ] == "Be brief."
 
     changed = await change(client, sent["conversation_id"], system_prompt=None)
 
@@ -187,8 +216,12 @@ async def test_a_system_prompt_is_cleared_by_null_and_left_by_silence(client: Cl
 async def test_showing_a_message_shows_the_newest_leaf_of_its_branch(client: Client) -> None:
     root = await ask(client)
     older = await ask(client, conversation_id=root["conversation_id"])
-    newer = await to_end(client, await post(client, f"/api/messages/{older['question_id']}/edit", text=QUICK))
-    other = await to_end(client, await post(client, f"/api/messages/{root['message_id']}/regenerate"))
+    newer = await to_end(
+        client, await post(client, f"/api/messages/{older['question_id']}/edit", text=QUICK)
+    )
+    other = await to_end(
+        client, await post(client, f"/api/messages/{root['message_id']}/regenerate")
+    )
 
     for shown, leaf in (
         (root["message_id"], newer),
@@ -209,7 +242,12 @@ async def test_the_next_message_follows_what_is_shown(client: Client) -> None:
 
     sent = await ask(client, conversation_id=root["conversation_id"])
 
-    assert await branch(client, sent) == [root["question_id"], root["message_id"], sent["question_id"], sent["message_id"]]
+    assert await branch(client, sent) == [
+        root["question_id"],
+        root["message_id"],
+        sent["question_id"],
+        sent["message_id"],
+    ]
 
 
 # Deleting
@@ -217,28 +255,55 @@ async def test_the_next_message_follows_what_is_shown(client: Client) -> None:
 
 async def test_a_deleted_conversation_is_gone_with_all_that_is_below_it(person: Client) -> None:
     sent, kept = await ask(person), await ask(person)
-    messages_of, generation = f"/api/messages/{sent['message_id']}", f"/api/generations/{sent['generation_id']}"
+    messages_of, generation = (
+        f"/api/messages/{sent['message_id']}",
+        f"/api/generations/{sent['generation_id']}",
+    )
     its = f"/api/conversations/{sent['conversation_id']}"
 
     assert (await person.http.delete(its)).status_code == 204
 
-    reads = [its, f"{its}/messages", messages_of, f"/api/messages/{sent['question_id']}", generation, f"{generation}/events"]
+    reads = [
+        its,
+        f"{its}/messages",
+        messages_of,
+        f"/api/messages/{sent['question_id']}",
+        generation,
+        f"{generation}/events",
+    ]
     writes = [f"{messages_of}/regenerate", f"{messages_of}/continue", f"{generation}/cancel"]
-    answers = [await person.http.get(path) for path in reads] + [await person.http.post(path, json={}) for path in writes]
-    answers.append(await person.http.post(f"/api/messages/{sent['question_id']}/edit", json={"text": "x"}))
-    answers.append(await person.http.post("/api/messages", json={"text": "x", "conversation_id": sent["conversation_id"]}))
+    answers = [await person.http.get(path) for path in reads] + [
+        await person.http.post(path, json={}) for path in writes
+    ]
+    answers.append(
+        await person.http.post(f"/api/messages/{sent['question_id']}/edit", json={"text": "x"})
+    )
+    answers.append(
+        await person.http.post(
+            "/api/messages", json={"text": "x", "conversation_id": sent["conversation_id"]}
+        )
+    )
     answers += [await person.http.patch(its, json={"title": "x"}), await person.http.delete(its)]
     assert [answer.status_code for answer in answers] == [404] * len(answers)
     assert await pages(person, "/api/conversations") == [[kept["conversation_id"]]]
 
 
-async def test_deleting_ends_what_is_being_written_and_whoever_reads_it(tidemark: System, own_key: str) -> None:
-    async with Client(tidemark.of("web")[0].url, own_key) as one, Client(tidemark.of("web")[1].url, own_key) as other:
+async def test_deleting_ends_what_is_being_written_and_whoever_reads_it(
+    tidemark: System, own_key: str
+) -> None:
+    async with (
+        Client(tidemark.of("web")[0].url, own_key) as one,
+        Client(tidemark.of("web")[1].url, own_key) as other,
+    ):
         sent = await stalled(one)
-        readers = [asyncio.create_task(reader.read(sent["generation_id"])) for reader in (one, other)]
+        readers = [
+            asyncio.create_task(reader.read(sent["generation_id"])) for reader in (one, other)
+        ]
         await other.read(sent["generation_id"], stop_after=3)
 
-        assert (await other.http.delete(f"/api/conversations/{sent['conversation_id']}")).status_code == 204
+        assert (
+            await other.http.delete(f"/api/conversations/{sent['conversation_id']}")
+        ).status_code == 204
 
         async with asyncio.timeout(15):
             for events in await asyncio.gather(*readers):
@@ -259,7 +324,10 @@ async def test_a_long_conversation_is_read_page_by_page(client: Client) -> None:
     assert [id for page in reversed(await pages(client, path, limit=7)) for id in page] == expected
     assert await pages(client, path, limit=60) == [expected]
     assert await branch(client, root, leaf=turns[9]["message_id"]) == expected[:20]
-    assert await pages(client, path, limit=15, leaf=turns[9]["question_id"]) == [expected[4:19], expected[:4]]
+    assert await pages(client, path, limit=15, leaf=turns[9]["question_id"]) == [
+        expected[4:19],
+        expected[:4],
+    ]
     assert await branch(client, root, before=expected[3]) == expected[:3]
     assert await branch(client, root, before=expected[0]) == []
 
@@ -269,17 +337,34 @@ async def test_messages_say_who_said_what_after_what(client: Client) -> None:
 
     question, answer = await messages(client, sent)
 
-    assert (question["role"], question["status"], question["parent_id"], question["model"]) == ("user", "completed", None, None)
+    assert (question["role"], question["status"], question["parent_id"], question["model"]) == (
+        "user",
+        "completed",
+        None,
+        None,
+    )
     assert question["content"] == [{"type": "text", "text": "/demo tokens=2 rate=0\nhello"}]
     assert question["metadata"] == {"from": "a test"}
-    assert (answer["role"], answer["status"], answer["parent_id"], answer["model"]) == ("assistant", "completed", question["id"], "demo")
-    assert (answer["finish_reason"], answer["generation_id"], answer["error"]) == ("stop", sent["generation_id"], None)
+    assert (answer["role"], answer["status"], answer["parent_id"], answer["model"]) == (
+        "assistant",
+        "completed",
+        question["id"],
+        "demo",
+    )
+    assert (answer["finish_reason"], answer["generation_id"], answer["error"]) == (
+        "stop",
+        sent["generation_id"],
+        None,
+    )
     assert answer["usage"]["output_tokens"] == 2
     assert [await client.message(each["id"]) for each in (question, answer)] == [question, answer]
 
 
 async def test_content_of_several_parts_is_kept_as_it_was_sent(client: Client) -> None:
-    content = [{"type": "text", "text": "/demo tokens=1 "}, {"type": "text", "text": "rate=0\nné 🌊 \u202e"}]
+    content = [
+        {"type": "text", "text": "/demo tokens=1 "},
+        {"type": "text", "text": "rate=0\nné 🌊 \u202e"},
+    ]
 
     sent = await to_end(client, await post(client, "/api/messages", content=content))
 
@@ -294,7 +379,10 @@ async def test_content_of_several_parts_is_kept_as_it_was_sent(client: Client) -
 async def test_another_answer_is_a_sibling_and_is_shown(client: Client) -> None:
     first = await ask(client, "/demo tokens=30 rate=0\nagain")
 
-    others = [await to_end(client, await post(client, f"/api/messages/{first['message_id']}/regenerate")) for _ in range(2)]
+    others = [
+        await to_end(client, await post(client, f"/api/messages/{first['message_id']}/regenerate"))
+        for _ in range(2)
+    ]
 
     answers = [each["message_id"] for each in (first, *others)]
     assert {each["question_id"] for each in (first, *others)} == {first["question_id"]}
@@ -308,30 +396,49 @@ async def test_another_answer_is_a_sibling_and_is_shown(client: Client) -> None:
 
 async def test_a_sibling_of_a_sibling_comes_last(client: Client) -> None:
     first = await ask(client)
-    second = await to_end(client, await post(client, f"/api/messages/{first['message_id']}/regenerate"))
+    second = await to_end(
+        client, await post(client, f"/api/messages/{first['message_id']}/regenerate")
+    )
 
-    third = await to_end(client, await post(client, f"/api/messages/{first['message_id']}/regenerate"))
+    third = await to_end(
+        client, await post(client, f"/api/messages/{first['message_id']}/regenerate")
+    )
 
-    assert (await client.message(second["message_id"]))["siblings"] == [each["message_id"] for each in (first, second, third)]
+    assert (await client.message(second["message_id"]))["siblings"] == [
+        each["message_id"] for each in (first, second, third)
+    ]
 
 
 async def test_an_edited_question_is_a_sibling_with_an_answer_of_its_own(client: Client) -> None:
     root = await ask(client)
     first = await ask(client, conversation_id=root["conversation_id"])
 
-    edited = await to_end(client, await post(client, f"/api/messages/{first['question_id']}/edit", text=f"{QUICK}\nin other words"))
+    edited = await to_end(
+        client,
+        await post(
+            client, f"/api/messages/{first['question_id']}/edit", text=f"{QUICK}\nin other words"
+        ),
+    )
 
-    assert (await client.message(edited["question_id"]))["siblings"] == [first["question_id"], edited["question_id"]]
+    assert (await client.message(edited["question_id"]))["siblings"] == [
+        first["question_id"],
+        edited["question_id"],
+    ]
     assert (await client.message(edited["question_id"]))["parent_id"] == root["message_id"]
     assert (await client.message(edited["message_id"]))["siblings"] == [edited["message_id"]]
     assert (await branch(client, root))[2:] == [edited["question_id"], edited["message_id"]]
-    assert (await branch(client, root, leaf=first["message_id"]))[2:] == [first["question_id"], first["message_id"]]
+    assert (await branch(client, root, leaf=first["message_id"]))[2:] == [
+        first["question_id"],
+        first["message_id"],
+    ]
 
 
 async def test_a_conversation_may_have_several_beginnings(client: Client) -> None:
     first = await ask(client)
 
-    edited = await to_end(client, await post(client, f"/api/messages/{first['question_id']}/edit", text=QUICK))
+    edited = await to_end(
+        client, await post(client, f"/api/messages/{first['question_id']}/edit", text=QUICK)
+    )
     third = await ask(client, conversation_id=first["conversation_id"], parent_id=None)
 
     roots = [each["question_id"] for each in (first, edited, third)]
@@ -347,15 +454,32 @@ async def test_a_question_may_follow_any_answer(client: Client) -> None:
 
     sent = await ask(client, conversation_id=root["conversation_id"], parent_id=root["message_id"])
 
-    assert await branch(client, root) == [root["question_id"], root["message_id"], sent["question_id"], sent["message_id"]]
-    assert (await client.message(sent["question_id"]))["siblings"] == [later["question_id"], sent["question_id"]]
+    assert await branch(client, root) == [
+        root["question_id"],
+        root["message_id"],
+        sent["question_id"],
+        sent["message_id"],
+    ]
+    assert (await client.message(sent["question_id"]))["siblings"] == [
+        later["question_id"],
+        sent["question_id"],
+    ]
 
 
-async def test_a_question_follows_no_question_and_no_answer_of_another_conversation(client: Client) -> None:
+async def test_a_question_follows_no_question_and_no_answer_of_another_conversation(
+    client: Client,
+) -> None:
     here, elsewhere = await ask(client), await ask(client)
 
     for parent in (here["question_id"], elsewhere["message_id"], elsewhere["question_id"]):
-        refused = await post(client, "/api/messages", 422, text=QUICK, conversation_id=here["conversation_id"], parent_id=parent)
+        refused = await post(
+            client,
+            "/api/messages",
+            422,
+            text=QUICK,
+            conversation_id=here["conversation_id"],
+            parent_id=parent,
+        )
         assert refused["code"] == "invalid_parent"
     assert await branch(client, here) == [here["question_id"], here["message_id"]]
 
@@ -379,7 +503,9 @@ async def test_nothing_follows_an_answer_that_is_being_written(client: Client) -
 async def test_while_one_branch_is_being_written_another_can_be(client: Client) -> None:
     sent = await stalled(client)
 
-    edited = await to_end(client, await post(client, f"/api/messages/{sent['question_id']}/edit", text=QUICK))
+    edited = await to_end(
+        client, await post(client, f"/api/messages/{sent['question_id']}/edit", text=QUICK)
+    )
 
     assert (await client.snapshot(sent["generation_id"]))["status"] == "running"
     assert (await conversation(client, sent))["shown_message_id"] == edited["message_id"]
@@ -416,9 +542,14 @@ async def test_an_answer_may_be_continued_again_and_again(client: Client) -> Non
 
     times = 0
     while (await client.message(sent["message_id"]))["finish_reason"] == "length":
-        more = await to_end(client, await post(client, f"/api/messages/{sent['message_id']}/continue", max_output_tokens=6))
+        more = await to_end(
+            client,
+            await post(client, f"/api/messages/{sent['message_id']}/continue", max_output_tokens=6),
+        )
         times += 1
-        check_law(await client.read(more["generation_id"]), await client.snapshot(more["generation_id"]))
+        check_law(
+            await client.read(more["generation_id"]), await client.snapshot(more["generation_id"])
+        )
 
     assert times == 3
     assert (await client.message(sent["message_id"]))["content"] == whole
@@ -434,7 +565,10 @@ async def test_an_answer_that_was_stopped_starts_over(client: Client) -> None:
     await all_said(client, again, 5)
     await client.cancel(again["generation_id"])
     events = await client.read(again["generation_id"])
-    assert (again["message_id"], again["generation_id"] != sent["generation_id"]) == (sent["message_id"], True)
+    assert (again["message_id"], again["generation_id"] != sent["generation_id"]) == (
+        sent["message_id"],
+        True,
+    )
     assert [event.type for event in events[:2]] == ["queued", "started"]
     assert text_of(events) == stopped["text"]
     check_law(events, await client.snapshot(again["generation_id"]))
@@ -448,7 +582,10 @@ async def test_an_answer_that_failed_starts_over(client: Client) -> None:
     again = await to_end(client, await post(client, f"/api/messages/{sent['message_id']}/continue"))
 
     message = await client.message(sent["message_id"])
-    assert (again["message_id"], message["generation_id"]) == (sent["message_id"], again["generation_id"])
+    assert (again["message_id"], message["generation_id"]) == (
+        sent["message_id"],
+        again["generation_id"],
+    )
     assert message["text"] == failed["text"]
     assert len(message["text"].split(" ")) == 4
     assert (await conversation(client, sent))["shown_message_id"] == sent["message_id"]
@@ -466,7 +603,11 @@ async def test_an_answer_that_is_complete_is_not_continued(client: Client) -> No
 async def test_only_answers_are_written_again_and_only_questions_edited(client: Client) -> None:
     sent = await ask(client)
 
-    for path in (f"{sent['question_id']}/regenerate", f"{sent['question_id']}/continue", f"{sent['message_id']}/edit"):
+    for path in (
+        f"{sent['question_id']}/regenerate",
+        f"{sent['question_id']}/continue",
+        f"{sent['message_id']}/edit",
+    ):
         body = {"text": QUICK} if path.endswith("edit") else {}
         answer = await client.http.post(f"/api/messages/{path}", json=body)
         assert answer.status_code in (409, 422)
@@ -486,7 +627,9 @@ async def scripted_model() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for choice in ({"delta": {"content": "fine"}}, {"delta": {}, "finish_reason": "stop"}):
-            await response.write(f"data: {json.dumps({'choices': [{'index': 0, **choice}]})}\n\n".encode())
+            await response.write(
+                f"data: {json.dumps({'choices': [{'index': 0, **choice}]})}\n\n".encode()
+            )
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -521,9 +664,19 @@ async def test_a_conversation_keeps_the_model_and_prompt_it_began_with(new_syste
 
 async def check_models(client: Client) -> None:
     models = (await client.get("/api/models"))["data"]
-    assert [model["id"] for model in models] == ["demo", "local/tiny", "local/org/large", "local/twin", "other/twin"]
+    assert [model["id"] for model in models] == [
+        "demo",
+        "local/tiny",
+        "local/org/large",
+        "local/twin",
+        "other/twin",
+    ]
     assert [model["id"] for model in models if model["default"]] == ["demo"]
-    for name, full in (("org/large", "local/org/large"), ("local/tiny", "local/tiny"), ("tiny", "local/tiny")):
+    for name, full in (
+        ("org/large", "local/org/large"),
+        ("local/tiny", "local/tiny"),
+        ("tiny", "local/tiny"),
+    ):
         sent = await ask(client, "hello", model=name)
         assert sent["model"] == full
         assert (await conversation(client, sent))["model"] == full
@@ -540,8 +693,20 @@ async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) 
     its = {"conversation_id": sent["conversation_id"]}
     assert (asked[-1]["model"], prompt_of(asked[-1])) == ("tiny", "Be brief.")
 
-    await ask(client, "and once", **its, model="org/large", system_prompt="Be long.", temperature=0, max_output_tokens=7)
-    assert (asked[-1]["model"], prompt_of(asked[-1]), asked[-1]["temperature"]) == ("org/large", "Be long.", 0)
+    await ask(
+        client,
+        "and once",
+        **its,
+        model="org/large",
+        system_prompt="Be long.",
+        temperature=0,
+        max_output_tokens=7,
+    )
+    assert (asked[-1]["model"], prompt_of(asked[-1]), asked[-1]["temperature"]) == (
+        "org/large",
+        "Be long.",
+        0,
+    )
     assert 7 in (asked[-1].get("max_tokens"), asked[-1].get("max_completion_tokens"))
 
     await ask(client, "and again", **its)
@@ -550,14 +715,29 @@ async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) 
     kept = await conversation(client, sent)
     assert (kept["model"], kept["system_prompt"]) == ("local/tiny", "Be brief.")
 
-    assert (await change(client, sent["conversation_id"], model="org/large", system_prompt=None))["model"] == "local/org/large"
+    assert (await change(client, sent["conversation_id"], model="org/large", system_prompt=None))[
+        "model"
+    ] == "local/org/large"
     last = await ask(client, "and after a change", **its)
     assert (asked[-1]["model"], prompt_of(asked[-1])) == ("org/large", None)
     said = [(turn["role"], turn["content"]) for turn in asked[-1]["messages"]]
     questions = ["hello", "and once", "and again", "and after a change"]
-    assert said == [turn for question in questions for turn in (("user", question), ("assistant", "fine"))][:-1]
+    assert (
+        said
+        == [turn for question in questions for turn in (("user", question), ("assistant", "fine"))][
+            :-1
+        ]
+    )
 
-    await to_end(client, await post(client, f"/api/messages/{last['message_id']}/regenerate", model="tiny", system_prompt="Once more."))
+    await to_end(
+        client,
+        await post(
+            client,
+            f"/api/messages/{last['message_id']}/regenerate",
+            model="tiny",
+            system_prompt="Once more.",
+        ),
+    )
     assert (asked[-1]["model"], prompt_of(asked[-1])) == ("tiny", "Once more.")
     assert (await conversation(client, sent))["model"] == "local/org/large"
 
@@ -567,35 +747,55 @@ async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) 
 
 @pytest.mark.slow
 async def test_only_so_many_answers_are_written_at_a_time(new_system: Make) -> None:
-    system = await asyncio.to_thread(lambda: new_system(generation={"active_max_per_account": 2}).start())
-    keys = [await asyncio.to_thread(system.new_key, "test", account) for account in (None, "other@example.org")]
+    system = await asyncio.to_thread(
+        lambda: new_system(generation={"active_max_per_account": 2}).start()
+    )
+    keys = [
+        await asyncio.to_thread(system.new_key, "test", account)
+        for account in (None, "other@example.org")
+    ]
     async with Client(system.web.url, keys[0]) as client, Client(system.web.url, keys[1]) as other:
         first = await client.send(STALLED, key="first")
         second = await stalled(client)
         count = len((await client.get("/api/conversations"))["data"])
 
-        refused = await client.http.post("/api/messages", json={"text": QUICK}, headers={"Idempotency-Key": "third"})
+        refused = await client.http.post(
+            "/api/messages", json={"text": QUICK}, headers={"Idempotency-Key": "third"}
+        )
 
         problem = refused.json()
         assert (refused.status_code, problem["status"], problem["limit"]) == (429, 429, 2)
         assert problem["code"] == "too_many_active_generations"
         assert refused.headers["retry-after"] == str(problem["retry_after_s"])
         assert len((await client.get("/api/conversations"))["data"]) == count
-        assert (await client.http.post(f"/api/messages/{second['question_id']}/edit", json={"text": QUICK})).status_code == 429
+        assert (
+            await client.http.post(
+                f"/api/messages/{second['question_id']}/edit", json={"text": QUICK}
+            )
+        ).status_code == 429
         assert await client.send(STALLED, key="first") == first
         await ask(other)
 
         await client.cancel(first["generation_id"])
-        again = await client.http.post("/api/messages", json={"text": QUICK}, headers={"Idempotency-Key": "third"})
+        again = await client.http.post(
+            "/api/messages", json={"text": QUICK}, headers={"Idempotency-Key": "third"}
+        )
         assert again.status_code == 202
         assert "idempotent-replayed" not in again.headers
 
 
 async def test_the_limit_holds_however_many_ask_at_once(new_system: Make) -> None:
-    system = await asyncio.to_thread(lambda: new_system(generation={"active_max_per_account": 2}).start(webs=2, workers=0))
+    system = await asyncio.to_thread(
+        lambda: new_system(generation={"active_max_per_account": 2}).start(webs=2, workers=0)
+    )
     key = await asyncio.to_thread(system.new_key)
-    async with Client(system.of("web")[0].url, key) as one, Client(system.of("web")[1].url, key) as two:
-        answers = await asyncio.gather(*(each.http.post("/api/messages", json={"text": QUICK}) for each in (one, two) * 10))
+    async with (
+        Client(system.of("web")[0].url, key) as one,
+        Client(system.of("web")[1].url, key) as two,
+    ):
+        answers = await asyncio.gather(
+            *(each.http.post("/api/messages", json={"text": QUICK}) for each in (one, two) * 10)
+        )
 
     assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 18
 
@@ -605,13 +805,26 @@ async def test_the_limit_holds_however_many_ask_at_once(new_system: Make) -> Non
 
 async def test_fifty_equal_requests_at_once_are_one(tidemark: System, own_key: str) -> None:
     body, headers = {"text": QUICK, "metadata": {"a": "b"}}, {"Idempotency-Key": "fifty"}
-    async with Client(tidemark.of("web")[0].url, own_key) as one, Client(tidemark.of("web")[1].url, own_key) as two:
-        answers = await asyncio.gather(*(each.http.post("/api/messages", json=body, headers=headers) for each in (one, two) * 25))
+    async with (
+        Client(tidemark.of("web")[0].url, own_key) as one,
+        Client(tidemark.of("web")[1].url, own_key) as two,
+    ):
+        answers = await asyncio.gather(
+            *(
+                each.http.post("/api/messages", json=body, headers=headers)
+                for each in (one, two) * 25
+            )
+        )
 
         assert {answer.status_code for answer in answers} == {202}
         assert {answer.text for answer in answers} == {answers[0].text}
-        assert {answer.headers["location"] for answer in answers} == {f"/api/generations/{answers[0].json()['generation_id']}"}
-        assert sorted(answer.headers.get("idempotent-replayed", "") for answer in answers) == [""] + ["true"] * 49
+        assert {answer.headers["location"] for answer in answers} == {
+            f"/api/generations/{answers[0].json()['generation_id']}"
+        }
+        assert (
+            sorted(answer.headers.get("idempotent-replayed", "") for answer in answers)
+            == [""] + ["true"] * 49
+        )
         await to_end(one, answers[0].json())
         assert len((await one.get("/api/conversations"))["data"]) == 1
         assert len(await messages(one, answers[0].json())) == 2
@@ -619,10 +832,19 @@ async def test_fifty_equal_requests_at_once_are_one(tidemark: System, own_key: s
 
 @pytest.mark.parametrize(
     "other",
-    [{"text": "x"}, {"temperature": 1}, {"system_prompt": "x"}, {"max_output_tokens": 5}, {"metadata": {"a": "b"}}, {"parent_id": None}],
+    [
+        {"text": "x"},
+        {"temperature": 1},
+        {"system_prompt": "x"},
+        {"max_output_tokens": 5},
+        {"metadata": {"a": "b"}},
+        {"parent_id": None},
+    ],
     ids=lambda other: next(iter(other)),
 )
-async def test_a_key_that_was_used_for_something_else_is_refused(other: dict[str, Any], person: Client) -> None:
+async def test_a_key_that_was_used_for_something_else_is_refused(
+    other: dict[str, Any], person: Client
+) -> None:
     body, headers = {"text": QUICK}, {"Idempotency-Key": "once"}
     first = await person.http.post("/api/messages", json=body, headers=headers)
 
@@ -635,27 +857,47 @@ async def test_a_key_that_was_used_for_something_else_is_refused(other: dict[str
 
 async def test_the_same_said_in_another_way_is_the_same(person: Client) -> None:
     key = {"Idempotency-Key": "same"}
-    spellings = [{"text": QUICK}, {"content": [{"text": QUICK, "type": "text"}]}, {"text": QUICK, "conversation_id": None, "model": None}]
+    spellings = [
+        {"text": QUICK},
+        {"content": [{"text": QUICK, "type": "text"}]},
+        {"text": QUICK, "conversation_id": None, "model": None},
+    ]
 
-    answers = [await person.http.post("/api/messages", json=body, headers=key) for body in spellings]
+    answers = [
+        await person.http.post("/api/messages", json=body, headers=key) for body in spellings
+    ]
 
     assert [answer.status_code for answer in answers] == [202] * 3
     assert len({answer.text for answer in answers}) == 1
 
 
-async def test_a_key_is_a_key_for_one_operation_of_one_account(person: Client, client: Client) -> None:
+async def test_a_key_is_a_key_for_one_operation_of_one_account(
+    person: Client, client: Client
+) -> None:
     key = uuid4().hex
     headers = {"Idempotency-Key": key}
     sent = await to_end(person, await person.send(QUICK, key=key))
 
     others = await client.send(QUICK, key=key)
-    regenerated = await person.http.post(f"/api/messages/{sent['message_id']}/regenerate", headers=headers)
-    replayed = await person.http.post(f"/api/messages/{sent['message_id']}/regenerate", headers=headers)
-    edited = await person.http.post(f"/api/messages/{sent['question_id']}/edit", json={"text": QUICK}, headers=headers)
+    regenerated = await person.http.post(
+        f"/api/messages/{sent['message_id']}/regenerate", headers=headers
+    )
+    replayed = await person.http.post(
+        f"/api/messages/{sent['message_id']}/regenerate", headers=headers
+    )
+    edited = await person.http.post(
+        f"/api/messages/{sent['question_id']}/edit", json={"text": QUICK}, headers=headers
+    )
 
     assert [answer.status_code for answer in (regenerated, replayed, edited)] == [202] * 3
-    assert ["idempotent-replayed" in answer.headers for answer in (regenerated, replayed, edited)] == [False, True, False]
-    generations = {sent["generation_id"], others["generation_id"], *(each.json()["generation_id"] for each in (regenerated, edited))}
+    assert [
+        "idempotent-replayed" in answer.headers for answer in (regenerated, replayed, edited)
+    ] == [False, True, False]
+    generations = {
+        sent["generation_id"],
+        others["generation_id"],
+        *(each.json()["generation_id"] for each in (regenerated, edited)),
+    }
     assert len(generations) == 4
     assert replayed.json() == regenerated.json()
 
@@ -674,20 +916,30 @@ async def test_a_replay_may_be_followed_as_a_stream_from_any_mark(person: Client
         assert answer.headers["tidemark-generation"] == sent["generation_id"]
         assert events == whole[mark or 0 :]
 
-    at_the_end = await person.http.post("/api/messages", json=body, headers=headers | {"Last-Event-ID": str(whole[-1].seq)})
-    beyond = await person.http.post("/api/messages", json=body, headers=headers | {"Last-Event-ID": str(whole[-1].seq + 1)})
+    at_the_end = await person.http.post(
+        "/api/messages", json=body, headers=headers | {"Last-Event-ID": str(whole[-1].seq)}
+    )
+    beyond = await person.http.post(
+        "/api/messages", json=body, headers=headers | {"Last-Event-ID": str(whole[-1].seq + 1)}
+    )
     assert (at_the_end.status_code, beyond.status_code) == (204, 400)
 
 
 async def test_what_was_first_asked_as_a_stream_is_replayed_as_json(person: Client) -> None:
     body, key = {"text": QUICK}, {"Idempotency-Key": "streamed"}
-    async with person.http.stream("POST", "/api/messages", json=body, headers=STREAM | key) as answer:
+    async with person.http.stream(
+        "POST", "/api/messages", json=body, headers=STREAM | key
+    ) as answer:
         events = [event async for event in parse(answer)]
 
     replayed = await person.http.post("/api/messages", json=body, headers=key)
 
     assert (replayed.status_code, replayed.headers["idempotent-replayed"]) == (202, "true")
-    assert replayed.json()["generation_id"] == events[0].data["generation_id"] == answer.headers["tidemark-generation"]
+    assert (
+        replayed.json()["generation_id"]
+        == events[0].data["generation_id"]
+        == answer.headers["tidemark-generation"]
+    )
     assert content_of(events)
 
 
@@ -711,10 +963,16 @@ async def test_a_refused_request_uses_up_no_key(refused: dict[str, Any], person:
     assert "idempotent-replayed" not in second.headers
 
 
-async def test_what_was_asked_once_is_answered_once_also_when_the_answer_got_lost(tidemark: System, own_key: str) -> None:
+async def test_what_was_asked_once_is_answered_once_also_when_the_answer_got_lost(
+    tidemark: System, own_key: str
+) -> None:
     headers = {"Authorization": f"Bearer {own_key}", "Idempotency-Key": "lost"}
-    async with httpx.AsyncClient(base_url=tidemark.web.url, headers=headers, trust_env=False) as hasty:
-        asking = [asyncio.create_task(hasty.post("/api/messages", json={"text": QUICK})) for _ in range(5)]
+    async with httpx.AsyncClient(
+        base_url=tidemark.web.url, headers=headers, trust_env=False
+    ) as hasty:
+        asking = [
+            asyncio.create_task(hasty.post("/api/messages", json={"text": QUICK})) for _ in range(5)
+        ]
         await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
         for each in asking:
             each.cancel()

@@ -82,13 +82,20 @@ async def test_a_thousand_readers_come_back_after_their_web_process_died(new_sys
     assert {events[0].seq for events in crowd.seen} == {1}
 
 
-async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs_one(new_system: Make) -> None:
+async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs_one(
+    new_system: Make,
+) -> None:
     system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": SLOTS}).start())
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, AsyncExitStack() as stack:
+    async with (
+        Client(system.web.url, await asyncio.to_thread(system.new_key)) as client,
+        AsyncExitStack() as stack,
+    ):
 
         async def ask(script: str) -> Asked:
             sent = [await client.send(f"/demo {script}\n{script} {n}") for n in range(SLOTS)]
-            return Asked(sent, [await stack.enter_async_context(reading(client, each, 2)) for each in sent])
+            return Asked(
+                sent, [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
+            )
 
         endless = await ask("tokens=100000 rate=20")
         await endless.have(5)
@@ -98,21 +105,39 @@ async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs
         waiting = await ask("tokens=40 rate=100")
         dying.kill()
         await left_behind.end()
-        assert all([event.type for event in events] == ["queued"] for events in waiting.everybody)  # no slot was free so far
+        assert all(
+            [event.type for event in events] == ["queued"] for events in waiting.everybody
+        )  # no slot was free so far
         assert not any(is_over(events) for events in endless.everybody)
         for each in endless.sent:
             await client.cancel(each["generation_id"])
         await waiting.end()
         asked = endless, left_behind, waiting
-        outcomes = [[await outcome_of(system, client, *answer) for answer in zip(each.sent, each.seen, strict=True)] for each in asked]
+        outcomes = [
+            [
+                await outcome_of(system, client, *answer)
+                for answer in zip(each.sent, each.seen, strict=True)
+            ]
+            for each in asked
+        ]
 
     for case, those in zip(("still written", "left behind", "waiting"), outcomes, strict=True):
         for outcome in those:
             outcome.check()
         those[0].note(f"one of two full workers killed: {case}", system.database)
-    assert [{(each.row.attempt, each.row.crashes) for each in those} for those in outcomes] == [{(1, 0)}, {(2, 1)}, {(1, 0)}]
-    assert [{each.snapshot["status"] for each in those} for those in outcomes] == [{"cancelled"}, {"completed"}, {"completed"}]
-    assert all("resumed" in outcome.types and "restarted" not in outcome.types for outcome in outcomes[1])
+    assert [{(each.row.attempt, each.row.crashes) for each in those} for those in outcomes] == [
+        {(1, 0)},
+        {(2, 1)},
+        {(1, 0)},
+    ]
+    assert [{each.snapshot["status"] for each in those} for those in outcomes] == [
+        {"cancelled"},
+        {"completed"},
+        {"completed"},
+    ]
+    assert all(
+        "resumed" in outcome.types and "restarted" not in outcome.types for outcome in outcomes[1]
+    )
 
 
 async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_system: Make) -> None:
@@ -126,8 +151,13 @@ async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_syste
             races: list[Race] = []
             stop_after_ms = 10
             for n in range(lane, RACES, LANES):
-                sent = await client.send(f"/demo tokens={max(1, -stop_after_ms // 5)} rate=200\nrace {n}")
-                readers = [asyncio.create_task(each.read_through(sent["generation_id"])) for each in (client, stopper)]
+                sent = await client.send(
+                    f"/demo tokens={max(1, -stop_after_ms // 5)} rate=200\nrace {n}"
+                )
+                readers = [
+                    asyncio.create_task(each.read_through(sent["generation_id"]))
+                    for each in (client, stopper)
+                ]
                 await asyncio.sleep(max(0, stop_after_ms) / 1000)
                 answered = await stopper.cancel(sent["generation_id"])
                 races.append(Race(sent["generation_id"], answered, await asyncio.gather(*readers)))
@@ -140,7 +170,9 @@ async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_syste
     for each, outcome in zip(races, outcomes, strict=True):
         outcome.check()
         assert each.answered == outcome.snapshot
-        assert outcome.log or outcome.row.status == "cancelled"  # only what was stopped before it began has no log
+        assert (
+            outcome.log or outcome.row.status == "cancelled"
+        )  # only what was stopped before it began has no log
     assert {outcome.row.status for outcome in outcomes} == {"completed", "cancelled"}
     for status in ("completed", "cancelled"):
         note(
@@ -156,7 +188,9 @@ async def outcomes_of(system: System, client: Client, races: list[Race]) -> list
     snapshots = [await client.snapshot(each.generation_id) for each in races]
     async with asyncio.timeout(20), open_database(system.settings.database_url) as database:
         while True:
-            rows = await database.read(lambda session: [session.get_one(Generation, each.generation_id) for each in races])
+            rows = await database.read(
+                lambda session: [session.get_one(Generation, each.generation_id) for each in races]
+            )
             if all(row.sealed for row in rows):
                 break
             await asyncio.sleep(0.1)

@@ -10,10 +10,10 @@ from server.settings import embedded_socket
 from server.stream.link import Link, LinkLost
 from server.stream.log import APPEND, CLOSE, OPEN
 from tests.client import Client
-from tests.databases import Sql, sql  # noqa: F401  a fixture
-from tests.linked import Linked, linked, shared, url_of  # noqa: F401  fixtures
+from tests.databases import Sql, sql
+from tests.linked import Linked, linked, shared, url_of
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.proxy import Mode, Proxy, Then
 from tests.system import System
 from tests.test_faults import condition, reading, some_tokens
@@ -30,7 +30,9 @@ on_sqlite = pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
 """For what concerns the log alone."""
 
 
-def check(outcome: Outcome, case: str, database: str, *, may_tell: frozenset[str] = NOTHING) -> None:
+def check(
+    outcome: Outcome, case: str, database: str, *, may_tell: frozenset[str] = NOTHING
+) -> None:
     """It was one attempt, of a worker that did not die, and readers were told nothing of the fault."""
     outcome.note(case, database)
     outcome.check()
@@ -41,17 +43,23 @@ def check(outcome: Outcome, case: str, database: str, *, may_tell: frozenset[str
 
 @on_sqlite
 @pytest.mark.parametrize("mode", [Mode.SILENT, Mode.GONE], ids=lambda mode: mode.name.lower())
-async def test_the_link_of_the_web_process_fails_in_mid_answer(linked: Linked, sql: Sql, mode: Mode) -> None:  # noqa: F811
+async def test_the_link_of_the_web_process_fails_in_mid_answer(
+    linked: Linked, sql: Sql, mode: Mode
+) -> None:
     await fail_in_mid_answer(linked, sql, "web", mode)
 
 
 @on_sqlite
-@pytest.mark.parametrize("mode", [Mode.SILENT, Mode.DEAF, Mode.LATE, Mode.GONE], ids=lambda mode: mode.name.lower())
-async def test_the_link_of_the_worker_fails_in_mid_answer(linked: Linked, sql: Sql, mode: Mode) -> None:  # noqa: F811
+@pytest.mark.parametrize(
+    "mode", [Mode.SILENT, Mode.DEAF, Mode.LATE, Mode.GONE], ids=lambda mode: mode.name.lower()
+)
+async def test_the_link_of_the_worker_fails_in_mid_answer(
+    linked: Linked, sql: Sql, mode: Mode
+) -> None:
     await fail_in_mid_answer(linked, sql, "worker", mode)
 
 
-async def fail_in_mid_answer(linked: Linked, sql: Sql, side: str, mode: Mode) -> None:  # noqa: F811
+async def fail_in_mid_answer(linked: Linked, sql: Sql, side: str, mode: Mode) -> None:
     """The link fails for a while and is well again before the answer ends."""
     link = linked.web_link if side == "web" else linked.worker_link
     async with Client(linked.system.web.url, linked.key) as client:
@@ -64,16 +72,23 @@ async def fail_in_mid_answer(linked: Linked, sql: Sql, side: str, mode: Mode) ->
         outcome = await outcome_of(linked.system, client, sent, seen)
 
     check(
-        outcome, f"link of the {side} {mode.name.lower()} for 6 s in mid-answer", sql.name, may_tell=SNAPSHOT if side == "web" else NOTHING
+        outcome,
+        f"link of the {side} {mode.name.lower()} for 6 s in mid-answer",
+        sql.name,
+        may_tell=SNAPSHOT if side == "web" else NOTHING,
     )
 
 
-async def test_questions_are_taken_while_every_link_is_silent(linked: Linked, sql: Sql) -> None:  # noqa: F811
+async def test_questions_are_taken_while_every_link_is_silent(linked: Linked, sql: Sql) -> None:
     async with Client(linked.system.web.url, linked.key) as client:
-        await client.read_through((await client.send("/demo tokens=1"))["generation_id"])  # what connections there are, are used
+        await client.read_through(
+            (await client.send("/demo tokens=1"))["generation_id"]
+        )  # what connections there are, are used
         linked.be(Mode.SILENT)
         async with asyncio.timeout(15):
-            all_sent = await asyncio.gather(*(client.send(f"/demo {PACED}\nsilent {n}") for n in range(20)))
+            all_sent = await asyncio.gather(
+                *(client.send(f"/demo {PACED}\nsilent {n}") for n in range(20))
+            )
         async with reading(client, all_sent[0]) as seen:
             await condition(lambda: all(seen))
             linked.be(Mode.PASS)
@@ -84,7 +99,9 @@ async def test_questions_are_taken_while_every_link_is_silent(linked: Linked, sq
     check(outcome, "every link silent at the question", sql.name, may_tell=SNAPSHOT)
 
 
-def test_a_connection_that_is_reset_while_it_is_made_is_an_outage(new_system: Callable[..., System]) -> None:
+def test_a_connection_that_is_reset_while_it_is_made_is_an_outage(
+    new_system: Callable[..., System],
+) -> None:
     async def connect() -> None:
         for _ in range(2_000):  # it takes a reset at the very moment of the second write
             with pytest.raises(LinkLost):
@@ -98,7 +115,7 @@ def test_a_connection_that_is_reset_while_it_is_made_is_an_outage(new_system: Ca
 
 
 @on_sqlite
-async def test_stop_needs_no_link(linked: Linked, sql: Sql) -> None:  # noqa: F811
+async def test_stop_needs_no_link(linked: Linked, sql: Sql) -> None:
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send("/demo tokens=2000 rate=100\nstop")
         async with reading(client, sent) as seen:
@@ -116,17 +133,19 @@ async def test_stop_needs_no_link(linked: Linked, sql: Sql) -> None:  # noqa: F8
 
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
 @pytest.mark.parametrize("step", ["open", "close"])
-async def test_links_fail_at_the_beginning_or_the_end(linked: Linked, sql: Sql, step: str, then: Then) -> None:  # noqa: F811
+async def test_links_fail_at_the_beginning_or_the_end(
+    linked: Linked, sql: Sql, step: str, then: Then
+) -> None:
     await fail_at(linked, sql, step, then)
 
 
 @on_sqlite
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
-async def test_links_fail_at_an_append(linked: Linked, sql: Sql, then: Then) -> None:  # noqa: F811
+async def test_links_fail_at_an_append(linked: Linked, sql: Sql, then: Then) -> None:
     await fail_at(linked, sql, "append", then)
 
 
-async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:  # noqa: F811
+async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:
     """The worker's link fails when a script is on its way, or its reply; where it falls silent, all of them do."""
     trap = linked.worker_link.trap(SCRIPTS[step], then)
     async with Client(linked.system.web.url, linked.key) as client:
@@ -146,7 +165,9 @@ async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:  # n
 
 
 @pytest.mark.parametrize("then", ["cut", "lose reply"])
-async def test_the_link_of_the_web_process_fails_as_it_sends_the_job(linked: Linked, sql: Sql, then: Then) -> None:  # noqa: F811
+async def test_the_link_of_the_web_process_fails_as_it_sends_the_job(
+    linked: Linked, sql: Sql, then: Then
+) -> None:
     trap = linked.web_link.trap(b"queue:answers", then)
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send(f"/demo {PACED}\n{then}")
@@ -158,7 +179,7 @@ async def test_the_link_of_the_web_process_fails_as_it_sends_the_job(linked: Lin
     check(outcome, f"link of the web process: {then} at the job", sql.name)
 
 
-async def test_a_job_that_was_taken_by_nobody_is_sent_again(linked: Linked, sql: Sql) -> None:  # noqa: F811
+async def test_a_job_that_was_taken_by_nobody_is_sent_again(linked: Linked, sql: Sql) -> None:
     trap = linked.worker_link.trap(b"BZPOPMIN", "lose reply")
     async with Client(linked.system.web.url, linked.key) as client:
         await condition(trap.sprung.is_set)

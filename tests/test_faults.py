@@ -16,7 +16,9 @@ PACED = "tokens=300 rate=100"
 
 
 @asynccontextmanager
-async def reading(client: Client, sent: dict[str, Any], readers: int = 3) -> AsyncIterator[list[list[Event]]]:
+async def reading(
+    client: Client, sent: dict[str, Any], readers: int = 3
+) -> AsyncIterator[list[list[Event]]]:
     """Readers that follow an answer through everything that happens in the block; at its end they have seen the answer's."""
     seen: list[list[Event]] = [[] for _ in range(readers)]
     async with asyncio.TaskGroup() as tasks:
@@ -36,7 +38,9 @@ async def condition(holds: Callable[[], Any], wait_s: float = 20) -> None:
             await asyncio.sleep(0.01)
 
 
-async def check_all(client: Client, sent: dict[str, Any], seen: list[list[Event]]) -> dict[str, Any]:
+async def check_all(
+    client: Client, sent: dict[str, Any], seen: list[list[Event]]
+) -> dict[str, Any]:
     """The law for each reader, the agreement between them, and a late reader who sees the same; the settled snapshot."""
     snapshot = await client.snapshot(sent["generation_id"])
     late = await client.read_through(sent["generation_id"])
@@ -53,7 +57,9 @@ def types_of(events: list[Event]) -> set[str]:
 
 
 @on_both_databases
-async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system: Callable[..., System]) -> None:
+async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nresume")
@@ -69,7 +75,9 @@ async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(new_system
 
 
 @pytest.mark.slow
-async def test_a_model_that_cannot_continue_starts_over_and_says_so(new_system: Callable[..., System]) -> None:
+async def test_a_model_that_cannot_continue_starts_over_and_says_so(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED} continue=0\nrestart")
@@ -84,7 +92,9 @@ async def test_a_model_that_cannot_continue_starts_over_and_says_so(new_system: 
 
 
 @pytest.mark.slow
-async def test_fifty_readers_come_back_after_their_web_process_died(new_system: Callable[..., System]) -> None:
+async def test_fifty_readers_come_back_after_their_web_process_died(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(webs=2)
     dying, other = system.of("web")
     async with Client(dying.url, system.new_key()) as client:
@@ -92,7 +102,9 @@ async def test_fifty_readers_come_back_after_their_web_process_died(new_system: 
         seen: list[list[Event]] = [[] for _ in range(50)]
         async with asyncio.TaskGroup() as tasks:
             for events in seen:
-                tasks.create_task(client.read_through(sent["generation_id"], events, [dying.url, other.url]))
+                tasks.create_task(
+                    client.read_through(sent["generation_id"], events, [dying.url, other.url])
+                )
             await some_tokens(seen, 5)
             dying.kill()
         client.http.base_url = other.url  # type: ignore[assignment]  # httpx takes a string
@@ -100,7 +112,9 @@ async def test_fifty_readers_come_back_after_their_web_process_died(new_system: 
 
 
 @pytest.mark.slow
-async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(new_system: Callable[..., System]) -> None:
+async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nvalkey")
@@ -113,7 +127,9 @@ async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(new_system: 
     assert "restarted" not in types_of(seen[0])
 
 
-async def test_redis_forgets_everything_and_the_owner_writes_it_again(new_system: Callable[..., System]) -> None:
+async def test_redis_forgets_everything_and_the_owner_writes_it_again(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nflush")
@@ -142,7 +158,9 @@ async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..
 
 
 @on_both_databases
-async def test_a_deploy_hands_answers_over_without_counting_a_crash(new_system: Callable[..., System]) -> None:
+async def test_a_deploy_hands_answers_over_without_counting_a_crash(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system(worker={"drain_s": 0}).start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\ndeploy")
@@ -153,10 +171,14 @@ async def test_a_deploy_hands_answers_over_without_counting_a_crash(new_system: 
 
     assert snapshot["attempt"] == 2
     assert system.row(sent["generation_id"]).crashes == 0
-    assert next(event.data for event in seen[0] if event.type == "resumed")["reason"] == "handed_over"
+    assert (
+        next(event.data for event in seen[0] if event.type == "resumed")["reason"] == "handed_over"
+    )
 
 
-async def test_a_web_process_that_stops_ends_streams_between_two_events(new_system: Callable[..., System]) -> None:
+async def test_a_web_process_that_stops_ends_streams_between_two_events(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(webs=2)
     stopping, other = system.of("web")
     async with Client(stopping.url, system.new_key()) as client:
@@ -164,7 +186,9 @@ async def test_a_web_process_that_stops_ends_streams_between_two_events(new_syst
         seen: list[list[Event]] = [[] for _ in range(5)]
         async with asyncio.TaskGroup() as tasks:
             for events in seen:
-                tasks.create_task(client.read_through(sent["generation_id"], events, [stopping.url, other.url]))
+                tasks.create_task(
+                    client.read_through(sent["generation_id"], events, [stopping.url, other.url])
+                )
             await some_tokens(seen, 5)
             assert await asyncio.to_thread(stopping.stop) == 0
         client.http.base_url = other.url  # type: ignore[assignment]
@@ -195,7 +219,9 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
         queued = await client.send("/demo tokens=10\nqueued")
         async with reading(client, queued, 2) as seen:
             await condition(lambda: all(seen))
-            assert (await client.cancel(queued["generation_id"], wait_s=20))["status"] == "cancelled"
+            assert (await client.cancel(queued["generation_id"], wait_s=20))[
+                "status"
+            ] == "cancelled"
         assert (await check_all(client, queued, seen))["text"] == ""
 
         system.start_worker()
@@ -207,8 +233,12 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
             sent = await client.send(f"/demo {script}")
             async with reading(client, sent, 2) as seen:
                 wanted = 2 if "silent" in script else 9
-                await condition(lambda seen=seen, wanted=wanted: all(len(events) >= wanted for events in seen))  # type: ignore[misc]
-                assert (await client.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled", script
+                await condition(
+                    lambda seen=seen, wanted=wanted: all(len(events) >= wanted for events in seen)
+                )  # type: ignore[misc]
+                assert (await client.cancel(sent["generation_id"], wait_s=20))[
+                    "status"
+                ] == "cancelled", script
             snapshot = await check_all(client, sent, seen)
             assert bool(snapshot["text"]) == ("silent" not in script)
             assert (await client.cancel(sent["generation_id"], wait_s=20)) == snapshot
@@ -216,7 +246,9 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
 
 @pytest.mark.slow
 @on_both_databases
-async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callable[..., System]) -> None:
+async def test_stop_ends_an_answer_whose_workers_are_all_dead(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send("/demo tokens=1000 rate=100\nownerless")
@@ -233,7 +265,9 @@ async def test_stop_ends_an_answer_whose_workers_are_all_dead(new_system: Callab
 
 
 @pytest.mark.slow
-async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_back(new_system: Callable[..., System]) -> None:
+async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_back(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
         system.valkey.kill()
@@ -246,7 +280,9 @@ async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_b
 
 @on_both_databases
 @pytest.mark.slow
-async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Callable[..., System]) -> None:
+async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send("/demo tokens=20 rate=200\ngone")
@@ -266,13 +302,18 @@ async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(new_system: Cal
 
 @pytest.mark.slow
 @on_both_databases
-async def test_an_answer_that_kills_every_worker_is_given_up(new_system: Callable[..., System]) -> None:
+async def test_an_answer_that_kills_every_worker_is_given_up(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system(generation={"attempts_max": 2}).start(workers=3)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send("/demo tokens=100000 rate=100\ndeadly")
         async with reading(client, sent) as seen:
             for attempt in (1, 2):
-                await condition(lambda n=attempt: sum(e.type in ("started", "resumed") for e in seen[0]) == n, 30)  # type: ignore[misc]
+                await condition(
+                    lambda n=attempt: sum(e.type in ("started", "resumed") for e in seen[0]) == n,
+                    30,
+                )  # type: ignore[misc]
                 await some_tokens(seen)
                 system.owner_of(sent["generation_id"]).kill()
         snapshot = await check_all(client, sent, seen)

@@ -28,7 +28,12 @@ BOUNDED = settings(
     suppress_health_check=list(HealthCheck),
 )
 SCHEMA = build_schema(schema_text())
-FIELDS = [(root.name, name) for root in (SCHEMA.query_type, SCHEMA.mutation_type) if root for name in root.fields]
+FIELDS = [
+    (root.name, name)
+    for root in (SCHEMA.query_type, SCHEMA.mutation_type)
+    if root
+    for name in root.fields
+]
 
 PAGE = "/api/events"
 """The stream that never ends: there, only how it begins is looked at."""
@@ -37,7 +42,9 @@ PAGE = "/api/events"
 CONFIG = {
     "checks": {
         "positive_data_acceptance": {"enabled": False},
-        "negative_data_rejection": {"expected-statuses": ["400", "401", "403", "404", "413", "422", "429"]},
+        "negative_data_rejection": {
+            "expected-statuses": ["400", "401", "403", "404", "413", "422", "429"]
+        },
     }
 }
 FITTING, UNFITTING = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
@@ -62,17 +69,25 @@ class Robot(NamedTuple):
             headers=self.headers | {"Accept": "text/event-stream"},
             trust_env=False,
         )
-        return [answer.headers[f"tidemark-{name}"] for name in ("conversation", "question", "message", "generation")]
+        return [
+            answer.headers[f"tidemark-{name}"]
+            for name in ("conversation", "question", "message", "generation")
+        ]
 
 
 @pytest.fixture(scope="module")
 def robot(tidemark: System) -> Robot:
-    return Robot({"Authorization": f"Bearer {tidemark.new_key(account='robot@example.org')}"}, tidemark.web.url)
+    return Robot(
+        {"Authorization": f"Bearer {tidemark.new_key(account='robot@example.org')}"},
+        tidemark.web.url,
+    )
 
 
 @pytest.fixture(scope="module")
 def over_http(tidemark: System) -> Any:
-    return schemathesis.openapi.from_url(f"{tidemark.web.url}/api/openapi.json", config=Config.from_dict(CONFIG))
+    return schemathesis.openapi.from_url(
+        f"{tidemark.web.url}/api/openapi.json", config=Config.from_dict(CONFIG)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +96,20 @@ def over_graphql(robot: Robot) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("operation", "mode"), CALLS, ids=[f"{each.method} {each.path} {'right' if mode is FITTING else 'wrong'}" for each, mode in CALLS]
+    ("operation", "mode"),
+    CALLS,
+    ids=[
+        f"{each.method} {each.path} {'right' if mode is FITTING else 'wrong'}"
+        for each, mode in CALLS
+    ],
 )
-def test_http_answers_as_openapi_json_says(operation: Operation, mode: GenerationMode, over_http: Any, robot: Robot) -> None:
-    requests, ids = over_http[operation.path][operation.method].as_strategy(generation_mode=mode), robot.ids()
+def test_http_answers_as_openapi_json_says(
+    operation: Operation, mode: GenerationMode, over_http: Any, robot: Robot
+) -> None:
+    requests, ids = (
+        over_http[operation.path][operation.method].as_strategy(generation_mode=mode),
+        robot.ids(),
+    )
 
     @BOUNDED
     @given(case=requests, id=st.sampled_from([*ids, *[""] * len(ids)]))
@@ -101,27 +126,40 @@ def test_http_answers_as_openapi_json_says(operation: Operation, mode: Generatio
 
 def beginning_of(case: Any, robot: Robot) -> requests.Response:
     """The status and the headers, and of a refusal all of it."""
-    with requests.request(**case.as_transport_kwargs(headers=robot.headers), stream=True, timeout=60) as answer:
+    with requests.request(
+        **case.as_transport_kwargs(headers=robot.headers), stream=True, timeout=60
+    ) as answer:
         if not answer.headers["content-type"].startswith("text/event-stream"):
             answer.content  # noqa: B018 (reads it)
         return answer
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=".".join)
-def test_graphql_answers_as_its_schema_says(field: tuple[str, str], over_graphql: Any, robot: Robot) -> None:
+def test_graphql_answers_as_its_schema_says(
+    field: tuple[str, str], over_graphql: Any, robot: Robot
+) -> None:
     ids = robot.ids()
 
     @BOUNDED
-    @given(case=over_graphql[field[0]][field[1]].as_strategy(), id=st.sampled_from([*ids, *[""] * len(ids)]))
+    @given(
+        case=over_graphql[field[0]][field[1]].as_strategy(),
+        id=st.sampled_from([*ids, *[""] * len(ids)]),
+    )
     def check(case: Any, id: str) -> None:
         if id:
-            case.body = re.sub(r'\b(id|conversationId|parentId|leaf): "[^"\\]*"', rf'\1: "{id}"', case.body)
+            case.body = re.sub(
+                r'\b(id|conversationId|parentId|leaf): "[^"\\]*"', rf'\1: "{id}"', case.body
+            )
         answer = case.call(headers=robot.headers)
         assert answer.status_code in (200, 400), answer.text
         result = answer.json()
         errors = result.get("errors", [])
         assert errors or result["data"], answer.text
-        assert all(error["extensions"]["code"] not in ("internal", "unavailable") for error in errors), answer.text
-        assert answer.status_code == 200 or [error["extensions"]["code"] for error in errors] == ["document_too_complex"], answer.text
+        assert all(
+            error["extensions"]["code"] not in ("internal", "unavailable") for error in errors
+        ), answer.text
+        assert answer.status_code == 200 or [error["extensions"]["code"] for error in errors] == [
+            "document_too_complex"
+        ], answer.text
 
     check()

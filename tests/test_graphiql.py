@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from server.graph.graphiql import PAGE
 from tests.browser import Window
-from tests.page_fixtures import browser_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture
 from tests.system import System
 
 pytestmark = pytest.mark.slow
@@ -32,8 +32,13 @@ def window(browser: Browser, tidemark: System) -> Iterator[Window]:
 
 def run(page: Page, operation: str) -> None:
     """Runs an operation named Me, as the one is that is there at first: GraphiQL is slow to see another name."""
-    page.evaluate("text => document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue(text)", operation)
-    page.locator(".graphiql-execute-button:not([aria-haspopup])").click()  # once it has seen that there is nothing to choose from
+    page.evaluate(
+        "text => document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue(text)",
+        operation,
+    )
+    page.locator(
+        ".graphiql-execute-button:not([aria-haspopup])"
+    ).click()  # once it has seen that there is nothing to choose from
 
 
 def test_it_loads_from_here_alone_and_runs_a_query_and_a_subscription(window: Window) -> None:
@@ -49,7 +54,9 @@ def test_it_loads_from_here_alone_and_runs_a_query_and_a_subscription(window: Wi
     expect(result).to_contain_text("GenerationCompleted")
 
     assert window.hosts <= {urlsplit(window.url).netloc, ""}
-    refused = [fault for fault in window.faults if "401" not in fault]  # of who asked for a session and had none yet
+    refused = [
+        fault for fault in window.faults if "401" not in fault
+    ]  # of who asked for a session and had none yet
     assert refused == []
 
 
@@ -77,7 +84,13 @@ def test_it_has_a_policy_of_its_own_and_others_get_no_page(tidemark: System) -> 
 def test_the_chat_page_carries_nothing_of_it(tidemark: System) -> None:
     with httpx.Client(base_url=tidemark.web.url, trust_env=False) as caller:
         page = caller.get("/").text
-        files = [caller.get(path).text for path in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page)]
+        files = [
+            caller.get(path).text for path in re.findall(r'(?:src|href)="(/assets/[^"]+)"', page)
+        ]
 
     assert files
-    assert not [text for text in [page, *files] if "graphiql" in text.lower() or "codemirror" in text.lower()]
+    assert not [
+        text
+        for text in [page, *files]
+        if "graphiql" in text.lower() or "codemirror" in text.lower()
+    ]

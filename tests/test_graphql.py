@@ -63,16 +63,25 @@ async def test_the_viewer_is_who_asks(person: Client) -> None:
 
     assert viewer["account"]["id"].startswith("acct_")
     assert viewer["user"]["email"].endswith("@example.org")
-    assert viewer["apiKey"] == {"id": viewer["account"]["apiKeys"][0]["id"], "name": "test", "expiresAt": None, "revokedAt": None}
+    assert viewer["apiKey"] == {
+        "id": viewer["account"]["apiKeys"][0]["id"],
+        "name": "test",
+        "expiresAt": None,
+        "revokedAt": None,
+    }
 
 
 async def test_a_browser_asks_with_its_session_and_from_the_site_itself(tidemark: System) -> None:
     async with Client(tidemark.web.url) as guest:
-        assert (await guest.http.post("/api/session", json={}, headers=SAME_ORIGIN)).status_code == 201
+        assert (
+            await guest.http.post("/api/session", json={}, headers=SAME_ORIGIN)
+        ).status_code == 201
         query = {"query": "{ viewer { user { id } apiKey { id } } }"}
 
         inside = await guest.http.post("/graphql", json=query, headers=SAME_ORIGIN)
-        outside = await guest.http.post("/graphql", json=query, headers={"Origin": "https://elsewhere.example"})
+        outside = await guest.http.post(
+            "/graphql", json=query, headers={"Origin": "https://elsewhere.example"}
+        )
 
     assert inside.json() == {"data": {"viewer": {"user": None, "apiKey": None}}}
     assert (outside.status_code, outside.json()["code"]) == (403, "cross_site")
@@ -100,9 +109,16 @@ async def test_a_message_is_what_http_shows(client: Client) -> None:
         found = (await graph(client, query, id=message_id))["message"]
 
         shown = camel(await client.message(message_id))
-        shown["content"] = [{"type": part["type"].upper(), "text": part["text"]} for part in shown["content"]]
-        shown["usage"] = shown["usage"] and camel({key: shown["usage"][key] for key in ("input_tokens", "output_tokens")})
-        ids = {f"{name}Id": (found.pop(name) or {}).get("id") for name in ("conversation", "parent", "generation")}
+        shown["content"] = [
+            {"type": part["type"].upper(), "text": part["text"]} for part in shown["content"]
+        ]
+        shown["usage"] = shown["usage"] and camel(
+            {key: shown["usage"][key] for key in ("input_tokens", "output_tokens")}
+        )
+        ids = {
+            f"{name}Id": (found.pop(name) or {}).get("id")
+            for name in ("conversation", "parent", "generation")
+        }
         assert found | ids | {"siblings": [each["id"] for each in found["siblings"]]} == shown
 
 
@@ -118,12 +134,18 @@ async def test_a_generation_is_what_http_shows(client: Client) -> None:
 
     shown = camel(await client.snapshot(sent["generation_id"]))
     assert [camel(part) | {"type": part["type"].upper()} for part in shown.pop("content")] == [
-        {key: value for key, value in part.items() if key != "__typename"} for part in found.pop("content")
+        {key: value for key, value in part.items() if key != "__typename"}
+        for part in found.pop("content")
     ]
-    usage = {"cachedInputTokens": None, "reasoningTokens": None, "estimated": False} | camel(shown.pop("usage"))
+    usage = {"cachedInputTokens": None, "reasoningTokens": None, "estimated": False} | camel(
+        shown.pop("usage")
+    )
     assert found.pop("usage") == usage
     assert found.pop("messagesLeftOut") == shown.pop("context")["messages_left_out"]
-    assert (found.pop("message")["id"], found.pop("conversation")["id"]) == (shown.pop("messageId"), shown.pop("conversationId"))
+    assert (found.pop("message")["id"], found.pop("conversation")["id"]) == (
+        shown.pop("messageId"),
+        shown.pop("conversationId"),
+    )
     assert shown.pop("questionId") == sent["question_id"]
     assert found == shown
 
@@ -137,8 +159,14 @@ async def test_a_generation_has_what_is_written_of_it_so_far(client: Client) -> 
 
     snapshot = await client.snapshot(sent["generation_id"])
     assert found["seq"] >= events[-1].seq
-    assert (found["status"], found["seq"], found["text"]) == ("RUNNING", snapshot["seq"], snapshot["text"])
-    assert found["conversation"]["activeGenerations"] == [{"id": sent["generation_id"], "text": snapshot["text"]}]
+    assert (found["status"], found["seq"], found["text"]) == (
+        "RUNNING",
+        snapshot["seq"],
+        snapshot["text"],
+    )
+    assert found["conversation"]["activeGenerations"] == [
+        {"id": sent["generation_id"], "text": snapshot["text"]}
+    ]
     await client.cancel(sent["generation_id"])
 
 
@@ -146,17 +174,40 @@ async def test_any_node_is_found_by_its_id(client: Client) -> None:
     sent = await ask(client)
     query = "query ($id: ID!) { node(id: $id) { __typename id } }"
 
-    for name, id in (("Conversation", "conversation_id"), ("Message", "message_id"), ("Generation", "generation_id")):
-        assert (await graph(client, query, id=sent[id]))["node"] == {"__typename": name, "id": sent[id]}
+    for name, id in (
+        ("Conversation", "conversation_id"),
+        ("Message", "message_id"),
+        ("Generation", "generation_id"),
+    ):
+        assert (await graph(client, query, id=sent[id]))["node"] == {
+            "__typename": name,
+            "id": sent[id],
+        }
 
 
 @pytest.mark.parametrize(
-    "id", ["", "x", "acct_01", "conv_", "gen_\0", "msg_ü", "_", "x" * 10_000, *(f"{prefix}_{NOBODY}" for prefix in Prefix)]
+    "id",
+    [
+        "",
+        "x",
+        "acct_01",
+        "conv_",
+        "gen_\0",
+        "msg_ü",
+        "_",
+        "x" * 10_000,
+        *(f"{prefix}_{NOBODY}" for prefix in Prefix),
+    ],
 )
 async def test_what_is_not_there_is_null(id: str, client: Client) -> None:
     query = "query ($id: ID!) { node(id: $id) { id } conversation(id: $id) { id } message(id: $id) { id } generation(id: $id) { id } }"
 
-    assert await graph(client, query, id=id) == {"node": None, "conversation": None, "message": None, "generation": None}
+    assert await graph(client, query, id=id) == {
+        "node": None,
+        "conversation": None,
+        "message": None,
+        "generation": None,
+    }
 
 
 async def test_models_are_those_that_http_lists(client: Client) -> None:
@@ -172,7 +223,9 @@ LIST = f"""query ($first: Int, $after: String, $last: Int, $before: String, $fil
     conversations(first: $first, after: $after, last: $last, before: $before, filter: $filter, orderBy: $orderBy) {{ {PAGE} }} }}"""
 
 
-def check_page(page: dict[str, Any], whole: list[str], cursors: dict[str, str], **asked: Any) -> None:
+def check_page(
+    page: dict[str, Any], whole: list[str], cursors: dict[str, str], **asked: Any
+) -> None:
     """The page is what its arguments say of the whole list."""
     start = whole.index(asked["after"]) + 1 if asked.get("after") else 0
     stop = whole.index(asked["before"]) if asked.get("before") else len(whole)
@@ -180,7 +233,9 @@ def check_page(page: dict[str, Any], whole: list[str], cursors: dict[str, str], 
     expected = bounded[-asked["last"] :] if asked.get("last") else bounded[: asked.get("first", 20)]
     at = whole.index(expected[0]) if expected else start
     assert [node["id"] for node in page["nodes"]] == expected
-    assert [(edge["node"]["id"], edge["cursor"]) for edge in page["edges"]] == [(id, cursors[id]) for id in expected]
+    assert [(edge["node"]["id"], edge["cursor"]) for edge in page["edges"]] == [
+        (id, cursors[id]) for id in expected
+    ]
     assert page["pageInfo"] == {
         "hasPreviousPage": at > 0,
         "hasNextPage": at + len(expected) < len(whole),
@@ -196,7 +251,11 @@ def all_pages(whole: list[str]) -> Iterator[dict[str, Any]]:
         if not (after and before) or whole.index(after) < whole.index(before):
             for length in (1, 2, len(whole), 100):
                 for name in ("first", "last"):
-                    yield {name: length, **({"after": after} if after else {}), **({"before": before} if before else {})}
+                    yield {
+                        name: length,
+                        **({"after": after} if after else {}),
+                        **({"before": before} if before else {}),
+                    }
 
 
 async def make_conversations(client: Client, count: int) -> None:
@@ -206,16 +265,26 @@ async def make_conversations(client: Client, count: int) -> None:
 
 @pytest.mark.parametrize("field", ["UPDATED_AT", "CREATED_AT"])
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
-async def test_every_part_of_the_list_can_be_asked_for(field: str, direction: str, person: Client) -> None:
+async def test_every_part_of_the_list_can_be_asked_for(
+    field: str, direction: str, person: Client
+) -> None:
     await make_conversations(person, 4)
     order = {"field": field, "direction": direction}
     page = (await graph(person, LIST, orderBy=order))["conversations"]
-    whole, cursors = [node["id"] for node in page["nodes"]], {edge["node"]["id"]: edge["cursor"] for edge in page["edges"]}
+    whole, cursors = (
+        [node["id"] for node in page["nodes"]],
+        {edge["node"]["id"]: edge["cursor"] for edge in page["edges"]},
+    )
     check_page(page, whole, cursors)
 
     for asked in all_pages(whole):
         places = {name: cursors[asked[name]] for name in ("after", "before") if name in asked}
-        check_page((await graph(person, LIST, **asked | places, orderBy=order))["conversations"], whole, cursors, **asked)
+        check_page(
+            (await graph(person, LIST, **asked | places, orderBy=order))["conversations"],
+            whole,
+            cursors,
+            **asked,
+        )
 
     assert len(set(whole)) == 4
 
@@ -226,7 +295,10 @@ async def test_the_list_is_in_the_order_that_was_asked_for(person: Client) -> No
     await ask(person, conversation_id=first)
 
     async def ids(**order: str) -> list[str]:
-        return [node["id"] for node in (await graph(person, LIST, orderBy=order))["conversations"]["nodes"]]
+        return [
+            node["id"]
+            for node in (await graph(person, LIST, orderBy=order))["conversations"]["nodes"]
+        ]
 
     assert await ids() == [first, third, second]
     assert await ids(direction="ASC") == [second, third, first]
@@ -241,7 +313,10 @@ async def test_the_list_holds_what_the_filter_says(person: Client) -> None:
     await mutate(person, "updateConversation", id=everything[1], pinned=True)
 
     async def ids(**filter: Any) -> set[str]:
-        return {node["id"] for node in (await graph(person, LIST, filter=filter))["conversations"]["nodes"]}
+        return {
+            node["id"]
+            for node in (await graph(person, LIST, filter=filter))["conversations"]["nodes"]
+        }
 
     assert await ids(archived=True) == {everything[0]}
     assert await ids(archived=False) == set(everything[1:])
@@ -261,14 +336,19 @@ async def test_every_part_of_a_branch_can_be_asked_for(client: Client) -> None:
         await ask(client, conversation_id=sent["conversation_id"])
     id = sent["conversation_id"]
     page = (await graph(client, BRANCH, id=id))["conversation"]["messages"]
-    whole, cursors = [node["id"] for node in page["nodes"]], {edge["node"]["id"]: edge["cursor"] for edge in page["edges"]}
+    whole, cursors = (
+        [node["id"] for node in page["nodes"]],
+        {edge["node"]["id"]: edge["cursor"] for edge in page["edges"]},
+    )
 
     for asked in all_pages(whole):
         places = {name: cursors[asked[name]] for name in ("after", "before") if name in asked}
         found = (await graph(client, BRANCH, id=id, **asked | places))["conversation"]["messages"]
         check_page(found, whole, cursors, **asked)
 
-    assert whole == [message["id"] for message in (await client.get(f"/api/conversations/{id}/messages"))["data"]]
+    assert whole == [
+        message["id"] for message in (await client.get(f"/api/conversations/{id}/messages"))["data"]
+    ]
     assert len(whole) == 6
 
 
@@ -281,16 +361,24 @@ async def test_a_branch_begins_with_its_newest_page(client: Client) -> None:
 
     shown = await client.get(f"/api/conversations/{sent['conversation_id']}/messages")
     assert [node["id"] for node in page["nodes"]] == [message["id"] for message in shown["data"]]
-    assert (len(page["nodes"]), page["pageInfo"]["hasPreviousPage"], page["pageInfo"]["hasNextPage"]) == (20, True, False)
+    assert (
+        len(page["nodes"]),
+        page["pageInfo"]["hasPreviousPage"],
+        page["pageInfo"]["hasNextPage"],
+    ) == (20, True, False)
 
 
 async def test_a_branch_that_is_not_shown_is_read_by_its_leaf(client: Client) -> None:
     sent = await ask(client)
-    other = (await client.http.post(f"/api/messages/{sent['message_id']}/regenerate", json={})).json()
+    other = (
+        await client.http.post(f"/api/messages/{sent['message_id']}/regenerate", json={})
+    ).json()
     await client.read(other["generation_id"])
 
     async def ids(leaf: str | None) -> list[str]:
-        page = (await graph(client, BRANCH, id=sent["conversation_id"], leaf=leaf))["conversation"]["messages"]
+        page = (await graph(client, BRANCH, id=sent["conversation_id"], leaf=leaf))["conversation"][
+            "messages"
+        ]
         return [node["id"] for node in page["nodes"]]
 
     assert await ids(None) == [sent["question_id"], other["message_id"]]
@@ -300,9 +388,13 @@ async def test_a_branch_that_is_not_shown_is_read_by_its_leaf(client: Client) ->
 
 async def test_siblings_and_the_last_message_are_those_of_all_branches(client: Client) -> None:
     sent = await ask(client)
-    other = (await client.http.post(f"/api/messages/{sent['message_id']}/regenerate", json={})).json()
+    other = (
+        await client.http.post(f"/api/messages/{sent['message_id']}/regenerate", json={})
+    ).json()
     await client.read(other["generation_id"])
-    await mutate(client, "updateConversation", id=sent["conversation_id"], shownMessageId=sent["message_id"])
+    await mutate(
+        client, "updateConversation", id=sent["conversation_id"], shownMessageId=sent["message_id"]
+    )
     query = """query ($id: ID!) { conversation(id: $id) {
         shownMessage { id siblings { id } parent { id parent { id } siblings { id } } } lastMessage { id } } }"""
 
@@ -312,7 +404,11 @@ async def test_siblings_and_the_last_message_are_those_of_all_branches(client: C
     assert found["shownMessage"] == {
         "id": sent["message_id"],
         "siblings": [{"id": sent["message_id"]}, {"id": other["message_id"]}],
-        "parent": {"id": sent["question_id"], "parent": None, "siblings": [{"id": sent["question_id"]}]},
+        "parent": {
+            "id": sent["question_id"],
+            "parent": None,
+            "siblings": [{"id": sent["question_id"]}],
+        },
     }
 
 
@@ -321,7 +417,11 @@ async def test_a_continued_answer_has_all_its_generations(client: Client) -> Non
     generations = [sent["generation_id"]]
     await client.read(generations[0])
     for _ in range(2):
-        again = (await client.http.post(f"/api/messages/{sent['message_id']}/continue", json={"max_output_tokens": 5})).json()
+        again = (
+            await client.http.post(
+                f"/api/messages/{sent['message_id']}/continue", json={"max_output_tokens": 5}
+            )
+        ).json()
         generations.append(again["generation_id"])
         await client.read(generations[-1])
     query = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String) {{ message(id: $id) {{
@@ -333,7 +433,9 @@ async def test_a_continued_answer_has_all_its_generations(client: Client) -> Non
     cursors = {edge["node"]["id"]: edge["cursor"] for edge in message["generations"]["edges"]}
     for asked in all_pages(generations):
         places = {name: cursors[asked[name]] for name in ("after", "before") if name in asked}
-        found = (await graph(client, query, id=sent["message_id"], **asked | places))["message"]["generations"]
+        found = (await graph(client, query, id=sent["message_id"], **asked | places))["message"][
+            "generations"
+        ]
         check_page(found, generations, cursors, **asked)
 
 
@@ -346,24 +448,44 @@ async def test_what_is_no_cursor_is_refused(name: str, cursor: str, client: Clie
     sent = await ask(client)
 
     assert await code(client, LIST, **{name: cursor}) == "invalid_cursor"
-    assert await code(client, BRANCH, id=sent["conversation_id"], **{name: cursor}) == "invalid_cursor"
+    assert (
+        await code(client, BRANCH, id=sent["conversation_id"], **{name: cursor}) == "invalid_cursor"
+    )
 
 
 async def test_a_cursor_of_another_list_is_refused(client: Client) -> None:
     one, other = await ask(client), await ask(client)
-    of_branch = (await graph(client, BRANCH, id=one["conversation_id"]))["conversation"]["messages"]["pageInfo"]["startCursor"]
+    of_branch = (await graph(client, BRANCH, id=one["conversation_id"]))["conversation"][
+        "messages"
+    ]["pageInfo"]["startCursor"]
     by_update = (await graph(client, LIST, first=1))["conversations"]["pageInfo"]["startCursor"]
 
     assert await code(client, LIST, after=of_branch) == "invalid_cursor"
-    assert await code(client, LIST, after=by_update, orderBy={"field": "CREATED_AT"}) == "invalid_cursor"
-    assert await code(client, BRANCH, id=one["conversation_id"], before=by_update) == "invalid_cursor"
+    assert (
+        await code(client, LIST, after=by_update, orderBy={"field": "CREATED_AT"})
+        == "invalid_cursor"
+    )
+    assert (
+        await code(client, BRANCH, id=one["conversation_id"], before=by_update) == "invalid_cursor"
+    )
     for name in ("before", "after"):
-        assert await code(client, BRANCH, id=other["conversation_id"], **{name: of_branch}) == "invalid_cursor"
-    assert await code(client, BRANCH, id=other["conversation_id"], leaf=one["message_id"]) == "invalid_cursor"
-    assert await code(client, BRANCH, id=other["conversation_id"], leaf=new_id(Prefix.MESSAGE)) == "not_found"
+        assert (
+            await code(client, BRANCH, id=other["conversation_id"], **{name: of_branch})
+            == "invalid_cursor"
+        )
+    assert (
+        await code(client, BRANCH, id=other["conversation_id"], leaf=one["message_id"])
+        == "invalid_cursor"
+    )
+    assert (
+        await code(client, BRANCH, id=other["conversation_id"], leaf=new_id(Prefix.MESSAGE))
+        == "not_found"
+    )
 
 
-@pytest.mark.parametrize("asked", [{"first": 0}, {"first": -1}, {"last": 101}, {"first": 1, "last": 1}], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{"first": 0}, {"first": -1}, {"last": 101}, {"first": 1, "last": 1}], ids=str
+)
 async def test_a_page_has_one_length_from_1_to_100(asked: dict[str, int], client: Client) -> None:
     error = await refusal(client, LIST, **asked)
 
@@ -409,7 +531,9 @@ FIFTY_PAGES = """{ conversations(first: 50) { nodes { id messages(last: 20) { no
     id text siblings { id } generation { id text } generations(first: 2) { nodes { id } } parent { id } conversation { id } } } } } }"""
 
 
-async def test_fifty_conversations_take_as_many_statements_as_two(person: Client, tidemark: System) -> None:
+async def test_fifty_conversations_take_as_many_statements_as_two(
+    person: Client, tidemark: System
+) -> None:
     account_id = (await graph(person, "{ viewer { account { id } } }"))["viewer"]["account"]["id"]
     for _ in range(2):
         await ask(person)
@@ -421,7 +545,16 @@ async def test_fifty_conversations_take_as_many_statements_as_two(person: Client
     found, for_fifty = await run_here(tidemark, account_id, FIFTY)
     pages, for_pages = await run_here(tidemark, account_id, FIFTY_PAGES)
 
-    assert len([node for node in found["conversations"]["nodes"] if node["lastMessage"]["generation"]["status"] == "COMPLETED"]) == 50
+    assert (
+        len(
+            [
+                node
+                for node in found["conversations"]["nodes"]
+                if node["lastMessage"]["generation"]["status"] == "COMPLETED"
+            ]
+        )
+        == 50
+    )
     assert len(for_fifty) <= 4, for_fifty
     assert sum(len(node["messages"]["nodes"]) for node in pages["conversations"]["nodes"]) == 100
     assert len(for_pages) == len(for_two) <= 6, for_pages

@@ -21,4 +21,6 @@ def test_graphql_over_http_is_as_it_should_be(tidemark: System, key: str) -> Non
 
     assert len(results) >= 60
     assert [result for result in results if result["status"] in ("error", "warn")] == []
-    assert {result["id"]: result["name"] for result in results if result["status"] == "notice"} == NOT_DONE
+    assert {
+        result["id"]: result["name"] for result in results if result["status"] == "notice"
+    } == NOT_DONE

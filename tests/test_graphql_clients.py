@@ -39,7 +39,14 @@ async def printed(program: str, address: str, key: str, id: str) -> AsyncIterato
     """The events that a program of tests/node prints."""
     pipe, environment = asyncio.subprocess.PIPE, os.environ | {"TIDEMARK_KEY": key}
     running = await asyncio.create_subprocess_exec(
-        "node", program, address, id, cwd=await asyncio.to_thread(packages), env=environment, stdout=pipe, stderr=pipe
+        "node",
+        program,
+        address,
+        id,
+        cwd=await asyncio.to_thread(packages),
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
     )
     assert running.stdout is not None
     assert running.stderr is not None
@@ -74,8 +81,12 @@ async def gql(address: str, key: str, id: str) -> AsyncIterator[dict[str, Any]]:
             await asyncio.sleep(COME_BACK_S)
 
 
-@pytest.mark.parametrize("follow", [graphql_ws, graphql_sse, gql], ids=lambda follow: follow.__name__)
-async def test_an_answer_is_followed_through_a_restart(new_system: Callable[..., System], follow: Follow) -> None:
+@pytest.mark.parametrize(
+    "follow", [graphql_ws, graphql_sse, gql], ids=lambda follow: follow.__name__
+)
+async def test_an_answer_is_followed_through_a_restart(
+    new_system: Callable[..., System], follow: Follow
+) -> None:
     system = new_system().start()
     key, address = system.new_key(), system.web.url
     async with Client(address, key) as client:
@@ -91,7 +102,9 @@ async def test_an_answer_is_followed_through_a_restart(new_system: Callable[...,
     async with Client(address, key) as client:
         events = await client.read(asked["generation_id"])
     assert [each["seq"] for each in seen] == [event.seq for event in events]
-    assert "".join(each.get("text", "") for each in seen) == "".join(event.data.get("text", "") for event in events)
+    assert "".join(each.get("text", "") for each in seen) == "".join(
+        event.data.get("text", "") for event in events
+    )
     assert seen[-1]["__typename"] == "GenerationCompleted"
 
 

@@ -48,7 +48,10 @@ BODIES = {
     "not a number": b'{"query": "{ __typename }", "variables": {"a": NaN}}',
     "lists 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
     "objects 100,000 deep": b'{"query":' * 100_000 + b"1" + b"}" * 100_000,
-    "variables 100,000 deep": b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
+    "variables 100,000 deep": b'{"query": "{ __typename }", "variables": '
+    + b'{"a":' * 100_000
+    + b"1"
+    + b"}" * 100_001,
     "no query": b'{"notquery": "{ __typename }"}',
     "an empty query": b'{"query": ""}',
     "a null query": b'{"query": null}',
@@ -67,7 +70,9 @@ BODIES = {
 @pytest.mark.parametrize("accept", [JSON, RESPONSE, "*/*"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_what_is_no_request_is_refused(body: bytes, accept: str, client: Client) -> None:
-    answer = await client.http.post("/graphql", content=body, headers={"Content-Type": JSON, "Accept": accept})
+    answer = await client.http.post(
+        "/graphql", content=body, headers={"Content-Type": JSON, "Accept": accept}
+    )
 
     [error] = errors_of(answer)
     assert answer.status_code == 400
@@ -75,13 +80,22 @@ async def test_what_is_no_request_is_refused(body: bytes, accept: str, client: C
     assert answer.headers["content-type"] == (RESPONSE if accept == RESPONSE else JSON)
 
 
-TYPES = ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/graphql", "nonsense"]
+TYPES = [
+    "",
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/graphql",
+    "nonsense",
+]
 CHARSETS = ["latin-1", "utf-16", "", "utf-8; charset*=utf-8''x"]
 
 
 @pytest.mark.parametrize("type", TYPES + [f"{JSON}; charset={name}" for name in CHARSETS])
 async def test_a_body_has_to_be_json(type: str, client: Client) -> None:
-    answer = await client.http.post("/graphql", content=b'{"query": "{ __typename }"}', headers={"Content-Type": type})
+    answer = await client.http.post(
+        "/graphql", content=b'{"query": "{ __typename }"}', headers={"Content-Type": type}
+    )
 
     [error] = errors_of(answer)
     assert (answer.status_code, error["extensions"]["code"]) == (415, "unsupported_media_type")
@@ -93,20 +107,34 @@ async def test_a_body_that_is_too_large_is_refused(chunked: bool, client: Client
         for _ in range(BIG_BYTES // 65_536):
             yield b" " * 65_536
 
-    answer = await client.http.post("/graphql", content=chunks() if chunked else b" " * BIG_BYTES, headers={"Content-Type": JSON})
+    answer = await client.http.post(
+        "/graphql",
+        content=chunks() if chunked else b" " * BIG_BYTES,
+        headers={"Content-Type": JSON},
+    )
 
     [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (413, "body_too_large", 1_048_576)
+    assert (answer.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (
+        413,
+        "body_too_large",
+        1_048_576,
+    )
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("operation", ["query", "mutation"])
 async def test_nothing_is_done_but_by_post(method: str, operation: str, client: Client) -> None:
-    document = "{ __typename }" if operation == "query" else 'mutation { createApiKey(input: {name: "x"}) { secret } }'
+    document = (
+        "{ __typename }"
+        if operation == "query"
+        else 'mutation { createApiKey(input: {name: "x"}) { secret } }'
+    )
     keys = "{ viewer { account { apiKeys { id } } } }"
     before = await graph(client, keys)
 
-    answer = await client.http.request(method, "/graphql", params={"query": document}, headers={"Accept": JSON})
+    answer = await client.http.request(
+        method, "/graphql", params={"query": document}, headers={"Accept": JSON}
+    )
 
     [error] = errors_of(answer)
     assert (answer.status_code, error["extensions"]["code"]) == (405, "method_not_allowed")
@@ -120,16 +148,25 @@ async def test_a_subscription_needs_a_stream(client: Client) -> None:
 
     answer = await post(client, document, headers={"Accept": JSON})
 
-    assert (answer.status_code, errors_of(answer)[0]["extensions"]["code"]) == (400, "stream_required")
+    assert (answer.status_code, errors_of(answer)[0]["extensions"]["code"]) == (
+        400,
+        "stream_required",
+    )
 
 
 # Statuses.
 
-INVALID = {"a syntax error": "{", "an unknown field": "{ nothing }", "a missing variable": "query ($id: ID!) { node(id: $id) { id } }"}
+INVALID = {
+    "a syntax error": "{",
+    "an unknown field": "{ nothing }",
+    "a missing variable": "query ($id: ID!) { node(id: $id) { id } }",
+}
 
 
 @pytest.mark.parametrize("document", INVALID.values(), ids=INVALID)
-async def test_a_document_that_is_wrong_is_a_400_for_those_who_know_the_new_media_type(document: str, client: Client) -> None:
+async def test_a_document_that_is_wrong_is_a_400_for_those_who_know_the_new_media_type(
+    document: str, client: Client
+) -> None:
     newer = await post(client, document, headers={"Accept": f"{RESPONSE}, {JSON};q=0.9"})
     older = await post(client, document, headers={"Accept": JSON})
 
@@ -140,7 +177,9 @@ async def test_a_document_that_is_wrong_is_a_400_for_those_who_know_the_new_medi
 
 
 async def test_an_answer_with_data_is_200_also_where_a_part_is_missing(client: Client) -> None:
-    document = '{ models { id } conversations(after: "x") { nodes { id } } viewer { account { id } } }'
+    document = (
+        '{ models { id } conversations(after: "x") { nodes { id } } viewer { account { id } } }'
+    )
 
     answer = await post(client, document, headers={"Accept": RESPONSE})
 
@@ -150,9 +189,18 @@ async def test_an_answer_with_data_is_200_also_where_a_part_is_missing(client: C
 
 
 async def test_a_variable_that_does_not_fit_is_an_invalid_request(client: Client) -> None:
-    assert await code(client, "query ($id: ID!) { node(id: $id) { id } }", id={"a": 1}) == "invalid_request"
-    assert await code(client, "query ($n: Int) { conversations(first: $n) { nodes { id } } }", n="3") == "invalid_request"
-    assert await code(client, mutation("sendMessage"), input={"text": "x", "nonsense": 1}) == "invalid_request"
+    assert (
+        await code(client, "query ($id: ID!) { node(id: $id) { id } }", id={"a": 1})
+        == "invalid_request"
+    )
+    assert (
+        await code(client, "query ($n: Int) { conversations(first: $n) { nodes { id } } }", n="3")
+        == "invalid_request"
+    )
+    assert (
+        await code(client, mutation("sendMessage"), input={"text": "x", "nonsense": 1})
+        == "invalid_request"
+    )
 
 
 # Documents that ask for too much.
@@ -183,28 +231,46 @@ TOO_MUCH = {
     "fields 200 deep": nested(200),
     "fields 900 deep": nested(900),
     "fields 13 deep": nested(13),
-    "fragments 13 deep": 'query { message(id: "x") { ...F } } fragment F on Message ' + "{ parent " * 12 + "{ id }" + "}" * 12,
+    "fragments 13 deep": 'query { message(id: "x") { ...F } } fragment F on Message '
+    + "{ parent " * 12
+    + "{ id }"
+    + "}" * 12,
     "a list 1,900 deep": "{ node(id: " + "[" * 900 + "]" * 900 + ") { id } }",
-    "an object 300 deep": 'mutation { sendMessage(input: {text: "x", metadata: ' + "{a: " * 300 + "1" + "}" * 300 + "}) { replayed } }",
+    "an object 300 deep": 'mutation { sendMessage(input: {text: "x", metadata: '
+    + "{a: " * 300
+    + "1"
+    + "}" * 300
+    + "}) { replayed } }",
     "a value 100,000 deep": "{ node(id: " + "[" * 100_000,
     "fragments that double 40 times": BOMB,
     "50,000 comments": "#\n" * 50_000 + "{ __typename }",
     "20,000 operations": "query A { __typename } " * 20_000,
-    "50,000 variables": "query (" + " ".join(f"$v{n}: Int" for n in range(50_000)) + ") { __typename }",
+    "50,000 variables": "query ("
+    + " ".join(f"$v{n}: Int" for n in range(50_000))
+    + ") { __typename }",
     "a text of 900,000 characters": '{ node(id: "' + "x" * 900_000 + '") { id } }',
     "pages of pages of pages": """{ conversations(first: 100) { nodes { messages(first: 100) { nodes {
         conversation { messages(first: 100) { nodes { id } } } } } } } }""",
     "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent { siblings { siblings { id } } } } } } } }",
     "the same 31 times": "{" + " viewer { account { id } }" * 31 + "}",
-    "the same 40 times in fragments": "{ ...A ...B } " + " ".join(f"fragment {f} on Query {{" + " models { id }" * 20 + "}" for f in "AB"),
-    "twenty introspections": "{" + " ".join(f"a{n}: __schema {{ types {{ name }} }}" for n in range(20)) + "}",
-    "introspection of introspection": "{ __schema { types " + "{ fields { type " * 40 + "{ name }" + "} }" * 40 + "} }",
+    "the same 40 times in fragments": "{ ...A ...B } "
+    + " ".join(f"fragment {f} on Query {{" + " models { id }" * 20 + "}" for f in "AB"),
+    "twenty introspections": "{"
+    + " ".join(f"a{n}: __schema {{ types {{ name }} }}" for n in range(20))
+    + "}",
+    "introspection of introspection": "{ __schema { types "
+    + "{ fields { type " * 40
+    + "{ name }"
+    + "} }" * 40
+    + "} }",
 }
 
 
 @pytest.mark.parametrize("accept", [JSON, RESPONSE])
 @pytest.mark.parametrize("document", TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_a_document_that_asks_for_too_much_is_refused(document: str, accept: str, client: Client) -> None:
+async def test_a_document_that_asks_for_too_much_is_refused(
+    document: str, accept: str, client: Client
+) -> None:
     answer = await post(client, document, headers={"Accept": accept})
 
     [error] = errors_of(answer)
@@ -238,7 +304,9 @@ async def test_a_document_that_makes_no_sense_is_refused(document: str, client: 
 
 
 async def test_an_answer_has_at_most_twenty_errors(client: Client) -> None:
-    failing = " ".join(f'a{n}: revokeApiKey(input: {{id: "x"}}) {{ apiKey {{ id }} }}' for n in range(30))
+    failing = " ".join(
+        f'a{n}: revokeApiKey(input: {{id: "x"}}) {{ apiKey {{ id }} }}' for n in range(30)
+    )
 
     body = (await post(client, f"mutation {{ {failing} }}")).json()
 
@@ -253,7 +321,9 @@ FIFTY_BY_TWENTY = """query ($n: Int, $m: Int) { conversations(first: $n) {
     pageInfo { hasNextPage endCursor } } }"""
 
 
-async def test_fifty_conversations_with_twenty_messages_each_may_be_asked_for(client: Client) -> None:
+async def test_fifty_conversations_with_twenty_messages_each_may_be_asked_for(
+    client: Client,
+) -> None:
     assert "conversations" in await graph(client, FIFTY_BY_TWENTY, n=50, m=20)
 
 
@@ -267,7 +337,14 @@ async def test_a_document_that_was_seen_before_is_measured_again(client: Client)
 
 # The limits themselves, one by one.
 
-SMALL = GraphqlSettings(depth_max=4, tokens_max=200, aliases_max=3, directives_max=3, cost_max=1000, document_max_chars=10_000)
+SMALL = GraphqlSettings(
+    depth_max=4,
+    tokens_max=200,
+    aliases_max=3,
+    directives_max=3,
+    cost_max=1000,
+    document_max_chars=10_000,
+)
 
 
 def operations(count: int) -> str:
@@ -277,8 +354,16 @@ def operations(count: int) -> str:
 
 AT_THE_LIMIT = {
     "depth": (nested(4), nested(5), 4),
-    "aliases": ("{ a: __typename b: __typename c: __typename }", "{ a: __typename b: __typename c: __typename d: __typename }", 3),
-    "directives": ("{ __typename " + "@skip(if: false) @include(if: true) " + "}", "{ __typename " + "@skip(if: false) " * 4 + "}", 3),
+    "aliases": (
+        "{ a: __typename b: __typename c: __typename }",
+        "{ a: __typename b: __typename c: __typename d: __typename }",
+        3,
+    ),
+    "directives": (
+        "{ __typename " + "@skip(if: false) @include(if: true) " + "}",
+        "{ __typename " + "@skip(if: false) " * 4 + "}",
+        3,
+    ),
     "characters": ("{ __typename }".ljust(10_000), "{ __typename }".ljust(10_001), 10_000),
     "tokens": (operations(40), operations(41), 200),
     "cost": (
@@ -293,15 +378,27 @@ AT_THE_LIMIT = {
 async def test_a_limit_is_where_the_settings_say(case: tuple[str, str, int]) -> None:
     within, beyond, limit = case
     nothing: Any = None
-    context = Context(nothing, nothing, nothing, nothing, nothing, "req_test", Caller("acct_x", None, None, "session"))
+    context = Context(
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        "req_test",
+        Caller("acct_x", None, None, "session"),
+    )
     schema = Schema(SMALL)
 
     passed = await schema.execute(within, context_value=context)
     refused = await schema.execute(beyond, context_value=context)
 
-    assert "document_too_complex" not in {(error.extensions or {}).get("code") for error in passed.errors or ()}
+    assert "document_too_complex" not in {
+        (error.extensions or {}).get("code") for error in passed.errors or ()
+    }
     assert refused.errors is not None
-    assert [error.extensions for error in refused.errors] == [{"code": "document_too_complex", "limit": limit}]
+    assert [error.extensions for error in refused.errors] == [
+        {"code": "document_too_complex", "limit": limit}
+    ]
 
 
 # Who may look.
@@ -316,7 +413,10 @@ async def test_whoever_is_signed_in_may_introspect(client: Client) -> None:
 
 
 async def test_a_field_that_was_meant_is_suggested(client: Client) -> None:
-    assert "Did you mean 'viewer'?" in (await refusal(client, "{ viewr { account { id } } }"))["message"]
+    assert (
+        "Did you mean 'viewer'?"
+        in (await refusal(client, "{ viewr { account { id } } }"))["message"]
+    )
 
 
 NOBODY = {
@@ -324,16 +424,22 @@ NOBODY = {
     "no secret": {"Authorization": "Bearer"},
     "another scheme": {"Authorization": "Basic eDp4"},
     "no key of ours": {"Authorization": "Bearer sk-1234"},
-    "an unknown key": {"Authorization": "Bearer tmk_0000000000000000000000000000000000000000000000"},
+    "an unknown key": {
+        "Authorization": "Bearer tmk_0000000000000000000000000000000000000000000000"
+    },
     "no session": {"Cookie": "tidemark_session=nonsense", "Sec-Fetch-Site": "same-origin"},
 }
 
 
 @pytest.mark.parametrize("headers", NOBODY.values(), ids=NOBODY)
 @pytest.mark.parametrize(
-    "document", ["{ __typename }", "{ viewr }", "{", get_introspection_query(), TOO_MUCH["50,000 aliases"]], ids=range(5)
+    "document",
+    ["{ __typename }", "{ viewr }", "{", get_introspection_query(), TOO_MUCH["50,000 aliases"]],
+    ids=range(5),
 )
-async def test_nobody_learns_anything(document: str, headers: dict[str, str], tidemark: System) -> None:
+async def test_nobody_learns_anything(
+    document: str, headers: dict[str, str], tidemark: System
+) -> None:
     async with Client(tidemark.web.url) as nobody:
         answer = await post(nobody, document, headers=headers)
 

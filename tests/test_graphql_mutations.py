@@ -63,13 +63,25 @@ async def test_a_parent_that_is_absent_and_one_that_is_null_are_two_things(clien
 
     parents = {}
     for payload in (following, beginning, beside):
-        question = await graph(client, "query ($id: ID!) { message(id: $id) { parent { id } } }", id=payload["question"]["id"])
+        question = await graph(
+            client,
+            "query ($id: ID!) { message(id: $id) { parent { id } } }",
+            id=payload["question"]["id"],
+        )
         parents[payload["question"]["id"]] = question["message"]["parent"]
-    assert list(parents.values()) == [{"id": first["answer"]["id"]}, None, {"id": first["answer"]["id"]}]
+    assert list(parents.values()) == [
+        {"id": first["answer"]["id"]},
+        None,
+        {"id": first["answer"]["id"]},
+    ]
 
 
 async def test_content_may_come_in_parts(client: Client) -> None:
-    payload = await ask(client, text=None, content=[{"type": "TEXT", "text": "/demo tokens=2 "}, {"type": "TEXT", "text": "rate=0"}])
+    payload = await ask(
+        client,
+        text=None,
+        content=[{"type": "TEXT", "text": "/demo tokens=2 "}, {"type": "TEXT", "text": "rate=0"}],
+    )
 
     assert payload["question"]["text"] == "/demo tokens=2 rate=0"
 
@@ -81,10 +93,15 @@ async def test_the_four_ways_to_ask_do_what_they_do_over_http(client: Client) ->
     await client.read(edited["generation"]["id"])
     again = await mutate(client, "regenerateMessage", ASKED, id=edited["answer"]["id"])
     await client.read(again["generation"]["id"])
-    more = await mutate(client, "continueMessage", ASKED, id=sent["answer"]["id"], maxOutputTokens=5)
+    more = await mutate(
+        client, "continueMessage", ASKED, id=sent["answer"]["id"], maxOutputTokens=5
+    )
     await client.read(more["generation"]["id"])
 
-    question, answer = await client.message(edited["question"]["id"]), await client.message(again["answer"]["id"])
+    question, answer = (
+        await client.message(edited["question"]["id"]),
+        await client.message(again["answer"]["id"]),
+    )
     assert question["siblings"] == [sent["question"]["id"], edited["question"]["id"]]
     assert answer["siblings"] == [edited["answer"]["id"], again["answer"]["id"]]
     assert more["answer"]["id"] == sent["answer"]["id"]
@@ -96,11 +113,23 @@ async def test_a_generation_is_stopped_and_its_end_waited_for(client: Client) ->
     sent = await client.send(STALLED)
     await client.read(sent["generation_id"], stop_after=3)
 
-    payload = await mutate(client, "cancelGeneration", "generation { id status text }", id=sent["generation_id"])
-    again = await mutate(client, "cancelGeneration", "generation { id status text }", id=sent["generation_id"], waitS=0)
+    payload = await mutate(
+        client, "cancelGeneration", "generation { id status text }", id=sent["generation_id"]
+    )
+    again = await mutate(
+        client,
+        "cancelGeneration",
+        "generation { id status text }",
+        id=sent["generation_id"],
+        waitS=0,
+    )
 
     assert payload["generation"]["status"] == "CANCELLED"
-    assert payload["generation"]["text"] == (await client.snapshot(sent["generation_id"]))["text"] != ""
+    assert (
+        payload["generation"]["text"]
+        == (await client.snapshot(sent["generation_id"]))["text"]
+        != ""
+    )
     assert again == payload
 
 
@@ -109,32 +138,65 @@ async def test_a_generation_is_stopped_and_its_end_waited_for(client: Client) ->
 
 async def test_a_key_means_the_same_over_http_and_here(client: Client) -> None:
     over_http, here = uuid4().hex, uuid4().hex
-    sent = await client.send("/demo tokens=1 rate=0", key=over_http, temperature=1, metadata={"a": "b"})
-    first = await mutate(client, "sendMessage", ASKED, text="/demo tokens=2 rate=0", idempotencyKey=here)
+    sent = await client.send(
+        "/demo tokens=1 rate=0", key=over_http, temperature=1, metadata={"a": "b"}
+    )
+    first = await mutate(
+        client, "sendMessage", ASKED, text="/demo tokens=2 rate=0", idempotencyKey=here
+    )
 
     replayed = await mutate(
-        client, "sendMessage", ASKED, text="/demo tokens=1 rate=0", temperature=1, metadata={"a": "b"}, idempotencyKey=over_http
+        client,
+        "sendMessage",
+        ASKED,
+        text="/demo tokens=1 rate=0",
+        temperature=1,
+        metadata={"a": "b"},
+        idempotencyKey=over_http,
     )
-    answer = await client.http.post("/api/messages", json={"text": "/demo tokens=2 rate=0"}, headers={"Idempotency-Key": here})
+    answer = await client.http.post(
+        "/api/messages", json={"text": "/demo tokens=2 rate=0"}, headers={"Idempotency-Key": here}
+    )
 
     assert (replayed["replayed"], replayed["generation"]["id"]) == (True, sent["generation_id"])
-    assert (answer.headers["idempotent-replayed"], answer.json()["generation_id"]) == ("true", first["generation"]["id"])
+    assert (answer.headers["idempotent-replayed"], answer.json()["generation_id"]) == (
+        "true",
+        first["generation"]["id"],
+    )
 
 
 async def test_each_way_to_ask_replays_what_was_asked_over_http(client: Client) -> None:
     sent = await client.send("/demo tokens=12 rate=0", max_output_tokens=5)
     await client.read(sent["generation_id"])
     ways = {
-        "editMessage": (f"/api/messages/{sent['question_id']}/edit", {"id": sent["question_id"], "text": QUICK}),
-        "regenerateMessage": (f"/api/messages/{sent['message_id']}/regenerate", {"id": sent["message_id"]}),
-        "continueMessage": (f"/api/messages/{sent['message_id']}/continue", {"id": sent["message_id"]}),
+        "editMessage": (
+            f"/api/messages/{sent['question_id']}/edit",
+            {"id": sent["question_id"], "text": QUICK},
+        ),
+        "regenerateMessage": (
+            f"/api/messages/{sent['message_id']}/regenerate",
+            {"id": sent["message_id"]},
+        ),
+        "continueMessage": (
+            f"/api/messages/{sent['message_id']}/continue",
+            {"id": sent["message_id"]},
+        ),
     }
 
     for name, (path, input) in ways.items():
         body = {key: value for key, value in input.items() if key != "id"}
-        first = (await client.http.post(path, json=body, headers={"Idempotency-Key": "k" + sent["message_id"]})).json()
-        replayed = await mutate(client, name, ASKED, **input, idempotencyKey="k" + sent["message_id"])
-        assert (replayed["replayed"], replayed["generation"]["id"]) == (True, first["generation_id"])
+        first = (
+            await client.http.post(
+                path, json=body, headers={"Idempotency-Key": "k" + sent["message_id"]}
+            )
+        ).json()
+        replayed = await mutate(
+            client, name, ASKED, **input, idempotencyKey="k" + sent["message_id"]
+        )
+        assert (replayed["replayed"], replayed["generation"]["id"]) == (
+            True,
+            first["generation_id"],
+        )
         await client.read(first["generation_id"])
 
 
@@ -142,14 +204,24 @@ async def test_a_key_with_another_input_is_refused(client: Client) -> None:
     key = uuid4().hex
     await ask(client, idempotencyKey=key)
 
-    assert await code(client, mutation("sendMessage"), input={"text": "another", "idempotencyKey": key}) == "idempotency_key_reused"
-    assert await code(client, mutation("sendMessage"), input={"text": "x", "idempotencyKey": ""}) == "invalid_idempotency_key"
+    assert (
+        await code(
+            client, mutation("sendMessage"), input={"text": "another", "idempotencyKey": key}
+        )
+        == "idempotency_key_reused"
+    )
+    assert (
+        await code(client, mutation("sendMessage"), input={"text": "x", "idempotencyKey": ""})
+        == "invalid_idempotency_key"
+    )
 
 
 async def test_fifty_equal_mutations_at_once_are_one(client: Client) -> None:
     key = uuid4().hex
 
-    payloads = await asyncio.gather(*(mutate(client, "sendMessage", ASKED, text=QUICK, idempotencyKey=key) for _ in range(50)))
+    payloads = await asyncio.gather(
+        *(mutate(client, "sendMessage", ASKED, text=QUICK, idempotencyKey=key) for _ in range(50))
+    )
 
     assert len({payload["generation"]["id"] for payload in payloads}) == 1
     assert sum(not payload["replayed"] for payload in payloads) == 1
@@ -159,12 +231,25 @@ async def test_fifty_equal_mutations_at_once_are_one(client: Client) -> None:
 
 
 async def test_a_conversation_is_created_and_then_asked_in(person: Client) -> None:
-    input = {"title": "My own", "systemPrompt": "Be brief.", "metadata": {"a": "b"}, "model": "demo"}
+    input = {
+        "title": "My own",
+        "systemPrompt": "Be brief.",
+        "metadata": {"a": "b"},
+        "model": "demo",
+    }
     fields = "id title systemPrompt metadata model pinned archived shownMessage { id } lastMessage { id } messages { nodes { id } }"
 
-    created = (await mutate(person, "createConversation", f"conversation {{ {fields} }}", **input))["conversation"]
+    created = (await mutate(person, "createConversation", f"conversation {{ {fields} }}", **input))[
+        "conversation"
+    ]
 
-    empty = {"pinned": False, "archived": False, "shownMessage": None, "lastMessage": None, "messages": {"nodes": []}}
+    empty = {
+        "pinned": False,
+        "archived": False,
+        "shownMessage": None,
+        "lastMessage": None,
+        "messages": {"nodes": []},
+    }
     assert created == input | empty | {"id": created["id"]}
     asked = await ask(person, conversationId=created["id"])
     shown = await person.get(f"/api/conversations/{created['id']}")
@@ -172,13 +257,17 @@ async def test_a_conversation_is_created_and_then_asked_in(person: Client) -> No
 
 
 async def test_a_conversation_without_a_title_is_called_by_its_first_words(person: Client) -> None:
-    created = (await mutate(person, "createConversation", "conversation { id title }"))["conversation"]
+    created = (await mutate(person, "createConversation", "conversation { id title }"))[
+        "conversation"
+    ]
 
     await ask(person, "/demo tokens=1 rate=0", conversationId=created["id"])
     await ask(person, "Something else", conversationId=created["id"])
 
     assert created["title"] == ""
-    assert (await person.get(f"/api/conversations/{created['id']}"))["title"] == "/demo tokens=1 rate=0"
+    assert (await person.get(f"/api/conversations/{created['id']}"))[
+        "title"
+    ] == "/demo tokens=1 rate=0"
 
 
 CHANGES = {
@@ -192,21 +281,37 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_a_change_changes_what_it_names_and_leaves_the_rest(name: str, client: Client) -> None:
+async def test_a_change_changes_what_it_names_and_leaves_the_rest(
+    name: str, client: Client
+) -> None:
     fields = "id title pinned archived systemPrompt metadata model"
-    before = (await mutate(client, "createConversation", f"conversation {{ {fields} }}", systemPrompt="Be brief."))["conversation"]
+    before = (
+        await mutate(
+            client, "createConversation", f"conversation {{ {fields} }}", systemPrompt="Be brief."
+        )
+    )["conversation"]
 
-    payload = await mutate(client, "updateConversation", f"conversation {{ {fields} }}", id=before["id"], **{name: CHANGES[name]})
+    payload = await mutate(
+        client,
+        "updateConversation",
+        f"conversation {{ {fields} }}",
+        id=before["id"],
+        **{name: CHANGES[name]},
+    )
 
     assert payload["conversation"] == before | {name: CHANGES[name]}
 
 
 async def test_null_clears_and_silence_leaves(client: Client) -> None:
-    created = (await mutate(client, "createConversation", "conversation { id }", systemPrompt="Be brief."))["conversation"]
+    created = (
+        await mutate(client, "createConversation", "conversation { id }", systemPrompt="Be brief.")
+    )["conversation"]
     fields = "conversation { systemPrompt pinned }"
 
     left = await mutate(client, "updateConversation", fields, id=created["id"], pinned=True)
-    cleared = await mutate(client, "updateConversation", fields, id=created["id"], systemPrompt=None)
+    cleared = await mutate(
+        client, "updateConversation", fields, id=created["id"], systemPrompt=None
+    )
 
     assert left["conversation"] == {"systemPrompt": "Be brief.", "pinned": True}
     assert cleared["conversation"] == {"systemPrompt": None, "pinned": True}
@@ -217,7 +322,11 @@ FOUND = "query ($c: ID!, $m: ID!, $g: ID!) { conversation(id: $c) { id } message
 
 async def test_what_is_deleted_is_gone_until_it_is_restored(person: Client) -> None:
     sent = await ask(person)
-    ids = {"c": sent["conversation"]["id"], "m": sent["answer"]["id"], "g": sent["generation"]["id"]}
+    ids = {
+        "c": sent["conversation"]["id"],
+        "m": sent["answer"]["id"],
+        "g": sent["generation"]["id"],
+    }
 
     deleted = await mutate(person, "deleteConversation", "conversationId", id=ids["c"])
     gone = await graph(person, FOUND, **ids)
@@ -259,12 +368,16 @@ async def key_works(system: System, secret: str) -> bool:
 
 
 async def test_a_key_opens_the_door_until_it_is_revoked(person: Client, tidemark: System) -> None:
-    made = await mutate(person, "createApiKey", "apiKey { id name prefix revokedAt } secret", name="for the robot")
+    made = await mutate(
+        person, "createApiKey", "apiKey { id name prefix revokedAt } secret", name="for the robot"
+    )
     opened = await key_works(tidemark, made["secret"])
     keys = "{ viewer { account { apiKeys { id } } } }"
     before = (await graph(person, keys))["viewer"]["account"]["apiKeys"]
 
-    revoked = await mutate(person, "revokeApiKey", "apiKey { id revokedAt }", id=made["apiKey"]["id"])
+    revoked = await mutate(
+        person, "revokeApiKey", "apiKey { id revokedAt }", id=made["apiKey"]["id"]
+    )
     again = await mutate(person, "revokeApiKey", "apiKey { id revokedAt }", id=made["apiKey"]["id"])
 
     assert opened
@@ -272,7 +385,9 @@ async def test_a_key_opens_the_door_until_it_is_revoked(person: Client, tidemark
     assert {"id": made["apiKey"]["id"]} in before
     assert revoked == again
     assert revoked["apiKey"]["revokedAt"] is not None
-    assert {"id": made["apiKey"]["id"]} not in (await graph(person, keys))["viewer"]["account"]["apiKeys"]
+    assert {"id": made["apiKey"]["id"]} not in (await graph(person, keys))["viewer"]["account"][
+        "apiKeys"
+    ]
     assert not await key_works(tidemark, made["secret"])
 
 
@@ -286,14 +401,24 @@ async def test_a_secret_is_kept_nowhere(person: Client, tidemark: System) -> Non
     assert all(made["secret"] not in process.output() for process in tidemark.processes)
 
 
-async def test_a_key_that_expires_makes_none_that_outlives_it(person: Client, tidemark: System) -> None:
+async def test_a_key_that_expires_makes_none_that_outlives_it(
+    person: Client, tidemark: System
+) -> None:
     soon, later = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (60, 120))
-    made = await mutate(person, "createApiKey", "secret apiKey { expiresAt }", name="short", expiresAt=soon.isoformat())
+    made = await mutate(
+        person,
+        "createApiKey",
+        "secret apiKey { expiresAt }",
+        name="short",
+        expiresAt=soon.isoformat(),
+    )
     assert datetime.fromisoformat(made["apiKey"]["expiresAt"]) == soon
 
     async with Client(tidemark.web.url, made["secret"]) as holder:
         for expiry in ({}, {"expiresAt": later.isoformat()}):
-            error = await refusal(holder, mutation("createApiKey"), input={"name": "longer", **expiry})
+            error = await refusal(
+                holder, mutation("createApiKey"), input={"name": "longer", **expiry}
+            )
             assert error["extensions"]["errors"][0]["pointer"] == "/expiresAt"
         await mutate(holder, "createApiKey", name="as short", expiresAt=soon.isoformat())
 
@@ -318,7 +443,9 @@ async def test_an_account_has_only_so_many_keys(person: Client) -> None:
 
 # The same refusals.
 
-NOWHERE = {prefix: new_id(prefix) for prefix in (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION)}
+NOWHERE = {
+    prefix: new_id(prefix) for prefix in (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION)
+}
 SEND, CHANGE = ("sendMessage", ""), ("updateConversation", "{conversation}")
 CALLS = {
     "sendMessage": ("POST", "/api/messages"),
@@ -345,12 +472,24 @@ SAME = {
     "metadata a list": (SEND, {"text": "x", "metadata": []}),
     "metadata with a number": (SEND, {"text": "x", "metadata": {"a_b": 1}}),
     "too much metadata": (SEND, {"text": "x", "metadata": {str(n): "x" for n in range(17)}}),
-    "an unknown conversation": (SEND, {"text": "x", "conversation_id": NOWHERE[Prefix.CONVERSATION]}),
+    "an unknown conversation": (
+        SEND,
+        {"text": "x", "conversation_id": NOWHERE[Prefix.CONVERSATION]},
+    ),
     "no conversation at all": (SEND, {"text": "x", "conversation_id": "nonsense"}),
     "a parent without its conversation": (SEND, {"text": "x", "parent_id": "{answer}"}),
-    "a question as parent": (SEND, {"text": "x", "conversation_id": "{conversation}", "parent_id": "{question}"}),
-    "an unknown parent": (SEND, {"text": "x", "conversation_id": "{conversation}", "parent_id": NOWHERE[Prefix.MESSAGE]}),
-    "a parent that is being written": (SEND, {"text": "x", "conversation_id": "{stalled.conversation}", "parent_id": "{stalled.answer}"}),
+    "a question as parent": (
+        SEND,
+        {"text": "x", "conversation_id": "{conversation}", "parent_id": "{question}"},
+    ),
+    "an unknown parent": (
+        SEND,
+        {"text": "x", "conversation_id": "{conversation}", "parent_id": NOWHERE[Prefix.MESSAGE]},
+    ),
+    "a parent that is being written": (
+        SEND,
+        {"text": "x", "conversation_id": "{stalled.conversation}", "parent_id": "{stalled.answer}"},
+    ),
     "an answer edited": (("editMessage", "{answer}"), {"text": "x"}),
     "an unknown question edited": (("editMessage", NOWHERE[Prefix.MESSAGE]), {"text": "x"}),
     "nothing edited": (("editMessage", "{question}"), {"text": ""}),
@@ -366,7 +505,10 @@ SAME = {
     "model unknown": (CHANGE, {"model": "nobody/nothing"}),
     "showing what is not there": (CHANGE, {"shown_message_id": NOWHERE[Prefix.MESSAGE]}),
     "showing nonsense": (CHANGE, {"shown_message_id": "x\0"}),
-    "changing nothing that is there": (("updateConversation", NOWHERE[Prefix.CONVERSATION]), {"title": "x"}),
+    "changing nothing that is there": (
+        ("updateConversation", NOWHERE[Prefix.CONVERSATION]),
+        {"title": "x"},
+    ),
 }
 
 
@@ -379,7 +521,11 @@ def turns(tidemark: System, key: str) -> dict[str, Any]:
             sent = await client.send(QUICK)
             await client.read(sent["generation_id"])
             stalled = await client.send(STALLED)
-        names = {"conversation": "conversation_id", "question": "question_id", "answer": "message_id"}
+        names = {
+            "conversation": "conversation_id",
+            "question": "question_id",
+            "answer": "message_id",
+        }
         ids = {name: sent[id] for name, id in names.items()}
         return ids | {f"stalled.{name}": stalled[id] for name, id in names.items()}
 
@@ -392,7 +538,11 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
         for name, id in ids.items():
             value = value.replace(f"{{{name}}}", id)
         return value
-    return {key: filled(each, ids) for key, each in value.items()} if isinstance(value, dict) else value
+    return (
+        {key: filled(each, ids) for key, each in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def as_input(body: dict[str, Any]) -> dict[str, Any]:
@@ -407,7 +557,9 @@ def as_input(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", SAME.values(), ids=SAME)
-async def test_both_interfaces_refuse_alike(case: tuple[tuple[str, str], dict[str, Any]], turns: dict[str, Any], client: Client) -> None:
+async def test_both_interfaces_refuse_alike(
+    case: tuple[tuple[str, str], dict[str, Any]], turns: dict[str, Any], client: Client
+) -> None:
     (name, id), body = (filled(each, turns) for each in case[0]), filled(case[1], turns)
     method, path = CALLS[name]
 
@@ -415,7 +567,9 @@ async def test_both_interfaces_refuse_alike(case: tuple[tuple[str, str], dict[st
     error = await refusal(client, mutation(name), input=as_input(body) | ({"id": id} if id else {}))
 
     assert error["extensions"]["code"] == problem["code"]
-    assert [fault["detail"] for fault in error["extensions"].get("errors", ())] == [fault["detail"] for fault in problem.get("errors", ())]
+    assert [fault["detail"] for fault in error["extensions"].get("errors", ())] == [
+        fault["detail"] for fault in problem.get("errors", ())
+    ]
     assert [fault["pointer"] for fault in error["extensions"].get("errors", ())] == [
         camel_pointer(fault["pointer"]) for fault in problem.get("errors", ())
     ]
@@ -431,9 +585,14 @@ def camel_pointer(pointer: str) -> str:
 async def test_waiting_has_its_bounds(wait_s: float, turns: dict[str, Any], client: Client) -> None:
     sent = await client.send(QUICK)
 
-    error = await refusal(client, mutation("cancelGeneration"), input={"id": sent["generation_id"], "waitS": wait_s})
+    error = await refusal(
+        client, mutation("cancelGeneration"), input={"id": sent["generation_id"], "waitS": wait_s}
+    )
 
-    assert (error["extensions"]["code"], error["extensions"]["errors"][0]["pointer"]) == ("invalid_request", "/waitS")
+    assert (error["extensions"]["code"], error["extensions"]["errors"][0]["pointer"]) == (
+        "invalid_request",
+        "/waitS",
+    )
 
 
 BAD_KEYS = {
@@ -448,22 +607,38 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("case", BAD_KEYS.values(), ids=BAD_KEYS)
-async def test_a_key_that_makes_no_sense_is_refused(case: tuple[dict[str, Any], str], person: Client) -> None:
+async def test_a_key_that_makes_no_sense_is_refused(
+    case: tuple[dict[str, Any], str], person: Client
+) -> None:
     input, expected = case
 
     assert await code(person, mutation("createApiKey"), input=input) == expected
 
 
-async def test_a_fault_of_ours_says_nothing_but_where_it_is_recorded(person: Client, tidemark: System) -> None:
+async def test_a_fault_of_ours_says_nothing_but_where_it_is_recorded(
+    person: Client, tidemark: System
+) -> None:
     sent = await ask(person)
     with closing(sqlite3.connect(tidemark.settings.data_dir / "tidemark.db")) as database:
-        database.execute("UPDATE generation SET usage = '\"nonsense\"' WHERE id = ?", [sent["generation"]["id"]])
+        database.execute(
+            "UPDATE generation SET usage = '\"nonsense\"' WHERE id = ?", [sent["generation"]["id"]]
+        )
         database.commit()
 
-    error = await refusal(person, "query ($id: ID!) { generation(id: $id) { id } }", id=sent["generation"]["id"])
+    error = await refusal(
+        person, "query ($id: ID!) { generation(id: $id) { id } }", id=sent["generation"]["id"]
+    )
 
     request_id = error["extensions"]["requestId"]
-    assert (error["extensions"]["code"], error["message"]) == ("internal", f"The server failed; its log names request {request_id}.")
-    log = until(lambda: next((line for line in tidemark.web.output().splitlines() if request_id in line), None), "the log")
+    assert (error["extensions"]["code"], error["message"]) == (
+        "internal",
+        f"The server failed; its log names request {request_id}.",
+    )
+    log = until(
+        lambda: next(
+            (line for line in tidemark.web.output().splitlines() if request_id in line), None
+        ),
+        "the log",
+    )
     assert '"event": "fault"' in log
     assert "TypeError" in log

@@ -41,7 +41,9 @@ async def told(client: Client, query: str, **variables: Any) -> AsyncGenerator[E
     raise AssertionError("the stream ended, and was not complete")
 
 
-async def read(client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any) -> list[Event]:
+async def read(
+    client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any
+) -> list[Event]:
     """The events of one subscription until enough of them have come."""
     events: list[Event] = []
     async with aclosing(told(client, query, **variables)) as stream:
@@ -52,7 +54,9 @@ async def read(client: Client, query: str, until: Callable[[list[Event]], bool],
     return events
 
 
-async def begin(client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any) -> asyncio.Task[list[Event]]:
+async def begin(
+    client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any
+) -> asyncio.Task[list[Event]]:
     """Reads on in a task of its own; its first event has come."""
     begun = asyncio.Event()
 
@@ -70,8 +74,14 @@ def settled(count: int) -> Callable[[list[Event]], bool]:
     """So many answers were told to have ended, as messages."""
 
     def enough(events: list[Event]) -> bool:
-        ended = [each for each in events if each["__typename"] == "MessageChanged" and each["message"]["role"] == "ASSISTANT"]
-        return len([each for each in ended if each["message"]["status"].lower() in TERMINAL]) >= count
+        ended = [
+            each
+            for each in events
+            if each["__typename"] == "MessageChanged" and each["message"]["role"] == "ASSISTANT"
+        ]
+        return (
+            len([each for each in ended if each["message"]["status"].lower() in TERMINAL]) >= count
+        )
 
     return enough
 
@@ -80,7 +90,9 @@ def of_answers(events: list[Event]) -> list[tuple[str, int]]:
     return [(each["generationId"], each["seq"]) for each in events if "seq" in each]
 
 
-async def test_a_conversation_is_followed_from_its_opening_through_an_answer(client: Client) -> None:
+async def test_a_conversation_is_followed_from_its_opening_through_an_answer(
+    client: Client,
+) -> None:
     asked = await client.send("/demo tokens=5 rate=0")
     await client.read(asked["generation_id"])
     following = await begin(client, CONVERSATION, settled(1), id=asked["conversation_id"])
@@ -102,7 +114,9 @@ async def test_a_conversation_is_followed_from_its_opening_through_an_answer(cli
 async def test_its_cursor_resumes_anywhere_and_loses_and_repeats_nothing(client: Client) -> None:
     asked = await client.send("/demo tokens=3 rate=0")
     await client.read(asked["generation_id"])
-    [opened] = await read(client, CONVERSATION, lambda events: len(events) == 1, id=asked["conversation_id"])
+    [opened] = await read(
+        client, CONVERSATION, lambda events: len(events) == 1, id=asked["conversation_id"]
+    )
     following = {"id": asked["conversation_id"], "after": opened["cursor"]}
     whole = asyncio.create_task(read(client, CONVERSATION, settled(1), **following))
     pieces = asyncio.create_task(in_pieces(client, random.Random(5), **following))
@@ -111,18 +125,29 @@ async def test_its_cursor_resumes_anywhere_and_loses_and_repeats_nothing(client:
 
     events, joined = await asyncio.gather(whole, pieces)
 
-    native = [(more["generation_id"], event.seq) for event in await client.read(more["generation_id"])]
+    native = [
+        (more["generation_id"], event.seq) for event in await client.read(more["generation_id"])
+    ]
     assert of_answers(events) == of_answers(joined) == native
-    assert any(each["__typename"] == "ConversationChanged" and each["conversation"]["pinned"] for each in joined)
+    assert any(
+        each["__typename"] == "ConversationChanged" and each["conversation"]["pinned"]
+        for each in joined
+    )
 
 
-async def in_pieces(client: Client, chance: random.Random, after: str, **variables: Any) -> list[Event]:
+async def in_pieces(
+    client: Client, chance: random.Random, after: str, **variables: Any
+) -> list[Event]:
     """What a subscriber is told who is cut off every few events, until an answer has ended."""
     told: list[Event] = []
     while not settled(1)(told):
         size = chance.randrange(1, 12)
         got = await read(
-            client, CONVERSATION, lambda events, size=size: len(events) >= size or settled(1)(events), after=after, **variables
+            client,
+            CONVERSATION,
+            lambda events, size=size: len(events) >= size or settled(1)(events),
+            after=after,
+            **variables,
         )
         told += got
         after = got[-1]["cursor"]
@@ -133,7 +158,10 @@ async def test_two_who_follow_one_conversation_are_told_the_same(client: Client)
     asked = await client.send("/demo tokens=80 rate=100")
 
     first, second = await asyncio.gather(
-        *(read(client, CONVERSATION, settled(1), id=asked["conversation_id"], after=None) for _ in range(2))
+        *(
+            read(client, CONVERSATION, settled(1), id=asked["conversation_id"], after=None)
+            for _ in range(2)
+        )
     )
 
     kinds = [[each for each in of_answers(events) if each[1] > 60] for events in (first, second)]
@@ -142,7 +170,11 @@ async def test_two_who_follow_one_conversation_are_told_the_same(client: Client)
 
 async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None:
     async with Client(tidemark.web.url, tidemark.new_key(account="lister@example.com")) as client:
-        following = await begin(client, LIST, lambda events: any(each["__typename"] == "ConversationRemoved" for each in events))
+        following = await begin(
+            client,
+            LIST,
+            lambda events: any(each["__typename"] == "ConversationRemoved" for each in events),
+        )
         asked = await client.send("/demo tokens=3 rate=0")
         await client.read(asked["generation_id"])
         path = f"/api/conversations/{asked['conversation_id']}"
@@ -158,10 +190,14 @@ async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None
             "conversationId": asked["conversation_id"],
         }
         [again] = await read(client, LIST, lambda events: len(events) == 1, after=opened["cursor"])
-        assert again["__typename"] == "ConversationRemoved", "a row is told in the state of its last change only"
+        assert again["__typename"] == "ConversationRemoved", (
+            "a row is told in the state of its last change only"
+        )
 
 
-async def test_a_deleted_conversation_is_told_and_its_subscription_is_complete(client: Client) -> None:
+async def test_a_deleted_conversation_is_told_and_its_subscription_is_complete(
+    client: Client,
+) -> None:
     asked = await client.send("/demo tokens=500 rate=50")
     following = await begin(client, CONVERSATION, lambda _: False, id=asked["conversation_id"])
     await client.http.delete(f"/api/conversations/{asked['conversation_id']}")
@@ -171,12 +207,18 @@ async def test_a_deleted_conversation_is_told_and_its_subscription_is_complete(c
     assert events[-1]["__typename"] == "ConversationRemoved"
 
 
-async def test_a_conversation_of_another_account_is_not_there_and_a_bad_cursor_is_named(tidemark: System, client: Client) -> None:
+async def test_a_conversation_of_another_account_is_not_there_and_a_bad_cursor_is_named(
+    tidemark: System, client: Client
+) -> None:
     asked = await client.send("/demo tokens=1 rate=0")
-    async with Client(tidemark.web.url, tidemark.new_key(account="passer-by@example.com")) as stranger:
+    async with Client(
+        tidemark.web.url, tidemark.new_key(account="passer-by@example.com")
+    ) as stranger:
         said = []
         for id in (asked["conversation_id"], asked["conversation_id"][:-1] + "0", "conv_x"):
-            result, end = [each async for each in streamed(stranger, ACCEPT["sse"], CONVERSATION, id=id)]
+            result, end = [
+                each async for each in streamed(stranger, ACCEPT["sse"], CONVERSATION, id=id)
+            ]
             said.append(result)
             assert end == "complete"
     bad, _ = [each async for each in streamed(client, ACCEPT["sse"], LIST, after="x")]

@@ -36,13 +36,19 @@ def schema() -> GraphQLSchema:
 
 
 def own_types(schema: GraphQLSchema) -> list[GraphQLNamedType]:
-    return [type for name, type in schema.type_map.items() if not name.startswith("__") and name not in SPECIFIED]
+    return [
+        type
+        for name, type in schema.type_map.items()
+        if not name.startswith("__") and name not in SPECIFIED
+    ]
 
 
 def test_the_schema_is_the_one_in_the_documents() -> None:
     kept = (ROOT / "docs" / "schema.graphql").read_text()
 
-    assert kept == schema_text(), "the schema has changed: run `uv run python -m server.graph.schema > docs/schema.graphql`"
+    assert kept == schema_text(), (
+        "the schema has changed: run `uv run python -m server.graph.schema > docs/schema.graphql`"
+    )
 
 
 def examples() -> list[dict[str, Any]]:
@@ -54,7 +60,15 @@ def examples() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example["query"][:40])
 async def test_the_examples_of_the_documents_are_valid(example: dict[str, Any]) -> None:
     nothing: Any = None
-    context = Context(nothing, nothing, nothing, nothing, nothing, "req_test", Caller("acct_x", None, None, "session"))
+    context = Context(
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        nothing,
+        "req_test",
+        Caller("acct_x", None, None, "session"),
+    )
     asked = Asked(example["query"], example.get("variables"), None)
     answers: list[Any] = []
     try:
@@ -63,7 +77,9 @@ async def test_the_examples_of_the_documents_are_valid(example: dict[str, Any]) 
     except NotRun as refused:
         answers.append({"errors": json.loads(refused.errors)})
 
-    codes = {error["extensions"]["code"] for answer in answers for error in answer.get("errors", ())}
+    codes = {
+        error["extensions"]["code"] for answer in answers for error in answer.get("errors", ())
+    }
     assert codes <= {"internal"}  # there is nothing behind it to read
 
 
@@ -77,7 +93,11 @@ def undescribed(schema: GraphQLSchema) -> Iterator[str]:
         if not type.description:
             yield type.name
         if isinstance(type, GraphQLEnumType):
-            yield from (f"{type.name}.{name}" for name, value in type.values.items() if not value.description)
+            yield from (
+                f"{type.name}.{name}"
+                for name, value in type.values.items()
+                if not value.description
+            )
         if isinstance(type, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType):
             for name, field in type.fields.items():
                 if not field.description:
@@ -104,9 +124,14 @@ def test_one_field_name_has_one_type_in_all_kinds(interface: str, schema: GraphQ
 
 
 def test_every_event_has_a_type(schema: GraphQLSchema) -> None:
-    told = {kind.name for kind in schema.get_implementations(schema.type_map["GenerationEvent"]).objects}  # type: ignore[arg-type]
+    told = {
+        kind.name for kind in schema.get_implementations(schema.type_map["GenerationEvent"]).objects
+    }  # type: ignore[arg-type]
 
-    assert told == {"Generation" + "".join(word.capitalize() for word in event.split("_")) for event in EventType}
+    assert told == {
+        "Generation" + "".join(word.capitalize() for word in event.split("_"))
+        for event in EventType
+    }
 
 
 def test_every_mutation_takes_one_input_and_gives_one_payload(schema: GraphQLSchema) -> None:
@@ -124,9 +149,18 @@ def test_every_list_is_a_page_or_bounded(schema: GraphQLSchema) -> None:
     for type in own_types(schema):
         for name, field in getattr(type, "fields", {}).items():
             if str(field.type).endswith("Connection!"):
-                page = {key: str(field.args[key].type) for key in ("first", "after", "last", "before")}
-                assert page == {"first": "Int", "after": "String", "last": "Int", "before": "String"}, f"{type.name}.{name}"
-                assert all(repr(field.args[key].default_value) == "Undefined" for key in page), f"{type.name}.{name}"
+                page = {
+                    key: str(field.args[key].type) for key in ("first", "after", "last", "before")
+                }
+                assert page == {
+                    "first": "Int",
+                    "after": "String",
+                    "last": "Int",
+                    "before": "String",
+                }, f"{type.name}.{name}"
+                assert all(repr(field.args[key].default_value) == "Undefined" for key in page), (
+                    f"{type.name}.{name}"
+                )
             elif str(field.type).startswith("["):
                 bounded = {
                     "excerpt",

@@ -37,9 +37,14 @@ async def test_what_was_said_is_found_with_its_excerpt(asker: Client, client: Cl
     hits = (await search(asker, "dunkirchen"))["edges"]
     answers = (await search(asker, word))["edges"]
 
-    assert [hit["node"]["message"] and hit["node"]["message"]["id"] for hit in hits] == [None, sent["question_id"]]
+    assert [hit["node"]["message"] and hit["node"]["message"]["id"] for hit in hits] == [
+        None,
+        sent["question_id"],
+    ]
     assert [part["text"] for part in hits[1]["node"]["excerpt"] if part["match"]] == ["Dünkirchen"]
-    assert sent["message_id"] in [hit["node"]["message"]["id"] for hit in answers if hit["node"]["message"]]
+    assert sent["message_id"] in [
+        hit["node"]["message"]["id"] for hit in answers if hit["node"]["message"]
+    ]
     assert (await search(client, "dunkirchen"))["edges"] == []
 
 

@@ -19,7 +19,9 @@ from tests.test_faults import check_all, condition, reading, some_tokens, types_
 pytestmark = pytest.mark.slow
 
 
-async def test_a_frozen_worker_writes_nothing_even_when_redis_came_back_from_an_old_dump(new_system: Callable[..., System]) -> None:
+async def test_a_frozen_worker_writes_nothing_even_when_redis_came_back_from_an_old_dump(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send("/demo tokens=2500 rate=100\nold dump")
@@ -28,7 +30,9 @@ async def test_a_frozen_worker_writes_nothing_even_when_redis_came_back_from_an_
             system.redis().save()
             frozen = system.owner_of(sent["generation_id"])
             frozen.freeze()
-            await condition(lambda: all(types_of(events) & {"resumed", "restarted"} for events in seen), 30)
+            await condition(
+                lambda: all(types_of(events) & {"resumed", "restarted"} for events in seen), 30
+            )
             system.valkey.kill()
             system.start_redis()
             frozen.thaw()
@@ -83,15 +87,22 @@ async def test_a_full_redis_is_waited_for(new_system: Callable[..., System]) -> 
 
 
 @pytest.mark.parametrize("locked_s", [5, 20])
-async def test_a_locked_database_makes_nobody_stale(new_system: Callable[..., System], locked_s: int) -> None:
+async def test_a_locked_database_makes_nobody_stale(
+    new_system: Callable[..., System], locked_s: int
+) -> None:
     system = new_system().start(workers=3)
     async with Client(system.web.url, system.new_key()) as client:
-        sent = [await client.send(f"/demo tokens={100 * (locked_s + 5)} rate=100\nlocked {n}") for n in range(3)]
+        sent = [
+            await client.send(f"/demo tokens={100 * (locked_s + 5)} rate=100\nlocked {n}")
+            for n in range(3)
+        ]
         async with contextlib.AsyncExitStack() as stack:
             seen = [await stack.enter_async_context(reading(client, each, 1)) for each in sent]
             for each in seen:
                 await some_tokens(each)
-            lock = sqlite3.connect(system.settings.data_dir / "tidemark.db", isolation_level=None, timeout=30)
+            lock = sqlite3.connect(
+                system.settings.data_dir / "tidemark.db", isolation_level=None, timeout=30
+            )
             lock.execute("BEGIN IMMEDIATE")
             await asyncio.sleep(locked_s)  # the fault itself
             lock.rollback()
@@ -120,12 +131,19 @@ async def test_everything_waits_for_the_first_worker(new_system: Callable[..., S
 
 
 @on_both_databases
-async def test_three_hundred_answers_survive_the_death_of_one_of_two_workers(new_system: Callable[..., System]) -> None:
+async def test_three_hundred_answers_survive_the_death_of_one_of_two_workers(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system(worker={"concurrency": 256, "drain_s": 1}).start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent: list[dict[str, Any]] = []
         for start in range(0, 300, 50):
-            sent += await asyncio.gather(*(client.send(f"/demo tokens=200 rate=20\nmany {n}") for n in range(start, start + 50)))
+            sent += await asyncio.gather(
+                *(
+                    client.send(f"/demo tokens=200 rate=20\nmany {n}")
+                    for n in range(start, start + 50)
+                )
+            )
         seen: list[list[Any]] = [[] for _ in sent]
         async with asyncio.TaskGroup() as tasks:
             for each, events in zip(sent, seen, strict=True):
@@ -138,14 +156,19 @@ async def test_three_hundred_answers_survive_the_death_of_one_of_two_workers(new
 
 
 @on_both_databases
-async def test_a_deploy_under_load_loses_nothing_and_counts_no_crash(new_system: Callable[..., System]) -> None:
+async def test_a_deploy_under_load_loses_nothing_and_counts_no_crash(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system(worker={"drain_s": 0}).start(webs=2, workers=2)
     old_webs, old_workers = system.of("web"), system.of("worker")
     async with Client(system.web.url, system.new_key()) as client:
         sent = [await client.send(f"/demo tokens=1500 rate=100\ndeploy {n}") for n in range(20)]
         urls = [web.url for web in old_webs]
         seen: list[list[Any]] = [[] for _ in sent]
-        readers = [Client(urls[n % 2], client.http.headers["Authorization"].removeprefix("Bearer ")) for n in range(len(sent))]
+        readers = [
+            Client(urls[n % 2], client.http.headers["Authorization"].removeprefix("Bearer "))
+            for n in range(len(sent))
+        ]
         async with asyncio.TaskGroup() as tasks:
             for reader, each, events in zip(readers, sent, seen, strict=True):
                 tasks.create_task(reader.read_through(each["generation_id"], events, urls))
@@ -158,7 +181,9 @@ async def test_a_deploy_under_load_loses_nothing_and_counts_no_crash(new_system:
                 await asyncio.to_thread(old.stop)
         for reader in readers:
             await reader.http.aclose()
-        async with Client(urls[0], client.http.headers["Authorization"].removeprefix("Bearer ")) as late:
+        async with Client(
+            urls[0], client.http.headers["Authorization"].removeprefix("Bearer ")
+        ) as late:
             for each, events in zip(sent, seen, strict=True):
                 check_law(events, await late.snapshot(each["generation_id"]))
                 check_agreement([events, await late.read_through(each["generation_id"])])
@@ -167,13 +192,19 @@ async def test_a_deploy_under_load_loses_nothing_and_counts_no_crash(new_system:
     assert {system.row(each["generation_id"]).crashes for each in sent} == {0}
 
 
-async def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(new_system: Callable[..., System]) -> None:
-    system = new_system(generation={"output_max_tokens": 1_000_000, "output_max_bytes": 16_000_000}).start()
+async def test_a_reader_that_stops_reading_is_dropped_and_costs_no_memory(
+    new_system: Callable[..., System],
+) -> None:
+    system = new_system(
+        generation={"output_max_tokens": 1_000_000, "output_max_bytes": 16_000_000}
+    ).start()
     key = system.new_key()
     async with Client(system.web.url, key) as client:
         sent = await client.send("/demo tokens=1000000 rate=0\nstuck")
         before = psutil.Process(system.web.pid).memory_info().rss
-        stuck = [open_stream_and_never_read(system.web.url, sent["events_url"], key) for _ in range(20)]
+        stuck = [
+            open_stream_and_never_read(system.web.url, sent["events_url"], key) for _ in range(20)
+        ]
         events = await client.read_through(sent["generation_id"])
         peak = psutil.Process(system.web.pid).memory_info().rss
 
@@ -193,5 +224,7 @@ def open_stream_and_never_read(url: str, path: str, key: str) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect((host, int(port)))
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    connection.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    )
     return connection

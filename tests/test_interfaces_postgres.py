@@ -4,15 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres import Postgres, postgres_server  # noqa: F401  a fixture
+from tests.postgres import Postgres, postgres_server
 from tests.system import System
-from tests.test_export import test_every_branch_is_in_the_json, test_the_shown_branch_is_in_the_markdown  # noqa: F401
+from tests.test_export import (
+    test_every_branch_is_in_the_json,
+    test_the_shown_branch_is_in_the_markdown,
+)
 from tests.test_graphql import *  # noqa: F403  all of it
-from tests.test_graphql_search import (  # noqa: F401
+from tests.test_graphql_search import (
     test_pages_of_hits_join_without_a_gap,
     test_what_is_deleted_is_found_again_once_it_is_restored,
 )
-from tests.test_page_events import (  # noqa: F401
+from tests.test_page_events import (
     asker,
     elsewhere,
     test_a_deleted_conversation_is_removed_and_its_answer_ends,
@@ -28,7 +31,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def tidemark(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[System]:
     """An installation on PostgreSQL that all tests of this file share which disturb nothing."""
-    system = System(tmp_path_factory.mktemp("interfaces"), {"database": {"url": postgres.new_url()}})
+    system = System(
+        tmp_path_factory.mktemp("interfaces"), {"database": {"url": postgres.new_url()}}
+    )
     try:
         yield system.start(webs=2, workers=2)
     finally:

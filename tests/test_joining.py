@@ -42,12 +42,20 @@ async def listed(client: Client) -> set[str]:
 
 
 async def found(client: Client, words: str) -> set[str]:
-    data = await graph(client, "query ($words: String!) { search(query: $words) { nodes { conversation { id } } } }", words=words)
+    data = await graph(
+        client,
+        "query ($words: String!) { search(query: $words) { nodes { conversation { id } } } }",
+        words=words,
+    )
     return {hit["conversation"]["id"] for hit in data["search"]["nodes"]}
 
 
-async def test_what_a_guest_wrote_is_the_users_and_what_the_user_had_is_there_too(tidemark: System, browser: Client) -> None:
-    async with Client(tidemark.web.url, await asyncio.to_thread(tidemark.new_key, "k", "joins@example.org")) as user:
+async def test_what_a_guest_wrote_is_the_users_and_what_the_user_had_is_there_too(
+    tidemark: System, browser: Client
+) -> None:
+    async with Client(
+        tidemark.web.url, await asyncio.to_thread(tidemark.new_key, "k", "joins@example.org")
+    ) as user:
         had = await user.send("/demo tokens=3 rate=0")
         page = Page()
         await page.read(user, events=1)
@@ -60,11 +68,15 @@ async def test_what_a_guest_wrote_is_the_users_and_what_the_user_had_is_there_to
         assert await found(user, "albatross") == {sent["conversation_id"]}
         both = {had["conversation_id"], sent["conversation_id"]}
         assert await listed(browser) == await listed(user) == both
-        await page.read(user, until=lambda page: sent["conversation_id"] in page.conversations)  # an open page is told
+        await page.read(
+            user, until=lambda page: sent["conversation_id"] in page.conversations
+        )  # an open page is told
         assert (await browser.message(sent["message_id"]))["status"] == "completed"
 
 
-async def test_an_answer_that_is_being_written_goes_on_and_ends_where_it_now_belongs(tidemark: System, browser: Client) -> None:
+async def test_an_answer_that_is_being_written_goes_on_and_ends_where_it_now_belongs(
+    tidemark: System, browser: Client
+) -> None:
     sent = await browser.send("/demo tokens=40 rate=40")
     token = await link_token(tidemark, "midway@example.org")
 
@@ -73,12 +85,17 @@ async def test_an_answer_that_is_being_written_goes_on_and_ends_where_it_now_bel
     page = Page(sent["conversation_id"])
     events = await browser.read(sent["generation_id"])
     assert len(text_of(events).split(" ")) == 40
-    await page.read(browser, until=lambda page: page.messages.get(sent["message_id"], {}).get("status") == "completed")
+    await page.read(
+        browser,
+        until=lambda page: page.messages.get(sent["message_id"], {}).get("status") == "completed",
+    )
     page.check_answers()
     assert page.conversations[sent["conversation_id"]]["active_generations"] == []
 
 
-async def test_a_request_sent_again_after_signing_in_is_not_done_twice(tidemark: System, browser: Client) -> None:
+async def test_a_request_sent_again_after_signing_in_is_not_done_twice(
+    tidemark: System, browser: Client
+) -> None:
     first = await browser.send("/demo tokens=3 rate=0", key="joined-once")
 
     await sign_in(browser, await link_token(tidemark, "again@example.org"))
@@ -95,7 +112,9 @@ async def test_the_guests_cookie_opens_nothing_any_more(tidemark: System, browse
         assert (await other.http.get("/api/session")).status_code == 401
 
 
-async def test_a_users_session_takes_nothing_along_to_another_user(tidemark: System, browser: Client) -> None:
+async def test_a_users_session_takes_nothing_along_to_another_user(
+    tidemark: System, browser: Client
+) -> None:
     await sign_in(browser, await link_token(tidemark, "one@example.org"))
     sent = await browser.send("/demo tokens=3 rate=0")
     cookies = dict(browser.http.cookies)

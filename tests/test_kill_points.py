@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.client import Client, Event
-from tests.databases import Sql, sql  # noqa: F401  a fixture
+from tests.databases import Sql, sql
 from tests.deaths import begin, death_of, waiting_worker
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.system import System
 from tests.test_faults import condition
 
@@ -29,7 +29,9 @@ class Point(NamedTuple):
 
 
 SUCCEEDED = [
-    Point("die after 1 take_up", {"restarted"}, 2, 1),  # nobody can know that attempt 1 wrote nothing
+    Point(
+        "die after 1 take_up", {"restarted"}, 2, 1
+    ),  # nobody can know that attempt 1 wrote nothing
     Point("die before 1 open", {"restarted"}, 2, 1),
     Point("die after 1 open", {"started"}, 2, 1),
     Point("die before 1 append", {"started"}, 2, 1),
@@ -53,15 +55,26 @@ NOT_CLAIMED = [
     Point("die before 1 take_up", {"started"}, 1, 0),
     Point("die after 1 pop", {"started"}, 1, 0),
 ]
-POINTS = [*SUCCEEDED, *SETTLED, *NOT_CLAIMED]  # what was not claimed is sent to whoever has a slot, so it comes last
-AT_SQL = [point for point in POINTS if point.fault.split()[-1] in {"take_up", "checkpoint", "settle", "mark_sealed"}]
+POINTS = [
+    *SUCCEEDED,
+    *SETTLED,
+    *NOT_CLAIMED,
+]  # what was not claimed is sent to whoever has a slot, so it comes last
+AT_SQL = [
+    point
+    for point in POINTS
+    if point.fault.split()[-1] in {"take_up", "checkpoint", "settle", "mark_sealed"}
+]
 AT_REDIS = [point for point in POINTS if point not in AT_SQL]
 
 
 @pytest.fixture(scope="module")
-def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What became of one answer for each point, all in one installation."""
-    system = System(tmp_path_factory.mktemp("points"), sql.settings() | {"worker": {"concurrency": 1, "drain_s": 1}})
+    system = System(
+        tmp_path_factory.mktemp("points"),
+        sql.settings() | {"worker": {"concurrency": 1, "drain_s": 1}},
+    )
     try:
         system.start()
         return asyncio.run(kill_at_every_point(system, POINTS if sql.name == "SQLite" else AT_SQL))
@@ -92,13 +105,17 @@ async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, 
 
 
 @pytest.mark.parametrize("point", AT_SQL, ids=lambda point: point.fault)
-def test_a_worker_that_dies_at_a_transaction_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+def test_a_worker_that_dies_at_a_transaction_is_succeeded(
+    point: Point, outcomes: dict[str, Outcome], sql: Sql
+) -> None:
     check(point, outcomes[point.fault], sql.name)
 
 
 @pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
 @pytest.mark.parametrize("point", AT_REDIS, ids=lambda point: point.fault)
-def test_a_worker_that_dies_at_the_queue_or_the_log_is_succeeded(point: Point, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+def test_a_worker_that_dies_at_the_queue_or_the_log_is_succeeded(
+    point: Point, outcomes: dict[str, Outcome], sql: Sql
+) -> None:
     check(point, outcomes[point.fault], sql.name)
 
 

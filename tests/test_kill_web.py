@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from tests.client import Client, Event
-from tests.databases import Sql, sql  # noqa: F401  a fixture
+from tests.databases import Sql, sql
 from tests.deaths import begin, death_of, waiting_web, waiting_worker
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.system import Process, System
 from tests.test_faults import condition, some_tokens
 
@@ -23,7 +23,7 @@ ASKED, LOST = "die after 1 send_message", "job lost"
 
 
 @pytest.fixture(scope="module")
-def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: F811
+def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What became of one answer for each case, all in one installation."""
     system = System(tmp_path_factory.mktemp("webs"), sql.settings() | {"worker": {"drain_s": 0}})
     try:
@@ -53,25 +53,43 @@ class Story:
                 for case in SETTLER:
                     self.follow(case, await client.send(f"/demo {LONG}\n{case}"), tasks)
                 await some_tokens([events for each in self.seen.values() for events in each], 5)
-            await asyncio.to_thread(system.worker.stop)  # it hands all of them over: now they are nobody's
+            await asyncio.to_thread(
+                system.worker.stop
+            )  # it hands all of them over: now they are nobody's
             await asyncio.to_thread(system.web.kill)
             for case in SETTLER:
-                await self.dies_over(case, "POST", f"/api/generations/{self.sent[case]['generation_id']}/cancel")
-            question = {"headers": {"Idempotency-Key": "once"}, "json": {"text": f"/demo {PACED}\n{ASKED}"}}
+                await self.dies_over(
+                    case, "POST", f"/api/generations/{self.sent[case]['generation_id']}/cancel"
+                )
+            question = {
+                "headers": {"Idempotency-Key": "once"},
+                "json": {"text": f"/demo {PACED}\n{ASKED}"},
+            }
             await self.dies_over(ASKED, "POST", "/api/messages", **question)
 
             await begin(system, last_web)
             self.urls[:] = [last_web.url]
             async with Client(last_web.url, self.key) as client:
                 again = await client.http.post("/api/messages", **question)
-                assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true"), again.text
+                assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true"), (
+                    again.text
+                )
                 self.follow(ASKED, again.json(), tasks)
                 self.follow(LOST, await client.send(f"/demo {PACED}\n{LOST}"), tasks)
                 assert system.redis().delete("tidemark:queue:answers") == 1
-                await condition(lambda: all(events[-1].type == "cancelled" for case in SETTLER for events in self.seen[case]))
+                await condition(
+                    lambda: all(
+                        events[-1].type == "cancelled"
+                        for case in SETTLER
+                        for events in self.seen[case]
+                    )
+                )
                 await begin(system, last_worker)  # only now: the web processes settle without it
         async with Client(last_web.url, self.key) as client:
-            return {case: await outcome_of(system, client, self.sent[case], self.seen[case]) for case in self.sent}
+            return {
+                case: await outcome_of(system, client, self.sent[case], self.seen[case])
+                for case in self.sent
+            }
 
     def follow(self, case: str, sent: dict[str, Any], tasks: asyncio.TaskGroup) -> None:
         self.sent[case], self.seen[case] = sent, [[] for _ in range(READERS)]
@@ -94,7 +112,9 @@ class Story:
 
 
 @pytest.mark.parametrize("point", SETTLER)
-def test_a_settler_that_dies_is_succeeded_and_what_was_said_is_kept(point: str, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+def test_a_settler_that_dies_is_succeeded_and_what_was_said_is_kept(
+    point: str, outcomes: dict[str, Outcome], sql: Sql
+) -> None:
     outcome = outcomes[point]
     outcome.note(f"settler: {point}", sql.name)
 
@@ -102,11 +122,15 @@ def test_a_settler_that_dies_is_succeeded_and_what_was_said_is_kept(point: str, 
     assert outcome.row.status == "cancelled"
     assert outcome.snapshot["text"]
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
-    assert (outcome.row.attempt, outcome.row.crashes) == ((2, 0) if point == "die after 1 settle" else (3, 1))
+    assert (outcome.row.attempt, outcome.row.crashes) == (
+        (2, 0) if point == "die after 1 settle" else (3, 1)
+    )
 
 
 @pytest.mark.parametrize("case", [ASKED, LOST])
-def test_a_question_that_was_committed_is_answered_though_its_job_never_came(case: str, outcomes: dict[str, Outcome], sql: Sql) -> None:  # noqa: F811
+def test_a_question_that_was_committed_is_answered_though_its_job_never_came(
+    case: str, outcomes: dict[str, Outcome], sql: Sql
+) -> None:
     outcome = outcomes[case]
     outcome.note(f"web: {case}", sql.name)
 

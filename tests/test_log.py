@@ -40,15 +40,46 @@ class Log:
 
     async def open(self, epoch: int, *, first: str = "first", late_s: float = 5) -> Any:
         deadline = int((time.time() + late_s) * 1e6)
-        return await self.call("EVAL", OPEN.source, 2, self.keys.state, self.keys.events, epoch, deadline, TTL_MS, first, "entries")
+        return await self.call(
+            "EVAL",
+            OPEN.source,
+            2,
+            self.keys.state,
+            self.keys.events,
+            epoch,
+            deadline,
+            TTL_MS,
+            first,
+            "entries",
+        )
 
     async def append(self, epoch: int, *events: Event, whole: str = "") -> int:
         numbered = [argument for event in events for argument in (event.seq, event.encoded())]
-        head = ("EVAL", APPEND.source, 2, self.keys.state, self.keys.events, epoch, self.keys.channel, TTL_MS, whole)
+        head = (
+            "EVAL",
+            APPEND.source,
+            2,
+            self.keys.state,
+            self.keys.events,
+            epoch,
+            self.keys.channel,
+            TTL_MS,
+            whole,
+        )
         return int(await self.call(*head, *numbered))
 
     async def close(self, terminal: Event) -> int:
-        head = ("EVAL", CLOSE.source, 2, self.keys.state, self.keys.events, terminal.seq, terminal.encoded(), self.keys.channel, TTL_MS)
+        head = (
+            "EVAL",
+            CLOSE.source,
+            2,
+            self.keys.state,
+            self.keys.events,
+            terminal.seq,
+            terminal.encoded(),
+            self.keys.channel,
+            TTL_MS,
+        )
         return int(await self.call(*head))
 
     async def seqs(self) -> list[int]:
@@ -79,7 +110,9 @@ async def test_the_first_to_open_a_log_has_a_whole_one(log: Log) -> None:
     assert await log.open(1) == [b"open", 1, 1, []]
 
 
-async def test_a_log_that_a_later_attempt_makes_is_not_taken_for_whole_until_it_is(log: Log) -> None:
+async def test_a_log_that_a_later_attempt_makes_is_not_taken_for_whole_until_it_is(
+    log: Log,
+) -> None:
     assert (await log.open(2, first=""))[1] == 0
 
     assert await log.append(2, Event(1_000_001, "restarted", b"{}"), whole="whole") == 1
@@ -176,7 +209,10 @@ async def test_what_is_appended_is_published_with_the_same_bytes(valkey: System,
         while len(messages) < 2:
             messages += await listener.receive()
     await listener.close()
-    assert [message[2] for message in messages] == [delta(2).encoded() + b"\n" + delta(3).encoded(), Event(4, "completed", DONE).encoded()]
+    assert [message[2] for message in messages] == [
+        delta(2).encoded() + b"\n" + delta(3).encoded(),
+        Event(4, "completed", DONE).encoded(),
+    ]
 
 
 async def test_a_reader_reads_from_its_mark(valkey: System, log: Log) -> None:
@@ -184,7 +220,9 @@ async def test_a_reader_reads_from_its_mark(valkey: System, log: Log) -> None:
     await log.open(1)
     await log.append(1, *(delta(seq) for seq in range(2, 12)))
 
-    [all_of_it, from_five, none] = await read_logs(redis, [(log.keys, 0), (log.keys, 5), (log_keys("test:", "none"), 0)], 100)
+    [all_of_it, from_five, none] = await read_logs(
+        redis, [(log.keys, 0), (log.keys, 5), (log_keys("test:", "none"), 0)], 100
+    )
 
     assert [event.seq for event in all_of_it] == list(range(2, 12))
     assert from_five == all_of_it[4:]

@@ -12,7 +12,7 @@ import pytest
 from tests.client import Client
 from tests.dying import mark_of
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import Postgres, postgres_server  # noqa: F401  a fixture
+from tests.postgres import Postgres, postgres_server
 from tests.proxy import Proxy, Trap
 from tests.system import System
 from tests.test_faults import condition, reading, some_tokens
@@ -44,17 +44,26 @@ def running(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
     url = postgres.new_url()
     address = urlsplit(url)
     socket = Path(parse_qs(address.query)["host"][0]) / ".s.PGSQL.5432"
-    system = System(tmp_path_factory.mktemp("commits"), {"database": {"url": url}, "worker": {"drain_s": 0}})
+    system = System(
+        tmp_path_factory.mktemp("commits"), {"database": {"url": url}, "worker": {"drain_s": 0}}
+    )
 
     def through(link: Proxy, marked: str) -> dict[str, str]:
-        return {"TIDEMARK_DATABASE__URL": f"postgresql://postgres@127.0.0.1:{link.port}{address.path}", "FAULT": marked}
+        return {
+            "TIDEMARK_DATABASE__URL": f"postgresql://postgres@127.0.0.1:{link.port}{address.path}",
+            "FAULT": marked,
+        }
 
     with Proxy(socket) as web_link, Proxy(socket) as worker_link:
         try:
             system.start_redis()
             system.run("migrate")
-            web = system.start_web(wait=False, module="tests.dying", **through(web_link, OF_THE_WEB))
-            installation = Installation(system, web_link, worker_link, system.new_key(), through(worker_link, OF_THE_WORKER))
+            web = system.start_web(
+                wait=False, module="tests.dying", **through(web_link, OF_THE_WEB)
+            )
+            installation = Installation(
+                system, web_link, worker_link, system.new_key(), through(worker_link, OF_THE_WORKER)
+            )
             installation.start_worker()
             system.wait_ready(web)
             yield installation
@@ -66,18 +75,32 @@ def lose_reply_to_commit(link: Proxy, step: str) -> Trap:
     return link.trap(b"COMMIT", "lose reply", after=mark_of(step).encode())
 
 
-def check(outcome: Outcome, step: str, trap: Trap, *, status: str = "completed", attempts: int = 1, crashes: int = 0) -> None:
+def check(
+    outcome: Outcome,
+    step: str,
+    trap: Trap,
+    *,
+    status: str = "completed",
+    attempts: int = 1,
+    crashes: int = 0,
+) -> None:
     outcome.note(f"lost COMMIT reply: {step}", "PostgreSQL")
     assert trap.sprung.is_set()
     outcome.check()
-    assert (outcome.row.status, outcome.row.attempt, outcome.row.crashes) == (status, attempts, crashes)
+    assert (outcome.row.status, outcome.row.attempt, outcome.row.crashes) == (
+        status,
+        attempts,
+        crashes,
+    )
 
 
 @pytest.mark.parametrize(
     ("step", "attempts", "told"),
     [("take_up", 2, {"restarted"}), ("checkpoint", 1, {"started"}), ("settle", 1, {"started"})],
 )
-async def test_of_the_worker(running: Installation, step: str, attempts: int, told: set[str]) -> None:
+async def test_of_the_worker(
+    running: Installation, step: str, attempts: int, told: set[str]
+) -> None:
     trap = lose_reply_to_commit(running.worker_link, step)
     async with Client(running.system.web.url, running.key) as client:
         sent = await client.send(f"/demo {PACED}\n{step}")
@@ -105,16 +128,28 @@ async def test_of_a_worker_that_hands_over(running: Installation) -> None:
 
 async def test_of_a_question_whose_caller_asks_again(running: Installation) -> None:
     trap = lose_reply_to_commit(running.web_link, "send_message")
-    question: dict[str, Any] = {"json": {"text": f"/demo {PACED}\nasked twice"}, "headers": {"Idempotency-Key": "asked twice"}}
-    async with Client(running.system.web.url, await asyncio.to_thread(running.system.new_key, "own", "asks@example.org")) as client:
+    question: dict[str, Any] = {
+        "json": {"text": f"/demo {PACED}\nasked twice"},
+        "headers": {"Idempotency-Key": "asked twice"},
+    }
+    async with Client(
+        running.system.web.url,
+        await asyncio.to_thread(running.system.new_key, "own", "asks@example.org"),
+    ) as client:
         first = await client.http.post("/api/messages", **question)
         again = await client.http.post("/api/messages", **question)
-        assert (first.status_code, again.status_code, again.headers["Idempotent-Replayed"]) == (503, 202, "true")
+        assert (first.status_code, again.status_code, again.headers["Idempotent-Replayed"]) == (
+            503,
+            202,
+            "true",
+        )
         async with reading(client, again.json()) as seen:
             pass
         outcome = await outcome_of(running.system, client, again.json(), seen)
         conversations = (await client.get("/api/conversations"))["data"]
-        messages = (await client.get(f"/api/conversations/{again.json()['conversation_id']}/messages"))["data"]
+        messages = (
+            await client.get(f"/api/conversations/{again.json()['conversation_id']}/messages")
+        )["data"]
 
     check(outcome, "send_message", trap)
     assert (len(conversations), len(messages)) == (1, 2)
@@ -146,4 +181,11 @@ async def test_of_who_settles_for_others(running: Installation, step: str, attem
         running.start_worker()
         outcome = await outcome_of(running.system, client, sent, seen)
 
-    check(outcome, f"{step} of a settler", trap, status="cancelled", attempts=attempts, crashes=attempts - 1)
+    check(
+        outcome,
+        f"{step} of a settler",
+        trap,
+        status="cancelled",
+        attempts=attempts,
+        crashes=attempts - 1,
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client import Client, Event
-from tests.databases import Sql, sql  # noqa: F401  a fixture
+from tests.databases import Sql, sql
 from tests.outcome import outcome_of
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.system import System
 from tests.test_faults import condition, reading, some_tokens
 
@@ -18,7 +18,7 @@ BEYOND = 900  # more events than the first attempt writes, fewer than 1,000,000
 
 
 @pytest.fixture(scope="module")
-def system(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:  # noqa: F811
+def system(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One installation with two workers for the tests of this file; each leaves two."""
     system = System(tmp_path_factory.mktemp("lost"), sql.settings())
     try:
@@ -32,14 +32,18 @@ def key(system: System) -> str:
     return system.new_key()
 
 
-async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everything(system: System, key: str, sql: Sql) -> None:  # noqa: F811
+async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everything(
+    system: System, key: str, sql: Sql
+) -> None:
     async with Client(system.web.url, key) as client:
         sent = await client.send("/demo tokens=700 rate=100\nfrozen")
         async with reading(client, sent) as seen:
             await some_tokens(seen)
             frozen = system.owner_of(sent["generation_id"])
             frozen.freeze()
-            await condition(lambda: all(any(event.type == "resumed" for event in events) for events in seen), 30)
+            await condition(
+                lambda: all(any(event.type == "resumed" for event in events) for events in seen), 30
+            )
             successor = system.owner_of(sent["generation_id"])
             successor.freeze()  # so that the one that wakes finds nothing at all
             system.redis().flushall()
@@ -56,7 +60,9 @@ async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everythin
     assert "restarted" not in outcome.types
 
 
-async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(system: System, key: str, sql: Sql) -> None:  # noqa: F811
+async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(
+    system: System, key: str, sql: Sql
+) -> None:
     async with Client(system.web.url, key) as client:
         sent = await client.send("/demo tokens=500 rate=100\nbeyond")
         id = sent["generation_id"]
@@ -66,12 +72,18 @@ async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(
             system.owner_of(id).kill()
             system.redis().flushall()
             system.start_worker()
-            await condition(lambda: all(any(event.seq > 1_000_010 for event in events) for events in seen), 30)
+            await condition(
+                lambda: all(any(event.seq > 1_000_010 for event in events) for events in seen), 30
+            )
             after = tasks.create_task(client.read(id, after=BEYOND))
             ahead = tasks.create_task(client.read(id, after=1_000_200))
         outcome = await outcome_of(system, client, sent, seen)
-        refused = await client.http.get(f"/api/generations/{id}/events", params={"after": outcome.row.seq + 1})
-        ended = await client.http.get(f"/api/generations/{id}/events", params={"after": outcome.row.seq})
+        refused = await client.http.get(
+            f"/api/generations/{id}/events", params={"after": outcome.row.seq + 1}
+        )
+        ended = await client.http.get(
+            f"/api/generations/{id}/events", params={"after": outcome.row.seq}
+        )
 
     outcome.note("worker killed and FLUSHALL, readers ahead", sql.name)
     outcome.check()
@@ -82,7 +94,11 @@ async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(
         assert beyond(events, BEYOND) == anew
     assert before.result() == after.result() == anew
     assert ahead.result() == beyond(anew, 1_000_200)
-    assert (refused.status_code, refused.json()["code"], ended.status_code) == (400, "invalid_cursor", 204)
+    assert (refused.status_code, refused.json()["code"], ended.status_code) == (
+        400,
+        "invalid_cursor",
+        204,
+    )
 
 
 def beyond(events: list[Event], mark: int) -> list[Event]:

@@ -16,17 +16,28 @@ pytestmark = pytest.mark.slow
 
 KEPT = 10
 FAULTS: dict[str, Callable[[Any, LogKeys], Any]] = {
-    "its beginning was cut off": lambda redis, keys: redis.xtrim(keys.events, maxlen=KEPT, approximate=False),
+    "its beginning was cut off": lambda redis, keys: redis.xtrim(
+        keys.events, maxlen=KEPT, approximate=False
+    ),
     "only its state is left": lambda redis, keys: redis.delete(keys.events),
     "only its events are left": lambda redis, keys: redis.delete(keys.state),
-    "its time is over": lambda redis, keys: [redis.pexpire(key, 1) for key in (keys.state, keys.events)],
+    "its time is over": lambda redis, keys: [
+        redis.pexpire(key, 1) for key in (keys.state, keys.events)
+    ],
 }
 
 
-async def test_what_cannot_be_replayed_is_told_as_a_snapshot(new_system: Callable[..., System]) -> None:
-    system = await asyncio.to_thread(lambda: new_system(generation={"retention_s": 30}).start(webs=2))
+async def test_what_cannot_be_replayed_is_told_as_a_snapshot(
+    new_system: Callable[..., System],
+) -> None:
+    system = await asyncio.to_thread(
+        lambda: new_system(generation={"retention_s": 30}).start(webs=2)
+    )
     key = await asyncio.to_thread(system.new_key)
-    async with Client(system.of("web")[0].url, key) as client, Client(system.of("web")[1].url, key) as other:
+    async with (
+        Client(system.of("web")[0].url, key) as client,
+        Client(system.of("web")[1].url, key) as other,
+    ):
         sent = [await client.send(f"/demo tokens=60 rate=200\n{fault}") for fault in FAULTS]
         seen = [await client.read(each["generation_id"]) for each in sent]
         with system.redis() as redis:
@@ -40,18 +51,30 @@ async def test_what_cannot_be_replayed_is_told_as_a_snapshot(new_system: Callabl
         for fault, each, events in zip(FAULTS, sent, seen, strict=True):
             snapshot, last = await client.snapshot(each["generation_id"]), events[-1].seq
             marks = [0, 1, 2, last // 2, last - 1]
-            late = [await reader.read(each["generation_id"], after=mark) for reader in (client, other) for mark in marks]
+            late = [
+                await reader.read(each["generation_id"], after=mark)
+                for reader in (client, other)
+                for mark in marks
+            ]
             for mark, again in zip(marks * 2, late, strict=True):
                 check_law(events[:mark] + again, snapshot)
             if fault != "only its events are left":
-                assert [[event.type for event in again if event.type != "queued"] for again in late[1:4]] == [["snapshot", "completed"]] * 3
+                assert [
+                    [event.type for event in again if event.type != "queued"] for again in late[1:4]
+                ] == [["snapshot", "completed"]] * 3
             check_agreement([events, *late])
             for reader in (client, other):
-                assert (await reader.http.get(each["events_url"], params={"after": last})).status_code == 204
+                assert (
+                    await reader.http.get(each["events_url"], params={"after": last})
+                ).status_code == 204
                 for beyond in (last + 1, 10**15):
                     answers = [
                         await reader.http.get(each["events_url"], params={"after": beyond}),
-                        await reader.http.get(each["events_url"], headers={"Last-Event-ID": str(beyond)}),
+                        await reader.http.get(
+                            each["events_url"], headers={"Last-Event-ID": str(beyond)}
+                        ),
                     ]
-                    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(400, "invalid_cursor")] * 2
+                    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
+                        (400, "invalid_cursor")
+                    ] * 2
             note(f"late reader of a log: {fault}", late, database=system.database)

@@ -30,9 +30,17 @@ async def test_text_flows_on_while_sql_is_away_and_nobody_is_taken_for_dead(
 ) -> None:
     go, come = OUTAGES[how]
     system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": 2}).start(workers=3))
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client, AsyncExitStack() as stack:
-        longer = [await client.send(f"/demo tokens={RATE * (away_s + 8)} rate={RATE}\n{how} {n}") for n in range(5)]
-        ending = await client.send(f"/demo tokens={RATE * ENDING_S} rate={RATE}\nends while SQL is away")
+    async with (
+        Client(system.web.url, await asyncio.to_thread(system.new_key)) as client,
+        AsyncExitStack() as stack,
+    ):
+        longer = [
+            await client.send(f"/demo tokens={RATE * (away_s + 8)} rate={RATE}\n{how} {n}")
+            for n in range(5)
+        ]
+        ending = await client.send(
+            f"/demo tokens={RATE * ENDING_S} rate={RATE}\nends while SQL is away"
+        )
         sent = [*longer, ending]
         seen = [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
         everybody: list[list[Event]] = [events for each in seen for events in each]
@@ -43,14 +51,19 @@ async def test_text_flows_on_while_sql_is_away_and_nobody_is_taken_for_dead(
             comes_late = await stack.enter_async_context(reading(client, longer[0], 1))
             await asyncio.sleep(away_s)  # the fault itself: SQL is away for so long
             await all_go_on([events for each in seen[:-1] for events in each])
-            assert all(events[-1].type == "text_delta" for events in everybody)  # the one that is over waits for SQL to know
+            assert all(
+                events[-1].type == "text_delta" for events in everybody
+            )  # the one that is over waits for SQL to know
         finally:
             await asyncio.to_thread(come, postgres)
         await condition(lambda: all(events[-1].type == "completed" for events in everybody), 60)
         await condition(lambda: comes_late[0] and comes_late[0][-1].type == "completed", 60)
         seen[0] += comes_late
 
-        outcomes = [await outcome_of(system, client, each, events) for each, events in zip(sent, seen, strict=True)]
+        outcomes = [
+            await outcome_of(system, client, each, events)
+            for each, events in zip(sent, seen, strict=True)
+        ]
     assert len(owners) == 3
     for outcome in outcomes:
         outcome.check()
@@ -63,4 +76,6 @@ async def test_text_flows_on_while_sql_is_away_and_nobody_is_taken_for_dead(
 async def all_go_on(seen: list[list[Event]]) -> None:
     """Waits until every one of these readers has got more."""
     had: list[Any] = [len(events) for events in seen]
-    await condition(lambda: all(len(events) > before for events, before in zip(seen, had, strict=True)))
+    await condition(
+        lambda: all(len(events) > before for events, before in zip(seen, had, strict=True))
+    )

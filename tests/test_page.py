@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import LastingAddress, NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture
 from tests.system import System
 
 HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](//a.example/y.png)"  # short enough to be repeated whole
@@ -60,7 +60,9 @@ def test_after_a_reload_the_answer_goes_on_and_ends_whole(window: Window) -> Non
     assert window.faults == []
 
 
-def test_two_windows_show_the_same_answer_as_it_grows(window: Window, new_window: NewWindow) -> None:
+def test_two_windows_show_the_same_answer_as_it_grows(
+    window: Window, new_window: NewWindow
+) -> None:
     window.send("/demo tokens=80 rate=40\ntwo windows")
     window.wait_for_words(10)
 
@@ -88,7 +90,9 @@ def test_stop_keeps_what_was_said(window: Window) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_comes_back_by_itself_when_the_web_process_was_killed(browser: Browser, new_system: Callable[..., System]) -> None:
+def test_the_page_comes_back_by_itself_when_the_web_process_was_killed(
+    browser: Browser, new_system: Callable[..., System]
+) -> None:
     system = new_system().start(webs=0)
     address = LastingAddress(system)
     web = address.start_web()
@@ -166,7 +170,12 @@ def test_hostile_text_is_shown_and_never_run(window: Window) -> None:
     assert HOSTILE in window.stored()["text"]
     expect(window.page.locator(".question")).to_contain_text(HOSTILE)
     expect(window.text).to_contain_text("<img src=x onerror=alert(1)>")
-    assert window.page.locator("#page img, #page script, #page iframe, #page [onerror], a[href^='javascript']").count() == 0
+    assert (
+        window.page.locator(
+            "#page img, #page script, #page iframe, #page [onerror], a[href^='javascript']"
+        ).count()
+        == 0
+    )
     assert window.hosts == {urlsplit(window.url).netloc}
     assert window.faults == []
 
@@ -180,7 +189,9 @@ def test_formulas_are_typeset_and_prices_are_not(window: Window) -> None:
     expect(window.text).to_contain_text("$5 or $10 or")
 
 
-def test_a_sign_in_link_signs_in_and_leaves_the_address(served: System, new_window: NewWindow) -> None:
+def test_a_sign_in_link_signs_in_and_leaves_the_address(
+    served: System, new_window: NewWindow
+) -> None:
     served.run("user", "create", "ada@example.org")
     link = served.run("user", "link", "ada@example.org").split()[-1]
 
@@ -192,7 +203,9 @@ def test_a_sign_in_link_signs_in_and_leaves_the_address(served: System, new_wind
 
 
 @pytest.mark.slow
-def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(served: System, window: Window, new_window: NewWindow) -> None:
+def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(
+    served: System, window: Window, new_window: NewWindow
+) -> None:
     window.send("/demo tokens=3 rate=0\nkeep me")
     window.wait_until_settled()
     other = new_window(beside=window).open(urlsplit(window.page.url).path)
@@ -222,7 +235,9 @@ def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> 
 
 
 def test_nothing_is_wider_than_a_phone(new_window: NewWindow) -> None:
-    phone = new_window(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True).open()
+    phone = new_window(
+        viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+    ).open()
     phone.field.fill("/demo rate=0\n" + "w" * 200)
     phone.button("Send").click()
     expect(phone.button("Regenerate")).to_be_visible()

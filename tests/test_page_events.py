@@ -17,7 +17,9 @@ from tests.system import System
 @pytest.fixture
 async def asker(tidemark: System, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     """A caller with an account of its own: other tests' conversations are not on its pages."""
-    async with Client(tidemark.web.url, tidemark.new_key(account=f"{abs(hash(request.node.name))}@example.org")) as client:
+    async with Client(
+        tidemark.web.url, tidemark.new_key(account=f"{abs(hash(request.node.name))}@example.org")
+    ) as client:
         yield client
 
 
@@ -45,14 +47,24 @@ async def change(client: Client, conversation_id: str, **changes: Any) -> None:
 async def test_a_page_opens_with_what_there_is_and_follows_its_answers(asker: Client) -> None:
     first = await asker.send("/demo tokens=5 rate=0\nfirst")
     await asker.read_through(first["generation_id"])
-    second = await asker.send("/demo tokens=60 rate=100\nsecond", conversation_id=first["conversation_id"])
+    second = await asker.send(
+        "/demo tokens=60 rate=100\nsecond", conversation_id=first["conversation_id"]
+    )
     page = Page(first["conversation_id"])
 
     await page.read(asker, until=settled(second["message_id"]))
 
     assert page.seen[0] == "opened"
-    assert list(page.messages)[:4] == [first["question_id"], first["message_id"], second["question_id"], second["message_id"]]
-    assert page.messages[second["message_id"]]["text"] == (await asker.message(second["message_id"]))["text"]
+    assert list(page.messages)[:4] == [
+        first["question_id"],
+        first["message_id"],
+        second["question_id"],
+        second["message_id"],
+    ]
+    assert (
+        page.messages[second["message_id"]]["text"]
+        == (await asker.message(second["message_id"]))["text"]
+    )
     assert page.seen[-1] == "message_changed", "an answer's events come before its last state"
     assert page.answers[second["generation_id"]][-1].type == "completed"
     page.check_answers()
@@ -67,11 +79,23 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
 
     async def work() -> dict[str, Any]:
         await change(asker, conversation_id, title="Tides")
-        await mutate(elsewhere, "updateConversation", "conversation { pinned }", id=conversation_id, pinned=True)
-        again = await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})
+        await mutate(
+            elsewhere,
+            "updateConversation",
+            "conversation { pinned }",
+            id=conversation_id,
+            pinned=True,
+        )
+        again = await elsewhere.http.post(
+            f"/api/messages/{first['message_id']}/regenerate", json={}
+        )
         await asker.read_through(again.json()["generation_id"])
         asked = await mutate(
-            asker, "editMessage", "generation { id }", id=first["question_id"], text="/demo tokens=3 rate=0\nin other words"
+            asker,
+            "editMessage",
+            "generation { id }",
+            id=first["question_id"],
+            text="/demo tokens=3 rate=0\nin other words",
         )
         await elsewhere.read_through(asked["generation"]["id"])
         await change(elsewhere, conversation_id, shown_message_id=first["message_id"])
@@ -81,9 +105,14 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
         return other
 
     def told(page: Page) -> bool:
-        return any(conversation["title"] == "the last change" for conversation in page.conversations.values())
+        return any(
+            conversation["title"] == "the last change"
+            for conversation in page.conversations.values()
+        )
 
-    other, _, _ = await asyncio.gather(work(), pages[0].read(asker, until=told), pages[1].read(elsewhere, until=told))
+    other, _, _ = await asyncio.gather(
+        work(), pages[0].read(asker, until=told), pages[1].read(elsewhere, until=told)
+    )
 
     listed = {each["id"]: each for each in (await asker.get("/api/conversations"))["data"]}
     for page in pages:
@@ -97,7 +126,9 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_page_that_is_cut_anywhere_goes_on_exactly(asker: Client, elsewhere: Client, seed: int) -> None:
+async def test_a_page_that_is_cut_anywhere_goes_on_exactly(
+    asker: Client, elsewhere: Client, seed: int
+) -> None:
     dice = random.Random(seed)
     first = await asker.send("/demo tokens=3 rate=0\nfirst")
     await asker.read_through(first["generation_id"])
@@ -106,12 +137,21 @@ async def test_a_page_that_is_cut_anywhere_goes_on_exactly(asker: Client, elsewh
     await page.read(asker, events=1)
 
     async def work() -> None:
-        sent = await asker.send("/demo tokens=40 rate=200 reasoning=5\nsecond", conversation_id=conversation_id)
-        again = (await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})).json()
+        sent = await asker.send(
+            "/demo tokens=40 rate=200 reasoning=5\nsecond", conversation_id=conversation_id
+        )
+        again = (
+            await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})
+        ).json()
         for n in range(5):
             await change(asker, conversation_id, title=f"title {n}")
-        await asyncio.gather(asker.read_through(sent["generation_id"]), elsewhere.read_through(again["generation_id"]))
-        cancelled = await asker.send("/demo tokens=1000 rate=100\nthird", conversation_id=conversation_id)
+        await asyncio.gather(
+            asker.read_through(sent["generation_id"]),
+            elsewhere.read_through(again["generation_id"]),
+        )
+        cancelled = await asker.send(
+            "/demo tokens=1000 rate=100\nthird", conversation_id=conversation_id
+        )
         await asyncio.sleep(0.05)
         await asker.cancel(cancelled["generation_id"])
         await change(asker, conversation_id, title="done")
@@ -131,8 +171,13 @@ async def test_a_page_that_is_cut_anywhere_goes_on_exactly(asker: Client, elsewh
     assert len(page.messages) == 7
     for id, message in page.messages.items():
         assert message == await asker.message(id) | {"siblings": message["siblings"]}
-    assert all(events[-1].type in TERMINAL and events[0].type == "queued" for events in page.answers.values())
-    assert page.answers, "those that came and went between two connections are told by their messages alone"
+    assert all(
+        events[-1].type in TERMINAL and events[0].type == "queued"
+        for events in page.answers.values()
+    )
+    assert page.answers, (
+        "those that came and went between two connections are told by their messages alone"
+    )
     page.check_answers()
 
 
@@ -140,9 +185,16 @@ async def test_a_page_of_the_list_alone_is_told_of_conversations_only(asker: Cli
     page = Page()
     await page.read(asker, events=1)
     sent = await asker.send("/demo tokens=3 rate=0\nfirst")
-    await page.read(asker, until=lambda page: page.conversations.get(sent["conversation_id"], {}).get("active_generations") == [])
+    await page.read(
+        asker,
+        until=lambda page: (
+            page.conversations.get(sent["conversation_id"], {}).get("active_generations") == []
+        ),
+    )
 
-    assert (await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")).status_code == 204
+    assert (
+        await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")
+    ).status_code == 204
     await page.read(asker, until=lambda page: not page.conversations)
 
     assert set(page.seen) == {"opened", "conversation_changed", "conversation_removed"}
@@ -154,7 +206,10 @@ async def test_a_writing_mark_comes_and_goes(asker: Client) -> None:
     sent = await asker.send("/demo tokens=50 rate=100\nfirst")
 
     def active(expected: list[str]) -> Any:
-        return lambda page: page.conversations.get(sent["conversation_id"], {}).get("active_generations") == expected
+        return lambda page: (
+            page.conversations.get(sent["conversation_id"], {}).get("active_generations")
+            == expected
+        )
 
     await page.read(asker, until=active([sent["generation_id"]]))
     await page.read(asker, until=active([]))
@@ -164,18 +219,27 @@ async def test_a_deleted_conversation_is_removed_and_its_answer_ends(asker: Clie
     sent = await asker.send("/demo tokens=1000 rate=100\nlong")
     page = Page(sent["conversation_id"])
     await page.read(asker, events=5)
-    assert (await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")).status_code == 204
+    assert (
+        await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")
+    ).status_code == 204
 
     await page.read(asker, until=ended(sent["generation_id"]))
 
     assert "conversation_removed" in page.seen
     assert page.answers[sent["generation_id"]][-1].type == "cancelled"
-    answer = await asker.http.get("/api/events", params={"conversation_id": sent["conversation_id"]})
+    answer = await asker.http.get(
+        "/api/events", params={"conversation_id": sent["conversation_id"]}
+    )
     assert answer.status_code == 404
 
 
-async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_list(asker: Client) -> None:
-    one, two = await asker.send("/demo tokens=3 rate=0\none"), await asker.send("/demo tokens=3 rate=0\ntwo")
+async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_list(
+    asker: Client,
+) -> None:
+    one, two = (
+        await asker.send("/demo tokens=3 rate=0\none"),
+        await asker.send("/demo tokens=3 rate=0\ntwo"),
+    )
     page = Page(one["conversation_id"])
     await page.read(asker, until=settled(one["message_id"]))
     await asker.read_through(two["generation_id"])
@@ -191,7 +255,9 @@ async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_l
 
 
 @pytest.mark.parametrize("cursor", ["9000000000000000", "9000000000000000-3"])
-async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(asker: Client, cursor: str) -> None:
+async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(
+    asker: Client, cursor: str
+) -> None:
     sent = await asker.send("/demo tokens=3 rate=0\none")
     page = Page(sent["conversation_id"], cursor)
 
@@ -214,7 +280,22 @@ async def test_more_changes_than_are_told_one_by_one_begin_anew(asker: Client) -
     assert page.seen == ["resync", "opened"]
 
 
-@pytest.mark.parametrize("cursor", ["x", "-1", "01", "1-", "1-4", "1-0conv_x", "1.conv_x", "1~gen_x.1", "1 ", "99999999999999999", "１"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "-1",
+        "01",
+        "1-",
+        "1-4",
+        "1-0conv_x",
+        "1.conv_x",
+        "1~gen_x.1",
+        "1 ",
+        "99999999999999999",
+        "１",
+    ],
+)
 async def test_what_is_no_cursor_is_refused(asker: Client, cursor: str) -> None:
     answer = await asker.http.get("/api/events", params={"after": cursor})
 
@@ -225,7 +306,10 @@ async def test_what_is_no_cursor_is_refused(asker: Client, cursor: str) -> None:
 async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(asker: Client) -> None:
     conversation_id = None
     for n in range(30):
-        sent = await asker.send(f"/demo tokens=1 rate=0\n{n}", **({"conversation_id": conversation_id} if conversation_id else {}))
+        sent = await asker.send(
+            f"/demo tokens=1 rate=0\n{n}",
+            **({"conversation_id": conversation_id} if conversation_id else {}),
+        )
         conversation_id = sent["conversation_id"]
         await asker.read_through(sent["generation_id"])
 
@@ -233,7 +317,9 @@ async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(ask
         opened = event.data
         break
 
-    older = await asker.get(f"/api/conversations/{conversation_id}/messages", before=opened["before"], limit=100)
+    older = await asker.get(
+        f"/api/conversations/{conversation_id}/messages", before=opened["before"], limit=100
+    )
     assert len(opened["messages"]) == 50
     assert len(older["data"]) == 10
     assert older["data"][-1]["id"] == opened["messages"][0]["parent_id"]

@@ -5,7 +5,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import NewWindow, Window
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,10 @@ def test_a_key_is_shown_once_opens_the_door_and_is_revoked(window: Window) -> No
     window.button("Copy key").click()
 
     assert window.page.evaluate("() => navigator.clipboard.readText()") == secret
-    assert httpx.get(f"{window.url}/api/session", headers=me).json()["account"] == window.get("/api/session")["account"]
+    assert (
+        httpx.get(f"{window.url}/api/session", headers=me).json()["account"]
+        == window.get("/api/session")["account"]
+    )
     window.button("Close").click()
     window.page.get_by_role("button", name="settings").click()
     expect(window.page.get_by_text("a script")).to_be_visible()
@@ -58,6 +61,8 @@ def test_what_was_said_is_found_marked_and_shown_where_it_was_said(window: Windo
 
     hit = window.page.locator(".results .excerpt", has_text="marmalade")
     expect(hit.locator("mark").first).to_have_text("marmalade")
-    expect(window.page.locator(".results .title", has=window.page.locator("mark"))).to_have_count(1)  # the title is found once
+    expect(window.page.locator(".results .title", has=window.page.locator("mark"))).to_have_count(
+        1
+    )  # the title is found once
     hit.first.click()
     expect(window.page.locator(".question")).to_contain_text("marmalade")

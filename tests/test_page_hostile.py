@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture
 from tests.saying import MODEL, Sayer
 from tests.system import System
 
@@ -34,8 +34,13 @@ ANSWERS: dict[str, str] = {
     "an unclosed fence": "```js\nlet a = '</code><script>window.ran = 1</script>'\nafter",
     "a line of 100 KB": "x" * 100_000 + " after",
     "a line of 100 KB of signs": "*_[`" * 25_000 + " after",
-    "a huge table": "| a | b | c |\n|---|---|---|\n" + "".join(f"| {n} | <b>{n}</b> | **{n}** |\n" for n in range(1500)) + "\nafter",
-    "deep nesting": "> " * 200 + "deep\n\n" + "".join(" " * n + "- x\n" for n in range(120)) + "\nafter",
+    "a huge table": "| a | b | c |\n|---|---|---|\n"
+    + "".join(f"| {n} | <b>{n}</b> | **{n}** |\n" for n in range(1500))
+    + "\nafter",
+    "deep nesting": "> " * 200
+    + "deep\n\n"
+    + "".join(" " * n + "- x\n" for n in range(120))
+    + "\nafter",
     "right to left": "مرحبا **بالعالم**\n\n\u202eevil\u202c after",
     "split characters": f"{FAMILY} e\u0301 {FAMILY * 5} \U0001f1eb\U0001f1f7 after",
 }
@@ -52,8 +57,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An installation with a model that says all this."""
     with Sayer() as sayer:
         sayer.texts.update({name: tokens_of(text) for name, text in ANSWERS.items()})
-        settings = {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}, "providers": {"said": sayer.provider()}}
-        system = System(tmp_path_factory.mktemp("hostile"), settings | {"generation": {"default_model": MODEL}})
+        settings = {
+            "auth": {"guest_sessions_max_per_hour_per_ip": 1000},
+            "providers": {"said": sayer.provider()},
+        }
+        system = System(
+            tmp_path_factory.mktemp("hostile"), settings | {"generation": {"default_model": MODEL}}
+        )
         try:
             yield system.start().web.url
         finally:
@@ -72,21 +82,30 @@ def check_harmless(window: Window) -> None:
     assert window.hosts == {urlsplit(window.url).netloc}
     assert window.faults == []
     assert (
-        page.locator(".answer :is(script, img, iframe, object, embed, form, link, meta, style, [onclick], [onerror], [onload])").count()
+        page.locator(
+            ".answer :is(script, img, iframe, object, embed, form, link, meta, style, [onclick], [onerror], [onload])"
+        ).count()
         == 0
     )
     assert page.locator(".prose [id], .prose [name]").count() == 0
     assert page.locator(".prose [style]:not(.formula *)").count() == 0
-    for href in page.locator(".prose a").evaluate_all("links => links.map(link => link.getAttribute('href'))"):
+    for href in page.locator(".prose a").evaluate_all(
+        "links => links.map(link => link.getAttribute('href'))"
+    ):
         assert href is None or re.match(r"(https?|mailto):", href), href
     for link in page.locator(".prose a").all():
-        assert (link.get_attribute("target"), link.get_attribute("rel")) == ("_blank", "noopener noreferrer nofollow")
+        assert (link.get_attribute("target"), link.get_attribute("rel")) == (
+            "_blank",
+            "noopener noreferrer nofollow",
+        )
     assert not window.is_too_wide()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_can_do_no_harm_while_it_comes_and_once_it_is_there(name: str, new_window: NewWindow) -> None:
+def test_an_answer_can_do_no_harm_while_it_comes_and_once_it_is_there(
+    name: str, new_window: NewWindow
+) -> None:
     window = new_window().open()
 
     window.send(name)
@@ -116,5 +135,9 @@ def test_a_picture_is_a_link_and_nothing_more(new_window: NewWindow) -> None:
     window.send("images that tell")
     window.wait_until_settled()
 
-    expect(window.text.get_by_role("link", name="x", exact=True)).to_have_attribute("href", f"{EVIL}/a.png?q=secret")
-    expect(window.text.get_by_role("link", name="y", exact=True)).to_have_attribute("href", f"{EVIL}/b.png")
+    expect(window.text.get_by_role("link", name="x", exact=True)).to_have_attribute(
+        "href", f"{EVIL}/a.png?q=secret"
+    )
+    expect(window.text.get_by_role("link", name="y", exact=True)).to_have_attribute(
+        "href", f"{EVIL}/b.png"
+    )

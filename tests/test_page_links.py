@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser import LastingAddress, NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture
 from tests.system import System, until
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,9 @@ def test_what_is_sent_without_a_network_is_kept_over_a_reload_and_sent_once(wind
     window.field.fill("/demo tokens=4 rate=0\nsecond")
     window.button("Send").click()
     expect(window.page.locator(".question.pending")).to_contain_text("It is kept")
-    window.page.route("**/api/messages", lambda route: route.abort())  # a network, but no way through yet
+    window.page.route(
+        "**/api/messages", lambda route: route.abort()
+    )  # a network, but no way through yet
     window.page.context.set_offline(False)
     window.page.reload()
     expect(window.page.locator(".question.pending")).to_contain_text("second")
@@ -77,7 +79,9 @@ def test_an_answer_goes_on_where_it_was_when_the_network_comes_back(window: Wind
     expect(window.page.locator(".link-sign")).to_have_text("")
 
 
-def test_eight_tabs_of_one_browser_all_load_send_and_stream(window: Window, new_window: NewWindow) -> None:
+def test_eight_tabs_of_one_browser_all_load_send_and_stream(
+    window: Window, new_window: NewWindow
+) -> None:
     tabs = [window, *(new_window(beside=window).open() for _ in range(7))]
 
     for n, tab in enumerate(tabs):
@@ -106,7 +110,9 @@ def test_eight_tabs_show_one_answer(window: Window, new_window: NewWindow) -> No
         assert tab.words() == tab.stored()["text"].split(" ")
 
 
-def test_a_message_sent_while_the_server_is_gone_arrives_once_when_it_is_back(browser: Browser, new_system: Callable[..., System]) -> None:
+def test_a_message_sent_while_the_server_is_gone_arrives_once_when_it_is_back(
+    browser: Browser, new_system: Callable[..., System]
+) -> None:
     system = new_system().start(webs=0)
     address = LastingAddress(system)
     web = address.start_web()
@@ -128,7 +134,9 @@ def test_a_message_sent_while_the_server_is_gone_arrives_once_when_it_is_back(br
     address.close()
 
 
-def test_a_tab_that_was_hidden_for_long_lets_its_stream_go_and_catches_up(window: Window, served: System) -> None:
+def test_a_tab_that_was_hidden_for_long_lets_its_stream_go_and_catches_up(
+    window: Window, served: System
+) -> None:
     window.page.clock.install()
     window.page.reload()
     expect(window.field).to_be_visible()
@@ -141,8 +149,13 @@ def test_a_tab_that_was_hidden_for_long_lets_its_stream_go_and_catches_up(window
 
     window.page.evaluate(hide, True)
     window.page.clock.fast_forward(40_000)
-    until(lambda: any("/api/events" in url for url in ended) or window.page.wait_for_timeout(20), "the stream to be let go")
-    key = window.page.evaluate("() => fetch('/api/conversations').then(r => r.json()).then(page => page.data[0].id)")
+    until(
+        lambda: any("/api/events" in url for url in ended) or window.page.wait_for_timeout(20),
+        "the stream to be let go",
+    )
+    key = window.page.evaluate(
+        "() => fetch('/api/conversations').then(r => r.json()).then(page => page.data[0].id)"
+    )
     window.page.evaluate(
         "id => fetch(`/api/conversations/${id}`, { method: 'PATCH', headers: { 'content-type': 'application/json' },"
         " body: JSON.stringify({ title: 'Renamed elsewhere' }) })",

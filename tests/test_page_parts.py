@@ -13,7 +13,7 @@ from server.history.database import open_database
 from server.history.tables import Conversation, now
 from server.ids import Prefix, new_id
 from tests.browser import Window
-from tests.page_fixtures import browser_fixture, new_window_fixture, window_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture, new_window_fixture, window_fixture
 from tests.system import System, until
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """An installation whose answers end after 40 tokens."""
-    settings = {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}, "generation": {"output_max_tokens": 40}}
+    settings = {
+        "auth": {"guest_sessions_max_per_hour_per_ip": 1000},
+        "generation": {"output_max_tokens": 40},
+    }
     system = System(tmp_path_factory.mktemp("parts"), settings)
     try:
         yield system.start()
@@ -77,12 +80,16 @@ def test_a_new_conversation_takes_its_system_prompt_along(window: Window) -> Non
     window.button("Save").click()
 
     expect(window.page.get_by_role("dialog")).to_have_count(0)
-    window.page.wait_for_function(f"() => fetch('{conversation}').then(r => r.json()).then(c => c.system_prompt === null)")
+    window.page.wait_for_function(
+        f"() => fetch('{conversation}').then(r => r.json()).then(c => c.system_prompt === null)"
+    )
 
 
 def test_settings_are_kept_in_this_browser(window: Window) -> None:
     def paper() -> str:
-        return str(window.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor"))
+        return str(
+            window.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
+        )
 
     light = paper()
     window.page.get_by_role("button", name="settings").click()
@@ -94,7 +101,9 @@ def test_settings_are_kept_in_this_browser(window: Window) -> None:
     expect(window.field).to_be_visible()
 
     assert paper() != light
-    assert window.page.evaluate("() => getComputedStyle(document.documentElement).fontSize") == "18px"
+    assert (
+        window.page.evaluate("() => getComputedStyle(document.documentElement).fontSize") == "18px"
+    )
     window.field.fill("one")
     window.field.press("Enter")
     expect(window.field).to_have_value("one\n")
@@ -109,7 +118,13 @@ def test_a_long_list_is_read_as_it_is_scrolled(served: System, window: Window) -
         for n in range(130):
             at = now() - timedelta(hours=7 * n)
             session.add(
-                Conversation(id=new_id(Prefix.CONVERSATION), account_id=account_id, title=f"number {n}", model="demo", updated_at=at)
+                Conversation(
+                    id=new_id(Prefix.CONVERSATION),
+                    account_id=account_id,
+                    title=f"number {n}",
+                    model="demo",
+                    updated_at=at,
+                )
             )
 
     async def run() -> None:
@@ -125,7 +140,9 @@ def test_a_long_list_is_read_as_it_is_scrolled(served: System, window: Window) -
     assert rows.count() < 130
 
     def scroll_on() -> bool:
-        window.page.locator(".side .list").evaluate("element => element.scrollTo(0, element.scrollHeight)")
+        window.page.locator(".side .list").evaluate(
+            "element => element.scrollTo(0, element.scrollHeight)"
+        )
         return rows.count() == 130
 
     until(scroll_on, "the whole list")

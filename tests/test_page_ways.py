@@ -17,7 +17,7 @@ from server.history.database import open_database
 from server.history.tables import Conversation, Generation, Message, Role, Status, now
 from server.ids import Prefix, new_id
 from tests.browser import NewWindow, Window, _demand
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture  # noqa: F401
+from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture
 from tests.system import System
 
 SCRIPT_MAX_BYTES = 60_000
@@ -40,12 +40,17 @@ def test_the_first_load_is_small() -> None:
         name = wanted.pop()
         if name not in loaded:
             loaded[name] = (FOLDER / name).read_bytes()
-            wanted += [f"assets/{each}" for each in re.findall(r'(?:from|import)\s*"\./([^"]+\.js)"', loaded[name].decode())]
+            wanted += [
+                f"assets/{each}"
+                for each in re.findall(r'(?:from|import)\s*"\./([^"]+\.js)"', loaded[name].decode())
+            ]
 
     total = sum(len(gzip.compress(script, 9)) for script in loaded.values())
 
     assert loaded
-    assert total <= SCRIPT_MAX_BYTES, {name: len(gzip.compress(script, 9)) for name, script in loaded.items()}
+    assert total <= SCRIPT_MAX_BYTES, {
+        name: len(gzip.compress(script, 9)) for name, script in loaded.items()
+    }
 
 
 @pytest.mark.slow
@@ -67,7 +72,9 @@ def test_a_question_is_asked_in_other_words_and_both_stay(window: Window) -> Non
 
 
 @pytest.mark.slow
-def test_a_tab_whose_reader_chose_a_branch_stays_there_and_asks_there(window: Window, new_window: NewWindow) -> None:
+def test_a_tab_whose_reader_chose_a_branch_stays_there_and_asks_there(
+    window: Window, new_window: NewWindow
+) -> None:
     first = ask(window, "branches")
     window.button("Regenerate").click()
     expect(window.answer).to_contain_text("2/2")
@@ -86,9 +93,9 @@ def test_a_tab_whose_reader_chose_a_branch_stays_there_and_asks_there(window: Wi
     second = ask(window, "goes on")
     assert second
     assert window.page.locator(".answer").count() == 2
-    assert window.get(f"/api/messages/{window.stored()['parent_id']}")["parent_id"] == window.page.locator(".answer").first.get_attribute(
-        "data-message"
-    )
+    assert window.get(f"/api/messages/{window.stored()['parent_id']}")[
+        "parent_id"
+    ] == window.page.locator(".answer").first.get_attribute("data-message")
 
 
 @pytest.mark.slow
@@ -108,7 +115,9 @@ def test_a_draft_is_kept_for_each_conversation_and_over_a_reload(window: Window)
 
 
 @pytest.mark.slow
-def test_conversations_are_pinned_renamed_put_away_and_deleted(window: Window, new_window: NewWindow) -> None:
+def test_conversations_are_pinned_renamed_put_away_and_deleted(
+    window: Window, new_window: NewWindow
+) -> None:
     for topic in ("alpha", "beta"):
         window.page.goto(window.url)
         ask(window, topic)
@@ -184,7 +193,12 @@ def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
     window.button("To the latest").click()
     expect(window.button("To the latest")).to_have_count(0)
     window.wait_until_settled()
-    assert thread.evaluate("element => element.scrollHeight - element.scrollTop - element.clientHeight") < 48
+    assert (
+        thread.evaluate(
+            "element => element.scrollHeight - element.scrollTop - element.clientHeight"
+        )
+        < 48
+    )
 
     thread.hover()
     window.page.mouse.wheel(0, -600)
@@ -197,14 +211,30 @@ def fill(served: System, account_id: str, turns: int) -> str:
     """A conversation of so many questions and answers, written straight into SQL; its id."""
 
     def write(session: Session) -> str:
-        conversation = Conversation(id=new_id(Prefix.CONVERSATION), account_id=account_id, title="Long", model="demo", title_due=False)
+        conversation = Conversation(
+            id=new_id(Prefix.CONVERSATION),
+            account_id=account_id,
+            title="Long",
+            model="demo",
+            title_due=False,
+        )
         session.add(conversation)
         session.flush()
         parent = None
         for n in range(turns):
-            question = Message(id=new_id(Prefix.MESSAGE), conversation_id=conversation.id, parent_id=parent, role=Role.USER)
+            question = Message(
+                id=new_id(Prefix.MESSAGE),
+                conversation_id=conversation.id,
+                parent_id=parent,
+                role=Role.USER,
+            )
             question.parts = [{"type": "text", "text": f"question {n}"}]
-            answer = Message(id=new_id(Prefix.MESSAGE), conversation_id=conversation.id, parent_id=question.id, role=Role.ASSISTANT)
+            answer = Message(
+                id=new_id(Prefix.MESSAGE),
+                conversation_id=conversation.id,
+                parent_id=question.id,
+                role=Role.ASSISTANT,
+            )
             generation = Generation(
                 id=new_id(Prefix.GENERATION),
                 account_id=account_id,
@@ -234,7 +264,9 @@ def fill(served: System, account_id: str, turns: int) -> str:
 
 
 @pytest.mark.slow
-def test_a_conversation_of_10_000_messages_opens_with_its_newest_and_shows_older_ones_on_the_way_up(served: System, window: Window) -> None:
+def test_a_conversation_of_10_000_messages_opens_with_its_newest_and_shows_older_ones_on_the_way_up(
+    served: System, window: Window
+) -> None:
     conversation = fill(served, window.get("/api/session")["account"]["id"], 5000)
     fetched: list[str] = []
     window.page.on("request", lambda request: fetched.append(request.url))
@@ -250,7 +282,9 @@ def test_a_conversation_of_10_000_messages_opens_with_its_newest_and_shows_older
     assert top.inner_text()
     for _ in range(3):
         window.page.locator(".thread").evaluate("element => element.scrollTo(0, 0)")
-    expect(window.page.locator(".question", has_text=re.compile(r"^question 4930\b"))).to_have_count(1)
+    expect(
+        window.page.locator(".question", has_text=re.compile(r"^question 4930\b"))
+    ).to_have_count(1)
 
 
 def faults_of(window: Window) -> list[Any]:
@@ -258,7 +292,11 @@ def faults_of(window: Window) -> list[Any]:
     _demand(AXE.is_file(), "axe-core is not installed: run `npm ci` in web/")
     window.page.evaluate(AXE.read_text())
     found = window.page.evaluate("() => axe.run({ resultTypes: ['violations'] })")
-    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"] if each["impact"] in SERIOUS]
+    return [
+        (each["id"], [node["html"][:200] for node in each["nodes"]])
+        for each in found["violations"]
+        if each["impact"] in SERIOUS
+    ]
 
 
 @pytest.mark.slow
@@ -282,13 +320,17 @@ def test_axe_finds_nothing_serious(scheme: str, new_window: NewWindow) -> None:
 
 @pytest.mark.slow
 def test_targets_are_large_enough_for_a_finger(new_window: NewWindow) -> None:
-    phone = new_window(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True).open()
+    phone = new_window(
+        viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
+    ).open()
     phone.send("/demo rate=0\nWhat is the tide?")
     phone.wait_until_settled()
     phone.button("Conversations").click()
     expect(phone.page.get_by_role("link", name="New chat")).to_be_in_viewport()
 
-    sizes = phone.page.locator("button:visible, a:visible, select:visible, input:visible, summary:visible").evaluate_all(
+    sizes = phone.page.locator(
+        "button:visible, a:visible, select:visible, input:visible, summary:visible"
+    ).evaluate_all(
         "all => all.filter(e => !e.closest('.prose p, .prose li')).map(e => [e.outerHTML.slice(0, 90), e.offsetWidth, e.offsetHeight])"
     )
 
@@ -299,7 +341,15 @@ def test_targets_are_large_enough_for_a_finger(new_window: NewWindow) -> None:
 def test_every_answer_of_the_server_carries_the_policies(window: Window) -> None:
     asset = window.page.locator("script[src]").first.get_attribute("src")
 
-    for path in ("/", "/c/x", asset, "/api/session", "/api/nothing", "/nowhere", "/api/conversations"):
+    for path in (
+        "/",
+        "/c/x",
+        asset,
+        "/api/session",
+        "/api/nothing",
+        "/nowhere",
+        "/api/conversations",
+    ):
         headers = window.page.request.get(f"{window.url}{path}").headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"

@@ -8,14 +8,28 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from server.history import accounts, claims, conversations, exchange, export, generations, messages, pages, search, several, titles
+from server.history import (
+    accounts,
+    claims,
+    conversations,
+    exchange,
+    export,
+    generations,
+    messages,
+    pages,
+    search,
+    several,
+    titles,
+)
 from server.history.database import in_transaction, sqlite_engine
 from server.history.keyset import Slice
 from server.history.schema import REVISION, _migrate_sqlite
 from server.history.tables import Account
 from server.ids import Prefix, new_id
 
-ACCOUNT, CONVERSATION, MESSAGE, GENERATION = (new_id(p) for p in (Prefix.ACCOUNT, Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION))
+ACCOUNT, CONVERSATION, MESSAGE, GENERATION = (
+    new_id(p) for p in (Prefix.ACCOUNT, Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION)
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +42,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.dispose()
 
 
-BOUNDED = ("SCAN ancestors", "SCAN up", "SCAN (", "SCAN anon", "SCAN CONSTANT")  # what the statement itself has made
+BOUNDED = (
+    "SCAN ancestors",
+    "SCAN up",
+    "SCAN (",
+    "SCAN anon",
+    "SCAN CONSTANT",
+)  # what the statement itself has made
 
 HOT: dict[str, Any] = {
     "sweep": claims.open_rows,
@@ -38,15 +58,21 @@ HOT: dict[str, Any] = {
     "active limit": lambda session: session.execute(exchange._ACTIVE, {"account": ACCOUNT}),
     "titles that are due": titles.due_titles,
     "a title": lambda session: titles.opening_of(session, CONVERSATION),
-    "list": lambda session: conversations.page_of_conversations(session, ACCOUNT, conversations.Listed(), Slice(50)),
+    "list": lambda session: conversations.page_of_conversations(
+        session, ACCOUNT, conversations.Listed(), Slice(50)
+    ),
     "writing marks": lambda session: conversations.active_generations(session, [CONVERSATION]),
     "ends of answers": lambda session: generations.settled_generations(session, [GENERATION]),
-    "changes of a page": lambda session: pages.changes_since(session, pages.Scope(ACCOUNT, CONVERSATION), pages.Place(5)),
+    "changes of a page": lambda session: pages.changes_since(
+        session, pages.Scope(ACCOUNT, CONVERSATION), pages.Place(5)
+    ),
     "accounts of pages": lambda session: pages.account_changes(session, [ACCOUNT]),
     "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),
     "nodes": lambda session: several.messages_by_id(session, ACCOUNT, [MESSAGE]),
     "last messages": lambda session: several.last_messages(session, ACCOUNT, [CONVERSATION]),
-    "siblings": lambda session: several.siblings_of(session, ACCOUNT, [several.Siblings(CONVERSATION, MESSAGE)]),
+    "siblings": lambda session: several.siblings_of(
+        session, ACCOUNT, [several.Siblings(CONVERSATION, MESSAGE)]
+    ),
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
     "an export's page": lambda session: export.whole_rows(session, CONVERSATION, None),
     "an export's branch": lambda session: messages.branch(session, MESSAGE, limit=200),
@@ -59,7 +85,9 @@ HOT: dict[str, Any] = {
 def test_no_table_is_read_from_end_to_end(engine: Engine, name: str) -> None:
     statements: list[tuple[str, Any]] = []
 
-    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+    def note(
+        _c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
+    ) -> None:
         statements.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
@@ -68,7 +96,11 @@ def test_no_table_is_read_from_end_to_end(engine: Engine, name: str) -> None:
     finally:
         event.remove(engine, "before_cursor_execute", note)
 
-    asked = [each for each in statements if each[0].lstrip().startswith(("SELECT", "UPDATE", "WITH", "DELETE"))]
+    asked = [
+        each
+        for each in statements
+        if each[0].lstrip().startswith(("SELECT", "UPDATE", "WITH", "DELETE"))
+    ]
     assert asked
     with closing(sqlite3.connect(str(engine.url.database))) as connection:
         for statement, parameters in asked:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import Session, SQLModel
 
-from server.history import tables  # noqa: F401  fills the metadata
+from server.history import tables
 from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
 from tests.client import Client, check_law, content_of
@@ -23,7 +23,7 @@ from tests.postgres import Postgres
 from tests.system import System
 
 # The interesting cases once more: in this file `tidemark` and `new_system` are installations on PostgreSQL.
-from tests.test_conversations import (  # noqa: F401
+from tests.test_conversations import (
     own_key,
     person,
     test_a_deleted_conversation_is_gone_with_all_that_is_below_it,
@@ -80,10 +80,14 @@ def differences(connection: Connection) -> list[Any]:
     def compared(_object: object, name: str | None, *_: object) -> bool:
         if connection.dialect.name == "postgresql" or name is None:
             return True
-        return not name.startswith("search_index") and name != "ix_search_entry_words"  # each database has words of its own kind
+        return (
+            not name.startswith("search_index") and name != "ix_search_entry_words"
+        )  # each database has words of its own kind
 
     opts = {"compare_type": True, "include_object": compared}
-    return list(compare_metadata(MigrationContext.configure(connection, opts=opts), SQLModel.metadata))
+    return list(
+        compare_metadata(MigrationContext.configure(connection, opts=opts), SQLModel.metadata)
+    )
 
 
 def migrate_twice_at_once(system: System) -> None:
@@ -121,7 +125,9 @@ def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
 # Answers
 
 
-async def test_an_answer_streams_to_its_end_and_is_what_is_stored(tidemark: System, client: Client) -> None:
+async def test_an_answer_streams_to_its_end_and_is_what_is_stored(
+    tidemark: System, client: Client
+) -> None:
     sent = await client.send("/demo tokens=60 rate=200 reasoning=10 tool=1\nwhole ä 🌊")
 
     async with reading(client, sent) as seen:
@@ -138,7 +144,12 @@ async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system
         providers = {"up": {"base_url": upstream.url, "models": MODELS}}
         system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
         async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
-            for model, status in (("nul", "completed"), ("surrogates", "completed"), ("error-text", "failed"), ("400", "failed")):
+            for model, status in (
+                ("nul", "completed"),
+                ("surrogates", "completed"),
+                ("error-text", "failed"),
+                ("400", "failed"),
+            ):
                 sent = await client.send("hello", model=model)
                 events = await client.read_through(sent["generation_id"])
                 snapshot = await client.snapshot(sent["generation_id"])
@@ -149,18 +160,29 @@ async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system
 
 
 async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make) -> None:
-    system = await asyncio.to_thread(lambda: new_system(generation={"active_max_per_account": 7}).start(webs=2, workers=0))
+    system = await asyncio.to_thread(
+        lambda: new_system(generation={"active_max_per_account": 7}).start(webs=2, workers=0)
+    )
     key = await asyncio.to_thread(system.new_key)
-    async with Client(system.of("web")[0].url, key) as one, Client(system.of("web")[1].url, key) as two:
-        answers = await asyncio.gather(*(each.http.post("/api/messages", json={"text": "x"}) for each in (one, two) * 25))
+    async with (
+        Client(system.of("web")[0].url, key) as one,
+        Client(system.of("web")[1].url, key) as two,
+    ):
+        answers = await asyncio.gather(
+            *(each.http.post("/api/messages", json={"text": "x"}) for each in (one, two) * 25)
+        )
         listed = (await one.get("/api/conversations", limit=100))["data"]
 
     assert Counter(answer.status_code for answer in answers) == {202: 7, 429: 43}
     assert len(listed) == 7
 
 
-async def test_forty_answers_at_once_on_two_workers_all_complete(tidemark: System, client: Client) -> None:
-    sent = await asyncio.gather(*(client.send(f"/demo tokens={200 + n} rate=60\nmany {n}") for n in range(40)))
+async def test_forty_answers_at_once_on_two_workers_all_complete(
+    tidemark: System, client: Client
+) -> None:
+    sent = await asyncio.gather(
+        *(client.send(f"/demo tokens={200 + n} rate=60\nmany {n}") for n in range(40))
+    )
 
     seen = await asyncio.gather(*(client.read_through(each["generation_id"]) for each in sent))
 
@@ -171,11 +193,16 @@ async def test_forty_answers_at_once_on_two_workers_all_complete(tidemark: Syste
     assert len({tidemark.row(each["generation_id"]).owner for each in sent}) == 2
 
 
-async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(tidemark: System, own_key: str) -> None:  # noqa: F811
+async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(
+    tidemark: System, own_key: str
+) -> None:
     webs = [web.url for web in tidemark.of("web")]
 
     async def race(n: int) -> None:
-        async with Client(webs[n % 2], own_key) as client, Client(webs[(n + 1) % 2], own_key) as other:
+        async with (
+            Client(webs[n % 2], own_key) as client,
+            Client(webs[(n + 1) % 2], own_key) as other,
+        ):
             sent = await client.send(f"/demo tokens={n % 7 + 1} rate=0\nrace {n}")
             reader = asyncio.create_task(client.read_through(sent["generation_id"]))
             await asyncio.sleep(n % 8 / 500)
@@ -183,7 +210,9 @@ async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(tidemar
             answers = await asyncio.gather(client.http.post(path), other.http.post(path))
             events = await reader
             snapshot = await client.snapshot(sent["generation_id"])
-        assert [answer.status_code for answer in answers] == [200, 200], [answer.text for answer in answers]
+        assert [answer.status_code for answer in answers] == [200, 200], [
+            answer.text for answer in answers
+        ]
         check_law(events, snapshot)
         for answer in answers:
             assert answer.json()["status"] == snapshot["status"]
@@ -213,13 +242,22 @@ async def test_a_database_that_is_not_there_is_an_outage(tmp_path: Path) -> None
             await database.read(schema_revision)
 
 
-async def test_nobody_notices_that_postgres_was_restarted_meanwhile(tidemark: System, client: Client, postgres: Postgres) -> None:
+async def test_nobody_notices_that_postgres_was_restarted_meanwhile(
+    tidemark: System, client: Client, postgres: Postgres
+) -> None:
     await asyncio.gather(*(client.get("/api/conversations") for _ in range(20)))
 
     await asyncio.to_thread(postgres.stop)
     await asyncio.to_thread(postgres.start)
 
-    answers = await asyncio.gather(*(client.http.post("/api/messages", json={"text": "/demo tokens=2 rate=0"}) for _ in range(20)))
-    assert [answer.status_code for answer in answers] == [202] * 20, [answer.text for answer in answers]
+    answers = await asyncio.gather(
+        *(
+            client.http.post("/api/messages", json={"text": "/demo tokens=2 rate=0"})
+            for _ in range(20)
+        )
+    )
+    assert [answer.status_code for answer in answers] == [202] * 20, [
+        answer.text for answer in answers
+    ]
     for answer in answers:
         assert (await client.read_through(answer.json()["generation_id"]))[-1].type == "completed"

@@ -45,7 +45,9 @@ def system(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iter
     small = provider(upstream, **key, context_tokens=512, models=["plain"])
     gone = provider(upstream, base_url="http://127.0.0.1:9/v1", models=["nobody"])
     generation = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
-    system = System(folder, {"providers": {"up": up, "small": small, "gone": gone}, "generation": generation})
+    system = System(
+        folder, {"providers": {"up": up, "small": small, "gone": gone}, "generation": generation}
+    )
     try:
         yield system.start()
     finally:
@@ -84,10 +86,18 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
     "finish-unknown": (HELLO, "other", ESTIMATED),
     "reasoning-content": (THOUGHT, "stop", ESTIMATED),
     "reasoning": (THOUGHT, "stop", ESTIMATED),
-    "tool-calls": ([text("look"), call("call_a", "tide", '{"port":"Dover"}'), call("call_b", "wind", "{}")], "tool_calls", ESTIMATED),
+    "tool-calls": (
+        [text("look"), call("call_a", "tide", '{"port":"Dover"}'), call("call_b", "wind", "{}")],
+        "tool_calls",
+        ESTIMATED,
+    ),
     "tool-calls-no-id": ([call("call_0", "tide", '{"a":1}')], "tool_calls", None),
     "tool-calls-id-again": ([call("call_a", "tide", '{"a":1}')], "tool_calls", None),
-    "tool-calls-no-index": ([call("call_a", "tide", "{}"), call("call_b", "wind", "[]")], "tool_calls", None),
+    "tool-calls-no-index": (
+        [call("call_a", "tide", "{}"), call("call_b", "wind", "[]")],
+        "tool_calls",
+        None,
+    ),
     "tool-calls-finish-stop": ([call("call_a", "tide", "{}")], "tool_calls", None),
     "refusal": ([text("I will not.")], "stop", ESTIMATED),
     "comments": (HELLO, "stop", ESTIMATED),
@@ -99,7 +109,11 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
     "no-done-no-blank": (HELLO, "stop", ESTIMATED),
     "done-no-finish": (HELLO, "other", ESTIMATED),
     "list-content": ([text("Hello list")], "stop", ESTIMATED),
-    "nul": ([text("a\ufffdb"), call("call\ufffda", "t\ufffd", '"\ufffd"')], "tool_calls", ESTIMATED),
+    "nul": (
+        [text("a\ufffdb"), call("call\ufffda", "t\ufffd", '"\ufffd"')],
+        "tool_calls",
+        ESTIMATED,
+    ),
     "surrogates": ([text("tide 🌊 and \ufffd alone")], "stop", ESTIMATED),
     "byte-by-byte": (HELLO, "stop", ESTIMATED),
     "mid-character": ([text("🌊 tide 🌊")], "stop", ESTIMATED),
@@ -116,7 +130,9 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
 
 
 @pytest.mark.parametrize("model", COMPLETED)
-async def test_what_can_be_understood_is_an_answer(model: str, asker: Client, upstream: Upstream) -> None:
+async def test_what_can_be_understood_is_an_answer(
+    model: str, asker: Client, upstream: Upstream
+) -> None:
     content, reason, usage = COMPLETED[model]
     upstream.asked[model] = 0
 
@@ -131,7 +147,9 @@ async def test_what_can_be_understood_is_an_answer(model: str, asker: Client, up
         assert snapshot["usage"]["estimated"] is True
     elif usage is not None:
         assert snapshot["usage"] == usage
-    assert upstream.asked[model] == (2 if model in ("429-then-ok", "429-date", "500-then-ok") else 1)
+    assert upstream.asked[model] == (
+        2 if model in ("429-then-ok", "429-date", "500-then-ok") else 1
+    )
 
 
 # Answers that fail
@@ -172,16 +190,22 @@ FAILED: dict[str, tuple[str, str, int]] = {
 
 
 @pytest.mark.parametrize("model", FAILED)
-async def test_a_fault_is_named_and_what_was_said_before_is_kept(model: str, asker: Client, upstream: Upstream) -> None:
+async def test_a_fault_is_named_and_what_was_said_before_is_kept(
+    model: str, asker: Client, upstream: Upstream
+) -> None:
     code, said, times = FAILED[model]
     before = upstream.asked[model]
 
     events, snapshot = await ask(asker, model)
 
     assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
-    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot["error"]
+    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot[
+        "error"
+    ]
     assert snapshot["text"] == text_of(events) == said
-    assert upstream.asked[model] - before == times, "it is asked again before the first token, never after it"
+    assert upstream.asked[model] - before == times, (
+        "it is asked again before the first token, never after it"
+    )
     assert bool(snapshot["usage"]) == bool(said)
     assert "\0" not in snapshot["error"]["message"]
 
@@ -191,7 +215,11 @@ def test_every_script_is_tried() -> None:
 
 
 async def test_what_a_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
-    for model, words in (("error-midstream", "the model fell over"), ("json-200", "no room"), ("404", "The model does not exist.")):
+    for model, words in (
+        ("error-midstream", "the model fell over"),
+        ("json-200", "no room"),
+        ("404", "The model does not exist."),
+    ):
         _, snapshot = await ask(asker, model)
         assert words in snapshot["error"]["message"]
 
@@ -209,10 +237,15 @@ async def test_retry_after_is_honoured(asker: Client, upstream: Upstream) -> Non
 async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
     _, snapshot = await ask(asker, "gone/nobody")
 
-    assert (snapshot["error"]["code"], snapshot["error"]["retryable"]) == ("provider_unavailable", True)
+    assert (snapshot["error"]["code"], snapshot["error"]["retryable"]) == (
+        "provider_unavailable",
+        True,
+    )
 
 
-async def test_an_answer_without_an_end_meets_its_deadline_and_the_connection_is_ended(asker: Client, upstream: Upstream) -> None:
+async def test_an_answer_without_an_end_meets_its_deadline_and_the_connection_is_ended(
+    asker: Client, upstream: Upstream
+) -> None:
     _, snapshot = await ask(asker, "endless")
 
     assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", "deadline_exceeded")
@@ -254,11 +287,15 @@ async def let_go(upstream: Upstream) -> None:
 
 
 def turns(upstream: Upstream) -> list[tuple[str, str]]:
-    return [(message["role"], message["content"]) for message in upstream.requests[-1].body["messages"]]
+    return [
+        (message["role"], message["content"]) for message in upstream.requests[-1].body["messages"]
+    ]
 
 
 async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
-    await ask(asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77)
+    await ask(
+        asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
+    )
 
     request = upstream.requests[-1]
     assert request.path == "/v1/chat/completions"
@@ -266,7 +303,10 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
     assert request.headers["content-type"] == "application/json"
     assert request.body == {
         "model": "plain",
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "höllo"}],
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "höllo"},
+        ],
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": 77,
@@ -274,11 +314,15 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
     }
 
 
-async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(asker: Client, upstream: Upstream) -> None:
+async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
+    asker: Client, upstream: Upstream
+) -> None:
     first = await asker.send("first", model="up/plain", system_prompt="S")
     await asker.read_through(first["generation_id"])
     its = {"conversation_id": first["conversation_id"]}
-    edited = (await asker.http.post(f"/api/messages/{first['question_id']}/edit", json={"text": "edited"})).json()
+    edited = (
+        await asker.http.post(f"/api/messages/{first['question_id']}/edit", json={"text": "edited"})
+    ).json()
     await asker.read_through(edited["generation_id"])
     stopped = await asker.send("stopped", model="up/stall", **its)
     await asker.read(stopped["generation_id"], stop_after=4)
@@ -302,7 +346,9 @@ async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
         ("user", "tool-calls-no-id"),
         ("user", "last"),
     ]
-    assert all(set(message) == {"role", "content"} for message in upstream.requests[-1].body["messages"])
+    assert all(
+        set(message) == {"role", "content"} for message in upstream.requests[-1].body["messages"]
+    )
 
 
 async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> None:
@@ -314,18 +360,26 @@ async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> 
     assert turns(upstream) == [("user", "think"), ("assistant", GREETING), ("user", "and now")]
 
 
-async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(asker: Client, upstream: Upstream) -> None:
+async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(
+    asker: Client, upstream: Upstream
+) -> None:
     sent = await asker.send("go on", model="up/finish-own-chunk")
     await asker.read_through(sent["generation_id"])
 
-    more = (await asker.http.post(f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"})).json()
+    more = (
+        await asker.http.post(
+            f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"}
+        )
+    ).json()
 
     await asker.read_through(more["generation_id"])
     assert turns(upstream) == [("user", "go on"), ("assistant", GREETING)]
     assert (await asker.message(sent["message_id"]))["text"] == GREETING * 2
 
 
-async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(asker: Client, upstream: Upstream) -> None:
+async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(
+    asker: Client, upstream: Upstream
+) -> None:
     long = "word " * 80
     sent = await asker.send(f"0 {long}", model="small/plain", max_output_tokens=50)
     await asker.read_through(sent["generation_id"])
@@ -366,16 +420,24 @@ def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
     assert completions_url(base) == url
 
 
-async def test_models_are_reached_through_every_spelling_of_the_base(new_system: Make, upstream: Upstream) -> None:
+async def test_models_are_reached_through_every_spelling_of_the_base(
+    new_system: Make, upstream: Upstream
+) -> None:
     paths = {"bare": "", "slash": "/", "whole": "/v1", "both": "/v1/", "other": "/openai/v1"}
-    providers = {name: provider(upstream, base_url=f"{upstream.url}{path}", models=["plain"]) for name, path in paths.items()}
+    providers = {
+        name: provider(upstream, base_url=f"{upstream.url}{path}", models=["plain"])
+        for name, path in paths.items()
+    }
     system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
     async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
         for name in paths:
             _, snapshot = await ask(client, f"{name}/plain")
             assert snapshot["text"] == GREETING
             path = "/openai/v1/chat/completions" if name == "other" else "/v1/chat/completions"
-            assert (upstream.requests[-1].path, upstream.requests[-1].headers.get("authorization")) == (path, None)
+            assert (
+                upstream.requests[-1].path,
+                upstream.requests[-1].headers.get("authorization"),
+            ) == (path, None)
 
 
 # The wire
@@ -392,13 +454,31 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 LINES = st.sampled_from(
-    ["data: ä🌊", "data:x", "data:", "data", "data:  two", ": comment", "event: ping", "id: 1", "", "", "\ufeffdata: b", "datax: n"]
+    [
+        "data: ä🌊",
+        "data:x",
+        "data:",
+        "data",
+        "data:  two",
+        ": comment",
+        "event: ping",
+        "id: 1",
+        "",
+        "",
+        "\ufeffdata: b",
+        "datax: n",
+    ]
 )
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(LINES, st.sampled_from(["\n", "\r\n", "\r"])), max_size=30), st.lists(st.integers(min_value=0), max_size=20))
-def test_any_split_of_the_bytes_gives_the_same_events(lines: list[tuple[str, str]], cuts: list[int]) -> None:
+@given(
+    st.lists(st.tuples(LINES, st.sampled_from(["\n", "\r\n", "\r"])), max_size=30),
+    st.lists(st.integers(min_value=0), max_size=20),
+)
+def test_any_split_of_the_bytes_gives_the_same_events(
+    lines: list[tuple[str, str]], cuts: list[int]
+) -> None:
     data = "".join(line + end for line, end in lines).encode()
 
     whole = parsed([data])
@@ -408,7 +488,10 @@ def test_any_split_of_the_bytes_gives_the_same_events(lines: list[tuple[str, str
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))), st.sampled_from(["\n", "\r\n", "\r"]))
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
 def test_every_event_is_given_as_it_was_meant(texts: list[str], end: str) -> None:
     data = "".join(f"data: {text}{end}{end}" for text in texts).encode()
 
@@ -421,7 +504,15 @@ def test_no_bytes_break_the_parser(data: bytes, cuts: list[int]) -> None:
     assert parsed(split(data, cuts)) == parsed([data])
 
 
-@pytest.mark.parametrize("line", [b"x" * 65_536, b"data: " + b"x" * 65_530, b"data:" + b"x" * 1000 + b"\n", b": " + b"x" * 65_536])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x" * 65_536,
+        b"data: " + b"x" * 65_530,
+        b"data:" + b"x" * 1000 + b"\n",
+        b": " + b"x" * 65_536,
+    ],
+)
 def test_a_line_or_event_without_an_end_is_refused_before_it_fills_memory(line: bytes) -> None:
     parser = EventParser()
 

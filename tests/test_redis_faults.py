@@ -7,10 +7,10 @@ import pytest
 
 from server.stream.log import CLOSE, OPEN
 from tests.client import Client, Event
-from tests.databases import Sql, sql  # noqa: F401  a fixture
-from tests.linked import Linked, linked, shared  # noqa: F401  fixtures
+from tests.databases import Sql, sql
+from tests.linked import Linked, linked, shared
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.system import System
 from tests.test_faults import condition, reading
 
@@ -47,7 +47,7 @@ FAULTS = [dies_empty, forgets, is_full, freezes]
 Fault = Callable[[System], Awaitable[None]]
 
 
-async def befall(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str) -> Outcome:  # noqa: F811
+async def befall(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str) -> Outcome:
     """An answer whose bytes `match` are held on their way while the fault happens, and then go on."""
     link = linked.web_link if match == b"queue:answers" else linked.worker_link
     trap = link.trap(match, "hold")
@@ -69,30 +69,36 @@ async def befall(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str
     return outcome
 
 
-async def read_when_asked(client: Client, asking: "asyncio.Task[dict[str, str]]") -> list[list[Event]]:
+async def read_when_asked(
+    client: Client, asking: "asyncio.Task[dict[str, str]]"
+) -> list[list[Event]]:
     async with reading(client, await asking) as seen:
         return seen
 
 
 @pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_when_a_job_is_sent(linked: Linked, sql: Sql, fault: Fault) -> None:  # noqa: F811
-    outcome = await befall(linked, sql, b"queue:answers", fault, f"Valkey {fault.__name__} as the job is sent")
+async def test_when_a_job_is_sent(linked: Linked, sql: Sql, fault: Fault) -> None:
+    outcome = await befall(
+        linked, sql, b"queue:answers", fault, f"Valkey {fault.__name__} as the job is sent"
+    )
 
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
 
 
 @pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_when_a_log_is_to_be_opened(linked: Linked, sql: Sql, fault: Fault) -> None:  # noqa: F811
+async def test_when_a_log_is_to_be_opened(linked: Linked, sql: Sql, fault: Fault) -> None:
     outcome = await befall(linked, sql, OPEN.sha, fault, f"Valkey {fault.__name__} before open")
 
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_between_settle_and_close(linked: Linked, sql: Sql, fault: Fault) -> None:  # noqa: F811
-    outcome = await befall(linked, sql, CLOSE.sha, fault, f"Valkey {fault.__name__} between settle and close")
+async def test_between_settle_and_close(linked: Linked, sql: Sql, fault: Fault) -> None:
+    outcome = await befall(
+        linked, sql, CLOSE.sha, fault, f"Valkey {fault.__name__} between settle and close"
+    )
 
     assert outcome.types & {"resumed", "restarted"} == set()
     assert bool(outcome.log) == (fault in LASTING_S)

@@ -9,26 +9,59 @@ from tests.client import TERMINAL, Client, Event, check_law
 from tests.postgres import on_both_databases
 from tests.system import System
 from tests.test_faults import some_tokens
-from tests.test_identity import COOKIE, GONE_WITHIN_S, SAME_ORIGIN, STALLED, comes_true, guest_of, is_refused, revoke
+from tests.test_identity import (
+    COOKIE,
+    GONE_WITHIN_S,
+    SAME_ORIGIN,
+    STALLED,
+    comes_true,
+    guest_of,
+    is_refused,
+    revoke,
+)
 
 pytestmark = [pytest.mark.slow, on_both_databases]
 
 SESSION_TTL_S = 8
 
 
-async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(new_system: Callable[..., System]) -> None:
-    system = await asyncio.to_thread(lambda: new_system(auth={"session_ttl_s": SESSION_TTL_S}).start(webs=2))
+async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(
+    new_system: Callable[..., System],
+) -> None:
+    system = await asyncio.to_thread(
+        lambda: new_system(auth={"session_ttl_s": SESSION_TTL_S}).start(webs=2)
+    )
     holding, other = (web.url for web in system.of("web"))
     kept_key, revoked_key = [await asyncio.to_thread(system.new_key) for _ in range(2)]
-    kept, revoked, leaving, expiring = Client(holding, kept_key), Client(holding, revoked_key), Client(holding), Client(holding)
-    async with kept, revoked, leaving, expiring, Client(other, kept_key) as elsewhere, Client(other) as nobody:
+    kept, revoked, leaving, expiring = (
+        Client(holding, kept_key),
+        Client(holding, revoked_key),
+        Client(holding),
+        Client(holding),
+    )
+    async with (
+        kept,
+        revoked,
+        leaving,
+        expiring,
+        Client(other, kept_key) as elsewhere,
+        Client(other) as nobody,
+    ):
         for guest in (leaving, expiring):
             guest.http.headers.update(SAME_ORIGIN | {"Cookie": f"{COOKIE}={await guest_of(guest)}"})
         sent, deleted = await kept.send(STALLED), await kept.send(STALLED)
-        followed = [(kept, sent), (kept, deleted), (revoked, sent), *[(guest, await guest.send(STALLED)) for guest in (leaving, expiring)]]
+        followed = [
+            (kept, sent),
+            (kept, deleted),
+            (revoked, sent),
+            *[(guest, await guest.send(STALLED)) for guest in (leaving, expiring)],
+        ]
         seen: list[list[Event]] = [[] for _ in followed]
         async with asyncio.TaskGroup() as tasks:
-            streams = [tasks.create_task(follow(*each, events)) for each, events in zip(followed, seen, strict=True)]
+            streams = [
+                tasks.create_task(follow(*each, events))
+                for each, events in zip(followed, seen, strict=True)
+            ]
             await some_tokens(seen, 2)
 
             await asyncio.to_thread(revoke, system, revoked_key)

@@ -19,7 +19,7 @@ from server.history.search import Hit, index_everything, search
 from server.history.tables import SEARCH_ENTRIES, Account, Generation, Status
 from server.history.words import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
-from tests.postgres import postgres_server  # noqa: F401  a fixture
+from tests.postgres import postgres_server
 from tests.system import System
 
 ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
@@ -28,7 +28,11 @@ ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database of each kind, with two accounts."""
-    settings = {"database": {"url": request.getfixturevalue("postgres").new_url()}} if request.param == "postgres" else {}
+    settings = (
+        {"database": {"url": request.getfixturevalue("postgres").new_url()}}
+        if request.param == "postgres"
+        else {}
+    )
     url = System(tmp_path, settings).settings.database_url
     (tmp_path / "data").mkdir()
     await migrate(url)
@@ -48,14 +52,18 @@ class Talk:
         return Asker(self.account_id, lambda _name: "demo", active_max=100)
 
     async def ask(self, question: str, answer: str, **place: Any) -> Generation:
-        asked = await self.database.write(send_message, self.asker, parts(question), Options(), **place)
+        asked = await self.database.write(
+            send_message, self.asker, parts(question), Options(), **place
+        )
         return await self.answer(asked.generation, answer)
 
     async def answer(self, generation: Generation, answer: str, **how: Any) -> Generation:
         claimed = await self.database.write(claim, generation.id, "worker")
         assert claimed is not None
         ending = Ending(Status.COMPLETED, 9, parts(answer), **how)
-        settled = await self.database.write(settle, Fence(generation.id, "worker", claimed.attempt), self.account_id, ending)
+        settled = await self.database.write(
+            settle, Fence(generation.id, "worker", claimed.attempt), self.account_id, ending
+        )
         assert settled is not None
         return settled.generation
 
@@ -75,7 +83,10 @@ async def test_questions_answers_and_titles_are_found(database: Database) -> Non
     talk = Talk(database)
     said = await talk.ask("When is high water in Dover?", "At noon, says the harbour master.")
 
-    assert await talk.find("dover") == [Hit(said.conversation_id, None), Hit(said.conversation_id, said.question_id)]
+    assert await talk.find("dover") == [
+        Hit(said.conversation_id, None),
+        Hit(said.conversation_id, said.question_id),
+    ]
     assert await talk.find("harbour MASTER") == [Hit(said.conversation_id, said.message_id)]
     assert await talk.find("harbour dover") == []
 
@@ -91,9 +102,22 @@ async def test_nobody_finds_what_others_said(database: Database) -> None:
 
 async def test_phrases_prefixes_marks_and_scripts_without_spaces(database: Database) -> None:
     talk = Talk(database)
-    said = await talk.ask("question", "The high-water mark of Zürich’s naïve harbour; 東京の海は青い。")
+    said = await talk.ask(
+        "question", "The high-water mark of Zürich’s naïve harbour; 東京の海は青い。"
+    )
 
-    for query in ('"water mark"', "harb", "harb*", "zurich", "ZÜRICH", "naive", "東京", "海は青", '"high water" mark', "mark "):
+    for query in (
+        '"water mark"',
+        "harb",
+        "harb*",
+        "zurich",
+        "ZÜRICH",
+        "naive",
+        "東京",
+        "海は青",
+        '"high water" mark',
+        "mark ",
+    ):
         assert await talk.found(query) == {said.message_id}, query
     for query in ('"mark water"', "harb ", '"harb"', "京東", "tokyo", "h", "h*"):
         assert await talk.found(query) == set(), query
@@ -109,17 +133,24 @@ async def test_a_new_title_replaces_the_old_one(database: Database) -> None:
     assert await talk.find("ebb") == [Hit(said.conversation_id, None)]
 
 
-async def test_an_answer_is_found_by_its_last_writing_and_by_each_of_its_siblings(database: Database) -> None:
+async def test_an_answer_is_found_by_its_last_writing_and_by_each_of_its_siblings(
+    database: Database,
+) -> None:
     talk = Talk(database)
     first = await talk.ask("question", "beginning")
-    await database.write(lambda session: setattr(session.get_one(Generation, first.id), "finish_reason", "length"))
+    await database.write(
+        lambda session: setattr(session.get_one(Generation, first.id), "finish_reason", "length")
+    )
     again = await database.write(continue_message, talk.asker, first.message_id, Options())
     await talk.answer(again.generation, "beginning and end")
     other = await database.write(regenerate_message, talk.asker, first.message_id, Options())
     other_answer = await talk.answer(other.generation, "quite another beginning")
 
     assert await talk.found("end") == {first.message_id}
-    assert len([hit for hit in await talk.find("beginning") if hit.message_id == first.message_id]) == 1
+    assert (
+        len([hit for hit in await talk.find("beginning") if hit.message_id == first.message_id])
+        == 1
+    )
     assert await talk.found("beginning") == {first.message_id, other_answer.message_id}
 
 
@@ -133,17 +164,29 @@ async def test_what_was_deleted_is_not_found(database: Database) -> None:
 
 async def test_the_better_match_comes_first_and_pages_are_whole(database: Database) -> None:
     talk = Talk(database)
-    weak = await talk.ask("x", "one tide among many other words that have nothing to do with it at all, really")
+    weak = await talk.ask(
+        "x", "one tide among many other words that have nothing to do with it at all, really"
+    )
     strong = await talk.ask("y", "tide tide tide")
 
-    assert [hit.message_id for hit in await talk.find("tide")] == [strong.message_id, weak.message_id]
-    assert await talk.find("tide", limit=1) + await talk.find("tide", offset=1, limit=1) == await talk.find("tide")
+    assert [hit.message_id for hit in await talk.find("tide")] == [
+        strong.message_id,
+        weak.message_id,
+    ]
+    assert await talk.find("tide", limit=1) + await talk.find(
+        "tide", offset=1, limit=1
+    ) == await talk.find("tide")
 
 
-async def test_of_too_many_matches_the_newest_are_ranked(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_too_many_matches_the_newest_are_ranked(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("server.history.search.RANKED_MAX", 3)
     talk = Talk(database)
-    said = [await talk.ask(f"question {n}", f"tide {'tide ' * n * (n != 2)}{'and so on ' * (n == 2)}") for n in range(4)]
+    said = [
+        await talk.ask(f"question {n}", f"tide {'tide ' * n * (n != 2)}{'and so on ' * (n == 2)}")
+        for n in range(4)
+    ]
 
     found = [hit.message_id for hit in await talk.find("tide")]
 
@@ -189,7 +232,10 @@ def test_a_text_is_found_by_any_of_its_words(text: str) -> None:
     terms = terms_of(text)
     said = f"before {text} after"
 
-    assert all("'" not in word and '"' not in word and "\\" not in word and " " not in word for word in words_of(text))
+    assert all(
+        "'" not in word and '"' not in word and "\\" not in word and " " not in word
+        for word in words_of(text)
+    )
     assert "".join(piece.text for piece in excerpt_of(said, terms)).strip("…") in said
     if words_of(text) and '"' not in text and "*" not in text:
         assert any(piece.match for piece in excerpt_of(said, terms))
@@ -215,4 +261,7 @@ async def test_what_was_said_before_there_was_an_index_is_found(database: Databa
     await database.write(index_everything)
 
     assert await talk.found("harbour") == {said.message_id}
-    assert await talk.find("tide") == [Hit(said.conversation_id, None), Hit(said.conversation_id, said.question_id)]
+    assert await talk.find("tide") == [
+        Hit(said.conversation_id, None),
+        Hit(said.conversation_id, said.question_id),
+    ]

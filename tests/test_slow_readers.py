@@ -41,10 +41,14 @@ class Trickler:
         loop = asyncio.get_running_loop()
         taken = b""
         with self._connection:
-            while not enough.is_set() and (data := await loop.sock_recv(self._connection, READ_BYTES)):
+            while not enough.is_set() and (
+                data := await loop.sock_recv(self._connection, READ_BYTES)
+            ):
                 taken += data
                 await asyncio.sleep(EVERY_S)
-        self.seen += [self._crowd.event(int(frame[1]), frame[2], frame[3]) for frame in FRAME.finditer(taken)]
+        self.seen += [
+            self._crowd.event(int(frame[1]), frame[2], frame[3]) for frame in FRAME.finditer(taken)
+        ]
 
 
 @asynccontextmanager
@@ -62,7 +66,9 @@ async def watched(web: psutil.Process) -> AsyncIterator[list[int]]:
     task.cancel()
 
 
-async def test_readers_that_trickle_are_dropped_and_lack_nothing_when_they_come_back(new_system: Callable[..., System]) -> None:
+async def test_readers_that_trickle_are_dropped_and_lack_nothing_when_they_come_back(
+    new_system: Callable[..., System],
+) -> None:
     limits = {"output_max_tokens": 1_000_000, "output_max_bytes": 16_000_000}
     system = await asyncio.to_thread(lambda: new_system(generation=limits).start())
     key, web = await asyncio.to_thread(system.new_key), psutil.Process(system.web.pid)
@@ -72,19 +78,27 @@ async def test_readers_that_trickle_are_dropped_and_lack_nothing_when_they_come_
         long = await client.send("/demo tokens=500000 rate=0 stall_after=400000\nlong")
         live = await stack.enter_async_context(reading(client, long, 1))
         sizes = await stack.enter_async_context(watched(web))
-        crowds = [Crowd(each["events_url"], key, [system.web.url], TRICKLERS) for each in (short, long)]
+        crowds = [
+            Crowd(each["events_url"], key, [system.web.url], TRICKLERS) for each in (short, long)
+        ]
         enough = asyncio.Event()
-        tricklers = [Trickler(crowd, seen, system.web.url) for crowd in crowds for seen in crowd.seen]
+        tricklers = [
+            Trickler(crowd, seen, system.web.url) for crowd in crowds for seen in crowd.seen
+        ]
         trickling = [asyncio.create_task(each.read(enough)) for each in tricklers]
 
         await only_reader_left(client)
-        await condition(lambda: established(web) < TRICKLERS)  # what they had not taken is not kept for them either
+        await condition(
+            lambda: established(web) < TRICKLERS
+        )  # what they had not taken is not kept for them either
         enough.set()
         await asyncio.gather(*trickling)
         assert all(has_some_and_not_all(each.seen) for each in tricklers)
         assert size_of(live[0]) > 2 * KEPT_BYTES
         coming_back = [asyncio.create_task(crowd.read()) for crowd in crowds]
-        await condition(lambda: all(size_of(events) == size_of(live[0]) for events in crowds[1].seen), 60)
+        await condition(
+            lambda: all(size_of(events) == size_of(live[0]) for events in crowds[1].seen), 60
+        )
         growth_bytes = max(sizes) - sizes[0]
         await client.cancel(long["generation_id"])
         await asyncio.gather(*coming_back)

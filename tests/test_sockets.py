@@ -16,7 +16,17 @@ from websockets.extensions import Extension
 from websockets.frames import Frame, Opcode
 
 from tests.client import Client
-from tests.sockets import EVENTS, PROTOCOL, closed, hear, say, signed_in, socket, subscribe, until_complete
+from tests.sockets import (
+    EVENTS,
+    PROTOCOL,
+    closed,
+    hear,
+    say,
+    signed_in,
+    socket,
+    subscribe,
+    until_complete,
+)
 from tests.system import System
 
 SILENT = "/demo tokens=5 rate=0 first_token_ms=600000"
@@ -32,9 +42,14 @@ class Held:
     def now(self) -> dict[str, float]:
         text = httpx.get(f"{self.system.web.url}/metrics", trust_env=False).text
         figures = {
-            name: float(re.findall(rf"^tidemark_{name} (\S+)", text, re.MULTILINE)[0]) for name in ("tasks", "open_feeds", "open_streams")
+            name: float(re.findall(rf"^tidemark_{name} (\S+)", text, re.MULTILINE)[0])
+            for name in ("tasks", "open_feeds", "open_streams")
         }
-        kinds = [each.raddr for each in psutil.Process(self.system.web.pid).net_connections("tcp") if each.status == "ESTABLISHED"]
+        kinds = [
+            each.raddr
+            for each in psutil.Process(self.system.web.pid).net_connections("tcp")
+            if each.status == "ESTABLISHED"
+        ]
         return figures | {"connections": len(kinds)}
 
 
@@ -72,7 +87,9 @@ BAD_FRAMES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
-async def test_a_frame_that_is_no_message_closes_with_4400(tidemark: System, frame: Any, nothing_is_left: None) -> None:
+async def test_a_frame_that_is_no_message_closes_with_4400(
+    tidemark: System, frame: Any, nothing_is_left: None
+) -> None:
     async with socket(tidemark.web.url) as connection:
         await connection.send(frame)
 
@@ -96,14 +113,18 @@ BAD_SUBSCRIPTIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("message", BAD_SUBSCRIPTIONS.values(), ids=BAD_SUBSCRIPTIONS)
-async def test_a_subscribe_that_cannot_be_read_closes_with_4400(tidemark: System, key: str, message: Any, nothing_is_left: None) -> None:
+async def test_a_subscribe_that_cannot_be_read_closes_with_4400(
+    tidemark: System, key: str, message: Any, nothing_is_left: None
+) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
         await say(connection, {"type": "subscribe", **message})
 
         assert await closed(connection) == (4400, [])
 
 
-async def test_the_handshake_or_the_first_message_brings_the_key(tidemark: System, key: str, nothing_is_left: None) -> None:
+async def test_the_handshake_or_the_first_message_brings_the_key(
+    tidemark: System, key: str, nothing_is_left: None
+) -> None:
     async with socket(tidemark.web.url, key) as connection:
         await say(connection, INIT | {"payload": None})
         assert await hear(connection) == {"type": "connection_ack"}
@@ -117,8 +138,14 @@ async def test_the_handshake_or_the_first_message_brings_the_key(tidemark: Syste
     assert result["data"]["viewer"]["account"]["id"].startswith("acct_")
 
 
-@pytest.mark.parametrize("payload", [None, {}, {"authorization": "Bearer tmk_x"}, {"authorization": 5}, {"authorization": "x"}], ids=str)
-async def test_bad_credentials_close_with_4403(tidemark: System, payload: Any, nothing_is_left: None) -> None:
+@pytest.mark.parametrize(
+    "payload",
+    [None, {}, {"authorization": "Bearer tmk_x"}, {"authorization": 5}, {"authorization": "x"}],
+    ids=str,
+)
+async def test_bad_credentials_close_with_4403(
+    tidemark: System, payload: Any, nothing_is_left: None
+) -> None:
     for bad in (None, "tmk_nobody"):
         async with socket(tidemark.web.url, bad) as connection:
             await say(connection, INIT | {"payload": payload})
@@ -126,7 +153,9 @@ async def test_bad_credentials_close_with_4403(tidemark: System, payload: Any, n
             assert await closed(connection) == (4403, [])
 
 
-async def test_a_second_init_closes_with_4429(tidemark: System, key: str, nothing_is_left: None) -> None:
+async def test_a_second_init_closes_with_4429(
+    tidemark: System, key: str, nothing_is_left: None
+) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
         await say(connection, INIT)
 
@@ -134,21 +163,27 @@ async def test_a_second_init_closes_with_4429(tidemark: System, key: str, nothin
 
 
 @pytest.mark.slow
-async def test_who_does_not_init_is_closed_with_4408(tidemark: System, nothing_is_left: None) -> None:
+async def test_who_does_not_init_is_closed_with_4408(
+    tidemark: System, nothing_is_left: None
+) -> None:
     async with socket(tidemark.web.url) as connection:
         await say(connection, {"type": "ping"})
 
         assert await closed(connection) == (4408, [{"type": "pong"}])
 
 
-async def test_a_subscribe_before_init_closes_with_4401(tidemark: System, key: str, nothing_is_left: None) -> None:
+async def test_a_subscribe_before_init_closes_with_4401(
+    tidemark: System, key: str, nothing_is_left: None
+) -> None:
     async with socket(tidemark.web.url, key) as connection:
         await subscribe(connection, "1")
 
         assert await closed(connection) == (4401, [])
 
 
-async def test_an_id_in_use_closes_with_4409(tidemark: System, client: Client, key: str, nothing_is_left: None) -> None:
+async def test_an_id_in_use_closes_with_4409(
+    tidemark: System, client: Client, key: str, nothing_is_left: None
+) -> None:
     asked = await client.send(SILENT)
     async with signed_in(tidemark.web.url, key) as connection:
         await subscribe(connection, "a", id=asked["generation_id"])
@@ -189,7 +224,9 @@ async def test_complete_ends_an_operation_and_nothing_more_comes_of_it(
     await client.cancel(asked["generation_id"])
 
 
-async def test_the_101st_operation_closes_with_4429(tidemark: System, client: Client, key: str, nothing_is_left: None) -> None:
+async def test_the_101st_operation_closes_with_4429(
+    tidemark: System, client: Client, key: str, nothing_is_left: None
+) -> None:
     asked = await client.send(SILENT)
     async with signed_in(tidemark.web.url, key) as connection:
         for number in range(100):
@@ -203,7 +240,9 @@ async def test_the_101st_operation_closes_with_4429(tidemark: System, client: Cl
     await client.cancel(asked["generation_id"])
 
 
-async def test_operations_that_are_over_do_not_count(tidemark: System, key: str, nothing_is_left: None) -> None:
+async def test_operations_that_are_over_do_not_count(
+    tidemark: System, key: str, nothing_is_left: None
+) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
         for number in range(300):
             await subscribe(connection, str(number), EVENTS, id="gen_unknown")
@@ -214,7 +253,9 @@ async def test_operations_that_are_over_do_not_count(tidemark: System, key: str,
 
 
 @pytest.mark.parametrize("offered", [["graphql-ws"], None, ["chat", "graphql-ws"]], ids=str)
-async def test_another_protocol_closes_with_4406(tidemark: System, key: str, offered: Any, nothing_is_left: None) -> None:
+async def test_another_protocol_closes_with_4406(
+    tidemark: System, key: str, offered: Any, nothing_is_left: None
+) -> None:
     async with socket(tidemark.web.url, key, subprotocols=offered) as connection:
         assert await closed(connection) == (4406, [])
 
@@ -224,7 +265,9 @@ async def test_the_right_protocol_is_taken_wherever_it_stands(tidemark: System, 
         assert connection.subprotocol == PROTOCOL
 
 
-async def test_what_is_refused_is_an_error_of_its_operation_alone(tidemark: System, key: str) -> None:
+async def test_what_is_refused_is_an_error_of_its_operation_alone(
+    tidemark: System, key: str
+) -> None:
     cases = {
         "{ nothing }": "invalid_document",
         "{": "invalid_document",
@@ -237,7 +280,9 @@ async def test_what_is_refused_is_an_error_of_its_operation_alone(tidemark: Syst
             await subscribe(connection, str(number), query)
             message = await hear(connection)
             assert (message["id"], message["type"]) == (str(number), "error"), message
-            assert [error["extensions"]["code"] for error in message["payload"]][:1] == [code], query
+            assert [error["extensions"]["code"] for error in message["payload"]][:1] == [code], (
+                query
+            )
         await subscribe(connection, "last", "{ viewer { account { id } } }")
         assert len(await until_complete(connection, "last")) == 1
 
@@ -254,15 +299,24 @@ class Bomb(Extension):
         if frame.opcode is not Opcode.TEXT:
             return frame
         deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-        return Frame(frame.opcode, deflate.compress(frame.data) + deflate.flush(zlib.Z_SYNC_FLUSH)[:-4], frame.fin, rsv1=True)
+        return Frame(
+            frame.opcode,
+            deflate.compress(frame.data) + deflate.flush(zlib.Z_SYNC_FLUSH)[:-4],
+            frame.fin,
+            rsv1=True,
+        )
 
 
-async def test_a_large_message_closes_with_1009_and_is_not_kept(tidemark: System, key: str, nothing_is_left: None) -> None:
+async def test_a_large_message_closes_with_1009_and_is_not_kept(
+    tidemark: System, key: str, nothing_is_left: None
+) -> None:
     memory_before = psutil.Process(tidemark.web.pid).memory_info().rss
     # The client's `close` trips over its own transport, which was closed when everything was sent.
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(AttributeError))
-        connection = await stack.enter_async_context(signed_in(tidemark.web.url, key, compression="deflate"))
+        connection = await stack.enter_async_context(
+            signed_in(tidemark.web.url, key, compression="deflate")
+        )
         assert connection.protocol.extensions == [], "the server compresses nothing"
         sending = asyncio.create_task(connection.send(" " * 200_000_000))
 
@@ -284,15 +338,25 @@ async def test_a_bomb_is_not_inflated(tidemark: System, key: str, nothing_is_lef
     assert psutil.Process(tidemark.web.pid).memory_info().rss - memory_before < 20_000_000
 
 
-async def test_a_page_of_another_site_cannot_use_the_cookie(tidemark: System, client: Client) -> None:
+async def test_a_page_of_another_site_cannot_use_the_cookie(
+    tidemark: System, client: Client
+) -> None:
     url = tidemark.web.url
     async with httpx.AsyncClient(base_url=url, trust_env=False) as browser:
         await browser.post("/api/session")
         cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
 
-    for origin in ("https://evil.example", "null", url.replace("http:", "https:"), url + ".evil.example", None):
+    for origin in (
+        "https://evil.example",
+        "null",
+        url.replace("http:", "https:"),
+        url + ".evil.example",
+        None,
+    ):
         with pytest.raises(InvalidStatus) as refused:
-            async with socket(url, additional_headers={"Cookie": cookie} | ({"Origin": origin} if origin else {})):
+            async with socket(
+                url, additional_headers={"Cookie": cookie} | ({"Origin": origin} if origin else {})
+            ):
                 pass
         assert refused.value.response.status_code == 403, origin
         assert json.loads(refused.value.response.body)["code"] == "cross_site"
@@ -303,12 +367,18 @@ async def test_a_page_of_another_site_cannot_use_the_cookie(tidemark: System, cl
 
 
 async def test_a_site_without_a_cookie_may_bring_a_key(tidemark: System, key: str) -> None:
-    async with signed_in(tidemark.web.url, key, additional_headers={"Origin": "https://integrator.example"}):
+    async with signed_in(
+        tidemark.web.url, key, additional_headers={"Origin": "https://integrator.example"}
+    ):
         pass
 
 
-async def test_a_host_that_is_not_ours_is_refused_before_the_handshake(tidemark: System, key: str) -> None:
+async def test_a_host_that_is_not_ours_is_refused_before_the_handshake(
+    tidemark: System, key: str
+) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with socket("http://evil.example", host="127.0.0.1", port=int(tidemark.web.url.rpartition(":")[2])):
+        async with socket(
+            "http://evil.example", host="127.0.0.1", port=int(tidemark.web.url.rpartition(":")[2])
+        ):
             pass
     assert refused.value.response.status_code == 400

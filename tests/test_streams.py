@@ -12,7 +12,9 @@ from tests.system import System
 async def test_a_direct_stream_tells_the_whole_answer(client: Client) -> None:
     body = {"text": "/demo tokens=20 rate=200\nhello"}
 
-    async with client.http.stream("POST", "/api/messages", json=body, headers={"Accept": "text/event-stream"}) as answer:
+    async with client.http.stream(
+        "POST", "/api/messages", json=body, headers={"Accept": "text/event-stream"}
+    ) as answer:
         events = [event async for event in parse(answer)]
 
     assert answer.status_code == 200
@@ -23,7 +25,9 @@ async def test_a_direct_stream_tells_the_whole_answer(client: Client) -> None:
     assert len(text_of(events).split(" ")) == 20
 
 
-async def test_a_reader_who_comes_back_at_any_number_misses_nothing_and_repeats_nothing(client: Client) -> None:
+async def test_a_reader_who_comes_back_at_any_number_misses_nothing_and_repeats_nothing(
+    client: Client,
+) -> None:
     sent = await client.send("/demo tokens=30 rate=0\nall the marks")
     whole = await client.read(sent["generation_id"])
 
@@ -48,7 +52,9 @@ async def test_at_the_end_there_is_nothing_more(client: Client) -> None:
     sent = await client.send("/demo tokens=3 rate=0")
     events = await client.read(sent["generation_id"])
 
-    answer = await client.http.get(sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq)})
+    answer = await client.http.get(
+        sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq)}
+    )
 
     assert answer.status_code == 204
 
@@ -58,7 +64,9 @@ async def test_two_readers_on_two_web_processes_see_the_same(tidemark: System, k
     async with first, second:
         sent = await first.send("/demo tokens=100 rate=200\ntwo readers")
 
-        readers = await asyncio.gather(first.read(sent["generation_id"]), second.read(sent["generation_id"]))
+        readers = await asyncio.gather(
+            first.read(sent["generation_id"]), second.read(sent["generation_id"])
+        )
 
         check_agreement(readers)
         for events in readers:
@@ -96,13 +104,33 @@ async def test_a_mark_beyond_an_answer_that_is_being_written_waits_for_it(client
 
 
 @pytest.mark.parametrize(
-    "cursor", ["abc", "-1", "1.5", "١", "1e3", "01", "12345678901234567", "1,2", "+1", "00", "0x10", "1_0", "-0", "1 2", "½", "NaN"]
+    "cursor",
+    [
+        "abc",
+        "-1",
+        "1.5",
+        "١",
+        "1e3",
+        "01",
+        "12345678901234567",
+        "1,2",
+        "+1",
+        "00",
+        "0x10",
+        "1_0",
+        "-0",
+        "1 2",
+        "½",
+        "NaN",
+    ],
 )
 async def test_a_mark_that_is_no_number_is_refused(client: Client, cursor: str) -> None:
     sent = await client.send("/demo tokens=2 rate=0")
     await client.read(sent["generation_id"])
 
-    by_header = await client.http.get(sent["events_url"], headers={"Last-Event-ID": cursor.encode()})
+    by_header = await client.http.get(
+        sent["events_url"], headers={"Last-Event-ID": cursor.encode()}
+    )
     by_query = await client.http.get(sent["events_url"], params={"after": cursor})
 
     for answer in (by_header, by_query):
@@ -115,7 +143,9 @@ async def test_a_mark_beyond_the_end_is_refused(client: Client) -> None:
     events = await client.read(sent["generation_id"])
 
     by_query = await client.http.get(sent["events_url"], params={"after": events[-1].seq + 1})
-    by_header = await client.http.get(sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq + 1)})
+    by_header = await client.http.get(
+        sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq + 1)}
+    )
 
     for answer in (by_query, by_header):
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
@@ -132,7 +162,9 @@ async def test_reasoning_and_tool_calls_are_parts_of_their_own(client: Client) -
     check_law(events, await client.snapshot(sent["generation_id"]))
 
 
-async def test_a_model_that_fails_is_said_to_have_failed_and_keeps_what_it_said(client: Client) -> None:
+async def test_a_model_that_fails_is_said_to_have_failed_and_keeps_what_it_said(
+    client: Client,
+) -> None:
     sent = await client.send("/demo tokens=9 rate=0 fail_after=4\nfail")
 
     events = await client.read(sent["generation_id"])

@@ -27,13 +27,20 @@ WHOLE = """subscription ($id: ID!, $after: String, $snapshot: Boolean) {
     ... on GenerationSnapshot { generation { id seq status text content { type ... on TextPart { text } } } }
   }
 }"""
-ACCEPT = {"sse": "text/event-stream", "multipart": 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'}
+ACCEPT = {
+    "sse": "text/event-stream",
+    "multipart": 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json',
+}
 
 
-async def streamed(client: Client, accept: str, query: str, **variables: Any) -> AsyncGenerator[Any, None]:
+async def streamed(
+    client: Client, accept: str, query: str, **variables: Any
+) -> AsyncGenerator[Any, None]:
     """The results of an operation over HTTP; ends with the word `complete` where the server says so."""
     body = {"query": query, "variables": variables}
-    async with client.http.stream("POST", "/graphql", json=body, headers={"Accept": accept}) as answer:
+    async with client.http.stream(
+        "POST", "/graphql", json=body, headers={"Accept": accept}
+    ) as answer:
         assert answer.status_code == 200, (await answer.aread()).decode()
         read = sse if answer.headers["content-type"].startswith("text/event-stream") else multipart
         async for result in read(answer):
@@ -66,7 +73,11 @@ async def multipart(answer: httpx.Response) -> AsyncGenerator[Any, None]:
             head, _, body = part.partition("\r\n\r\n")
             assert head.endswith("Content-Type: application/json"), part
             if (message := json.loads(body)) != {}:
-                yield message["payload"] if message["payload"] is not None else {"errors": message["errors"]}
+                yield (
+                    message["payload"]
+                    if message["payload"] is not None
+                    else {"errors": message["errors"]}
+                )
     assert buffer in ("", "--\r\n")
     if buffer:
         yield "complete"
@@ -80,7 +91,9 @@ async def everything(client: Client, transport: str, query: str, **variables: An
             await subscribe(connection, "1", query, **variables)
             results = await until_complete(connection, "1")
     else:
-        *results, end = [result async for result in streamed(client, ACCEPT[transport], query, **variables)]
+        *results, end = [
+            result async for result in streamed(client, ACCEPT[transport], query, **variables)
+        ]
         assert end == "complete"
     return [next(iter(result["data"].values())) for result in results]
 
@@ -88,7 +101,9 @@ async def everything(client: Client, transport: str, query: str, **variables: An
 def as_native(told: dict[str, Any]) -> tuple[int, str]:
     """The number and the type of an event, as the native stream names them."""
     name = told["__typename"].removeprefix("Generation")
-    return told["seq"], "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+    return told["seq"], "".join(
+        "_" + letter.lower() if letter.isupper() else letter for letter in name
+    ).lstrip("_")
 
 
 def check_same(told: list[dict[str, Any]], events: list[Event]) -> None:
@@ -104,9 +119,17 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["socket", "sse", "multipart"]
 
 @TRANSPORTS
 @pytest.mark.parametrize(
-    "say", ["/demo tokens=40 rate=0", "/demo tokens=5 rate=0 reasoning=3", "/demo tool=1 tokens=2", "/demo nonsense=1"]
+    "say",
+    [
+        "/demo tokens=40 rate=0",
+        "/demo tokens=5 rate=0 reasoning=3",
+        "/demo tool=1 tokens=2",
+        "/demo nonsense=1",
+    ],
 )
-async def test_a_subscription_tells_what_the_native_stream_tells(client: Client, transport: str, say: str) -> None:
+async def test_a_subscription_tells_what_the_native_stream_tells(
+    client: Client, transport: str, say: str
+) -> None:
     asked = await client.send(f"/demo {say}")
     events = await client.read(asked["generation_id"])
 
@@ -116,14 +139,18 @@ async def test_a_subscription_tells_what_the_native_stream_tells(client: Client,
 
 
 @TRANSPORTS
-async def test_a_live_answer_can_be_left_and_joined_anywhere(client: Client, transport: str) -> None:
+async def test_a_live_answer_can_be_left_and_joined_anywhere(
+    client: Client, transport: str
+) -> None:
     asked = await client.send("/demo tokens=150 rate=150")
     told = await everything(client, transport, WHOLE, id=asked["generation_id"])
     events = await client.read(asked["generation_id"])
 
     check_same(told, events)
     for mark in [*random.Random(4).sample(range(1, events[-1].seq), 5), 0, events[-1].seq]:
-        again = await everything(client, transport, WHOLE, id=asked["generation_id"], after=str(mark))
+        again = await everything(
+            client, transport, WHOLE, id=asked["generation_id"], after=str(mark)
+        )
         check_same(again, [event for event in events if event.seq > mark])
 
 
@@ -132,7 +159,9 @@ async def test_a_snapshot_comes_first_where_it_is_asked_for(client: Client, tran
     asked = await client.send("/demo tokens=30 rate=0")
     await client.read(asked["generation_id"])
 
-    first, last = await everything(client, transport, WHOLE, id=asked["generation_id"], snapshot=True, after="5")
+    first, last = await everything(
+        client, transport, WHOLE, id=asked["generation_id"], snapshot=True, after="5"
+    )
 
     snapshot = await client.snapshot(asked["generation_id"])
     assert first["__typename"] == "GenerationSnapshot"
@@ -141,7 +170,9 @@ async def test_a_snapshot_comes_first_where_it_is_asked_for(client: Client, tran
 
 
 @TRANSPORTS
-async def test_aliases_fragments_and_directives_of_each_subscriber_are_its_own(client: Client, transport: str) -> None:
+async def test_aliases_fragments_and_directives_of_each_subscriber_are_its_own(
+    client: Client, transport: str
+) -> None:
     asked = await client.send("/demo tokens=60 rate=200")
     query = """subscription ($id: ID!, $after: String, $said: Boolean!) {
       it: generationEvents(id: $id, after: $after) { n: seq ...Said @include(if: $said) kind: __typename @skip(if: $said) }
@@ -154,13 +185,19 @@ async def test_aliases_fragments_and_directives_of_each_subscriber_are_its_own(c
         everything(client, transport, WHOLE, id=asked["generation_id"]),
     )
 
-    assert [each["n"] for each in with_words] == [each["n"] for each in without] == [each["seq"] for each in all_of_it]
+    assert (
+        [each["n"] for each in with_words]
+        == [each["n"] for each in without]
+        == [each["seq"] for each in all_of_it]
+    )
     assert [each.get("words") for each in with_words] == [each.get("text") for each in all_of_it]
     assert all(set(each) == {"n", "kind"} for each in without)
 
 
 @pytest.mark.parametrize("transport", ["sse", "multipart"])
-async def test_whatever_is_asked_over_a_stream_is_answered_in_it(client: Client, transport: str) -> None:
+async def test_whatever_is_asked_over_a_stream_is_answered_in_it(
+    client: Client, transport: str
+) -> None:
     accept = ACCEPT[transport]
 
     query = [result async for result in streamed(client, accept, "{ viewer { account { id } } }")]
@@ -168,15 +205,22 @@ async def test_whatever_is_asked_over_a_stream_is_answered_in_it(client: Client,
     missing = [result async for result in streamed(client, accept, WHOLE, id="gen_x")]
 
     assert query[0]["data"]["viewer"]["account"]["id"].startswith("acct_")
-    assert [each[0]["errors"][0]["extensions"]["code"] for each in (invalid, missing)] == ["invalid_document", "not_found"]
+    assert [each[0]["errors"][0]["extensions"]["code"] for each in (invalid, missing)] == [
+        "invalid_document",
+        "not_found",
+    ]
     assert query[1:] == invalid[1:] == missing[1:] == ["complete"]
 
 
 @TRANSPORTS
-async def test_an_answer_of_another_account_is_not_there(tidemark: System, client: Client, transport: str) -> None:
+async def test_an_answer_of_another_account_is_not_there(
+    tidemark: System, client: Client, transport: str
+) -> None:
     asked = await client.send("/demo tokens=1 rate=0")
     await client.read(asked["generation_id"])
-    async with Client(tidemark.web.url, tidemark.new_key(account="stranger@example.com")) as stranger:
+    async with Client(
+        tidemark.web.url, tidemark.new_key(account="stranger@example.com")
+    ) as stranger:
         refusals = []
         for id in (asked["generation_id"], asked["generation_id"][:-1] + "0", "gen_x", ""):
             if transport == "socket":
@@ -187,7 +231,9 @@ async def test_an_answer_of_another_account_is_not_there(tidemark: System, clien
                     assert message["type"] == "error"
                     refusals.append(message["payload"])
             else:
-                [result, end] = [result async for result in streamed(stranger, ACCEPT[transport], WHOLE, id=id)]
+                [result, end] = [
+                    result async for result in streamed(stranger, ACCEPT[transport], WHOLE, id=id)
+                ]
                 assert (set(result), end) == ({"errors"}, "complete")
                 refusals.append(result["errors"])
 
@@ -198,7 +244,9 @@ async def test_an_answer_of_another_account_is_not_there(tidemark: System, clien
 async def test_nobody_may_subscribe(tidemark: System) -> None:
     async with Client(tidemark.web.url) as nobody:
         for accept in ACCEPT.values():
-            answer = await nobody.http.post("/graphql", json={"query": WHOLE}, headers={"Accept": accept})
+            answer = await nobody.http.post(
+                "/graphql", json={"query": WHOLE}, headers={"Accept": accept}
+            )
             assert answer.status_code == 401
 
 
@@ -208,14 +256,19 @@ async def test_subscriptions_end_when_their_key_is_revoked(new_system: Any) -> N
     key, other = system.new_key("gone"), system.new_key("stays")
     async with Client(system.web.url, key) as client, Client(system.web.url, other) as keeper:
         asked = await client.send("/demo tokens=5 first_token_ms=60000")
-        async with signed_in(system.web.url, key) as revoked, signed_in(system.web.url, other) as kept:
+        async with (
+            signed_in(system.web.url, key) as revoked,
+            signed_in(system.web.url, other) as kept,
+        ):
             for connection in (revoked, kept):
                 await subscribe(connection, "1", id=asked["generation_id"])
                 await hear(connection)
             stream = streamed(client, ACCEPT["sse"], WHOLE, id=asked["generation_id"])
             await anext(stream)
             [listed] = [line for line in system.run("key", "list").splitlines() if "gone" in line]
-            system.run("key", "revoke", next(word for word in listed.split() if word.startswith("key_")))
+            system.run(
+                "key", "revoke", next(word for word in listed.split() if word.startswith("key_"))
+            )
 
             code, _ = await closed(revoked)
             assert code == 4403
@@ -226,7 +279,9 @@ async def test_subscriptions_end_when_their_key_is_revoked(new_system: Any) -> N
 
 
 @pytest.mark.slow
-async def test_a_web_process_that_stops_says_come_back_and_whoever_does_misses_nothing(new_system: Any) -> None:
+async def test_a_web_process_that_stops_says_come_back_and_whoever_does_misses_nothing(
+    new_system: Any,
+) -> None:
     system = new_system().start()
     key = system.new_key()
     async with Client(system.web.url, key) as client:
@@ -242,13 +297,17 @@ async def test_a_web_process_that_stops_says_come_back_and_whoever_does_misses_n
             code, rest = await closed(connection)
             assert "complete" not in [result async for result in stream]
         assert code == 1012
-        assert all(message["type"] == "next" for message in rest), "no operation was said to be complete"
+        assert all(message["type"] == "next" for message in rest), (
+            "no operation was said to be complete"
+        )
         told += [message["payload"]["data"]["generationEvents"] for message in rest]
         system.web.popen.wait(20) if system.of("web") else None
 
         system.start_web()
         async with Client(system.web.url, key) as again:
-            told += await everything(again, "socket", WHOLE, id=asked["generation_id"], after=told[-1]["cursor"])
+            told += await everything(
+                again, "socket", WHOLE, id=asked["generation_id"], after=told[-1]["cursor"]
+            )
             check_same(told, await again.read(asked["generation_id"]))
 
 

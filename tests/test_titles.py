@@ -39,7 +39,10 @@ def upstream() -> Iterator[Patient]:
 def system(tmp_path_factory: pytest.TempPathFactory, upstream: Patient) -> Iterator[System]:
     """An installation in which `demo` answers and a scripted model gives titles."""
     up = {"base_url": f"{upstream.url}/v1", "models": ["plain", "html-502"]}
-    settings = {"providers": {"up": up}, "generation": {"titles": True, "default_model": "demo", "title_model": "up/plain"}}
+    settings = {
+        "providers": {"up": up},
+        "generation": {"titles": True, "default_model": "demo", "title_model": "up/plain"},
+    }
     system = System(tmp_path_factory.mktemp("titles"), settings)
     try:
         yield system.start()
@@ -72,7 +75,9 @@ async def rename(client: Client, conversation_id: str, title: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def test_a_conversation_is_named_after_its_first_answer(asker: Client, upstream: Patient) -> None:
+async def test_a_conversation_is_named_after_its_first_answer(
+    asker: Client, upstream: Patient
+) -> None:
     sent = await asker.send("/demo tokens=3 rate=0\nWhen is high water in Dover?")
     before = await asker.get(f"/api/conversations/{sent['conversation_id']}")
 
@@ -87,7 +92,9 @@ async def test_a_conversation_is_named_after_its_first_answer(asker: Client, ups
     assert answer["text"] in asked
 
 
-async def test_every_page_is_told_of_the_title_that_a_worker_gave(asker: Client, upstream: Patient) -> None:
+async def test_every_page_is_told_of_the_title_that_a_worker_gave(
+    asker: Client, upstream: Patient
+) -> None:
     upstream.held = True
     sent = await asker.send("/demo tokens=3 rate=0\nWhen is low water?")
     pages = [Page(sent["conversation_id"]), Page()]
@@ -107,7 +114,9 @@ async def test_a_conversation_is_named_once(asker: Client, upstream: Patient) ->
     await titled(asker, first["conversation_id"])
     asked = len(upstream.sent_to("plain"))
 
-    second = await asker.send("/demo tokens=3 rate=0\ntwo", conversation_id=first["conversation_id"])
+    second = await asker.send(
+        "/demo tokens=3 rate=0\ntwo", conversation_id=first["conversation_id"]
+    )
     await asker.read_through(second["generation_id"])
     other = await asker.send("/demo tokens=3 rate=0\nthree")
     await titled(asker, other["conversation_id"])
@@ -124,7 +133,9 @@ async def test_a_title_set_by_a_person_is_kept(asker: Client, upstream: Patient)
     other = await asker.send("/demo tokens=3 rate=0\nother")
     await titled(asker, other["conversation_id"])
 
-    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))["title"] == "My own words"
+    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))[
+        "title"
+    ] == "My own words"
     assert len(upstream.sent_to("plain")) == asked + 1
 
 
@@ -139,24 +150,32 @@ async def test_a_title_set_while_the_model_thinks_is_kept(asker: Client, upstrea
     await until(is_thinking)
     await rename(asker, mine["conversation_id"], "Quicker than it")
     upstream.held = False
-    for n in range(3):  # more than there are slots for chores: when the last has its title, the first job is over
+    for n in range(
+        3
+    ):  # more than there are slots for chores: when the last has its title, the first job is over
         other = await asker.send(f"/demo tokens=3 rate=0\nother {n}")
         await titled(asker, other["conversation_id"])
 
-    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))["title"] == "Quicker than it"
+    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))[
+        "title"
+    ] == "Quicker than it"
 
 
 async def test_a_failed_answer_names_nothing_and_its_retry_does(asker: Client) -> None:
     sent = await asker.send("/demo tokens=3 fail_after=1\nfails")
     await asker.read_through(sent["generation_id"])
-    edited = await asker.http.post(f"/api/messages/{sent['question_id']}/edit", json={"text": "/demo tokens=3 rate=0\nworks"})
+    edited = await asker.http.post(
+        f"/api/messages/{sent['question_id']}/edit", json={"text": "/demo tokens=3 rate=0\nworks"}
+    )
     assert edited.status_code == 202
 
     await titled(asker, sent["conversation_id"])
 
 
 @pytest.mark.slow
-async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(new_system: Callable[..., System]) -> None:
+async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(
+    new_system: Callable[..., System],
+) -> None:
     with Upstream() as upstream:
         up = {"base_url": f"{upstream.url}/v1", "models": ["plain", "html-502"]}
         generation = {"titles": True, "default_model": "demo", "title_model": "up/html-502"}
@@ -170,9 +189,13 @@ async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(ne
 
             await until(refused)
             system.worker.stop()
-            system.configure(providers={"up": up}, generation=generation | {"title_model": "up/plain"})
+            system.configure(
+                providers={"up": up}, generation=generation | {"title_model": "up/plain"}
+            )
             with sqlite3.connect(system.folder / "data" / "tidemark.db") as database:
-                database.execute("UPDATE conversation SET created_at = datetime(created_at, '-2 minutes')")
+                database.execute(
+                    "UPDATE conversation SET created_at = datetime(created_at, '-2 minutes')"
+                )
             system.start_worker()
 
             await titled(client, sent["conversation_id"])

@@ -22,7 +22,9 @@ def test_what_the_provider_counted_at_its_end_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("said_bytes", "output_tokens"), [(0, 3), (8, 3), (400, 100)])
-def test_counts_of_an_answer_that_was_cut_off_are_an_estimate(said_bytes: int, output_tokens: int) -> None:
+def test_counts_of_an_answer_that_was_cut_off_are_an_estimate(
+    said_bytes: int, output_tokens: int
+) -> None:
     cost = Cost(None, asked_tokens=100)
     cost.said_bytes, cost.counted = said_bytes, COUNTED
 
@@ -34,7 +36,11 @@ def test_nothing_said_and_nothing_counted_is_unknown() -> None:
 
 
 def test_attempts_are_summed_and_flagged_where_one_is_an_estimate() -> None:
-    assert total(COUNTED, None, COUNTED | {"reasoning_tokens": 2}) == {"input_tokens": 22, "output_tokens": 6, "reasoning_tokens": 2}
+    assert total(COUNTED, None, COUNTED | {"reasoning_tokens": 2}) == {
+        "input_tokens": 22,
+        "output_tokens": 6,
+        "reasoning_tokens": 2,
+    }
     assert total(COUNTED, estimate(5, 1)) == estimate(16, 4)
     assert total(None, None) is None
 
@@ -46,7 +52,11 @@ def test_earlier_attempts_are_read_from_what_each_of_them_wrote() -> None:
         make_event(4, EventType.TEXT_DELTA, {"part": 1, "text": "é" * 16}),
         make_event(5, EventType.RESUMED, {"attempt": 2}),
         make_event(6, EventType.RESTARTED, {"attempt": 3}),
-        make_event(7, EventType.TOOL_CALL, {"part": 0, "call_id": "c", "name": "n", "arguments": '{"a": 1}'}),
+        make_event(
+            7,
+            EventType.TOOL_CALL,
+            {"part": 0, "call_id": "c", "name": "n", "arguments": '{"a": 1}'},
+        ),
     ]
 
     assert cost_before(events, None, 50) == estimate(100, 12)

@@ -21,7 +21,9 @@ DONE = "data: [DONE]\n\n"
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> str:
     """An event with one choice."""
     choice = {"index": 0, "delta": {} if delta is None else delta, "finish_reason": finish}
-    return event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]} | more)
+    return event(
+        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]} | more
+    )
 
 
 def event(value: Any) -> str:
@@ -39,17 +41,39 @@ ENDED = [STOP, DONE]
 
 
 def call(index: int, arguments: str | None = None, **more: Any) -> str:
-    function = ({"name": more.pop("name")} if "name" in more else {}) | ({} if arguments is None else {"arguments": arguments})
+    function = ({"name": more.pop("name")} if "name" in more else {}) | (
+        {} if arguments is None else {"arguments": arguments}
+    )
     return chunk({"tool_calls": [{"index": index, "function": function} | more]})
 
 
 STREAMS: dict[str, Iterable[str]] = {
     "plain": [*HELLO, *ENDED],
-    "role-only": [ROLE, chunk({}), chunk({"role": "assistant"}), *HELLO, chunk({"content": ""}), *ENDED],
-    "content-null": [chunk({"role": "assistant", "content": None}), *HELLO, chunk({"content": None, "tool_calls": None}), *ENDED],
-    "usage-chunk": [*HELLO, STOP, event({"choices": [], "usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 4}}}), DONE],
+    "role-only": [
+        ROLE,
+        chunk({}),
+        chunk({"role": "assistant"}),
+        *HELLO,
+        chunk({"content": ""}),
+        *ENDED,
+    ],
+    "content-null": [
+        chunk({"role": "assistant", "content": None}),
+        *HELLO,
+        chunk({"content": None, "tool_calls": None}),
+        *ENDED,
+    ],
+    "usage-chunk": [
+        *HELLO,
+        STOP,
+        event({"choices": [], "usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 4}}}),
+        DONE,
+    ],
     "usage-every-chunk": [
-        *(chunk({"content": w}, usage={"prompt_tokens": 11, "completion_tokens": n}) for n, w in enumerate("abc")),
+        *(
+            chunk({"content": w}, usage={"prompt_tokens": 11, "completion_tokens": n})
+            for n, w in enumerate("abc")
+        ),
         *ENDED,
     ],
     "usage-null": [chunk({"content": "x"}, usage=None), chunk(finish="stop", usage=None), DONE],
@@ -57,8 +81,18 @@ STREAMS: dict[str, Iterable[str]] = {
     "finish-with-text": [ROLE, chunk({"content": "all"}, "stop"), DONE],
     "content-filter": [*HELLO, chunk(finish="content_filter"), DONE],
     "finish-unknown": [*HELLO, chunk(finish="eos"), DONE],
-    "reasoning-content": [chunk({"reasoning_content": "hm "}), chunk({"reasoning_content": "so", "content": None}), *HELLO, *ENDED],
-    "reasoning": [chunk({"reasoning": "hm "}), chunk({"reasoning": "so", "content": ""}), *HELLO, *ENDED],
+    "reasoning-content": [
+        chunk({"reasoning_content": "hm "}),
+        chunk({"reasoning_content": "so", "content": None}),
+        *HELLO,
+        *ENDED,
+    ],
+    "reasoning": [
+        chunk({"reasoning": "hm "}),
+        chunk({"reasoning": "so", "content": ""}),
+        *HELLO,
+        *ENDED,
+    ],
     "tool-calls": [
         *said("look"),
         call(0, "", id="call_a", type="function", name="tide"),
@@ -69,7 +103,12 @@ STREAMS: dict[str, Iterable[str]] = {
         chunk(finish="tool_calls"),
         DONE,
     ],
-    "tool-calls-no-id": [call(0, '{"a":', name="tide"), call(0, "1}"), chunk(finish="tool_calls"), DONE],
+    "tool-calls-no-id": [
+        call(0, '{"a":', name="tide"),
+        call(0, "1}"),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
     "tool-calls-id-again": [
         call(0, '{"a":', id="call_a", name="tide"),
         call(0, "1}", id="call_a", name=None),
@@ -83,16 +122,34 @@ STREAMS: dict[str, Iterable[str]] = {
         DONE,
     ],
     "tool-calls-finish-stop": [call(0, "{}", id="call_a", name="tide"), STOP, DONE],
-    "refusal": [chunk({"role": "assistant", "refusal": None}), chunk({"refusal": "I will "}), chunk({"refusal": "not."}), *ENDED],
-    "comments": [": OPENROUTER PROCESSING\n\n", *HELLO[:2], ": ping\n", ":\n\n", "event: ping\ndata:\n\n", *HELLO[2:], *ENDED],
+    "refusal": [
+        chunk({"role": "assistant", "refusal": None}),
+        chunk({"refusal": "I will "}),
+        chunk({"refusal": "not."}),
+        *ENDED,
+    ],
+    "comments": [
+        ": OPENROUTER PROCESSING\n\n",
+        *HELLO[:2],
+        ": ping\n",
+        ":\n\n",
+        "event: ping\ndata:\n\n",
+        *HELLO[2:],
+        *ENDED,
+    ],
     "no-space": [text.replace("data: ", "data:") for text in [*HELLO, *ENDED]],
     "crlf": [text.replace("\n", "\r\n") for text in [*HELLO, *ENDED]],
     "cr": [text.replace("\n", "\r") for text in [*HELLO, *ENDED]],
     "bom": ["\ufeff", *HELLO, *ENDED],
-    "error-midstream": [*HELLO, event({"error": {"message": "the model fell over", "type": "server_error", "code": 500}})],
+    "error-midstream": [
+        *HELLO,
+        event({"error": {"message": "the model fell over", "type": "server_error", "code": 500}}),
+    ],
     "error-200": [event({"error": {"message": "no room", "type": "overloaded_error"}})],
     "error-200-rate": [event({"error": {"message": "slow down", "code": 429}})],
-    "error-200-context": [event({"error": {"message": "too much", "code": "context_length_exceeded"}})],
+    "error-200-context": [
+        event({"error": {"message": "too much", "code": "context_length_exceeded"}})
+    ],
     "error-text": [*HELLO, event({"error": "boom \0 there"})],
     "no-done": [*HELLO, STOP],
     "no-done-no-blank": [*HELLO, STOP.rstrip("\n")],
@@ -101,18 +158,36 @@ STREAMS: dict[str, Iterable[str]] = {
     "eof-at-once": [],
     "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
     "not-an-object": [*HELLO, "data: 17\n\n", *ENDED],
-    "list-content": [ROLE, chunk({"content": [{"type": "text", "text": "Hello "}, {"type": "text", "text": "list"}]}), *ENDED],
+    "list-content": [
+        ROLE,
+        chunk({"content": [{"type": "text", "text": "Hello "}, {"type": "text", "text": "list"}]}),
+        *ENDED,
+    ],
     "wrong-types": [*HELLO, chunk({"content": 17}), *ENDED],
-    "nul": [*said("a\0b"), call(0, '"\0"', id="call\0a", name="t\0"), chunk(finish="tool_calls"), DONE],
+    "nul": [
+        *said("a\0b"),
+        call(0, '"\0"', id="call\0a", name="t\0"),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
     "surrogates": [*said("tide \ud83c", "\udf0a and \udc00 alone"), *ENDED],
-    "usage-floats": [*HELLO, chunk(finish="stop", usage={"prompt_tokens": 11.0, "completion_tokens": None}), DONE],
+    "usage-floats": [
+        *HELLO,
+        chunk(finish="stop", usage={"prompt_tokens": 11.0, "completion_tokens": None}),
+        DONE,
+    ],
     "huge-line": [*HELLO, "data: " + "x" * 10_000_000],
     "huge-events": [*said(*(["0123456789abcdef" * 2048] * 40)), *ENDED],
 }
 """What is said by models that answer 200 and say one thing after the other."""
 
 
-async def head(writer: asyncio.StreamWriter, status: str = "200 OK", *headers: str, type: str = "text/event-stream") -> None:
+async def head(
+    writer: asyncio.StreamWriter,
+    status: str = "200 OK",
+    *headers: str,
+    type: str = "text/event-stream",
+) -> None:
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {type}", "Connection: close", *headers]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     await writer.drain()
@@ -259,10 +334,17 @@ def refusal(status: str, error: Any, *headers: str) -> Answer:
     return answer
 
 
-TOO_LONG = {"message": "This model's maximum context length is 8192 tokens.", "code": "context_length_exceeded"}
+TOO_LONG = {
+    "message": "This model's maximum context length is 8192 tokens.",
+    "code": "context_length_exceeded",
+}
 
 NOT_NOW = {"message": "not now"}
-AT_ONCE = {"index": 0, "message": {"role": "assistant", "content": "all at once"}, "finish_reason": "stop"}
+AT_ONCE = {
+    "index": 0,
+    "message": {"role": "assistant", "content": "all at once"},
+    "finish_reason": "stop",
+}
 
 SCRIPTS: dict[str, Answer] = {
     "byte-by-byte": byte_by_byte(*HELLO, *ENDED),
@@ -281,19 +363,32 @@ SCRIPTS: dict[str, Answer] = {
     "keeps-open-after-done": then_silence(*HELLO, *ENDED),
     "keeps-open-after-finish": then_silence(*HELLO, STOP),
     "reset-midstream": reset_midstream(*HELLO),
-    "429-then-ok": first(refusal("429 Too Many Requests", NOT_NOW, "Retry-After: 1"), *HELLO, *ENDED),
+    "429-then-ok": first(
+        refusal("429 Too Many Requests", NOT_NOW, "Retry-After: 1"), *HELLO, *ENDED
+    ),
     "500-then-ok": first(refusal("500 Internal Server Error", NOT_NOW), *HELLO, *ENDED),
     "500-always": refusal("500 Internal Server Error", {"message": "broken for good"}),
     "503-text": refusal("503 Service Unavailable", "loading model"),
     "401": unauthorized,
-    "404": refusal("404 Not Found", {"message": "The model does not exist.", "code": "model_not_found"}),
+    "404": refusal(
+        "404 Not Found", {"message": "The model does not exist.", "code": "model_not_found"}
+    ),
     "400": refusal("400 Bad Request", {"message": "bad \0 request"}),
     "redirect": refusal("302 Found", {"message": "elsewhere"}, "Location: /v1/models"),
     "429-always": refusal("429 Too Many Requests", {"message": "quota"}, "Retry-After: 0"),
-    "429-date": first(refusal("429 Too Many Requests", NOT_NOW, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"), *HELLO, *ENDED),
-    "429-quota": refusal("429 Too Many Requests", {"message": "You exceeded your quota", "code": "insufficient_quota"}),
+    "429-date": first(
+        refusal("429 Too Many Requests", NOT_NOW, "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"),
+        *HELLO,
+        *ENDED,
+    ),
+    "429-quota": refusal(
+        "429 Too Many Requests",
+        {"message": "You exceeded your quota", "code": "insufficient_quota"},
+    ),
     "context-too-long": refusal("400 Bad Request", TOO_LONG),
-    "context-too-long-words": refusal("400 Bad Request", {"message": TOO_LONG["message"], "code": 400}),
+    "context-too-long-words": refusal(
+        "400 Bad Request", {"message": TOO_LONG["message"], "code": 400}
+    ),
 }
 
 MODELS = [*STREAMS, *SCRIPTS]
@@ -333,7 +428,9 @@ class Upstream:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._connected, "127.0.0.1", 0), self._loop).result(5)
+        self._server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._connected, "127.0.0.1", 0), self._loop
+        ).result(5)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -387,7 +484,10 @@ class Upstream:
 
     async def _read(self, reader: asyncio.StreamReader, _gone: asyncio.Task[None]) -> Request:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+        headers = {
+            name.lower(): value
+            for name, _, value in (line.partition(": ") for line in lines if line)
+        }
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         request = Request(first.split(" ")[1], headers, json.loads(body) if body else {})
         self.requests.append(request)
@@ -398,7 +498,10 @@ class Upstream:
         self.asked[model] += 1
         if request.path.endswith("/models"):
             await head(writer, type="application/json")
-            data = [{"id": name, "object": "model"} for name in [*self.format.streams, *self.format.scripts]]
+            data = [
+                {"id": name, "object": "model"}
+                for name in [*self.format.streams, *self.format.scripts]
+            ]
             writer.write(json.dumps({"object": "list", "data": data}).encode())
         elif not request.path.endswith(self.format.path):
             await refuse(writer, "404 Not Found", {"message": f"no such path: {request.path}"})

@@ -34,7 +34,14 @@ def event(type: str, **fields: Any) -> str:
 
 
 def start(**usage: Any) -> str:
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "stop_reason": None, "usage": usage}
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "stop_reason": None,
+        "usage": usage,
+    }
     return event("message_start", message=message)
 
 
@@ -66,12 +73,19 @@ def thought(index: int, *words: str) -> list[str]:
 
 def call(index: int, id: str, name: str, *pieces: str, **fields: Any) -> list[str]:
     pieces_of_it = [add(index, "input_json_delta", partial_json=piece) for piece in pieces]
-    return [begin(index, "tool_use", id=id, name=name, **({"input": {}} | fields)), *pieces_of_it, end(index)]
+    return [
+        begin(index, "tool_use", id=id, name=name, **({"input": {}} | fields)),
+        *pieces_of_it,
+        end(index),
+    ]
 
 
 def stop(reason: str | None = "end_turn", **usage: Any) -> list[str]:
     delta = {"stop_reason": reason, "stop_sequence": None}
-    return [event("message_delta", delta=delta, usage={"output_tokens": 3} | usage), event("message_stop")]
+    return [
+        event("message_delta", delta=delta, usage={"output_tokens": 3} | usage),
+        event("message_stop"),
+    ]
 
 
 def error(type: str, message: str) -> str:
@@ -105,8 +119,20 @@ NO_ROOM = "input length and `max_tokens` exceed context limit: 199759 + 8192 > 2
 STREAMS: dict[str, Iterable[str]] = {
     "plain": PLAIN,
     "thinking": [START, *thought(0, "hm ", "so"), *text(1, "Hello"), *stop()],
-    "thinking-hidden": [START, *thought(0), *text(1, "Hello"), *stop(output_tokens_details={"thinking_tokens": 2})],
-    "thinking-redacted": [START, begin(0, "redacted_thinking", data="EmwKAhgB"), end(0), *thought(1, "so"), *text(2, "Hello"), *stop()],
+    "thinking-hidden": [
+        START,
+        *thought(0),
+        *text(1, "Hello"),
+        *stop(output_tokens_details={"thinking_tokens": 2}),
+    ],
+    "thinking-redacted": [
+        START,
+        begin(0, "redacted_thinking", data="EmwKAhgB"),
+        end(0),
+        *thought(1, "so"),
+        *text(2, "Hello"),
+        *stop(),
+    ],
     "tool-use": [
         START,
         *text(0, "look"),
@@ -114,9 +140,22 @@ STREAMS: dict[str, Iterable[str]] = {
         *call(2, "toolu_b", "wind"),
         *stop("tool_use"),
     ],
-    "tool-use-at-once": [START, *call(0, "", "tide", input={"port": "Dover", "näh": 1}), *stop("tool_use")],
-    "tool-use-then-text": [START, *call(0, "toolu_a", "tide", "{}"), *text(1, "so"), *stop("tool_use")],
-    "tool-use-cut-short": [START, *call(0, "toolu_a", "tide", '{"port":')[:-1], *stop("max_tokens")],
+    "tool-use-at-once": [
+        START,
+        *call(0, "", "tide", input={"port": "Dover", "näh": 1}),
+        *stop("tool_use"),
+    ],
+    "tool-use-then-text": [
+        START,
+        *call(0, "toolu_a", "tide", "{}"),
+        *text(1, "so"),
+        *stop("tool_use"),
+    ],
+    "tool-use-cut-short": [
+        START,
+        *call(0, "toolu_a", "tide", '{"port":')[:-1],
+        *stop("max_tokens"),
+    ],
     "interleaved": [
         START,
         begin(0, "thinking", thinking=""),
@@ -138,8 +177,16 @@ STREAMS: dict[str, Iterable[str]] = {
     ],
     "cached": [start(**CACHED, output_tokens=1), *text(0, "Hello"), *stop(output_tokens=503)],
     "cached-later": [start(output_tokens=0), *text(0, "Hello"), *stop(**CACHED, output_tokens=503)],
-    "usage-odd": [start(input_tokens=11.0, output_tokens=None), *text(0, "Hello"), *stop(input_tokens=None, output_tokens=3.0)],
-    "usage-missing": [event("message_start", message={}), *text(0, "Hello"), event("message_delta", delta={"stop_reason": "end_turn"})],
+    "usage-odd": [
+        start(input_tokens=11.0, output_tokens=None),
+        *text(0, "Hello"),
+        *stop(input_tokens=None, output_tokens=3.0),
+    ],
+    "usage-missing": [
+        event("message_start", message={}),
+        *text(0, "Hello"),
+        event("message_delta", delta={"stop_reason": "end_turn"}),
+    ],
     "stop-sequence": [START, *text(0, "Hello"), *stop("stop_sequence")],
     "max-tokens": [START, *text(0, "Hello"), *stop("max_tokens")],
     "window-exceeded": [START, *text(0, "Hello"), *stop("model_context_window_exceeded")],
@@ -156,7 +203,12 @@ STREAMS: dict[str, Iterable[str]] = {
     "text-in-start": [START, begin(0, "text", text="Hel"), *said("lo"), *ENDED],
     "no-start": [*said("Hello"), *stop()],
     "two-texts": [START, *text(0, "Hel"), *text(1, "", "lo"), *stop()],
-    "unknown-event": [START, event("weather", wind={"force": 9}), *PLAIN[1:], event("epilogue", text="x")],
+    "unknown-event": [
+        START,
+        event("weather", wind={"force": 9}),
+        *PLAIN[1:],
+        event("epilogue", text="x"),
+    ],
     "unknown-block": [
         START,
         LATER,
@@ -168,7 +220,13 @@ STREAMS: dict[str, Iterable[str]] = {
         *text(2, "Hello"),
         *stop(),
     ],
-    "unknown-delta": [START, begin(0, "text", text=""), add(0, "citations_delta", citation={"url": "x"}), *said("Hello"), *ENDED],
+    "unknown-delta": [
+        START,
+        begin(0, "text", text=""),
+        add(0, "citations_delta", citation={"url": "x"}),
+        *said("Hello"),
+        *ENDED,
+    ],
     "nul": [START, *text(0, "a\0b"), *call(1, "toolu\0a", "t\0", '"\0"'), *stop("tool_use")],
     "surrogates": [START, *text(0, "tide \ud83c", "\udf0a and \udc00 alone"), *stop()],
     "eof-at-once": [],
@@ -181,7 +239,11 @@ STREAMS: dict[str, Iterable[str]] = {
     "wrong-types": [*HELLO, add(0, "text_delta", text=17), *ENDED],
     "wrong-index": [*HELLO, add("a", "text_delta", text="x"), *ENDED],  # type: ignore[arg-type]  # that is what is wrong
     "arguments-of-nothing": [*HELLO, add(1, "input_json_delta", partial_json="{}"), *ENDED],
-    "too-many-calls": [*HELLO, *(event for n in range(200) for event in call(n + 1, f"toolu_{n}", "tide")), *stop("tool_use")],
+    "too-many-calls": [
+        *HELLO,
+        *(event for n in range(200) for event in call(n + 1, f"toolu_{n}", "tide")),
+        *stop("tool_use"),
+    ],
     "too-many-blocks": [*HELLO, *(begin(n + 1, "mystery") for n in range(200)), *ENDED],
     "huge-line": [*HELLO, "data: " + "x" * 10_000_000],
     **{f"{type}-midstream": [*HELLO, error(type, message)] for type, message in ERRORS.items()},
@@ -194,7 +256,15 @@ STREAMS: dict[str, Iterable[str]] = {
 def refusal(status: str, type: str, message: str, *headers: str) -> Answer:
     async def answer(_upstream: Upstream, writer: asyncio.StreamWriter) -> None:
         await head(writer, status, "request-id: req_1", *headers, type="application/json")
-        writer.write(json.dumps({"type": "error", "error": {"type": type, "message": message}, "request_id": "req_1"}).encode())
+        writer.write(
+            json.dumps(
+                {
+                    "type": "error",
+                    "error": {"type": type, "message": message},
+                    "request_id": "req_1",
+                }
+            ).encode()
+        )
 
     return answer
 
@@ -202,7 +272,9 @@ def refusal(status: str, type: str, message: str, *headers: str) -> Answer:
 async def unauthorized(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
     """It repeats the key it was sent."""
     sent = upstream.requests[-1].headers.get("x-api-key")
-    await refusal("401 Unauthorized", "authentication_error", f"invalid x-api-key: {sent}")(upstream, writer)
+    await refusal("401 Unauthorized", "authentication_error", f"invalid x-api-key: {sent}")(
+        upstream, writer
+    )
 
 
 async def cut_off(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
@@ -212,7 +284,9 @@ async def cut_off(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
     assert TEXT.startswith(so_far)
     await head(writer)
     if upstream.asked[upstream.model] == 1:
-        writer.write("".join([START, begin(0, "text", text=""), *said(HALF[:20], HALF[20:])]).encode())
+        writer.write(
+            "".join([START, begin(0, "text", text=""), *said(HALF[:20], HALF[20:])]).encode()
+        )
         await writer.drain()
         await silence()
     rest = TEXT[len(so_far) :]
@@ -236,12 +310,18 @@ SCRIPTS: dict[str, Answer] = {
     "gzip": gzipped(*PLAIN),
     "html-200": html_200,
     "html-502": html_502,
-    "json-200": json_200({"type": "error", "error": {"type": "invalid_request_error", "message": "no stream today"}}),
-    "json-200-proxy": json_200({"error": {"message": "who are you?", "type": "authentication_error"}}),
+    "json-200": json_200(
+        {"type": "error", "error": {"type": "invalid_request_error", "message": "no stream today"}}
+    ),
+    "json-200-proxy": json_200(
+        {"error": {"message": "who are you?", "type": "authentication_error"}}
+    ),
     "whole-200": json_200(AT_ONCE),
     "stall": then_silence(*HELLO),
     "stall-with-pings": slowly(*HELLO, *[PING] * 12, *ENDED),
-    "hidden-thoughts-with-pings": slowly(START, begin(0, "thinking", thinking=""), *[PING] * 14, end(0), *text(1, "Hello"), *stop()),
+    "hidden-thoughts-with-pings": slowly(
+        START, begin(0, "thinking", thinking=""), *[PING] * 14, end(0), *text(1, "Hello"), *stop()
+    ),
     "silent": then_silence(),
     "slow-headers": slow_headers,
     "slow-first-token": slowly(*[START, *[PING] * 5, *PLAIN[1:]]),
@@ -259,16 +339,26 @@ SCRIPTS: dict[str, Answer] = {
     "403": refusal("403 Forbidden", "permission_error", "not for you"),
     "404": refusal("404 Not Found", "not_found_error", "model: claude-0"),
     "409": refusal("409 Conflict", "conflict_error", "not like this"),
-    "413": refusal("413 Content Too Large", "request_too_large", "Request exceeds the maximum size"),
+    "413": refusal(
+        "413 Content Too Large", "request_too_large", "Request exceeds the maximum size"
+    ),
     "413-unknown": refusal("413 Content Too Large", "proxy_error", "no"),
-    "429-always": refusal("429 Too Many Requests", "rate_limit_error", "slow down", "Retry-After: 0"),
-    "429-long": refusal("429 Too Many Requests", "rate_limit_error", "slow down", "Retry-After: 3600"),
-    "429-then-ok": first(refusal("429 Too Many Requests", "rate_limit_error", "slow down", "Retry-After: 1"), *PLAIN),
+    "429-always": refusal(
+        "429 Too Many Requests", "rate_limit_error", "slow down", "Retry-After: 0"
+    ),
+    "429-long": refusal(
+        "429 Too Many Requests", "rate_limit_error", "slow down", "Retry-After: 3600"
+    ),
+    "429-then-ok": first(
+        refusal("429 Too Many Requests", "rate_limit_error", "slow down", "Retry-After: 1"), *PLAIN
+    ),
     "500-always": refusal("500 Internal Server Error", "api_error", "Internal server error"),
     "504": refusal("504 Gateway Timeout", "timeout_error", "Request timed out"),
     "529-always": OVERLOADED,
     "529-then-ok": first(OVERLOADED, *PLAIN),
-    "redirect": refusal("307 Temporary Redirect", "elsewhere", "over there", "Location: /v1/messages"),
+    "redirect": refusal(
+        "307 Temporary Redirect", "elsewhere", "over there", "Location: /v1/messages"
+    ),
     "cut-off": cut_off,
     "cut-off-prefill": cut_off,
 }

@@ -64,12 +64,16 @@ class PageBuildHook(BuildHookInterface[Any]):
         if not (self.page / "index.html").is_file():
             return False
         stamp = self.page / STAMP
-        return not (self.web / "package.json").is_file() or (stamp.is_file() and stamp.read_text() == digest(self.web))
+        return not (self.web / "package.json").is_file() or (
+            stamp.is_file() and stamp.read_text() == digest(self.web)
+        )
 
     def build(self) -> None:
         """Builds a copy of the sources elsewhere, then puts the result in place by renaming."""
         if not (self.web / "package.json").is_file():
-            raise RuntimeError(f"There is no chat page in {self.page}, and no sources to build it from in {self.web}.")
+            raise RuntimeError(
+                f"There is no chat page in {self.page}, and no sources to build it from in {self.web}."
+            )
         node, npm = node_and_npm()
         with tempfile.TemporaryDirectory(prefix="tidemark-page-") as folder:
             copy = Path(folder, "web")
@@ -80,13 +84,19 @@ class PageBuildHook(BuildHookInterface[Any]):
                 elif source.is_file():
                     shutil.copy2(source, copy)
             run([*npm, "ci", "--omit=dev", "--ignore-scripts", "--prefer-offline"], copy, node)
-            run([str(node), "node_modules/vite/bin/vite.js", "build", "--outDir", "dist"], copy, node)
+            run(
+                [str(node), "node_modules/vite/bin/vite.js", "build", "--outDir", "dist"],
+                copy,
+                node,
+            )
             (copy / "dist" / STAMP).write_text(digest(copy))
             self.put_in_place(copy / "dist")
 
     def put_in_place(self, built: Path) -> None:
         """Swaps `built` in; only whole pages are ever seen at `server/page`."""
-        (self.web / "node_modules").mkdir(exist_ok=True)  # git-ignored, in no package, on the file system of the page
+        (self.web / "node_modules").mkdir(
+            exist_ok=True
+        )  # git-ignored, in no package, on the file system of the page
         with tempfile.TemporaryDirectory(prefix=".page-", dir=self.web / "node_modules") as folder:
             new, old = Path(folder, "new"), Path(folder, "old")
             shutil.copytree(built, new)
@@ -102,7 +112,9 @@ def digest(web: Path) -> str:
         source = web / name
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if file.is_file():
-                total.update(f"{file.relative_to(web).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+                total.update(
+                    f"{file.relative_to(web).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+                )
     return total.hexdigest()
 
 
@@ -111,7 +123,9 @@ def system_node() -> Path | None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         return None
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    said = subprocess.run(
+        [node, "--version"], capture_output=True, text=True, timeout=60, check=False
+    ).stdout
     version = tuple(int(number) for number in re.findall(r"\d+", said)[:2])
     return Path(node) if (20, 19) <= version < (21,) or version >= (22, 12) else None
 
@@ -148,4 +162,6 @@ def run(command: list[str], folder: Path, node: Path) -> None:
         timeout=STEP_TIMEOUT_S,
     )
     if done.returncode:
-        raise RuntimeError(f"Building the chat page failed: `{' '.join(command)}` ended with {done.returncode}.\n\n{done.stdout}")
+        raise RuntimeError(
+            f"Building the chat page failed: `{' '.join(command)}` ended with {done.returncode}.\n\n{done.stdout}"
+        )

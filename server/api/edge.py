@@ -42,7 +42,9 @@ class Edge:
         public = urlsplit(settings.server.public_url)
         self._own_origin = f"{public.scheme}://{public.netloc}" if public.netloc else None
         self._hosts = (
-            LOOPBACK_HOSTS | {host.lower() for host in settings.server.allowed_hosts} | ({public.hostname} if public.hostname else set())
+            LOOPBACK_HOSTS
+            | {host.lower() for host in settings.server.allowed_hosts}
+            | ({public.hostname} if public.hostname else set())
         )
         self._origins = frozenset(settings.server.allowed_origins)
 
@@ -52,7 +54,9 @@ class Edge:
             return
         request_id = new_id(Prefix.REQUEST)
         scope.setdefault("state", {})["request_id"] = request_id
-        scope["state"]["send"] = send  # for streams: every wrapper around it costs each event of each reader
+        scope["state"]["send"] = (
+            send  # for streams: every wrapper around it costs each event of each reader
+        )
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -72,7 +76,9 @@ class Edge:
             await self._app(scope, receive, send_with_headers)
         except Refused as refused:
             if refused.status >= 500:
-                log.warning("unavailable", request=request_id, path=scope["path"], reason=str(refused))
+                log.warning(
+                    "unavailable", request=request_id, path=scope["path"], reason=str(refused)
+                )
             if started:
                 raise
             await problem(refused, request_id)(scope, receive, send_with_headers)
@@ -81,19 +87,38 @@ class Edge:
             REQUESTS_FAILED.inc()
             if started:
                 raise
-            fault = InternalFault("internal", f"The server failed; its log names request {request_id}.")
+            fault = InternalFault(
+                "internal", f"The server failed; its log names request {request_id}."
+            )
             await problem(fault, request_id)(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
         """Refuses what is not meant for this host, and what another site makes a browser send."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if scope["path"] not in ANY_HOST_PATHS and _hostname(host) not in self._hosts and "*" not in self._hosts:
-            raise Unreadable("host_not_allowed", f"This server does not answer for the host {host[:200]!r}; see server.allowed_hosts.")
-        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and "authorization" not in headers:
+        if (
+            scope["path"] not in ANY_HOST_PATHS
+            and _hostname(host) not in self._hosts
+            and "*" not in self._hosts
+        ):
+            raise Unreadable(
+                "host_not_allowed",
+                f"This server does not answer for the host {host[:200]!r}; see server.allowed_hosts.",
+            )
+        if (
+            scope["type"] == "http"
+            and scope["method"] not in SAFE_METHODS
+            and "authorization" not in headers
+        ):
             self._check_site(headers, f"{scope['scheme']}://{host}", Request(scope).cookies)
-        elif scope["type"] == "websocket" and "authorization" not in headers and self._cookie in HTTPConnection(scope).cookies:
-            self._check_origin(headers, f"{'https' if scope['scheme'] == 'wss' else 'http'}://{host}")
+        elif (
+            scope["type"] == "websocket"
+            and "authorization" not in headers
+            and self._cookie in HTTPConnection(scope).cookies
+        ):
+            self._check_origin(
+                headers, f"{'https' if scope['scheme'] == 'wss' else 'http'}://{host}"
+            )
 
     def _check_site(self, headers: Headers, here: str, cookies: dict[str, str]) -> None:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -110,7 +135,10 @@ class Edge:
         """A handshake with a cookie says which page makes it: browsers let any site open a WebSocket, and send the cookie along."""
         origin = headers.get("origin")
         if origin is None or not self._is_ours(origin, here):
-            raise Forbidden("cross_site", "This handshake carries a cookie, and was not made by a page of this site.")
+            raise Forbidden(
+                "cross_site",
+                "This handshake carries a cookie, and was not made by a page of this site.",
+            )
 
     def _is_ours(self, origin: str, here: str) -> bool:
         return origin in {here, self._own_origin} | self._origins

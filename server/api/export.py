@@ -29,14 +29,24 @@ class Download(Response):
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], name: str, media_type: str) -> None:
         super().__init__(
-            media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+            media_type=media_type,
+            headers={
+                "Content-Disposition": f'attachment; filename="{name}"',
+                "Cache-Control": "no-store",
+            },
         )
         del self.headers["content-length"]
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  it is how responses are called
         async with aclosing(self._chunks) as chunks:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
             async for chunk in chunks:
                 async with asyncio.timeout(STUCK_S):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -49,14 +59,30 @@ async def export(request: Request) -> Response:
     format = request.query_params.get("format", "json")
     if format not in ("json", "markdown"):
         reason = "json or markdown is allowed"
-        raise Invalid("invalid_request", f"format: {reason}.", errors=[{"pointer": "format", "detail": reason}])
-    conversation = await database.read(exported_conversation, request.path_params["id"], caller.account_id)
+        raise Invalid(
+            "invalid_request",
+            f"format: {reason}.",
+            errors=[{"pointer": "format", "detail": reason}],
+        )
+    conversation = await database.read(
+        exported_conversation, request.path_params["id"], caller.account_id
+    )
     if format == "json":
-        return Download(_json(database, conversation, caller.account_id), f"{conversation['id']}.json", "application/json")
-    return Download(_markdown(database, conversation, caller.account_id), f"{conversation['id']}.md", "text/markdown; charset=utf-8")
+        return Download(
+            _json(database, conversation, caller.account_id),
+            f"{conversation['id']}.json",
+            "application/json",
+        )
+    return Download(
+        _markdown(database, conversation, caller.account_id),
+        f"{conversation['id']}.md",
+        "text/markdown; charset=utf-8",
+    )
 
 
-async def _json(database: Database, conversation: dict[str, Any], account_id: str) -> AsyncGenerator[bytes, None]:
+async def _json(
+    database: Database, conversation: dict[str, Any], account_id: str
+) -> AsyncGenerator[bytes, None]:
     yield b'{"conversation":%s,"messages":[' % orjson.dumps(conversation)
     messages, key = await database.read(whole_page, conversation["id"], account_id, None)
     first = True
@@ -67,10 +93,14 @@ async def _json(database: Database, conversation: dict[str, Any], account_id: st
     yield b"]}"
 
 
-async def _markdown(database: Database, conversation: dict[str, Any], account_id: str) -> AsyncGenerator[bytes, None]:
+async def _markdown(
+    database: Database, conversation: dict[str, Any], account_id: str
+) -> AsyncGenerator[bytes, None]:
     yield f"# {conversation['title']}\n".encode()
     leaves, leaf = [], conversation["shown_message_id"]
-    while leaf is not None:  # upwards, noting one message of each page; then down again, page by page
+    while (
+        leaf is not None
+    ):  # upwards, noting one message of each page; then down again, page by page
         leaves.append(leaf)
         leaf = await database.read(page_above, conversation["id"], account_id, leaf)
     for leaf_id in reversed(leaves):
@@ -80,9 +110,17 @@ async def _markdown(database: Database, conversation: dict[str, Any], account_id
 
 def _section(said: Said) -> str:
     message, generation = said
-    about = f"{generation.model}, {rfc3339(message.created_at)}" if generation else rfc3339(message.created_at)
+    about = (
+        f"{generation.model}, {rfc3339(message.created_at)}"
+        if generation
+        else rfc3339(message.created_at)
+    )
     parts = [_as_markdown(part) for part in said.parts]
-    return f"\n## {SPEAKERS[message.role]}\n\n*{about}*\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+    return (
+        f"\n## {SPEAKERS[message.role]}\n\n*{about}*\n\n"
+        + "\n\n".join(part for part in parts if part)
+        + "\n"
+    )
 
 
 def _as_markdown(part: dict[str, Any]) -> str:

@@ -42,10 +42,18 @@ async def status(request: Request) -> Response:
     """Database, Redis and workers, with figures."""
     check_operator(request, request.state.resources.settings)
     resources = request.state.resources
-    database, redis = await asyncio.gather(_database(resources.database), _redis(resources.redis, resources.settings.redis.key_prefix))
-    web = {"version": __version__, "open_streams": request.state.presence.streams, "feeds": len(request.state.feeds)}
+    database, redis = await asyncio.gather(
+        _database(resources.database), _redis(resources.redis, resources.settings.redis.key_prefix)
+    )
+    web = {
+        "version": __version__,
+        "open_streams": request.state.presence.streams,
+        "feeds": len(request.state.feeds),
+    }
     ok = database["ok"] and redis["ok"] and bool(redis.get("workers"))
-    return Json({"status": "ok" if ok else "degraded", "web": web, "database": database, "redis": redis})
+    return Json(
+        {"status": "ok" if ok else "degraded", "web": web, "database": database, "redis": redis}
+    )
 
 
 async def metrics(request: Request) -> Response:
@@ -80,10 +88,20 @@ async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             info = await redis.info("memory")
-            keys = [key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)]
-            workers = [orjson.loads(report) for report in (await redis.mget(keys) if keys else []) if report]
+            keys = [
+                key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)
+            ]
+            workers = [
+                orjson.loads(report)
+                for report in (await redis.mget(keys) if keys else [])
+                if report
+            ]
             queued = await redis.zcard(answers_queue(key_prefix))
     except (RedisError, OSError, TimeoutError) as error:
         return {"ok": False, "reason": str(error) or "no answer in time"}
-    memory = {"used_bytes": info["used_memory"], "max_bytes": info["maxmemory"], "policy": info["maxmemory_policy"]}
+    memory = {
+        "used_bytes": info["used_memory"],
+        "max_bytes": info["maxmemory"],
+        "policy": info["maxmemory_policy"],
+    }
     return {"ok": True, "memory": memory, "queued_jobs": queued, "workers": workers}

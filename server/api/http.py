@@ -39,7 +39,11 @@ def problem(refused: Refused, request_id: str) -> Response:
         "request_id": request_id,
         **refused.members,
     }
-    headers = {"Retry-After": str(refused.members["retry_after_s"])} if "retry_after_s" in refused.members else {}
+    headers = (
+        {"Retry-After": str(refused.members["retry_after_s"])}
+        if "retry_after_s" in refused.members
+        else {}
+    )
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(orjson.dumps(document), refused.status, headers, "application/problem+json")
@@ -53,7 +57,11 @@ async def read_body(request: Request, model: type[B]) -> B:
     except orjson.JSONDecodeError as error:
         raise Unreadable("invalid_json", f"The body is not JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise Invalid("invalid_body", "The body must be a JSON object.", errors=[{"pointer": "", "detail": "must be an object"}])
+        raise Invalid(
+            "invalid_body",
+            "The body must be a JSON object.",
+            errors=[{"pointer": "", "detail": "must be an object"}],
+        )
     return checked(model, value)
 
 
@@ -61,7 +69,9 @@ def event_cursor(request: Request) -> int:
     """The mark of a reader: `Last-Event-ID`, else `?after=`, else 0; raises InvalidCursor."""
     text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
     if not _CURSOR.fullmatch(text):
-        raise InvalidCursor("The cursor must be a whole number of at most 16 digits: the id of the last event that was seen.")
+        raise InvalidCursor(
+            "The cursor must be a whole number of at most 16 digits: the id of the last event that was seen."
+        )
     return int(text)
 
 
@@ -75,7 +85,9 @@ def page_limit(request: Request) -> int:
     text = request.query_params.get("limit", str(PAGE_DEFAULT))
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= PAGE_MAX):
         raise Invalid(
-            "invalid_limit", f"limit: a number from 1 to {PAGE_MAX} is allowed.", errors=[{"pointer": "limit", "detail": "out of range"}]
+            "invalid_limit",
+            f"limit: a number from 1 to {PAGE_MAX} is allowed.",
+            errors=[{"pointer": "limit", "detail": "out of range"}],
         )
     return int(text)
 
@@ -104,6 +116,8 @@ def flag(request: Request, name: str) -> bool | None:
         return None
     if text not in ("true", "1", "false", "0"):
         raise Invalid(
-            "invalid_request", f"{name}: true or false is allowed.", errors=[{"pointer": name, "detail": "true or false is allowed"}]
+            "invalid_request",
+            f"{name}: true or false is allowed.",
+            errors=[{"pointer": name, "detail": "true or false is allowed"}],
         )
     return text in ("true", "1")

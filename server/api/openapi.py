@@ -55,17 +55,28 @@ async def docs(_request: Request) -> Response:
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     models = {operation.body for operation in OPERATIONS if operation.body}
-    models |= {shape for operation in OPERATIONS for shape in operation.answers.values() if shape} | {shapes.Problem}
+    models |= {
+        shape for operation in OPERATIONS for shape in operation.answers.values() if shape
+    } | {shapes.Problem}
     names, definitions = models_json_schema(
-        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)], ref_template=REFERENCE
+        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template=REFERENCE,
     )
-    references: dict[Any, dict[str, Any]] = {model: dict(schema) for (model, _mode), schema in names.items()}
+    references: dict[Any, dict[str, Any]] = {
+        model: dict(schema) for (model, _mode), schema in names.items()
+    }
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, references)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, references
+        )
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Tidemark", "version": __version__, "summary": "A chat backend whose streamed answers cannot be lost."},
+        "info": {
+            "title": "Tidemark",
+            "version": __version__,
+            "summary": "A chat backend whose streamed answers cannot be lost.",
+        },
         "security": [{"key": []}, {"session": []}],
         "paths": paths,
         "components": {
@@ -88,9 +99,13 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
     if operation.public:
         described["security"] = []
     if "{id}" in operation.path:
-        described["parameters"].append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+        described["parameters"].append(
+            {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+        )
     if operation.body is not None:
-        described["requestBody"] = {"content": {"application/json": {"schema": references[operation.body]}}}
+        described["requestBody"] = {
+            "content": {"application/json": {"schema": references[operation.body]}}
+        }
     for status, shape in operation.answers.items():
         content = {"application/json": {"schema": references[shape]}} if shape else {}
         described["responses"][str(status)] = {
@@ -98,7 +113,9 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
             **({"content": content} if content else {}),
         }
     if operation.other_type is not None:
-        described["responses"]["200"]["content"][operation.other_type] = {"schema": {"type": "string"}}
+        described["responses"]["200"]["content"][operation.other_type] = {
+            "schema": {"type": "string"}
+        }
     if operation.streams:
         described["responses"]["200"] = {
             "description": "The event stream, for `Accept: text/event-stream`.",
@@ -106,12 +123,20 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
         }
     for status in operation.refusals:
         problem = {"application/problem+json": {"schema": references[shapes.Problem]}}
-        described["responses"][str(status)] = {"description": f"Refused: {TITLES[status]}.", "content": problem}
+        described["responses"][str(status)] = {
+            "description": f"Refused: {TITLES[status]}.",
+            "content": problem,
+        }
     return described
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    return {"name": parameter.name, "in": parameter.where, "description": parameter.description, "schema": parameter.schema}
+    return {
+        "name": parameter.name,
+        "in": parameter.where,
+        "description": parameter.description,
+        "schema": parameter.schema,
+    }
 
 
 def _page(document: dict[str, Any]) -> str:
@@ -123,7 +148,12 @@ def _page(document: dict[str, Any]) -> str:
                 f"<tr><td><code>{html.escape(each['name'])}</code> <small>{each['in']}</small><td>{html.escape(each.get('description', ''))}"
                 for each in operation["parameters"]
             )
-            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            body = (
+                operation.get("requestBody", {})
+                .get("content", {})
+                .get("application/json", {})
+                .get("schema", {})
+            )
             answers = "".join(
                 f"<tr><td>{status}<td>{html.escape(answer['description'])} {_links(answer.get('content', {}))}"
                 for status, answer in operation["responses"].items()
@@ -140,7 +170,9 @@ def _page(document: dict[str, Any]) -> str:
         sections.append(
             f"<section id='{name}'><h2>{name}</h2><p>{html.escape(schema.get('description', ''))}</p><table>{rows}</table></section>"
         )
-    return _SHELL.replace("SECTIONS", "".join(sections)).replace("VERSION", document["info"]["version"])
+    return _SHELL.replace("SECTIONS", "".join(sections)).replace(
+        "VERSION", document["info"]["version"]
+    )
 
 
 def _links(content: dict[str, Any]) -> str:
@@ -161,7 +193,11 @@ def _type(schema: dict[str, Any]) -> str:
         return " | ".join(f"<code>{html.escape(str(each))}</code>" for each in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
-    limits = ", ".join(f"{key} {schema[key]}" for key in ("minimum", "maximum", "minLength", "maxLength") if key in schema)
+    limits = ", ".join(
+        f"{key} {schema[key]}"
+        for key in ("minimum", "maximum", "minLength", "maxLength")
+        if key in schema
+    )
     return f"{schema.get('type', schema.get('const', 'any'))}{f' <small>{limits}</small>' if limits else ''}"
 
 

@@ -9,7 +9,18 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from server import bodies
-from server.api import asking, conversations, export, generations, health, models, page, page_events, sessions, shapes
+from server.api import (
+    asking,
+    conversations,
+    export,
+    generations,
+    health,
+    models,
+    page,
+    page_events,
+    sessions,
+    shapes,
+)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -46,20 +57,46 @@ KEY = Parameter(
     {"type": "string", "pattern": "^[ -~]{1,255}$"},
     "header",
 )
-MARK = Parameter("Last-Event-ID", "The id of the last event that was seen; the stream goes on after it.", _MARK, "header")
+MARK = Parameter(
+    "Last-Event-ID",
+    "The id of the last event that was seen; the stream goes on after it.",
+    _MARK,
+    "header",
+)
 AFTER = Parameter("after", "The same, for clients that cannot set headers.", _MARK)
-SNAPSHOT = Parameter("snapshot", "Begin with the whole content so far instead of the events that made it.", {"type": "boolean"})
-WAIT = Parameter("wait_s", "How long to wait for the end, in seconds; 2 when absent.", {"type": "number", "minimum": 0, "maximum": 30})
-PAGE_MARK = Parameter("Last-Event-ID", "The id of the last event that was seen: opaque; the stream goes on after it.", _TEXT, "header")
+SNAPSHOT = Parameter(
+    "snapshot",
+    "Begin with the whole content so far instead of the events that made it.",
+    {"type": "boolean"},
+)
+WAIT = Parameter(
+    "wait_s",
+    "How long to wait for the end, in seconds; 2 when absent.",
+    {"type": "number", "minimum": 0, "maximum": 30},
+)
+PAGE_MARK = Parameter(
+    "Last-Event-ID",
+    "The id of the last event that was seen: opaque; the stream goes on after it.",
+    _TEXT,
+    "header",
+)
 PAGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
 FORMAT = Parameter(
-    "format", "`json`: every branch; `markdown`: the shown branch, as `text/markdown`.", {"type": "string", "enum": ["json", "markdown"]}
+    "format",
+    "`json`: every branch; `markdown`: the shown branch, as `text/markdown`.",
+    {"type": "string", "enum": ["json", "markdown"]},
 )
-CONVERSATION = Parameter("conversation_id", "The conversation to follow beside the account's list.", _TEXT)
-LIMIT = Parameter("limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100})
+CONVERSATION = Parameter(
+    "conversation_id", "The conversation to follow beside the account's list.", _TEXT
+)
+LIMIT = Parameter(
+    "limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100}
+)
 BEFORE = Parameter("before", "`next` of the page before.", _TEXT)
 LEAF = Parameter("leaf", "The message the branch ends with; the shown leaf when absent.", _TEXT)
-ARCHIVED = Parameter("archived", "Only archived conversations, or only others.", {"type": "boolean"})
+ARCHIVED = Parameter(
+    "archived", "Only archived conversations, or only others.", {"type": "boolean"}
+)
 
 ASK: dict[str, Any] = {
     "answers": {202: shapes.Asked},
@@ -81,9 +118,13 @@ OPERATIONS = (
     Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
     Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
     Operation("POST", "/api/messages", asking.send, body=bodies.SendMessage, **ASK),
-    Operation("POST", "/api/messages/{id}/regenerate", asking.regenerate, body=bodies.AnswerOptions, **ASK),
+    Operation(
+        "POST", "/api/messages/{id}/regenerate", asking.regenerate, body=bodies.AnswerOptions, **ASK
+    ),
     Operation("POST", "/api/messages/{id}/edit", asking.edit, body=bodies.EditMessage, **ASK),
-    Operation("POST", "/api/messages/{id}/continue", asking.continue_, body=bodies.AnswerOptions, **ASK),
+    Operation(
+        "POST", "/api/messages/{id}/continue", asking.continue_, body=bodies.AnswerOptions, **ASK
+    ),
     Operation("GET", "/api/messages/{id}", conversations.message, {200: shapes.Message}),
     Operation("GET", "/api/generations/{id}", generations.show, {200: shapes.Snapshot}),
     Operation(
@@ -96,7 +137,15 @@ OPERATIONS = (
         streams=True,
         refusals=(400, 401, 404, 422),
     ),
-    Operation("POST", "/api/generations/{id}/cancel", generations.cancel, {200: shapes.Snapshot}, None, (WAIT,), refusals=(401, 404, 422)),
+    Operation(
+        "POST",
+        "/api/generations/{id}/cancel",
+        generations.cancel,
+        {200: shapes.Snapshot},
+        None,
+        (WAIT,),
+        refusals=(401, 404, 422),
+    ),
     Operation(
         "GET",
         "/api/conversations",
@@ -136,11 +185,27 @@ OPERATIONS = (
         other_type="text/markdown",
     ),
     Operation(
-        "GET", "/api/events", page_events.events, {}, None, (PAGE_MARK, PAGE_AFTER, CONVERSATION), streams=True, refusals=(400, 401, 404)
+        "GET",
+        "/api/events",
+        page_events.events,
+        {},
+        None,
+        (PAGE_MARK, PAGE_AFTER, CONVERSATION),
+        streams=True,
+        refusals=(400, 401, 404),
     ),
-    Operation("GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)),
+    Operation(
+        "GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)
+    ),
     Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=(), public=True),
-    Operation("GET", "/readyz", health.readyz, {200: shapes.Health, 503: shapes.Health}, refusals=(), public=True),
+    Operation(
+        "GET",
+        "/readyz",
+        health.readyz,
+        {200: shapes.Health, 503: shapes.Health},
+        refusals=(),
+        public=True,
+    ),
     Operation("GET", "/status", health.status, {200: shapes.Health}, refusals=(404,), public=True),
     Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,), public=True),
 )
@@ -151,7 +216,10 @@ def routes() -> list[Route | Mount]:
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation.handler
-    found: list[Route | Mount] = [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
+    found: list[Route | Mount] = [
+        Route(path, _by_method(handlers), methods=list(handlers))
+        for path, handlers in by_path.items()
+    ]
     found += [Route(path, page.show, methods=["GET"]) for path in ("/", "/c/{id}")]
     return [*found, Mount("/assets", page.Assets())]
 

@@ -29,5 +29,7 @@ async def show(_request: Request) -> Response:
     """The page."""
     index = FOLDER / "index.html"
     if not index.is_file():
-        raise NotFound("page: this copy was installed without the chat page; run `npm run build` in web/, or install the package again")
+        raise NotFound(
+            "page: this copy was installed without the chat page; run `npm run build` in web/, or install the package again"
+        )
     return FileResponse(index, headers={"Cache-Control": "no-cache"})

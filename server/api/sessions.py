@@ -33,14 +33,20 @@ async def open_(request: Request) -> Response:
     if body.token is not None:
         before = request.cookies.get(cookie_name(resources.settings))
         guest = digest(before) if before else None
-        opened = await resources.database.write(sign_in, digest(body.token), digest(token), guest, ttl_s=ttl_s)
+        opened = await resources.database.write(
+            sign_in, digest(body.token), digest(token), guest, ttl_s=ttl_s
+        )
         if opened is None:
-            raise Unauthenticated("This sign-in link was used already, or is too old. Ask for a new one.")
+            raise Unauthenticated(
+                "This sign-in link was used already, or is too old. Ask for a new one."
+            )
         if guest is not None:
             request.state.callers.forget(guest)
     else:
         if not guests_allowed(resources.settings):
-            raise Forbidden("guests_not_allowed", "This server takes no guests; sign in with a link.")
+            raise Forbidden(
+                "guests_not_allowed", "This server takes no guests; sign in with a link."
+            )
         await request.state.guest_limit.take(request.client.host if request.client else "unknown")
         opened = await resources.database.write(open_guest_session, digest(token), ttl_s=ttl_s)
     caller = Caller(opened.account_id, opened.user_id, None, opened.sha256)
@@ -62,14 +68,22 @@ async def close(request: Request) -> Response:
         await request.state.resources.database.write(close_session, caller.session_sha256)
         request.state.callers.forget(caller.session_sha256)
         secure = settings.server.public_url.startswith("https://")
-        response.delete_cookie(cookie_name(settings), path="/", secure=secure, httponly=True, samesite="lax")
+        response.delete_cookie(
+            cookie_name(settings), path="/", secure=secure, httponly=True, samesite="lax"
+        )
     return response
 
 
 def _set_cookie(response: Response, settings: Settings, token: str) -> None:
     secure = settings.server.public_url.startswith("https://")
     response.set_cookie(
-        cookie_name(settings), token, max_age=int(settings.auth.session_ttl_s), path="/", secure=secure, httponly=True, samesite="lax"
+        cookie_name(settings),
+        token,
+        max_age=int(settings.auth.session_ttl_s),
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="lax",
     )
 
 
@@ -83,10 +97,18 @@ async def _signed_in(request: Request) -> Caller | None:
 def guests_allowed(settings: Settings) -> bool:
     """Whether anybody may open an account by just coming here; by default only while nobody else can come here."""
     guests = settings.auth.guests
-    return settings.server.host in LOOPBACK_HOSTS and not settings.server.public_url if guests == "loopback" else bool(guests)
+    return (
+        settings.server.host in LOOPBACK_HOSTS and not settings.server.public_url
+        if guests == "loopback"
+        else bool(guests)
+    )
 
 
 async def _shown(database: Database, caller: Caller) -> dict[str, Any]:
     email = await database.read(email_of, caller.user_id)
     user = {"id": caller.user_id, "email": email} if caller.user_id else None
-    return {"account": {"id": caller.account_id}, "user": user, "guest": user is None and caller.key_id is None}
+    return {
+        "account": {"id": caller.account_id},
+        "user": user,
+        "guest": user is None and caller.key_id is None,
+    }

@@ -21,7 +21,15 @@ SCENARIOS: Final[dict[str, str]] = {
 }
 
 
-def run(scenario: str, *, url: str | None, streams: int | None, rate: float | None, readers: int | None, as_json: bool) -> int:
+def run(
+    scenario: str,
+    *,
+    url: str | None,
+    streams: int | None,
+    rate: float | None,
+    readers: int | None,
+    as_json: bool,
+) -> int:
     """Measure one scenario and print what it came to.
 
     None is the scenario's own size, which the targets are for. `url`: a server that runs on this machine, whose API key is in

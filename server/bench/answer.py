@@ -11,12 +11,17 @@ from server.bench.stamps import first_stamp, stamp
 
 MODEL: Final = "script"
 _TICK_MIN_S: Final = 0.001  # uvloop's timers count milliseconds
-_BURST_TOKENS: Final = 512  # written at once by an unpaced answer, then the reader's back-pressure is asked
+_BURST_TOKENS: Final = (
+    512  # written at once by an unpaced answer, then the reader's back-pressure is asked
+)
 _PAUSED_RETRY_NS: Final = 10_000_000
-_GOLDEN: Final = 0.618033988749895  # multiples of it, modulo 1, spread evenly however many there are
+_GOLDEN: Final = (
+    0.618033988749895  # multiples of it, modulo 1, spread evenly however many there are
+)
 
 _STREAM_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 
 
@@ -69,7 +74,15 @@ class Clock:
 class Answer:
     """One answer on its way out: writes its tokens when the clock says so, until its end, its stall or its reader's leaving."""
 
-    def __init__(self, script: Script, *, number: int, include_usage: bool, received_ns: int, connection: Wire) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        number: int,
+        include_usage: bool,
+        received_ns: int,
+        connection: Wire,
+    ) -> None:
         self.script, self.number, self.received_ns = script, number, received_ns
         self.tokens_sent = 0
         self.ended_ns = 0
@@ -77,7 +90,9 @@ class Answer:
         self._connection = connection
         self._include_usage = include_usage
         self._interval_ns = int(1e9 / script.rate) if script.rate else 0
-        self._stop_at = script.tokens if script.stall_after < 0 else min(script.tokens, script.stall_after)
+        self._stop_at = (
+            script.tokens if script.stall_after < 0 else min(script.tokens, script.stall_after)
+        )
         common = f'{{"id":"chatcmpl-{number}","object":"chat.completion.chunk","created":{int(time.time())},"model":"{MODEL}",'
         self._common = common
         self._before = f'data: {common}"choices":[{{"index":0,"delta":{{"content":"'
@@ -85,7 +100,11 @@ class Answer:
 
     def first_due_ns(self) -> int:
         """When the first token is due: paced answers that began together do not tick together."""
-        return self.received_ns + self.script.first_token_ms * 1_000_000 + int(self.number * _GOLDEN % 1 * self._interval_ns)
+        return (
+            self.received_ns
+            + self.script.first_token_ms * 1_000_000
+            + int(self.number * _GOLDEN % 1 * self._interval_ns)
+        )
 
     def opening(self) -> bytes:
         """Headers and the role-only chunk, as OpenAI sends them ahead of the first word."""
@@ -102,7 +121,10 @@ class Answer:
         # Paced, more than one is due only after a late tick.
         due = 1 + (now_ns - due_ns) // self._interval_ns if self._interval_ns else _BURST_TOKENS
         until = min(self._stop_at, self.tokens_sent + due)
-        events = [self._before + self._word(index, now_ns) + self._after for index in range(self.tokens_sent, until)]
+        events = [
+            self._before + self._word(index, now_ns) + self._after
+            for index in range(self.tokens_sent, until)
+        ]
         self.tokens_sent = until
         at_end = until >= self._stop_at
         if at_end and self._stop_at == self.script.tokens:
@@ -129,9 +151,8 @@ class Answer:
     def _closing(self) -> str:
         tokens = self.script.tokens
         finish = f'data: {self._common}"choices":[{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"stop"}}]}}\n\n'
-        usage = (
-            f'data: {self._common}"choices":[],"usage":{{"prompt_tokens":1,"completion_tokens":{tokens},"total_tokens":{tokens + 1}}}}}\n\n'
-        )
+        counts = f'"prompt_tokens":1,"completion_tokens":{tokens},"total_tokens":{tokens + 1}'
+        usage = f'data: {self._common}"choices":[],"usage":{{{counts}}}}}\n\n'
         return finish + (usage if self._include_usage else "") + "data: [DONE]\n\n"
 
 

@@ -58,4 +58,10 @@ def parse(raw: bytes) -> Block:
         events.append(Event(seq, name, text))
     whole = "".join(texts)
     found = stamps(whole)
-    return Block(tuple(events), starts_over, whole, tuple(one.sent_ns for one in found), found[0].received_ns if found else None)
+    return Block(
+        tuple(events),
+        starts_over,
+        whole,
+        tuple(one.sent_ns for one in found),
+        found[0].received_ns if found else None,
+    )

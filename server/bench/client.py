@@ -61,7 +61,15 @@ class Batch:
             async with asyncio.timeout_at(deadline):
                 await self._open()
                 await self._all_open.wait()
-                _tell(output, {"event": "open", "generation_ids": [stream.headers.get("generation") for stream in self._streams]})
+                _tell(
+                    output,
+                    {
+                        "event": "open",
+                        "generation_ids": [
+                            stream.headers.get("generation") for stream in self._streams
+                        ],
+                    },
+                )
                 await self._all_ended.wait()
             late = 0
         except TimeoutError:
@@ -69,7 +77,12 @@ class Batch:
             self.close()
         _tell(
             output,
-            {"event": "ended", "late": late, "streams": [stream.report() for stream in self._streams], "delays_us": list(self._delays_us)},
+            {
+                "event": "ended",
+                "late": late,
+                "streams": [stream.report() for stream in self._streams],
+                "delays_us": list(self._delays_us),
+            },
         )
 
     def close(self) -> None:
@@ -93,7 +106,9 @@ class Batch:
         if self._lag:
             for event in block.events:
                 if event.text:
-                    self._delays_us.append((now_ns - self._first_ns.setdefault(event.seq, now_ns)) // 1000)
+                    self._delays_us.append(
+                        (now_ns - self._first_ns.setdefault(event.seq, now_ns)) // 1000
+                    )
         else:
             for sent_ns in block.sent_ns:
                 self._delays_us.append((now_ns - sent_ns) // 1000)
@@ -103,7 +118,11 @@ class Batch:
         verdict = self._verdicts.get(text)
         if verdict is None:
             words = len(re.findall(r"\S+", text))
-            verdict = {"tokens": words, "digest": sha256(text.encode()).hexdigest(), "whole": is_whole(text, self._tokens)}
+            verdict = {
+                "tokens": words,
+                "digest": sha256(text.encode()).hexdigest(),
+                "whole": is_whole(text, self._tokens),
+            }
             self._verdicts[text] = verdict
         return verdict
 
@@ -121,7 +140,9 @@ class Batch:
         """Connect, a few at a time; all requests then go out together, or each with its connection where they are spread."""
         requests = [self._request(key) for key in self._command["keys"]]
         kind = SocketStream if self._subscription else Stream
-        self._streams = [kind(self, requests[index % len(requests)]) for index in range(self._to_open)]
+        self._streams = [
+            kind(self, requests[index % len(requests)]) for index in range(self._to_open)
+        ]
         pause_s = float(self._command.get("spread_s", 0.0)) / len(self._streams)
         slots = asyncio.Semaphore(_CONNECTS_AT_ONCE)
 
@@ -129,7 +150,9 @@ class Batch:
             await asyncio.sleep(wait_s)
             async with slots:
                 try:
-                    await asyncio.get_running_loop().create_connection(lambda: stream, self._host, self._port)
+                    await asyncio.get_running_loop().create_connection(
+                        lambda: stream, self._host, self._port
+                    )
                 except OSError as failure:
                     stream.refusal = str(failure)
                     stream.end()
@@ -167,7 +190,9 @@ def _tell(output: TextIO, line: dict[str, Any]) -> None:
 async def obey(host: str, port: int) -> None:
     """Do what the parent says until its pipe ends."""
     commands = asyncio.StreamReader(limit=_COMMAND_MAX_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
+    )
     _tell(sys.stdout, {"event": "ready"})
     batch: Batch | None = None
     async with asyncio.TaskGroup() as batches:
@@ -189,7 +214,8 @@ async def obey(host: str, port: int) -> None:
 def main() -> None:
     """Read the command line and obey."""
     parser = argparse.ArgumentParser(
-        prog="python -m server.bench.client", description="Opens event streams as it is told on standard input."
+        prog="python -m server.bench.client",
+        description="Opens event streams as it is told on standard input.",
     )
     parser.add_argument("host")
     parser.add_argument("port", type=int)

@@ -35,9 +35,16 @@ class Seen:
             ("were not answered with 200", lambda stream: stream["status"] != 200),
             ("had event numbers out of order", lambda stream: not stream["in_order"]),
             ("did not end with completed", lambda stream: stream["terminal"] != "completed"),
-            ("do not hold every token once and in order", lambda stream: stamped and not stream["whole"]),
+            (
+                "do not hold every token once and in order",
+                lambda stream: stamped and not stream["whole"],
+            ),
         ]
-        faults = [f"{self.late} of {len(self.streams)} streams were still open at the deadline."] if self.late else []
+        faults = (
+            [f"{self.late} of {len(self.streams)} streams were still open at the deadline."]
+            if self.late
+            else []
+        )
         for words, is_faulty in kinds:
             faulty = [stream for stream in self.streams if is_faulty(stream)]
             if faulty:
@@ -47,7 +54,9 @@ class Seen:
 
 
 def _brief(stream: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {stream[key]}" for key in ("generation_id", "status", "tokens", "terminal"))
+    return ", ".join(
+        f"{key} {stream[key]}" for key in ("generation_id", "status", "tokens", "terminal")
+    )
 
 
 class Load:
@@ -67,16 +76,28 @@ class Load:
         Returns the generation each says it is about (a stream opened by POST says so).
         """
         self._deadline_s = deadline_s + _GRACE_S
-        keys = {"keys": self._server.keys}  # all accounts in turn, where the command does not name one's
-        await self._client.tell({"do": "open", "streams": streams, "deadline_s": deadline_s} | keys | command)
+        keys = {
+            "keys": self._server.keys
+        }  # all accounts in turn, where the command does not name one's
+        await self._client.tell(
+            {"do": "open", "streams": streams, "deadline_s": deadline_s} | keys | command
+        )
         generation_ids: list[str | None] = (await self._expect("open"))["generation_ids"]
         return generation_ids
 
-    async def post(self, script: Script, *, streams: int, deadline_s: float, **command: Any) -> None:
+    async def post(
+        self, script: Script, *, streams: int, deadline_s: float, **command: Any
+    ) -> None:
         """Ask for answers by POST and follow them on the same connections."""
         body = orjson.dumps({"text": str(script), "model": MODEL}).decode()
         await self.open(
-            streams=streams, deadline_s=deadline_s, method="POST", path="/api/messages", body=body, tokens=script.tokens, **command
+            streams=streams,
+            deadline_s=deadline_s,
+            method="POST",
+            path="/api/messages",
+            body=body,
+            tokens=script.tokens,
+            **command,
         )
 
     async def ended(self) -> Seen:
@@ -95,14 +116,18 @@ class Load:
         except TimeoutError:
             raise MeasureError(f"The load said nothing for {self._deadline_s:.0f} s.") from None
         if line["event"] != event:
-            raise MeasureError(f"The load could not open its streams in time. {' '.join(Seen(line).faults())}")
+            raise MeasureError(
+                f"The load could not open its streams in time. {' '.join(Seen(line).faults())}"
+            )
         return line
 
 
 @asynccontextmanager
 async def load(folder: Folder, server: Server, name: str = "load") -> AsyncIterator[Load]:
     """A client process of its own; it ends with the folder, or here."""
-    client = await folder.start(name, "server.bench.client", server.host, str(server.port), piped=True)
+    client = await folder.start(
+        name, "server.bench.client", server.host, str(server.port), piped=True
+    )
     try:
         await client.read_line()  # ready: its own start is no part of any measurement
         yield Load(client, server)

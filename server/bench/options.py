@@ -24,7 +24,11 @@ class Options:
     readers: int | None = None
 
     def __post_init__(self) -> None:
-        bounds = (("streams", self.streams, STREAMS_MAX), ("rate", self.rate, RATE_MAX_PER_S), ("readers", self.readers, READERS_MAX))
+        bounds = (
+            ("streams", self.streams, STREAMS_MAX),
+            ("rate", self.rate, RATE_MAX_PER_S),
+            ("readers", self.readers, READERS_MAX),
+        )
         for name, value, most in bounds:
             if value is not None and not 0 < value <= most:
                 raise UseError(f"--{name} {value:g}: more than 0 and at most {most:g} is allowed.")
@@ -33,7 +37,11 @@ class Options:
         """Raise UseError for options this scenario has no use for."""
         for name in names:
             if getattr(self, name) is not None:
-                reason = "starts processes of its own to measure them" if name == "url" else "has no such size"
+                reason = (
+                    "starts processes of its own to measure them"
+                    if name == "url"
+                    else "has no such size"
+                )
                 raise UseError(f"--{name} cannot be used here: this scenario {reason}.")
 
     def address(self) -> tuple[str, int]:

@@ -45,11 +45,17 @@ class Running:
     def check(self) -> None:
         """Raise MeasureError, with the end of its log, if it has ended."""
         if self.process.returncode is not None:
-            raise MeasureError(f"{self.name} ended with code {self.process.returncode}.{self.log_tail()}")
+            raise MeasureError(
+                f"{self.name} ended with code {self.process.returncode}.{self.log_tail()}"
+            )
 
     def log_tail(self) -> str:
         """The last lines it wrote, on lines of their own."""
-        lines = self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:] if self._log.exists() else []
+        lines = (
+            self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+            if self._log.exists()
+            else []
+        )
         return "".join(f"\n    {self.name}: {line}" for line in lines)
 
     async def read_line(self) -> Any:
@@ -58,7 +64,9 @@ class Running:
         line = await self.process.stdout.readline()
         if not line:
             await self.process.wait()
-            raise MeasureError(f"{self.name} ended with code {self.process.returncode}.{self.log_tail()}")
+            raise MeasureError(
+                f"{self.name} ended with code {self.process.returncode}.{self.log_tail()}"
+            )
         return orjson.loads(line)
 
     async def tell(self, command: dict[str, Any]) -> None:
@@ -135,14 +143,18 @@ class Folder:
             async with asyncio.timeout(_COMMAND_TIMEOUT_S):
                 printed, _ = await process.communicate()
         except TimeoutError:
-            raise MeasureError(f"tidemark {' '.join(arguments)} took longer than {_COMMAND_TIMEOUT_S:.0f} s.") from None
+            raise MeasureError(
+                f"tidemark {' '.join(arguments)} took longer than {_COMMAND_TIMEOUT_S:.0f} s."
+            ) from None
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         text = printed.decode(errors="replace")
         if process.returncode:
-            raise MeasureError(f"tidemark {' '.join(arguments)} ended with code {process.returncode}: {text.strip()[-1000:]}")
+            raise MeasureError(
+                f"tidemark {' '.join(arguments)} ended with code {process.returncode}: {text.strip()[-1000:]}"
+            )
         return text
 
     def _environment(self) -> dict[str, str]:
@@ -151,9 +163,15 @@ class Folder:
         kept = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith("TIDEMARK_") and not key.endswith("_API_KEY") and key not in foreign
+            if not key.startswith("TIDEMARK_")
+            and not key.endswith("_API_KEY")
+            and key not in foreign
         }
-        return kept | {"TIDEMARK_CONFIG": str(self.path / "config.toml"), "PYTHONUNBUFFERED": "1"} | self._settings
+        return (
+            kept
+            | {"TIDEMARK_CONFIG": str(self.path / "config.toml"), "PYTHONUNBUFFERED": "1"}
+            | self._settings
+        )
 
 
 @asynccontextmanager
@@ -166,7 +184,9 @@ async def temporary_folder() -> AsyncIterator[Folder]:
         async with AsyncExitStack() as stack:
             yield Folder(path, stack)
     finally:
-        for orphan in usage.descendants(os.getpid()):  # what a process that died itself has left behind
+        for orphan in usage.descendants(
+            os.getpid()
+        ):  # what a process that died itself has left behind
             if orphan not in earlier:
                 with suppress(psutil.NoSuchProcess):
                     orphan.kill()

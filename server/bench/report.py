@@ -35,7 +35,13 @@ class Figure:
         return None if self.at_least is None else self.value >= self.at_least
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "value": self.value, "unit": self.unit, "target": self.target or None, "met": self.met}
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "target": self.target or None,
+            "met": self.met,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,12 @@ class Costs:
         return cpu_s * 1e6 / self.tokens if self.tokens else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        return {"label": self.label, "wall_s": self.wall_s, "tokens": self.tokens or None, "cpu_s": dict(self.cpu_s)}
+        return {
+            "label": self.label,
+            "wall_s": self.wall_s,
+            "tokens": self.tokens or None,
+            "cpu_s": dict(self.cpu_s),
+        }
 
 
 class Meter:
@@ -105,9 +116,13 @@ class Report:
         self.costs.append(costs)
         for name, cpu_s in costs.cpu_s.items():
             if name in _ONE_THREAD and cpu_s > _BUSY * costs.wall_s:
-                self.notes.append(f"{name} kept a core busy ({costs.label}): delays count its queue.")
+                self.notes.append(
+                    f"{name} kept a core busy ({costs.label}): delays count its queue."
+                )
         if sum(costs.cpu_s.values()) > _BUSY * costs.wall_s * (os.cpu_count() or 1):
-            self.notes.append(f"All cores were busy ({costs.label}): delays count the wait for one.")
+            self.notes.append(
+                f"All cores were busy ({costs.label}): delays count the wait for one."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """One object with everything in it, unrounded."""
@@ -123,12 +138,25 @@ class Report:
 
     def as_text(self) -> str:
         """A table for a terminal."""
-        sizes = ", ".join(f"{name} {_number(size) if isinstance(size, float) else size}" for name, size in self.sizes.items())
+        sizes = ", ".join(
+            f"{name} {_number(size) if isinstance(size, float) else size}"
+            for name, size in self.sizes.items()
+        )
         lines = [f"{self.scenario}: {sizes}" if sizes else self.scenario, self.machine, ""]
         verdicts = {True: "met", False: "missed", None: ""}
-        lines += _table([(f.name, f"{_number(f.value)} {f.unit}", f.target, verdicts[f.met]) for f in self.figures], right={1})
+        lines += _table(
+            [
+                (f.name, f"{_number(f.value)} {f.unit}", f.target, verdicts[f.met])
+                for f in self.figures
+            ],
+            right={1},
+        )
         for costs in self.costs:
-            lines += ["", f"CPU, {costs.label} ({costs.wall_s:.1f} s):", *_table(_cost_rows(costs), right={1, 2, 3})]
+            lines += [
+                "",
+                f"CPU, {costs.label} ({costs.wall_s:.1f} s):",
+                *_table(_cost_rows(costs), right={1, 2, 3}),
+            ]
         if self.notes:
             lines += ["", *self.notes]
         return "\n".join([*lines, *(f"fault: {fault}" for fault in self.faults)])
@@ -148,11 +176,16 @@ _BUSY: Final = 0.8
 
 
 def _table(rows: Sequence[Sequence[str]], *, right: set[int]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    widths = (
+        [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    )
     return [
         (
             _COLUMN_GAP
-            + _COLUMN_GAP.join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            + _COLUMN_GAP.join(
+                cell.rjust(w) if i in right else cell.ljust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
         ).rstrip()
         for row in rows
     ]

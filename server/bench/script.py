@@ -26,7 +26,9 @@ class Script:
     stall_after: int = -1
 
     def __str__(self) -> str:
-        return " ".join([_PREFIX, *(f"{field.name}={getattr(self, field.name)}" for field in fields(self))])
+        return " ".join(
+            [_PREFIX, *(f"{field.name}={getattr(self, field.name)}" for field in fields(self))]
+        )
 
     @classmethod
     def parse(cls, message: str) -> Self:
@@ -50,5 +52,7 @@ class Script:
         if not 0 <= script.rate <= RATE_MAX_PER_S:
             raise ScriptError(f"rate={script.rate}: 0 to {RATE_MAX_PER_S} are allowed.")
         if not 0 <= script.first_token_ms <= FIRST_TOKEN_MS_MAX:
-            raise ScriptError(f"first_token_ms={script.first_token_ms}: 0 to {FIRST_TOKEN_MS_MAX} are allowed.")
+            raise ScriptError(
+                f"first_token_ms={script.first_token_ms}: 0 to {FIRST_TOKEN_MS_MAX} are allowed."
+            )
         return script

@@ -14,7 +14,16 @@ from sqlmodel import Session, select
 
 from server.history.database import in_transaction, sqlite_engine
 from server.history.search import index_message, index_title
-from server.history.tables import ACCOUNTS, CONVERSATIONS, GENERATIONS, MESSAGES, Role, Status, User, now
+from server.history.tables import (
+    ACCOUNTS,
+    CONVERSATIONS,
+    GENERATIONS,
+    MESSAGES,
+    Role,
+    Status,
+    User,
+    now,
+)
 from server.ids import Prefix, new_id
 from server.settings import load_settings
 
@@ -74,14 +83,20 @@ def _account_of(session: Session, email: str) -> str:
 
 def _words(dice: random.Random) -> Iterator[str]:
     while True:
-        yield dice.choice(COMMON) if dice.random() < 0.25 else f"w{int(dice.paretovariate(0.6)) % WORDS}"
+        yield (
+            dice.choice(COMMON)
+            if dice.random() < 0.25
+            else f"w{int(dice.paretovariate(0.6)) % WORDS}"
+        )
 
 
 def _text(dice: random.Random, words: int) -> str:
     return " ".join(word for _, word in zip(range(words), _words(dice), strict=False))
 
 
-def _conversation(account_id: str, id: str, title: str, leaf_id: str | None, at: Any, number: int) -> dict[str, Any]:
+def _conversation(
+    account_id: str, id: str, title: str, leaf_id: str | None, at: Any, number: int
+) -> dict[str, Any]:
     return {
         "id": id,
         "account_id": account_id,
@@ -103,11 +118,33 @@ def _exchange(
     dice: random.Random, account_id: str, conversation_id: str, parent_id: str | None, at: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A question, its answer, and the generation that wrote it."""
-    question_id, answer_id, generation_id = new_id(Prefix.MESSAGE), new_id(Prefix.MESSAGE), new_id(Prefix.GENERATION)
-    common = {"conversation_id": conversation_id, "position": 0, "metadata": {}, "created_at": at, "change": 1}
+    question_id, answer_id, generation_id = (
+        new_id(Prefix.MESSAGE),
+        new_id(Prefix.MESSAGE),
+        new_id(Prefix.GENERATION),
+    )
+    common = {
+        "conversation_id": conversation_id,
+        "position": 0,
+        "metadata": {},
+        "created_at": at,
+        "change": 1,
+    }
     asked, answered = ([{"type": "text", "text": _text(dice, WORDS_PER_MESSAGE)}] for _ in range(2))
-    question = common | {"id": question_id, "parent_id": parent_id, "role": Role.USER, "parts": asked, "generation_id": None}
-    answer = common | {"id": answer_id, "parent_id": question_id, "role": Role.ASSISTANT, "parts": None, "generation_id": generation_id}
+    question = common | {
+        "id": question_id,
+        "parent_id": parent_id,
+        "role": Role.USER,
+        "parts": asked,
+        "generation_id": None,
+    }
+    answer = common | {
+        "id": answer_id,
+        "parent_id": question_id,
+        "role": Role.ASSISTANT,
+        "parts": None,
+        "generation_id": generation_id,
+    }
     generation = {
         "id": generation_id,
         "account_id": account_id,

@@ -19,22 +19,32 @@ _CALL_TIMEOUT_S: Final = 30.0
 class Server:
     """A server to talk to: an address and an API key."""
 
-    def __init__(self, host: str, port: int, keys: Sequence[str], session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, host: str, port: int, keys: Sequence[str], session: aiohttp.ClientSession
+    ) -> None:
         self.host, self.port, self.keys = host, port, list(keys)
         self._session = session
 
     @property
     def url(self) -> str:
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return (
+            f"http://[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"http://{self.host}:{self.port}"
+        )
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """One JSON call with the first key. Raises MeasureError unless it is answered with 2xx."""
         headers = {"Authorization": f"Bearer {self.keys[0]}"}
         try:
-            async with self._session.request(method, self.url + path, json=body, headers=headers) as response:
+            async with self._session.request(
+                method, self.url + path, json=body, headers=headers
+            ) as response:
                 text = await response.read()
                 if response.status >= 300:
-                    raise MeasureError(f"{method} {path} was answered with {response.status}: {text.decode(errors='replace')[:500]}")
+                    raise MeasureError(
+                        f"{method} {path} was answered with {response.status}: {text.decode(errors='replace')[:500]}"
+                    )
                 return orjson.loads(text) if text else None
         except (aiohttp.ClientError, TimeoutError) as failure:
             raise MeasureError(f"{method} {path} was not answered: {failure!r}") from failure
@@ -66,4 +76,6 @@ async def ready(server: Server, *processes: Running) -> None:
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         tails = "".join(process.log_tail() for process in processes)
-        raise MeasureError(f"The server was not ready after {_START_TIMEOUT_S:.0f} s.{tails}") from None
+        raise MeasureError(
+            f"The server was not ready after {_START_TIMEOUT_S:.0f} s.{tails}"
+        ) from None

@@ -88,7 +88,9 @@ def parse_messages(frames: bytes) -> Block:
         kind, at = frames[at], end
         if kind == _PING:
             continue
-        message: dict[str, Any] = orjson.loads(frames[start:end]) if kind == _TEXT else {"type": f"frame {kind:#x}"}
+        message: dict[str, Any] = (
+            orjson.loads(frames[start:end]) if kind == _TEXT else {"type": f"frame {kind:#x}"}
+        )
         if message["type"] == "next":
             told = message["payload"]["data"]["generationEvents"]
             name = told["__typename"].removeprefix("Generation")
@@ -132,5 +134,9 @@ def _bounds(data: bytes, at: int) -> tuple[int, int]:
 
 def _masked(payload: bytes) -> bytes:
     """A text frame of a client; masked with zeros, a payload stays as it is."""
-    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack(">H", len(payload))
+    size = (
+        bytes([0x80 | len(payload)])
+        if len(payload) < 126
+        else b"\xfe" + struct.pack(">H", len(payload))
+    )
     return bytes([_TEXT]) + size + bytes(4) + payload

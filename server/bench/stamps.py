@@ -30,7 +30,10 @@ def stamp(sent_ns: int, index: int) -> str:
 
 def stamps(text: str) -> list[Stamp]:
     """Every stamp in a text, in order; a text of another model has none."""
-    return [Stamp(int(sent, 16), int(index, 16), int(received, 16) if received else None) for sent, index, received in _STAMP.findall(text)]
+    return [
+        Stamp(int(sent, 16), int(index, 16), int(received, 16) if received else None)
+        for sent, index, received in _STAMP.findall(text)
+    ]
 
 
 def is_whole(text: str, tokens: int) -> bool:

@@ -47,7 +47,9 @@ class Stream(asyncio.Protocol):
         self.refusal = ""
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.requested_ns = self.opened_ns = self.first_token_ns = self.last_token_ns = self.ended_ns = 0
+        self.requested_ns = self.opened_ns = self.first_token_ns = self.last_token_ns = (
+            self.ended_ns
+        ) = 0
         self.first_sent_ns = self.received_ns = 0
         self.terminal = ""
 
@@ -130,14 +132,29 @@ class Stream(asyncio.Protocol):
             self._texts.append(block.text)
             self._batch.record_delays(block, now_ns)
         if self._batch.traced and len(self._trace) < _TRACE_MAX_EVENTS:
-            self._trace.extend((now_ns, event.seq, event.name, len(event.text)) for event in block.events)
+            self._trace.extend(
+                (now_ns, event.seq, event.name, len(event.text)) for event in block.events
+            )
 
     def report(self) -> dict[str, Any]:
         """What this stream saw. `digest` stands for its whole text; `whole`: it holds every token of the script once, in order."""
-        keys = ("status", "in_order", "terminal", "requested_ns", "opened_ns", "first_token_ns", "last_token_ns", "ended_ns")
+        keys = (
+            "status",
+            "in_order",
+            "terminal",
+            "requested_ns",
+            "opened_ns",
+            "first_token_ns",
+            "last_token_ns",
+            "ended_ns",
+        )
         text = "".join(self._texts)
         report = {key: getattr(self, key) for key in keys}
-        report |= {"first_sent_ns": self.first_sent_ns, "received_ns": self.received_ns, "generation_id": self.headers.get("generation")}
+        report |= {
+            "first_sent_ns": self.first_sent_ns,
+            "received_ns": self.received_ns,
+            "generation_id": self.headers.get("generation"),
+        }
         report |= self._batch.verdict(text)
         if self.refusal:
             report["refusal"] = self.refusal

@@ -42,7 +42,9 @@ class System:
 
     async def start(self, role: str) -> None:
         """Start `tidemark <role>`."""
-        self.processes[role] = await self.folder.start(role, "server", role, "--data-dir", str(self.folder.data))
+        self.processes[role] = await self.folder.start(
+            role, "server", role, "--data-dir", str(self.folder.data)
+        )
 
     async def stop(self, role: str) -> None:
         """End `tidemark <role>`."""
@@ -50,7 +52,9 @@ class System:
 
     async def ready(self) -> None:
         """Wait until the web process serves."""
-        await ready(self.server, *(self.processes[role] for role in SERVER_ROLES if role in self.processes))
+        await ready(
+            self.server, *(self.processes[role] for role in SERVER_ROLES if role in self.processes)
+        )
 
     async def restart_web(self) -> None:
         """Put a fresh web process in the old one's place."""
@@ -76,13 +80,17 @@ async def system(*, accounts: int = _ACCOUNTS, **settings: str) -> AsyncIterator
     raise_descriptor_limit()
     async with temporary_folder() as folder:
         tested = System(folder, free_port())
-        upstream = await folder.start("upstream", "server.bench.upstream", "--port", "0", "--with-parent", piped=True)
+        upstream = await folder.start(
+            "upstream", "server.bench.upstream", "--port", "0", "--with-parent", piped=True
+        )
         tested.processes["upstream"] = upstream
         tested.upstream_port = int((await upstream.read_line())["port"])
         folder.set(_settings(tested.port, tested.upstream_port) | settings)
         await tested.start("redis")
         await folder.command("migrate")
-        async with connected("127.0.0.1", tested.port, await _make_keys(folder, accounts)) as tested.server:
+        async with connected(
+            "127.0.0.1", tested.port, await _make_keys(folder, accounts)
+        ) as tested.server:
             await tested.start("worker")
             await tested.start("web")
             await tested.ready()

@@ -20,7 +20,9 @@ from server.bench.usage import descendants
 class Up:
     """A running `up`: its server, its process, when it was started and first ready (`time.monotonic_ns()`), and a reader at hand."""
 
-    def __init__(self, server: Server, process: Running, reader: Load, *, started_ns: int, ready_ns: int) -> None:
+    def __init__(
+        self, server: Server, process: Running, reader: Load, *, started_ns: int, ready_ns: int
+    ) -> None:
         self.server, self.process, self.reader = server, process, reader
         self.started_ns, self.ready_ns = started_ns, ready_ns
 

@@ -76,16 +76,28 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         received_ns = time.monotonic_ns()
         self._keep_alive = self._parser.should_keep_alive()
-        if self._answer is not None:  # a second request before the first was answered: no client of ours pipelines
+        if (
+            self._answer is not None
+        ):  # a second request before the first was answered: no client of ours pipelines
             self.close()
             return
         match self._parser.get_method(), self._path:
             case b"POST", b"/v1/chat/completions":
                 self._complete(received_ns)
             case b"GET", b"/v1/models":
-                self._reply(200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "bench"}]})
+                self._reply(
+                    200,
+                    {
+                        "object": "list",
+                        "data": [
+                            {"id": MODEL, "object": "model", "created": 0, "owned_by": "bench"}
+                        ],
+                    },
+                )
             case b"GET", b"/answers":
-                self._reply(200, {"answers": [answer.record() for answer in self._upstream.answers]})
+                self._reply(
+                    200, {"answers": [answer.record() for answer in self._upstream.answers]}
+                )
             case _:
                 self._reply(404, _error("There is no such path."))
 
@@ -110,7 +122,13 @@ class Connection(asyncio.Protocol):
         try:
             request = orjson.loads(self._body)
             script = _script(request)
-        except (orjson.JSONDecodeError, ScriptError, KeyError, TypeError, AttributeError) as refusal:
+        except (
+            orjson.JSONDecodeError,
+            ScriptError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as refusal:
             self._reply(400, _error(str(refusal)))
             return
         options = request.get("stream_options") or {}
@@ -134,7 +152,13 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, status: int, document: dict[str, Any]) -> None:
         body = orjson.dumps(document)
-        lines = (f"HTTP/1.1 {status} -", "content-type: application/json", f"content-length: {len(body)}", "", "")
+        lines = (
+            f"HTTP/1.1 {status} -",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "",
+            "",
+        )
         self.finish("\r\n".join(lines).encode() + body)
 
 
@@ -149,15 +173,23 @@ class Upstream:
 
 
 def _error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+    return {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    }
 
 
 def _script(request: Any) -> Script:
     """The script in the last message of a user. Raises ScriptError, or what a request of another shape raises."""
     if request.get("stream") is not True:
         raise ScriptError("Only streams are served: stream must be true.")
-    content = next(message["content"] for message in reversed(request["messages"]) if message["role"] == "user")
-    return Script.parse(content if isinstance(content, str) else "".join(part["text"] for part in content if part["type"] == "text"))
+    content = next(
+        message["content"] for message in reversed(request["messages"]) if message["role"] == "user"
+    )
+    return Script.parse(
+        content
+        if isinstance(content, str)
+        else "".join(part["text"] for part in content if part["type"] == "text")
+    )
 
 
 async def serve(port: int, *, announce: Callable[[int], None], with_parent: bool) -> None:
@@ -179,12 +211,20 @@ async def serve(port: int, *, announce: Callable[[int], None], with_parent: bool
 
 def main() -> None:
     """Read the command line and serve."""
-    parser = argparse.ArgumentParser(prog="python -m server.bench.upstream", description="A scripted upstream on loopback.")
+    parser = argparse.ArgumentParser(
+        prog="python -m server.bench.upstream", description="A scripted upstream on loopback."
+    )
     parser.add_argument("--port", type=int, default=0, help="0: one that is free, printed as JSON")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
     arguments = parser.parse_args()
     gc.disable()  # a collection here would delay tokens before they are stamped; the process lives for one measurement
-    uvloop.run(serve(arguments.port, announce=lambda port: print(f'{{"port": {port}}}', flush=True), with_parent=arguments.with_parent))
+    uvloop.run(
+        serve(
+            arguments.port,
+            announce=lambda port: print(f'{{"port": {port}}}', flush=True),
+            with_parent=arguments.with_parent,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def _family(pid: int) -> list[Any]:
 def _own_cpu_s(process: Any) -> float:
     if sys.platform == "linux":
         with suppress(OSError):
-            return time.clock_gettime((~process.pid << 3) | 2)  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the kernel
+            return time.clock_gettime(
+                (~process.pid << 3) | 2
+            )  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the kernel
     try:
         times = process.cpu_times()
         return float(times.user + times.system)

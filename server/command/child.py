@@ -4,13 +4,19 @@ import os
 import signal
 import threading
 
-PARENT_FD, SOCKET_FD, WORKER_NAME = "TIDEMARK_PARENT_FD", "TIDEMARK_SOCKET_FD", "TIDEMARK_WORKER_NAME"
+PARENT_FD, SOCKET_FD, WORKER_NAME = (
+    "TIDEMARK_PARENT_FD",
+    "TIDEMARK_SOCKET_FD",
+    "TIDEMARK_WORKER_NAME",
+)
 
 
 def end_with_parent() -> None:
     """Has this process ask itself to stop once the pipe it inherited closes, that is when its parent has died."""
     if (inherited := os.environ.pop(PARENT_FD, None)) is not None:
-        threading.Thread(target=_wait_for_end, args=(int(inherited),), daemon=True, name="parent").start()
+        threading.Thread(
+            target=_wait_for_end, args=(int(inherited),), daemon=True, name="parent"
+        ).start()
 
 
 def inherited_socket() -> int | None:

@@ -31,4 +31,10 @@ async def write_dev_key(database: Database, settings: Settings) -> Path | None:
 
 
 def _store(session: Session, key: NewKey) -> None:
-    add_key(session, named_account(session, ACCOUNT).id, "development key of this machine", prefix=key.prefix, sha256=key.sha256)
+    add_key(
+        session,
+        named_account(session, ACCOUNT).id,
+        "development key of this machine",
+        prefix=key.prefix,
+        sha256=key.sha256,
+    )

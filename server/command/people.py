@@ -32,8 +32,14 @@ def create_key(settings: Settings, name: str, email: str | None, expires: str | 
     key = new_key()
 
     def create(session: Session) -> None:
-        account_id = accounts.named_account(session, LOCAL_ACCOUNT).id if email is None else accounts.user_of(session, email).account_id
-        accounts.add_key(session, account_id, name, prefix=key.prefix, sha256=key.sha256, expires_at=expires_at)
+        account_id = (
+            accounts.named_account(session, LOCAL_ACCOUNT).id
+            if email is None
+            else accounts.user_of(session, email).account_id
+        )
+        accounts.add_key(
+            session, account_id, name, prefix=key.prefix, sha256=key.sha256, expires_at=expires_at
+        )
 
     _write(settings, create)
     return key.secret
@@ -42,7 +48,10 @@ def create_key(settings: Settings, name: str, email: str | None, expires: str | 
 def list_keys(settings: Settings) -> list[list[str]]:
     """A row per key: id, beginning, name, account, state."""
     rows = _write(settings, accounts.list_keys)
-    return [[key.id, f"{key.prefix}…", key.name, account.name or account.id, _state(key)] for key, account in rows]
+    return [
+        [key.id, f"{key.prefix}…", key.name, account.name or account.id, _state(key)]
+        for key, account in rows
+    ]
 
 
 def revoke_key(settings: Settings, key_id: str) -> None:
@@ -59,7 +68,10 @@ def create_user(settings: Settings, email: str, *, admin: bool) -> None:
 def list_users(settings: Settings) -> list[list[str]]:
     """A row per user: id, address, whether an admin, since when."""
     rows = _write(settings, accounts.list_users)
-    return [[user.id, user.email, "admin" if user.admin else "", rfc3339(user.created_at) or ""] for user in rows]
+    return [
+        [user.id, user.email, "admin" if user.admin else "", rfc3339(user.created_at) or ""]
+        for user in rows
+    ]
 
 
 def link(settings: Settings, email: str) -> str:
@@ -67,18 +79,31 @@ def link(settings: Settings, email: str) -> str:
     token, address = new_token(), _email(email)
 
     def add(session: Session) -> None:
-        accounts.add_link(session, accounts.user_of(session, address).id, digest(token), ttl_s=LINK_TTL_S)
+        accounts.add_link(
+            session, accounts.user_of(session, address).id, digest(token), ttl_s=LINK_TTL_S
+        )
 
     _write(settings, add)
-    base = settings.server.public_url.rstrip("/") or f"http://{settings.server.host}:{settings.server.port}"
+    base = (
+        settings.server.public_url.rstrip("/")
+        or f"http://{settings.server.host}:{settings.server.port}"
+    )
     return f"{base}/#token={token}"
 
 
-def _write(settings: Settings, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def _write(
+    settings: Settings,
+    fn: Callable[Concatenate[Session, P], T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
     """Runs `fn` as one transaction of a database that is there already. Raises StartError."""
     url = settings.database_url
     if url.startswith("sqlite") and not (file := Path(url.removeprefix("sqlite:///"))).is_file():
-        raise StartError(f"There is no database in {file.parent} yet: run `tidemark up` or `tidemark migrate` first.")
+        raise StartError(
+            f"There is no database in {file.parent} yet: run `tidemark up` or `tidemark migrate` first."
+        )
 
     async def run() -> T:
         async with open_database(url) as database:
@@ -94,8 +119,14 @@ def _write(settings: Settings, fn: Callable[Concatenate[Session, P], T], /, *arg
 
 def _duration(text: str) -> timedelta:
     number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 10_000:
-        raise SettingsError(f"--expires {text}: a number and one of m, h, d, w is allowed, e.g. 90d.")
+    if (
+        unit not in _UNITS
+        or not (number.isascii() and number.isdigit())
+        or not 0 < int(number) < 10_000
+    ):
+        raise SettingsError(
+            f"--expires {text}: a number and one of m, h, d, w is allowed, e.g. 90d."
+        )
     return timedelta(**{_UNITS[unit]: int(number)})
 
 

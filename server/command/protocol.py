@@ -43,7 +43,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > HEAD_MAX_BYTES:
-            raise httptools.HttpParserError(f"the head of a request may have {HEAD_MAX_BYTES} bytes")
+            raise httptools.HttpParserError(
+                f"the head of a request may have {HEAD_MAX_BYTES} bytes"
+            )
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()

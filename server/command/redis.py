@@ -22,7 +22,9 @@ def run_redis(settings: Settings) -> None:
     """Becomes the embedded Valkey; with a Redis elsewhere there is nothing to run, and this only waits. Raises StartError."""
     if not settings.embedded_redis:
         signals = {signal.SIGTERM, signal.SIGINT}
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # what is not blocked kills instead of ending the wait
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, signals
+        )  # what is not blocked kills instead of ending the wait
         signal.sigwait(signals)
         return
     folder = settings.data_dir / "redis"
@@ -33,9 +35,13 @@ def run_redis(settings: Settings) -> None:
     try:
         binary = str(get_binary_path())
     except ValkeyServerError as error:
-        raise StartError(f"The embedded Valkey cannot run here: {error} Set redis.url to a Redis or Valkey server.") from None
+        raise StartError(
+            f"The embedded Valkey cannot run here: {error} Set redis.url to a Redis or Valkey server."
+        ) from None
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a Valkey without its `up` would hold the data folder
+        ctypes.CDLL(None).prctl(
+            PR_SET_PDEATHSIG, signal.SIGTERM
+        )  # a Valkey without its `up` would hold the data folder
     os.execv(binary, [binary, *_options(folder, path)])  # noqa: S606  no shell is wanted
 
 

@@ -44,7 +44,14 @@ console = Console(stderr=True, highlight=False)
 class Child:
     """One process that is to be running."""
 
-    def __init__(self, name: str, arguments: list[str], *, environment: Callable[[], dict[str, str]], fds: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        *,
+        environment: Callable[[], dict[str, str]],
+        fds: tuple[int, ...],
+    ) -> None:
         self.name, self.worker_name = name, ""
         self._arguments, self._environment, self._fds = arguments, environment, fds
         self.process: asyncio.subprocess.Process | None = None
@@ -52,7 +59,9 @@ class Child:
     async def start(self) -> None:
         environment = os.environ | self._environment()
         self.worker_name = environment.get(WORKER_NAME, "")
-        self.process = await asyncio.create_subprocess_exec(*self._arguments, env=environment, pass_fds=self._fds, start_new_session=True)
+        self.process = await asyncio.create_subprocess_exec(
+            *self._arguments, env=environment, pass_fds=self._fds, start_new_session=True
+        )
 
     def signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -63,7 +72,9 @@ class Child:
 class Up:
     """The supervisor. `run` returns the exit code."""
 
-    def __init__(self, settings: Settings, flags: list[str], listening: socket.socket, database: Database) -> None:
+    def __init__(
+        self, settings: Settings, flags: list[str], listening: socket.socket, database: Database
+    ) -> None:
         self._settings, self._listening, self._database = settings, listening, database
         self._redis = open_redis(settings.redis_url, connections=2)
         self._queue = Queue(self._redis, settings.redis.key_prefix)
@@ -87,17 +98,30 @@ class Up:
                 "TIDEMARK_SERVER__HOST": host,
                 "TIDEMARK_SERVER__PORT": str(port),
             }
-            children.append(Child("web", [*program, "web", *flags], environment=lambda e=environment: e, fds=(alive, listening)))  # type: ignore[misc]
+            children.append(
+                Child(
+                    "web",
+                    [*program, "web", *flags],
+                    environment=lambda e=environment: e,  # type: ignore[misc]
+                    fds=(alive, listening),
+                )
+            )
         worker = [*program, "worker", *flags]
         children += [
-            Child("worker", worker, environment=lambda: self._worker_environment(alive), fds=(alive,))
+            Child(
+                "worker", worker, environment=lambda: self._worker_environment(alive), fds=(alive,)
+            )
             for _ in range(self._settings.worker.processes)
         ]
         return children
 
     def _worker_environment(self, alive: int) -> dict[str, str]:
         drain_s = min(DRAIN_S, self._settings.worker.drain_s)
-        return {PARENT_FD: str(alive), WORKER_NAME: new_id(Prefix.WORKER), "TIDEMARK_WORKER__DRAIN_S": str(drain_s)}
+        return {
+            PARENT_FD: str(alive),
+            WORKER_NAME: new_id(Prefix.WORKER),
+            "TIDEMARK_WORKER__DRAIN_S": str(drain_s),
+        }
 
     async def run(self, *, open_page: bool) -> int:
         """Starts everything, says where it is, and keeps it running until interrupted."""
@@ -139,14 +163,24 @@ class Up:
             if self._stopping.is_set():
                 return
             if code and code > 0 and not self._ready:
-                where = f"in {self._settings.data_dir / 'redis' / 'valkey.log'}" if child.name == "redis" else "above"
-                self._failed = f"The {child.name} process could not start; its last words are {where}."
+                where = (
+                    f"in {self._settings.data_dir / 'redis' / 'valkey.log'}"
+                    if child.name == "redis"
+                    else "above"
+                )
+                self._failed = (
+                    f"The {child.name} process could not start; its last words are {where}."
+                )
                 self._stopping.set()
                 return
             log.warning("child_ended", child=child.name, pid=child.process.pid, code=code)
             if child.worker_name:
                 await self._release(child.worker_name)
-            back_off_s = 0.0 if monotonic() - started > HEALTHY_AFTER_S else min(BACK_OFF_MAX_S, max(0.1, back_off_s * 2))
+            back_off_s = (
+                0.0
+                if monotonic() - started > HEALTHY_AFTER_S
+                else min(BACK_OFF_MAX_S, max(0.1, back_off_s * 2))
+            )
             await asyncio.sleep(back_off_s)
 
     async def _release(self, worker_name: str) -> None:
@@ -155,7 +189,9 @@ class Up:
             for generation_id in await self._database.write(release_dead, worker_name):
                 await self._queue.put(generation_id)
         except DatabaseAway as error:
-            log.warning("not_released", worker=worker_name, reason=str(error))  # the sweep finds out by itself
+            log.warning(
+                "not_released", worker=worker_name, reason=str(error)
+            )  # the sweep finds out by itself
 
     async def _announce(self, *, open_page: bool) -> None:
         """Migrates, waits until the web process answers, and prints where it is."""
@@ -172,7 +208,9 @@ class Up:
         console.print(f"[bold]Tidemark[/] serves [bold]{address}[/]  [dim](Ctrl-C stops it)[/]")
         console.print(f"[dim]{self._about_models()}[/]")
         if key_file is not None:
-            console.print(f"[dim]An API key of this machine is in {escape(str(key_file))}[/]", soft_wrap=True)
+            console.print(
+                f"[dim]An API key of this machine is in {escape(str(key_file))}[/]", soft_wrap=True
+            )
         if open_page:
             await asyncio.to_thread(webbrowser.open, address)
 
@@ -184,7 +222,9 @@ class Up:
             try:
                 async with asyncio.timeout(READY_WITHIN_S):
                     reader, writer = await asyncio.open_connection(host, port)
-                    writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    writer.write(
+                        b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                    )
                     answer = await reader.read(64)
                     writer.close()
                 if answer.startswith(b"HTTP/1.1 200"):
@@ -213,17 +253,24 @@ class Up:
                 await asyncio.gather(*running)
         for child in children:
             child.signal(signal.SIGKILL)
-        await asyncio.gather(*(child.process.wait() for child in children if child.process is not None))
+        await asyncio.gather(
+            *(child.process.wait() for child in children if child.process is not None)
+        )
 
 
 def run_up(settings: Settings, flags: list[str], *, open_page: bool) -> int:
     """Runs everything until interrupted; the exit code. Raises StartError."""
     Models(settings)  # a default model that is not there stops the start
-    with _data_folder(settings.data_dir), listen(settings.server.host, settings.server.port) as listening:
+    with (
+        _data_folder(settings.data_dir),
+        listen(settings.server.host, settings.server.port) as listening,
+    ):
         return asyncio.run(_run(settings, flags, listening, open_page=open_page))
 
 
-async def _run(settings: Settings, flags: list[str], listening: socket.socket, *, open_page: bool) -> int:
+async def _run(
+    settings: Settings, flags: list[str], listening: socket.socket, *, open_page: bool
+) -> int:
     async with open_database(settings.database_url) as database:
         return await Up(settings, flags, listening, database).run(open_page=open_page)
 

@@ -35,7 +35,11 @@ class WebServer(uvicorn.Server):
 def run_web(settings: Settings) -> None:
     """Serves until told to stop. Raises StartError."""
     fd = inherited_socket()
-    listening = socket.socket(fileno=fd) if fd is not None else listen(settings.server.host, settings.server.port)
+    listening = (
+        socket.socket(fileno=fd)
+        if fd is not None
+        else listen(settings.server.host, settings.server.port)
+    )
     app = build_app(settings)
     calm_collector()
     proxies = settings.server.trusted_proxies

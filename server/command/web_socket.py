@@ -23,7 +23,9 @@ class LingeringSocket(WebSocketsSansIOProtocol):
             self.transport.close()
             return
         self._broken = self.close_sent = True
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": closing.code, "reason": closing.reason})
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": closing.code, "reason": closing.reason}
+        )
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
         if self.read_paused:

@@ -29,7 +29,13 @@ async def worker_http(settings: Settings) -> AsyncIterator[None]:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     app = Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
-    config = uvicorn.Config(Edge(app, settings, cookie=""), lifespan="off", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        Edge(app, settings, cookie=""),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
     server = uvicorn.Server(config)
     with listen(settings.server.host, settings.worker.http_port) as listening:
         serving = asyncio.create_task(server._serve([listening]))  # noqa: SLF001  `serve` would take the worker's signals

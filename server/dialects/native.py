@@ -9,7 +9,12 @@ HEARTBEAT = b": hb\n\n"
 
 def encode(events: list[Event]) -> bytes:
     """The frames of some events. The data of an event is one line of JSON, so it is one `data` line."""
-    return b"".join([b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, type.encode(), data) for seq, type, data in events])
+    return b"".join(
+        [
+            b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, type.encode(), data)
+            for seq, type, data in events
+        ]
+    )
 
 
 def encode_batch(batch: Batch) -> bytes:

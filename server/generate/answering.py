@@ -22,7 +22,16 @@ from server.history.tables import Status, now
 from server.logs import log
 from server.metrics import GENERATIONS
 from server.parts import Parts
-from server.providers.base import Delta, Finish, Provider, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
+from server.providers.base import (
+    Delta,
+    Finish,
+    Provider,
+    ProviderError,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from server.settings import GenerationSettings
 from server.stream.events import EventType
 
@@ -85,7 +94,9 @@ class Answering:
 
     def stop(self, why: Stop) -> None:
         """Ends the answer as soon as the event loop gets to it; the first reason counts."""
-        if self._stopped is None or (why is Stop.SUPERSEDED and self._stopped is not Stop.SUPERSEDED):
+        if self._stopped is None or (
+            why is Stop.SUPERSEDED and self._stopped is not Stop.SUPERSEDED
+        ):
             self._stopped = why
             if self._saying is not None:
                 self._saying.cancel()
@@ -109,7 +120,10 @@ class Answering:
 
     async def _outcome(self) -> Outcome:
         """What the answer comes to; raises Superseded."""
-        left_s = self._limits.deadline_s - (now() - (self.generation.started_at or now())).total_seconds()
+        left_s = (
+            self._limits.deadline_s
+            - (now() - (self.generation.started_at or now())).total_seconds()
+        )
         self._saying = asyncio.create_task(self._say())
         if self._stopped is not None:
             self._saying.cancel()
@@ -124,15 +138,25 @@ class Answering:
             return Outcome(Status.CANCELLED)
         except TimeoutError:
             if not self.log.opened.done():
-                return failed("log_unavailable", "The event log could not be reached.", retryable=True)
-            return failed("deadline_exceeded", f"The answer was not done after {self._limits.deadline_s:g} s.", retryable=True)
+                return failed(
+                    "log_unavailable", "The event log could not be reached.", retryable=True
+                )
+            return failed(
+                "deadline_exceeded",
+                f"The answer was not done after {self._limits.deadline_s:g} s.",
+                retryable=True,
+            )
         except ProviderError as error:
             return failed(error.code, error.message, retryable=error.retryable)
         except Superseded:
             raise
         except Exception:  # a fault of ours ends this answer, with a record, not the worker
             log.exception("answer_failed", generation=self.generation.id)
-            return failed("internal", f"The server failed; its log names generation {self.generation.id}.", retryable=True)
+            return failed(
+                "internal",
+                f"The server failed; its log names generation {self.generation.id}.",
+                retryable=True,
+            )
 
     async def _say(self) -> Outcome:
         found = await asyncio.shield(self.log.opened)
@@ -141,13 +165,24 @@ class Answering:
         prefix = self._begin(found)
         self._cost = Cost(before, asked_tokens + tokens_in(prefix))
         if self.generation.crashes >= self._limits.attempts_max:
-            return failed("attempts_exhausted", f"{self.generation.crashes} workers died while writing this answer.", retryable=True)
+            return failed(
+                "attempts_exhausted",
+                f"{self.generation.crashes} workers died while writing this answer.",
+                retryable=True,
+            )
         if self._provider is None or self._request is None:
-            return failed("provider_unavailable", f"The model {self.generation.model} is not offered here any more.")
+            return failed(
+                "provider_unavailable",
+                f"The model {self.generation.model} is not offered here any more.",
+            )
         self._prefix_bytes = sum(len(part.get("text", "").encode()) for part in prefix)
         request = self._request._replace(prefix=prefix)
         async for attempt in stamina.retry_context(
-            on=self._may_retry, attempts=PROVIDER_TRIES, wait_initial=0.5, wait_max=PROVIDER_RETRY_WAIT_S, timeout=None
+            on=self._may_retry,
+            attempts=PROVIDER_TRIES,
+            wait_initial=0.5,
+            wait_max=PROVIDER_RETRY_WAIT_S,
+            timeout=None,
         ):
             with attempt:
                 async with aclosing(self._provider.stream(request)) as deltas:
@@ -156,7 +191,11 @@ class Answering:
 
     def _may_retry(self, error: Exception) -> bool | float:
         """Whether, or after how many seconds, the provider is asked again: never once anything was said."""
-        if not isinstance(error, ProviderError) or not error.retryable or self._first_token_at is not None:
+        if (
+            not isinstance(error, ProviderError)
+            or not error.retryable
+            or self._first_token_at is not None
+        ):
             return False
         if error.code not in ("provider_unavailable", "provider_rate_limited"):
             return False
@@ -167,7 +206,13 @@ class Answering:
     def _begin(self, found: Found) -> Parts:
         """Says what this attempt does with what was written before; the content it goes on from."""
         attempt, so_far = self.generation.attempt, self.log.content.parts()
-        reason = "log_lost" if found is Found.LOST else "handed_over" if self.generation.handed_over == attempt - 1 else "worker_lost"
+        reason = (
+            "log_lost"
+            if found is Found.LOST
+            else "handed_over"
+            if self.generation.handed_over == attempt - 1
+            else "worker_lost"
+        )
         if found is Found.NOTHING_YET:
             self.log.event(EventType.STARTED, {"attempt": attempt})
         elif found is Found.WHOLE and (so_far == self._base or self._can_continue(so_far)):
@@ -176,7 +221,9 @@ class Answering:
         else:
             self.log.event(EventType.RESTARTED, {"attempt": attempt, "reason": reason})
         if self._base:
-            self.log.event(EventType.SNAPSHOT, snapshot(self.generation, Written(self._base, self.log.seq)))
+            self.log.event(
+                EventType.SNAPSHOT, snapshot(self.generation, Written(self._base, self.log.seq))
+            )
         return self._base
 
     def _can_continue(self, prefix: Parts) -> bool:
@@ -204,7 +251,9 @@ class Answering:
                     return Outcome(Status.COMPLETED, reason)
             if self._prefix_bytes + self._cost.said_bytes > self._limits.output_max_bytes:
                 return Outcome(Status.COMPLETED, "length")
-        raise ProviderError("provider_protocol", "The model's stream ended without saying why.", retryable=True)
+        raise ProviderError(
+            "provider_protocol", "The model's stream ended without saying why.", retryable=True
+        )
 
     def _said(self, text: str) -> None:
         self._cost.said_bytes += len(text) if text.isascii() else len(text.encode())
@@ -222,7 +271,9 @@ class Answering:
                 if seq == stored:
                     continue
                 try:
-                    await self._database.write(checkpoint, self.log.fence, self._progress(parts, seq))
+                    await self._database.write(
+                        checkpoint, self.log.fence, self._progress(parts, seq)
+                    )
                     stored = seq
                 except DatabaseAway as error:
                     log.warning("no_checkpoint", generation=self.generation.id, reason=str(error))
@@ -246,14 +297,21 @@ class Answering:
             settled = await self._until_database(settle, self.log.fence, account_id, ending)
         except SQLAlchemyError:  # SQL refuses this content, and always will: without an end, it would be written again and again
             log.exception("not_stored", generation=self.generation.id)
-            error = failed("internal", f"The server could not store the answer; its log names generation {self.generation.id}.").error
+            error = failed(
+                "internal",
+                f"The server could not store the answer; its log names generation {self.generation.id}.",
+            ).error
             ending = Ending(Status.FAILED, ending.seq + 1, [], error=error)
             settled = await self._until_database(settle, self.log.fence, account_id, ending)
         if settled is None:
             raise Superseded
         GENERATIONS.labels(settled.generation.status).inc()
-        self.named_next = settled.title_due and ending.status is not Status.FAILED and bool(ending.parts)
-        self._writer.close(settled.generation.id, self.log.keys, end_of(settled.generation).terminal)
+        self.named_next = (
+            settled.title_due and ending.status is not Status.FAILED and bool(ending.parts)
+        )
+        self._writer.close(
+            settled.generation.id, self.log.keys, end_of(settled.generation).terminal
+        )
 
     async def _ending(self, outcome: Outcome) -> Ending:
         if not self.log.opened.done():
@@ -264,14 +322,24 @@ class Answering:
                     await self.log.flushed()
             self.log.freeze()
             parts, seq = self.log.written()
-        return Ending(outcome.status, seq + 1, parts, outcome.finish_reason, self._cost.total(), outcome.error, self._first_token_at)
+        return Ending(
+            outcome.status,
+            seq + 1,
+            parts,
+            outcome.finish_reason,
+            self._cost.total(),
+            outcome.error,
+            self._first_token_at,
+        )
 
     def _progress(self, parts: Parts, seq: int) -> Progress:
         return Progress(parts, seq, self._cost.total(), self._first_token_at)
 
     async def _until_database(self, fn: Any, *args: Any) -> Any:
         """Writes to SQL, again and again while it is away: the fence makes a second time harmless."""
-        async for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0):
+        async for attempt in stamina.retry_context(
+            on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0
+        ):
             with attempt:
                 return await self._database.write(fn, *args)
         raise AssertionError("there is no last attempt")

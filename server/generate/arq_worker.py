@@ -25,7 +25,15 @@ RETRY_S = 0.2
 class QueueWorker(Worker):
     """Takes jobs of one name from one queue while it has a free slot."""
 
-    def __init__(self, redis: ArqRedis, queue: str, job: str, run: Callable[[str], Awaitable[None]], *, slots: int) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        queue: str,
+        job: str,
+        run: Callable[[str], Awaitable[None]],
+        *,
+        slots: int,
+    ) -> None:
         super().__init__(
             functions=[_function(job, run)],
             redis_pool=redis,
@@ -82,7 +90,9 @@ class QueueWorker(Worker):
         try:
             await self.run_job(job_id, score)
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("job_not_finished", job=job_id, reason=str(error))  # the sweep looks after its generation
+            log.warning(
+                "job_not_finished", job=job_id, reason=str(error)
+            )  # the sweep looks after its generation
 
     def _done(self, job_id: str, _task: asyncio.Task[None]) -> None:
         self.tasks.pop(job_id, None)
@@ -93,4 +103,10 @@ def _function(job: str, run: Callable[[str], Awaitable[None]]) -> Function:
     async def run_with(_ctx: dict[Any, Any], id: str) -> None:
         await run(id)
 
-    return func(cast("WorkerCoroutine", run_with), name=job, timeout=365 * 86_400, keep_result=0, max_tries=1)
+    return func(
+        cast("WorkerCoroutine", run_with),
+        name=job,
+        timeout=365 * 86_400,
+        keep_result=0,
+        max_tries=1,
+    )

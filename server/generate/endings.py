@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from server.history.database import Database
 from server.history.generations import settled_generations, snapshot
 from server.history.tables import Generation
-from server.stream.events import FIRST_SEQ, Event, EventType, last_seq_of_lost_log, make_event_of_row
+from server.stream.events import (
+    FIRST_SEQ,
+    Event,
+    EventType,
+    last_seq_of_lost_log,
+    make_event_of_row,
+)
 from server.stream.feed import End, Ends
 
 
@@ -35,14 +41,19 @@ def end_of(generation: Generation) -> End:
         case _:
             data = {**(generation.error or {}), "usage": generation.usage}
     terminal = make_event_of_row(generation.seq, type, data)
-    return End(make_event_of_row(generation.seq - 1, EventType.SNAPSHOT, snapshot(generation)), terminal)
+    return End(
+        make_event_of_row(generation.seq - 1, EventType.SNAPSHOT, snapshot(generation)), terminal
+    )
 
 
 def ends_in(database: Database) -> Ends:
     """The ends of those of some generations that are settled, for feeds."""
 
     async def ends(generation_ids: Sequence[str]) -> dict[str, End]:
-        return {generation.id: end_of(generation) for generation in await database.read(settled_generations, generation_ids)}
+        return {
+            generation.id: end_of(generation)
+            for generation in await database.read(settled_generations, generation_ids)
+        }
 
     return ends
 

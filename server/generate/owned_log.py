@@ -37,7 +37,14 @@ class OwnedLog:
     """
 
     def __init__(
-        self, fence: Fence, keys: LogKeys, *, ttl_s: float, checkpoint_seq: int, handed_over: bool, dirty: Callable[["OwnedLog"], None]
+        self,
+        fence: Fence,
+        keys: LogKeys,
+        *,
+        ttl_s: float,
+        checkpoint_seq: int,
+        handed_over: bool,
+        dirty: Callable[["OwnedLog"], None],
     ) -> None:
         self.fence, self.keys, self.ttl_ms = fence, keys, int(ttl_s * 1000)
         self.content = Content()
@@ -46,7 +53,9 @@ class OwnedLog:
         self.seq = FIRST_SEQ
         self.must_open, self.confirming = True, False
         self.whole = False  # the log in Redis is known to lack nothing
-        self.complete = False  # `events` is all that counts: what is missing in Redis can be written from it
+        self.complete = (
+            False  # `events` is all that counts: what is missing in Redis can be written from it
+        )
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
@@ -71,7 +80,10 @@ class OwnedLog:
 
     def event(self, type: EventType, data: dict[str, Any]) -> None:
         """Adds any other event, whose strings hold no NUL."""
-        data = {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in data.items()}
+        data = {
+            name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
+            for name, value in data.items()
+        }
         self._pending.append((type, data))
         self._dirty(self)
 
@@ -126,7 +138,9 @@ class OwnedLog:
         self.events, self.acked, self.seq = list(entries), len(entries), seq
         for event in entries:
             self.content.apply(event)
-        if (whole or (self._handed_over and seq == self._checkpoint_seq)) and seq >= self._checkpoint_seq:
+        if (
+            whole or (self._handed_over and seq == self._checkpoint_seq)
+        ) and seq >= self._checkpoint_seq:
             self.complete = True
             self.opened.set_result(Found.WHOLE if entries else Found.NOTHING_YET)
         else:

@@ -71,7 +71,14 @@ class Ownership:
         self._taking.add(generation_id)
         try:
             began = monotonic()
-            claimed = await self._database.write(take_up, generation_id, self.owner, self._models, self._limits.output_max_tokens, seen)
+            claimed = await self._database.write(
+                take_up,
+                generation_id,
+                self.owner,
+                self._models,
+                self._limits.output_max_tokens,
+                seen,
+            )
             if claimed is None:
                 return
             if claimed.generation.attempt > 1:
@@ -117,7 +124,12 @@ class Ownership:
     async def run(self) -> None:
         """Writes, beats and sweeps until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for loop in (self.writer.run, self.writer.confirm, partial(self._every, self._beat), partial(self._every, self._sweep)):
+            for loop in (
+                self.writer.run,
+                self.writer.confirm,
+                partial(self._every, self._beat),
+                partial(self._every, self._sweep),
+            ):
                 tasks.create_task(keep(loop))
 
     async def _every(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -163,7 +175,9 @@ class Ownership:
         if self._others:  # a database that can be read but not written (SQLite, locked) lets nobody beat: that makes nobody dead
             await self._database.write(beat, self.owner)
         rows = await self._database.read(open_rows)
-        self._others = any(row.seen.owner not in (None, self.owner) and not row.status.terminal for row in rows)
+        self._others = any(
+            row.seen.owner not in (None, self.owner) and not row.status.terminal for row in rows
+        )
         dead = self._staleness.look(rows)
         unsealed: list[str] = []
         waiting: list[str] = []
@@ -180,7 +194,9 @@ class Ownership:
                 self._spawn(row)
             elif not row.seen.attempt and for_s > ENQUEUE_AGAIN_AFTER_S:
                 waiting.append(row.id)
-        if waiting and not self.draining and await self._queue.is_empty():  # while there are jobs, it is slots that are missing
+        if (
+            waiting and not self.draining and await self._queue.is_empty()
+        ):  # while there are jobs, it is slots that are missing
             for generation_id in waiting[:ENQUEUED_AT_ONCE]:
                 await self._queue.put(generation_id)
         if unsealed:
@@ -188,7 +204,11 @@ class Ownership:
 
     def _forgotten(self, row: OpenRow) -> bool:
         """Whether it is ours by a claim whose reply never came, or by an answer that broke."""
-        return row.seen.owner == self.owner and row.id not in self._answers and row.id not in self._taking
+        return (
+            row.seen.owner == self.owner
+            and row.id not in self._answers
+            and row.id not in self._taking
+        )
 
     def _spawn(self, row: OpenRow) -> None:
         """Takes over what nobody writes any more, without waiting for a slot."""
@@ -213,5 +233,10 @@ class Ownership:
         )
         self.writer.add(owned, began)
         return Answering(
-            claimed, owned, self._providers.get(claimed.provider), database=self._database, writer=self.writer, limits=self._limits
+            claimed,
+            owned,
+            self._providers.get(claimed.provider),
+            database=self._database,
+            writer=self.writer,
+            limits=self._limits,
         )

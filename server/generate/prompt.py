@@ -38,7 +38,12 @@ class Prompt(NamedTuple):
 
 
 def take_up(
-    session: Session, generation_id: str, owner: str, models: Models, output_max_tokens: int, seen: Seen | None = None
+    session: Session,
+    generation_id: str,
+    owner: str,
+    models: Models,
+    output_max_tokens: int,
+    seen: Seen | None = None,
 ) -> Claimed | None:
     """Claims a generation and reads all that is needed to write it; None when it is not to be had."""
     generation = claim(session, generation_id, owner, seen=seen)
@@ -56,10 +61,16 @@ def take_up(
     return Claimed(generation, request, model.provider, base)
 
 
-def prompt_of(said: list[Spoken], model: Model, *, system_prompt: str | None, output_tokens: int) -> Prompt:
+def prompt_of(
+    said: list[Spoken], model: Model, *, system_prompt: str | None, output_tokens: int
+) -> Prompt:
     """The turns of a branch that fit, its last question in any case."""
     turns = [turn for message in said if (turn := _turn(message)) is not None]
-    room = model.context_tokens - min(output_tokens, model.context_tokens // 2) - tokens_of(system_prompt or "")
+    room = (
+        model.context_tokens
+        - min(output_tokens, model.context_tokens // 2)
+        - tokens_of(system_prompt or "")
+    )
     kept: list[Turn] = []
     for turn in reversed(turns):
         room -= TURN_TOKENS + tokens_in(turn.parts)
@@ -75,14 +86,20 @@ def asked_tokens(session: Session, generation: Generation) -> int:
     """An estimate of what a generation's model was asked, for whoever settles it without its model."""
     said = spoken_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
     turns = [turn for message in said if (turn := _turn(message)) is not None]
-    return tokens_of(generation.options.get("system_prompt") or "") + sum(tokens_in(turn.parts) for turn in turns)
+    return tokens_of(generation.options.get("system_prompt") or "") + sum(
+        tokens_in(turn.parts) for turn in turns
+    )
 
 
-def request_for(generation: Generation, said: list[Spoken], model: Model, *, output_max_tokens: int) -> tuple[ModelRequest, int]:
+def request_for(
+    generation: Generation, said: list[Spoken], model: Model, *, output_max_tokens: int
+) -> tuple[ModelRequest, int]:
     """What the model is asked for this generation, as yet without a prefix, and how many messages are left out."""
     options = generation.options
     output_tokens = min(options.get("max_output_tokens") or output_max_tokens, output_max_tokens)
-    prompt = prompt_of(said, model, system_prompt=options.get("system_prompt"), output_tokens=output_tokens)
+    prompt = prompt_of(
+        said, model, system_prompt=options.get("system_prompt"), output_tokens=output_tokens
+    )
     request = ModelRequest(
         model=model.name,
         turns=prompt.turns,

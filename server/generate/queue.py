@@ -38,7 +38,9 @@ def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
     The pool that waits is taken not only because it waits while every connection is in use: the other one connects under its lock, so that
     callers of a Redis which does not answer would wait for each other's time-outs, one after the other.
     """
-    pool = open_pool(BlockingConnectionPool, url, max_connections=connections, timeout=REDIS_TIMEOUT_S)
+    pool = open_pool(
+        BlockingConnectionPool, url, max_connections=connections, timeout=REDIS_TIMEOUT_S
+    )
     return ArqRedis(pool_or_conn=pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
 
 

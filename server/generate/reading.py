@@ -27,7 +27,9 @@ async def written_so_far(redis: Redis, key_prefix: str, generation: Generation) 
     return written
 
 
-async def all_written_so_far(redis: Redis, key_prefix: str, generations: list[Generation]) -> list[Written]:
+async def all_written_so_far(
+    redis: Redis, key_prefix: str, generations: list[Generation]
+) -> list[Written]:
     """The same of several generations, in one round trip."""
     going_on = [generation for generation in generations if not generation.status.terminal]
     newer = {}
@@ -38,7 +40,9 @@ async def all_written_so_far(redis: Redis, key_prefix: str, generations: list[Ge
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("redis_away", doing="snapshot", reason=str(error))
         else:
-            newer = {generation.id: events for generation, events in zip(going_on, logs, strict=True)}
+            newer = {
+                generation.id: events for generation, events in zip(going_on, logs, strict=True)
+            }
     written = []
     for generation in generations:
         content, seq = Content(generation.parts), generation.seq
@@ -46,7 +50,11 @@ async def all_written_so_far(redis: Redis, key_prefix: str, generations: list[Ge
             if not event.terminal:
                 content.apply(event)
                 seq = event.seq
-        written.append(Written(content.parts(), seq) if seq != generation.seq else Written(generation.parts, seq))
+        written.append(
+            Written(content.parts(), seq)
+            if seq != generation.seq
+            else Written(generation.parts, seq)
+        )
     return written
 
 
@@ -61,6 +69,9 @@ async def stop_now(settler: Settler, queue: Queue, generation: Generation) -> No
 async def wait_for_end(feeds: Feeds, generation: Generation, wait_s: float) -> None:
     """Returns when the answer has ended, or after `wait_s`."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(wait_s), aclosing(follow(feeds, generation.id, queued_event(generation), 0)) as batches:
+        async with (
+            asyncio.timeout(wait_s),
+            aclosing(follow(feeds, generation.id, queued_event(generation), 0)) as batches,
+        ):
             async for _batch in batches:
                 pass

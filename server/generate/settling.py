@@ -12,7 +12,17 @@ from server.generate.endings import end_of, seq_of_unopened
 from server.generate.prompt import asked_tokens
 from server.generate.usage import cost_before
 from server.generate.writer import OPEN_WITHIN_S
-from server.history.claims import Ending, Fence, OpenRow, Seen, claim, give_back, mark_sealed, open_rows, settle
+from server.history.claims import (
+    Ending,
+    Fence,
+    OpenRow,
+    Seen,
+    claim,
+    give_back,
+    mark_sealed,
+    open_rows,
+    settle,
+)
 from server.history.database import Database
 from server.history.generations import settled_generations
 from server.history.tables import Generation, Status
@@ -42,7 +52,11 @@ class Staleness:
         for row in rows:
             seen, since = before.get(row.id, (None, at))
             self._since[row.id] = (row.seen, since if seen == row.seen and not gap else at)
-        return {row.id for row in rows if row.seen.owner and at - self._since[row.id][1] >= STALE_AFTER_S}
+        return {
+            row.id
+            for row in rows
+            if row.seen.owner and at - self._since[row.id][1] >= STALE_AFTER_S
+        }
 
     def for_s(self, row: OpenRow) -> float:
         """For how long a row has been as it is."""
@@ -52,14 +66,27 @@ class Staleness:
 class Settler:
     """Settles what is nobody's. Every process has one."""
 
-    def __init__(self, name: str, database: Database, redis: Redis, *, key_prefix: str, ttl_s: float, retention_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        redis: Redis,
+        *,
+        key_prefix: str,
+        ttl_s: float,
+        retention_s: float,
+    ) -> None:
         self.name, self.database, self._redis = name, database, redis
         self._key_prefix, self._ttl_s, self._retention_s = key_prefix, ttl_s, retention_s
         self._cancelling: set[str] = set()
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
         """Settles every answer that was cancelled and that no living worker owns, or that an own claim whose reply was lost left behind."""
-        rows = [row for row in await self.database.read(open_rows, cancelled_only=True) if not row.status.terminal]
+        rows = [
+            row
+            for row in await self.database.read(open_rows, cancelled_only=True)
+            if not row.status.terminal
+        ]
         dead = staleness.look(rows)
         for row in rows:
             if row.seen.owner in (None, self.name) or row.id in dead:
@@ -80,7 +107,9 @@ class Settler:
 
     async def _cancel(self, generation_id: str, seen: Seen | None) -> Generation | None:
         began = monotonic()
-        claimed = await self.database.write(claim, generation_id, self.name, seen=seen, to_cancel=True)
+        claimed = await self.database.write(
+            claim, generation_id, self.name, seen=seen, to_cancel=True
+        )
         if claimed is None:
             return None
         try:
@@ -98,7 +127,9 @@ class Settler:
                 content.apply(event)
             parts, seq = content.parts(), events[-1].seq
         fence = Fence(generation_id, self.name, claimed.attempt)
-        settled = await self.database.write(settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=usage))
+        settled = await self.database.write(
+            settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=usage)
+        )
         if settled is None:
             return None
         await self.seal([settled.generation])
@@ -109,9 +140,21 @@ class Settler:
         claimed = await self.database.write(claim, generation_id, self.name)
         if claimed is None:
             return
-        error = {"code": "internal", "message": f"The server failed; its log names generation {generation_id}.", "retryable": True}
-        ending = Ending(Status.FAILED, seq_of_unopened(claimed) + 1, claimed.parts, error=error, usage=claimed.usage)
-        settled = await self.database.write(settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending)
+        error = {
+            "code": "internal",
+            "message": f"The server failed; its log names generation {generation_id}.",
+            "retryable": True,
+        }
+        ending = Ending(
+            Status.FAILED,
+            seq_of_unopened(claimed) + 1,
+            claimed.parts,
+            error=error,
+            usage=claimed.usage,
+        )
+        settled = await self.database.write(
+            settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending
+        )
         if settled is not None:
             await self.seal([settled.generation])
 
@@ -132,7 +175,11 @@ class Settler:
     async def seal_left(self, generation_ids: list[str]) -> None:
         """Ends the logs of those of these generations that are settled."""
         for start in range(0, len(generation_ids), SEALED_AT_ONCE):
-            await self.seal(await self.database.read(settled_generations, generation_ids[start : start + SEALED_AT_ONCE]))
+            await self.seal(
+                await self.database.read(
+                    settled_generations, generation_ids[start : start + SEALED_AT_ONCE]
+                )
+            )
 
     async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
         """The events of a log that this claim opened, and whether nothing of them was lost. An answer nobody ever claimed has none."""
@@ -141,7 +188,15 @@ class Settler:
         keys = log_keys(self._key_prefix, claimed.id)
         seconds, microseconds = await self._redis.time()
         deadline_us = int((seconds + began - monotonic() + OPEN_WITHIN_S) * 1e6) + microseconds
-        arguments = (keys.state, keys.events, claimed.attempt, deadline_us, int(self._ttl_s * 1000), "", "entries")
+        arguments = (
+            keys.state,
+            keys.events,
+            claimed.attempt,
+            deadline_us,
+            int(self._ttl_s * 1000),
+            "",
+            "entries",
+        )
         try:
             reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)  # type: ignore[no-untyped-call]
         except NoScriptError:

@@ -38,16 +38,23 @@ class Titler:
             opening = await self._database.read(opening_of, conversation_id)
             if opening is None:
                 return
-            title = await self._ask(self._models.titles or self._models.find(opening.model), opening)
+            title = await self._ask(
+                self._models.titles or self._models.find(opening.model), opening
+            )
             await self._database.write(set_title, conversation_id, opening.account_id, title)
         except (ProviderError, Invalid, TimeoutError, DatabaseAway) as error:
-            log.warning("not_titled", conversation=conversation_id, reason=str(error) or "no answer in time")
+            log.warning(
+                "not_titled", conversation=conversation_id, reason=str(error) or "no answer in time"
+            )
 
     async def _ask(self, model: Model, opening: Opening) -> str | None:
         if model.id == DEMO:
             return None  # it is no language model: the first words of the question serve better
         said = ""
-        async with asyncio.timeout(PATIENCE_S), aclosing(self._providers[model.provider].stream(_request(model, opening))) as deltas:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            aclosing(self._providers[model.provider].stream(_request(model, opening))) as deltas,
+        ):
             async for delta in deltas:
                 if isinstance(delta, TextDelta):
                     said += delta.text
@@ -75,7 +82,9 @@ def clean_title(said: str) -> str | None:
     lines = [line for line in said.replace("\0", "").splitlines() if line.strip()]
     if not lines:
         return None
-    words = re.sub(r"^(title|name)\s*:\s*", "", lines[0].strip(" #*_`\"'“”„«»"), flags=re.IGNORECASE)
+    words = re.sub(
+        r"^(title|name)\s*:\s*", "", lines[0].strip(" #*_`\"'“”„«»"), flags=re.IGNORECASE
+    )
     title = " ".join(words.split()).strip(" #*_`\"'“”„«»").removesuffix(".")
     if len(title) > TITLE_MAX_CHARS:
         title = title[: TITLE_MAX_CHARS - 1].rsplit(" ", 1)[0].rstrip() + "…"

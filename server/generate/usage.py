@@ -14,7 +14,11 @@ BYTES_PER_TOKEN = 4
 Counts = dict[str, Any]
 
 _BEGINNINGS: Final = (EventType.STARTED, EventType.RESUMED, EventType.RESTARTED)
-_SAID: Final[dict[str, str]] = {EventType.TEXT_DELTA: "text", EventType.REASONING_DELTA: "text", EventType.TOOL_CALL: "arguments"}
+_SAID: Final[dict[str, str]] = {
+    EventType.TEXT_DELTA: "text",
+    EventType.REASONING_DELTA: "text",
+    EventType.TOOL_CALL: "arguments",
+}
 
 
 def tokens_of(*texts: str) -> int:
@@ -24,7 +28,9 @@ def tokens_of(*texts: str) -> int:
 
 def tokens_in(parts: Parts) -> int:
     """An estimate of what these parts come to."""
-    return tokens_of(*(part.get("text") or part.get("content") or part.get("arguments") or "" for part in parts))
+    return tokens_of(
+        *(part.get("text") or part.get("content") or part.get("arguments") or "" for part in parts)
+    )
 
 
 def total(*costs: Counts | None) -> Counts | None:
@@ -32,7 +38,11 @@ def total(*costs: Counts | None) -> Counts | None:
     known = [cost for cost in costs if cost]
     if not known:
         return None
-    names = [name for name in dict.fromkeys(name for cost in known for name in cost) if name != "estimated"]
+    names = [
+        name
+        for name in dict.fromkeys(name for cost in known for name in cost)
+        if name != "estimated"
+    ]
     summed: Counts = {name: sum(cost.get(name, 0) for cost in known) for name in names}
     return summed | {"estimated": True} if any(cost.get("estimated") for cost in known) else summed
 
@@ -53,7 +63,11 @@ def request_tokens(request: ModelRequest | None) -> int:
     """An estimate of what a model is asked; 0 when there is no model any more."""
     if request is None:
         return 0
-    return tokens_of(request.system_prompt or "") + sum(tokens_in(turn.parts) for turn in request.turns) + tokens_in(request.prefix)
+    return (
+        tokens_of(request.system_prompt or "")
+        + sum(tokens_in(turn.parts) for turn in request.turns)
+        + tokens_in(request.prefix)
+    )
 
 
 class Cost:
@@ -83,4 +97,8 @@ class Cost:
 
 
 def _estimate(asked_tokens: int, said_bytes: int) -> Counts:
-    return {"input_tokens": asked_tokens, "output_tokens": said_bytes // BYTES_PER_TOKEN, "estimated": True}
+    return {
+        "input_tokens": asked_tokens,
+        "output_tokens": said_bytes // BYTES_PER_TOKEN,
+        "estimated": True,
+    }

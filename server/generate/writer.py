@@ -48,12 +48,16 @@ class LogWriter:
         self._logs: set[OwnedLog] = set()
         self._dirty: set[OwnedLog] = set()
         self._closings: dict[str, tuple[LogKeys, Event]] = {}
-        self._held_at: dict[OwnedLog, float] = {}  # monotonic, before the claim or beat that showed it to be ours
+        self._held_at: dict[
+            OwnedLog, float
+        ] = {}  # monotonic, before the claim or beat that showed it to be ours
         self._doubtful: list[OwnedLog] = []
         self._doubt = asyncio.Event()
         self._work = asyncio.Event()
         self._clock_offset_s = 0.0  # Redis's clock less the monotonic one, never too late
-        self.sealed: list[str] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
+        self.sealed: list[
+            str
+        ] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
 
     def add(self, owned: OwnedLog, claimed_at: float) -> None:
         """Opens a log that was claimed by a transaction which began after `claimed_at`; `owned.opened` tells what was found."""
@@ -111,7 +115,9 @@ class LogWriter:
 
     async def _prepare(self, link: Link) -> None:
         """Loads the scripts and reads the clock; every log has to be opened again on this connection."""
-        *_, time = await link.execute([("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)])
+        *_, time = await link.execute(
+            [("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)]
+        )
         _check(time)
         self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - monotonic()
         for owned in self._logs:
@@ -131,15 +137,32 @@ class LogWriter:
                 owned.confirming = True
                 self._doubt.set()
         for start in range(0, len(opening), LOGS_AT_ONCE):
-            chunk = [owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held_at]
-            for owned, reply in zip(chunk, await link.execute([self._open_command(owned) for owned in chunk]), strict=True):
+            chunk = [
+                owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held_at
+            ]
+            for owned, reply in zip(
+                chunk,
+                await link.execute([self._open_command(owned) for owned in chunk]),
+                strict=True,
+            ):
                 _check(reply)
                 self._opened(owned, reply)
 
     def _open_command(self, owned: OwnedLog) -> Command:
         deadline_us = int((self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
         first, entries = "first" if owned.first else "", "" if owned.opened.done() else "entries"
-        return ("EVALSHA", OPEN.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, deadline_us, owned.ttl_ms, first, entries)
+        return (
+            "EVALSHA",
+            OPEN.sha,
+            2,
+            owned.keys.state,
+            owned.keys.events,
+            owned.fence.attempt,
+            deadline_us,
+            owned.ttl_ms,
+            first,
+            entries,
+        )
 
     def _opened(self, owned: OwnedLog, reply: Any) -> None:
         match reply[0]:
@@ -202,7 +225,9 @@ class LogWriter:
                 sent = owned.acked + len(events)
                 commands.append(_append_command(owned, events, last=sent == len(owned.events)))
                 sending.append((owned, sent))
-        for (owned, sent), reply in zip(sending, await link.execute(commands) if commands else [], strict=True):
+        for (owned, sent), reply in zip(
+            sending, await link.execute(commands) if commands else [], strict=True
+        ):
             _check(reply)
             if reply == 1:
                 EVENTS_APPENDED.inc(sent - owned.acked)
@@ -217,10 +242,22 @@ class LogWriter:
             return
         closings = list(self._closings.items())
         commands: list[Command] = [
-            ("EVALSHA", CLOSE.sha, 2, keys.state, keys.events, terminal.seq, terminal.encoded(), keys.channel, self._retention_ms)
+            (
+                "EVALSHA",
+                CLOSE.sha,
+                2,
+                keys.state,
+                keys.events,
+                terminal.seq,
+                terminal.encoded(),
+                keys.channel,
+                self._retention_ms,
+            )
             for _id, (keys, terminal) in closings
         ]
-        for (generation_id, _closing), reply in zip(closings, await link.execute(commands), strict=True):
+        for (generation_id, _closing), reply in zip(
+            closings, await link.execute(commands), strict=True
+        ):
             _check(reply)
             del self._closings[generation_id]
             self.sealed.append(generation_id)
@@ -228,7 +265,16 @@ class LogWriter:
 
 def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
     """Appends these events; with the last ones that are missing, a log that lost some lacks nothing any more."""
-    head = ("EVALSHA", APPEND.sha, 2, owned.keys.state, owned.keys.events, owned.fence.attempt, owned.keys.channel, owned.ttl_ms)
+    head = (
+        "EVALSHA",
+        APPEND.sha,
+        2,
+        owned.keys.state,
+        owned.keys.events,
+        owned.fence.attempt,
+        owned.keys.channel,
+        owned.ttl_ms,
+    )
     numbered = (argument for event in events for argument in (event.seq, event.encoded()))
     return (*head, "whole" if last and owned.complete and not owned.whole else "", *numbered)
 

@@ -11,13 +11,19 @@ from server.parts import Parts
 @strawberry.enum(description="What a part is. Values may be added.")
 class PartType(Enum):
     TEXT = strawberry.enum_value("text", description="Something said.")
-    REASONING = strawberry.enum_value("reasoning", description="What a model thought before it spoke.")
-    TOOL_CALL = strawberry.enum_value("tool_call", description="A tool that a model wants to be called.")
+    REASONING = strawberry.enum_value(
+        "reasoning", description="What a model thought before it spoke."
+    )
+    TOOL_CALL = strawberry.enum_value(
+        "tool_call", description="A tool that a model wants to be called."
+    )
     TOOL_RESULT = strawberry.enum_value("tool_result", description="What a tool answered.")
     FILE = strawberry.enum_value("file", description="A file.")
 
 
-@strawberry.interface(description="One part of a content, which is an ordered list of them. Kinds of parts may be added.")
+@strawberry.interface(
+    description="One part of a content, which is an ordered list of them. Kinds of parts may be added."
+)
 class ContentPart:
     type: PartType = strawberry.field(description="What kind of part this is.")
 
@@ -34,7 +40,9 @@ class ReasoningPart(ContentPart):
 
 @strawberry.type(description="A tool that a model wants to be called.")
 class ToolCallPart(ContentPart):
-    call_id: strawberry.ID = strawberry.field(description="Names this call; its result carries the same.")
+    call_id: strawberry.ID = strawberry.field(
+        description="Names this call; its result carries the same."
+    )
     name: str = strawberry.field(description="The tool's name.")
     arguments: str = strawberry.field(description="The arguments: JSON, as the model wrote it.")
 
@@ -69,7 +77,10 @@ def _part(part: dict[str, Any]) -> ContentPart | None:
             return ReasoningPart(type=PartType.REASONING, text=part["text"])
         case "tool_call":
             return ToolCallPart(
-                type=PartType.TOOL_CALL, call_id=strawberry.ID(part["call_id"]), name=part["name"], arguments=part["arguments"]
+                type=PartType.TOOL_CALL,
+                call_id=strawberry.ID(part["call_id"]),
+                name=part["name"],
+                arguments=part["arguments"],
             )
         case "tool_result":
             return ToolResultPart(
@@ -79,7 +90,12 @@ def _part(part: dict[str, Any]) -> ContentPart | None:
                 is_error=bool(part.get("is_error")),
             )
         case "file":
-            return FilePart(type=PartType.FILE, file_id=strawberry.ID(part["file_id"]), media_type=part["media_type"], name=part["name"])
+            return FilePart(
+                type=PartType.FILE,
+                file_id=strawberry.ID(part["file_id"]),
+                media_type=part["media_type"],
+                name=part["name"],
+            )
     return None
 
 
@@ -93,7 +109,9 @@ class Usage:
     reasoning_tokens: int | None = strawberry.field(
         description="Of the tokens written, those of reasoning; null where its provider does not say."
     )
-    estimated: bool = strawberry.field(description="Whether a part of this was not counted by the provider but taken from the text.")
+    estimated: bool = strawberry.field(
+        description="Whether a part of this was not counted by the provider but taken from the text."
+    )
 
 
 def usage_of(usage: dict[str, Any] | None) -> Usage | None:
@@ -111,11 +129,17 @@ def usage_of(usage: dict[str, Any] | None) -> Usage | None:
 
 @strawberry.type(description="Why an answer could not be written.")
 class GenerationError:
-    code: str = strawberry.field(description="For programs, e.g. `provider_rate_limited`; docs/http.md lists them. Codes may be added.")
+    code: str = strawberry.field(
+        description="For programs, e.g. `provider_rate_limited`; docs/http.md lists them. Codes may be added."
+    )
     message: str = strawberry.field(description="For people.")
     retryable: bool = strawberry.field(description="Whether asking again may succeed.")
 
 
 def error_of(error: dict[str, Any] | None) -> GenerationError | None:
     """The error of a row or an event."""
-    return GenerationError(code=error["code"], message=error["message"], retryable=error["retryable"]) if error else None
+    return (
+        GenerationError(code=error["code"], message=error["message"], retryable=error["retryable"])
+        if error
+        else None
+    )

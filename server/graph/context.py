@@ -72,4 +72,12 @@ async def context_of(connection: HTTPConnection) -> Context:
     except Unauthenticated:
         if connection.scope["type"] == "http":
             raise
-    return Context(state.resources, state.feeds, state.pages, state.presence, state.callers, state.request_id, signed_in)
+    return Context(
+        state.resources,
+        state.feeds,
+        state.pages,
+        state.presence,
+        state.callers,
+        state.request_id,
+        signed_in,
+    )

@@ -70,13 +70,21 @@ def check_shape(document: DocumentNode, settings: GraphqlSettings) -> GraphQLErr
     return None
 
 
-def check_cost(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any], cost_max: int) -> GraphQLError | None:
+def check_cost(
+    schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any], cost_max: int
+) -> GraphQLError | None:
     """The error when an operation of the document would cost more than `cost_max`, or spread too deep."""
-    fragments = {each.name.value: each for each in document.definitions if isinstance(each, FragmentDefinitionNode)}
+    fragments = {
+        each.name.value: each
+        for each in document.definitions
+        if isinstance(each, FragmentDefinitionNode)
+    }
     try:
         for operation in document.definitions:
             if isinstance(operation, OperationDefinitionNode):
-                _Bill(schema, fragments, _pages_of(operation, variables), cost_max).operation(operation)
+                _Bill(schema, fragments, _pages_of(operation, variables), cost_max).operation(
+                    operation
+                )
     except _TooMuch as fault:
         return too_complex(fault.what, fault.limit)
     return None
@@ -99,13 +107,19 @@ class _Shape:
                 raise _TooMuch("too many aliases", self._settings.aliases_max)
             if node.name.value.startswith("__"):
                 depth_max = INTROSPECTION_DEPTH_MAX
-        elif isinstance(node, FragmentDefinitionNode) and node.type_condition.name.value.startswith("__"):
+        elif isinstance(node, FragmentDefinitionNode) and node.type_condition.name.value.startswith(
+            "__"
+        ):
             depth_max = INTROSPECTION_DEPTH_MAX
         self._directives += len(getattr(node, "directives", None) or ())
         if self._directives > self._settings.directives_max:
             raise _TooMuch("too many directives", self._settings.directives_max)
         for inner in _within(node):
-            self.walk(inner, depth + isinstance(inner, FieldNode | ListValueNode | ObjectValueNode), depth_max)
+            self.walk(
+                inner,
+                depth + isinstance(inner, FieldNode | ListValueNode | ObjectValueNode),
+                depth_max,
+            )
 
 
 def _within(node: Node) -> Iterator[Node]:
@@ -114,7 +128,10 @@ def _within(node: Node) -> Iterator[Node]:
         yield from node.values
     elif isinstance(node, ObjectValueNode):
         yield from (field.value for field in node.fields)
-    for holder in (*(getattr(node, "arguments", None) or ()), *(getattr(node, "directives", None) or ())):
+    for holder in (
+        *(getattr(node, "arguments", None) or ()),
+        *(getattr(node, "directives", None) or ()),
+    ):
         yield from (argument.value for argument in getattr(holder, "arguments", None) or ())
         if (value := getattr(holder, "value", None)) is not None:
             yield value
@@ -143,19 +160,34 @@ class _At(NamedTuple):
 class _Bill:
     """Adds up one operation. Every step costs something, so that what is repeated without end comes to an end."""
 
-    def __init__(self, schema: GraphQLSchema, fragments: dict[str, FragmentDefinitionNode], pages: dict[str, int], cost_max: int) -> None:
-        self._schema, self._fragments, self._pages, self._cost_max = schema, fragments, pages, cost_max
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: dict[str, FragmentDefinitionNode],
+        pages: dict[str, int],
+        cost_max: int,
+    ) -> None:
+        self._schema, self._fragments, self._pages, self._cost_max = (
+            schema,
+            fragments,
+            pages,
+            cost_max,
+        )
         self._cost = 0
         self._asked: Counter[tuple[str, ...]] = Counter()
 
     def operation(self, operation: OperationDefinitionNode) -> None:
         """Adds everything that an operation selects."""
-        self._selections(operation.selection_set, _At(self._schema.get_root_type(operation.operation), 1, None))
+        self._selections(
+            operation.selection_set, _At(self._schema.get_root_type(operation.operation), 1, None)
+        )
 
     def _add(self, cost: int) -> None:
         self._cost += cost
         if self._cost > self._cost_max:
-            raise _TooMuch("an answer with too many fields (pages multiply what is in them)", self._cost_max)
+            raise _TooMuch(
+                "an answer with too many fields (pages multiply what is in them)", self._cost_max
+            )
 
     def _selections(self, selections: SelectionSetNode, at: _At) -> None:
         for node in selections.selections:
@@ -165,12 +197,20 @@ class _Bill:
                     self._field(node, at)
                 case InlineFragmentNode():
                     condition = node.type_condition
-                    self._selections(node.selection_set, at._replace(type=self._type(condition.name.value) if condition else at.type))
+                    self._selections(
+                        node.selection_set,
+                        at._replace(
+                            type=self._type(condition.name.value) if condition else at.type
+                        ),
+                    )
                 case FragmentSpreadNode():
                     fragment = self._fragments.get(node.name.value)
                     if fragment is not None and node.name.value not in at.fragments:
                         type = self._type(fragment.type_condition.name.value)
-                        self._selections(fragment.selection_set, at._replace(type=type, fragments=at.fragments | {node.name.value}))
+                        self._selections(
+                            fragment.selection_set,
+                            at._replace(type=type, fragments=at.fragments | {node.name.value}),
+                        )
 
     def _field(self, node: FieldNode, at: _At) -> None:
         name = node.name.value
@@ -181,23 +221,38 @@ class _Bill:
         if name in ("__schema", "__type"):
             self._add(INTROSPECTION_COST)
         elif node.selection_set is not None and not name.startswith("__"):
-            field = at.type.fields.get(name) if isinstance(at.type, GraphQLObjectType | GraphQLInterfaceType) else None
+            field = (
+                at.type.fields.get(name)
+                if isinstance(at.type, GraphQLObjectType | GraphQLInterfaceType)
+                else None
+            )
             times = at.times * self._length(name, field, at)
             type = get_named_type(field.type) if field is not None else None
             beside = at.beside or name == "siblings"
-            self._selections(node.selection_set, _At(type, times, self._page(node, field), path, at.fragments, beside))
+            self._selections(
+                node.selection_set,
+                _At(type, times, self._page(node, field), path, at.fragments, beside),
+            )
 
     def _length(self, name: str, field: GraphQLField | None, at: _At) -> int:
         """How many objects a field answers with."""
         if field is None or not is_list_type(get_nullable_type(field.type)):
             return 1
-        return at.page or (SIBLINGS_MAX if name == "siblings" and at.beside else USUAL_LENGTHS.get(name, USUAL_LENGTH))
+        return at.page or (
+            SIBLINGS_MAX
+            if name == "siblings" and at.beside
+            else USUAL_LENGTHS.get(name, USUAL_LENGTH)
+        )
 
     def _page(self, node: FieldNode, field: GraphQLField | None) -> int | None:
         """How long the page is that a field answers with; None for one that answers with none."""
         if field is None or "first" not in field.args:
             return None
-        asked = [argument.value for argument in node.arguments or () if argument.name.value in ("first", "last")]
+        asked = [
+            argument.value
+            for argument in node.arguments or ()
+            if argument.name.value in ("first", "last")
+        ]
         return max((self._size(value) for value in asked), default=PAGE_DEFAULT)
 
     def _size(self, value: Any) -> int:

@@ -57,7 +57,11 @@ class Encoder:
         """The results of a slice of events, made ready by `wrap`, and kept for others."""
         if start:
             await asyncio.sleep(0)  # others may have little to do
-        payloads = [payload for event in told.events[start : start + SLICE_EVENTS] if (payload := await self._told(told, event))]
+        payloads = [
+            payload
+            for event in told.events[start : start + SLICE_EVENTS]
+            if (payload := await self._told(told, event))
+        ]
         made = told.encodings[self, wrap, start] = wrap(payloads)
         return made
 
@@ -90,9 +94,16 @@ class Encoders:
     def get(self, asked: Asked, executor: Executor[Any]) -> Encoder:
         """The encoder of all who ask this, wherever each of them begins."""
         where = _marks(asked.query, executor.operation)
-        variables = {name: value for name, value in (asked.variables or {}).items() if name not in where}
+        variables = {
+            name: value for name, value in (asked.variables or {}).items() if name not in where
+        }
         account_id = executor.context_value.caller.account_id
-        same = [account_id, asked.query, executor.operation.name and executor.operation.name.value, variables]
+        same = [
+            account_id,
+            asked.query,
+            executor.operation.name and executor.operation.name.value,
+            variables,
+        ]
         key = sha256(orjson.dumps(same, option=orjson.OPT_SORT_KEYS)).digest()
         encoder = self._encoders.get(key)
         if encoder is None:
@@ -103,9 +114,16 @@ class Encoders:
 def _marks(query: str, operation: OperationDefinitionNode) -> set[str]:
     """The variables that are nothing but the `after` of what is subscribed to: what is selected of an event does not depend on them."""
     fields = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
-    values = [argument.value for field in fields for argument in field.arguments or () if argument.name.value == "after"]
+    values = [
+        argument.value
+        for field in fields
+        for argument in field.arguments or ()
+        if argument.name.value == "after"
+    ]
     names = {value.name.value for value in values if isinstance(value, VariableNode)}
-    return {name for name in names if len(re.findall(rf"\$\s*{name}\b", query)) == 2}  # where it is declared, and there
+    return {
+        name for name in names if len(re.findall(rf"\$\s*{name}\b", query)) == 2
+    }  # where it is declared, and there
 
 
 def encoded(result: ExecutionResult | CoreResult, context: Context) -> bytes:

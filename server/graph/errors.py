@@ -30,12 +30,20 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
     if cause is not None and valid:
         log.error("fault", request=request_id, path="/graphql", exc_info=cause)
         REQUESTS_FAILED.inc()
-        return _with(error, f"The server failed; its log names request {request_id}.", {"code": "internal", "requestId": request_id})
+        return _with(
+            error,
+            f"The server failed; its log names request {request_id}.",
+            {"code": "internal", "requestId": request_id},
+        )
     if isinstance(error, GraphQLSyntaxError) and (tokens := TOO_MANY_TOKENS.match(error.message)):
         return too_complex("too many words and signs", int(tokens[1]))
     if isinstance(error, GraphQLSyntaxError) and error.message.startswith(TOO_DEEP):
         return too_complex("fields or values nested too deep", TOO_DEEP_FOR_THE_PARSER)
-    return _with(error, error.message[:MESSAGE_MAX_CHARS], {"code": "invalid_request" if valid else "invalid_document"})
+    return _with(
+        error,
+        error.message[:MESSAGE_MAX_CHARS],
+        {"code": "invalid_request" if valid else "invalid_document"},
+    )
 
 
 def refusal(refused: Refused) -> tuple[str, dict[str, object]]:
@@ -43,7 +51,11 @@ def refusal(refused: Refused) -> tuple[str, dict[str, object]]:
     detail = refused.detail
     extensions: dict[str, object] = {"code": refused.code}
     for name, member in refused.members.items():
-        extensions[camel(name)] = [_fault(fault) for fault in member] if name == "errors" and isinstance(member, list) else member
+        extensions[camel(name)] = (
+            [_fault(fault) for fault in member]
+            if name == "errors" and isinstance(member, list)
+            else member
+        )
     name, colon, rest = detail.partition(":")
     return (f"{camel(name)}{colon}{rest}" if re.fullmatch(r"[a-z_]+", name) else detail), extensions
 
@@ -60,4 +72,11 @@ def _fault(fault: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with(error: GraphQLError, message: str, extensions: dict[str, object]) -> GraphQLError:
-    return GraphQLError(message, nodes=error.nodes, source=error.source, positions=error.positions, path=error.path, extensions=extensions)
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=extensions,
+    )

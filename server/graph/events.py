@@ -18,14 +18,18 @@ from server.stream.events import Event, EventType
     description="One event of a conversation. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
 )
 class ConversationEvent:
-    cursor: str = strawberry.field(description="Given as `after`, the stream goes on behind this event.")
+    cursor: str = strawberry.field(
+        description="Given as `after`, the stream goes on behind this event."
+    )
 
 
 @strawberry.interface(
     description="One event of a generation. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
 )
 class GenerationEvent(ConversationEvent):
-    seq: int = strawberry.field(description="Its number. Numbers are consecutive, except that restarts and snapshots may jump ahead.")
+    seq: int = strawberry.field(
+        description="Its number. Numbers are consecutive, except that restarts and snapshots may jump ahead."
+    )
     generation_id: strawberry.ID = strawberry.field(description="The generation it belongs to.")
 
 
@@ -56,13 +60,17 @@ class GenerationResumed(GenerationEvent):
 
 @strawberry.type(description="More text. Deltas may be joined under load: never count them.")
 class GenerationTextDelta(GenerationEvent):
-    part: int = strawberry.field(description="The number of the part it is appended to; a new one opens a part.")
+    part: int = strawberry.field(
+        description="The number of the part it is appended to; a new one opens a part."
+    )
     text: str = strawberry.field(description="What to append.")
 
 
 @strawberry.type(description="More reasoning.")
 class GenerationReasoningDelta(GenerationEvent):
-    part: int = strawberry.field(description="The number of the part it is appended to; a new one opens a part.")
+    part: int = strawberry.field(
+        description="The number of the part it is appended to; a new one opens a part."
+    )
     text: str = strawberry.field(description="What to append.")
 
 
@@ -99,7 +107,9 @@ class GenerationFailed(GenerationEvent):
     usage: Usage | None = strawberry.field(description="What it used.")
 
 
-@strawberry.type(description="The whole generation so far: replace all content with that of `generation`.")
+@strawberry.type(
+    description="The whole generation so far: replace all content with that of `generation`."
+)
 class GenerationSnapshot(GenerationEvent):
     generation: Generation = strawberry.field(description="The generation as of this event.")
 
@@ -139,11 +149,18 @@ _READERS = {
 }
 
 
-def generation_event(generation_id: str, event: Event, cursor: str | None = None) -> GenerationEvent | None:
+def generation_event(
+    generation_id: str, event: Event, cursor: str | None = None
+) -> GenerationEvent | None:
     """An event as the graph tells it; None for one of a kind that a newer server wrote. Its cursor is its number where none is given."""
     kind = KINDS.get(event.type)
     if kind is None:
         return None
     data = orjson.loads(event.data)
     own = {name: read(data) for name, read in _READERS[event.type]}
-    return kind(cursor=cursor or str(event.seq), seq=event.seq, generation_id=strawberry.ID(generation_id), **own)
+    return kind(
+        cursor=cursor or str(event.seq),
+        seq=event.seq,
+        generation_id=strawberry.ID(generation_id),
+        **own,
+    )

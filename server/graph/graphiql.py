@@ -25,5 +25,9 @@ def is_for_people(request: Request) -> bool:
 def page() -> Response:
     """The page. Raises NotFound where this copy has none."""
     if not PAGE.is_file():
-        raise NotFound("page: this copy was installed without it; run `npm run build` in web/, or install the package again")
-    return FileResponse(PAGE, headers={"Cache-Control": "no-cache", "Content-Security-Policy": POLICY})
+        raise NotFound(
+            "page: this copy was installed without it; run `npm run build` in web/, or install the package again"
+        )
+    return FileResponse(
+        PAGE, headers={"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+    )

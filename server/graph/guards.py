@@ -4,7 +4,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, specified_rules, validate
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    specified_rules,
+    validate,
+)
 from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
@@ -40,12 +47,16 @@ class Documents:
 class Guard(SchemaExtension):
     """Surrounds one operation."""
 
-    def __init__(self, schema: GraphQLSchema, settings: GraphqlSettings, documents: Documents) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, settings: GraphqlSettings, documents: Documents
+    ) -> None:
         self._schema, self._settings, self._documents = schema, settings, documents
         self._valid = self._named = False
 
     def on_operation(self) -> Iterator[None]:
-        self._named = self.execution_context.operation_name is not None  # later it would be that of the first
+        self._named = (
+            self.execution_context.operation_name is not None
+        )  # later it would be that of the first
         self.execution_context.parse_options["max_tokens"] = self._settings.tokens_max
         yield
         self._show(self.execution_context.result)
@@ -70,16 +81,22 @@ class Guard(SchemaExtension):
     def on_execute(self) -> Iterator[None]:
         """Gives the operation loaders of its own. What a subscription loaded for one event is old by the next."""
         streaming = self.execution_context.operation_type is OperationType.SUBSCRIPTION
-        self.execution_context.context = self.execution_context.context.for_operation(keep=not streaming)
+        self.execution_context.context = self.execution_context.context.for_operation(
+            keep=not streaming
+        )
         yield
 
     def _faults(self, document: DocumentNode) -> list[GraphQLError]:
         if not self._valid and (fault := check_shape(document, self._settings)):
             return [fault]
-        if fault := check_cost(self._schema, document, self.execution_context.variables or {}, self._settings.cost_max):
+        if fault := check_cost(
+            self._schema, document, self.execution_context.variables or {}, self._settings.cost_max
+        ):
             return [fault]
         if not self._valid:
-            if faults := validate(self._schema, document, specified_rules, max_errors=ERRORS_MAX - 1):
+            if faults := validate(
+                self._schema, document, specified_rules, max_errors=ERRORS_MAX - 1
+            ):
                 return faults
             self._documents.keep(self.execution_context.query or "", document)
             self._valid = True
@@ -87,12 +104,22 @@ class Guard(SchemaExtension):
 
     def _unnamed(self, document: DocumentNode) -> list[GraphQLError]:
         """The error where nobody said which of several operations is meant; Strawberry would run the first."""
-        operations = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+        operations = [
+            each for each in document.definitions if isinstance(each, OperationDefinitionNode)
+        ]
         if self._named or len(operations) < 2:
             return []
-        return [GraphQLError("The document has several operations: say which in `operationName`.", extensions={"code": "invalid_document"})]
+        return [
+            GraphQLError(
+                "The document has several operations: say which in `operationName`.",
+                extensions={"code": "invalid_document"},
+            )
+        ]
 
     def _show(self, result: Any) -> None:
         if getattr(result, "errors", None):
             context: Context = self.execution_context.context
-            result.errors = [shown(error, context.request_id, valid=self._valid) for error in result.errors[:ERRORS_MAX]]
+            result.errors = [
+                shown(error, context.request_id, valid=self._valid)
+                for error in result.errors[:ERRORS_MAX]
+            ]

@@ -41,21 +41,31 @@ class Loaders:
         self.last_message: DataLoader[str, Said | None] = self._loader(last_messages)
         self.active: DataLoader[str, list[Generation] | None] = self._loader(active_generations)
         self.siblings: DataLoader[Siblings, list[Said] | None] = self._loader(siblings_of)
-        self.generations: DataLoader[Generations, Page[Generation] | None] = self._loader(generations_of)
+        self.generations: DataLoader[Generations, Page[Generation] | None] = self._loader(
+            generations_of
+        )
         self.branch: DataLoader[BranchPart, Page[Said] | None] = self._loader(_branch_pages)
-        self.written: DataLoader[Generation, Written] = DataLoader(self._written, KEYS_AT_ONCE, cache=keep, cache_key_fn=lambda row: row.id)
+        self.written: DataLoader[Generation, Written] = DataLoader(
+            self._written, KEYS_AT_ONCE, cache=keep, cache_key_fn=lambda row: row.id
+        )
 
     def _loader(self, fn: Callable[[Session, str, Sequence[K]], Mapping[K, V]]) -> Any:
         async def load(keys: list[K]) -> list[V | None]:
-            found = await self._resources.database.read(fn, self._account_id, list(dict.fromkeys(keys)))
+            found = await self._resources.database.read(
+                fn, self._account_id, list(dict.fromkeys(keys))
+            )
             return [found.get(key) for key in keys]
 
         return DataLoader(load, KEYS_AT_ONCE, cache=self._keep)
 
     async def _written(self, generations: list[Generation]) -> list[Written]:
-        return await all_written_so_far(self._resources.redis, self._resources.settings.redis.key_prefix, generations)
+        return await all_written_so_far(
+            self._resources.redis, self._resources.settings.redis.key_prefix, generations
+        )
 
 
-def _branch_pages(session: Session, _account_id: str, wanted: Sequence[BranchPart]) -> Mapping[BranchPart, Page[Said] | InvalidCursor]:
+def _branch_pages(
+    session: Session, _account_id: str, wanted: Sequence[BranchPart]
+) -> Mapping[BranchPart, Page[Said] | InvalidCursor]:
     """The pages of branches whose leaves are known to be the account's; a loader raises what it gets as an exception."""
     return branch_pages(session, list(wanted))

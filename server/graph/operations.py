@@ -62,7 +62,11 @@ class Subscribing(SchemaExtension):
                 raw_variable_values=running.variables,
                 operation_name=running.operation_name,
             )
-            running.result = Begun(executor) if isinstance(executor, Executor) else ExecutionResult(data=None, errors=executor)
+            running.result = (
+                Begun(executor)
+                if isinstance(executor, Executor)
+                else ExecutionResult(data=None, errors=executor)
+            )
         yield
 
 
@@ -81,7 +85,9 @@ class Operations:
         self._schema = schema
         self._encoders = Encoders()
 
-    async def answers(self, asked: Asked, context: Context, wrap: Callable[[list[bytes]], F]) -> AsyncGenerator[F | None, None]:
+    async def answers(
+        self, asked: Asked, context: Context, wrap: Callable[[list[bytes]], F]
+    ) -> AsyncGenerator[F | None, None]:
         """The results of an operation, some at a time, as `wrap` makes them ready for a transport; None where a heartbeat is due.
 
         `wrap` takes results as JSON. It is one function per kind of transport: what it made is shared. Raises NotRun and BrokenOff.
@@ -118,7 +124,11 @@ class Operations:
             raise _invalid(f"{fault.as_http_error_reason().rstrip('.')}.", context) from None
         except MissingQueryError:
             raise _invalid("The document is missing.", context) from None
-        if not isinstance(result, Begun) and result.data is None and not any(error.path for error in result.errors or ()):
+        if (
+            not isinstance(result, Begun)
+            and result.data is None
+            and not any(error.path for error in result.errors or ())
+        ):
             raise NotRun(encoded_errors(result.errors or [], context))
         return result
 
@@ -135,12 +145,18 @@ async def _source(executor: Executor[Any]) -> AsyncGenerator[Told[Any] | None, N
 
 
 def _invalid(reason: str, context: Context) -> NotRun:
-    return NotRun(encoded_errors([GraphQLError(reason, extensions={"code": "invalid_document"})], context))
+    return NotRun(
+        encoded_errors([GraphQLError(reason, extensions={"code": "invalid_document"})], context)
+    )
 
 
 def _why(error: Exception, context: Context) -> NotRun | BrokenOff:
     """What an error means to who follows: where something is only away for now, coming back is all there is to do."""
     if isinstance(error, Refused) and error.status >= 500:
         return BrokenOff()
-    errors = error.errors if isinstance(error, _Failed) else [GraphQLError(str(error), original_error=error)]
+    errors = (
+        error.errors
+        if isinstance(error, _Failed)
+        else [GraphQLError(str(error), original_error=error)]
+    )
     return NotRun(encoded_errors(errors, context))

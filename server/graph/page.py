@@ -12,9 +12,16 @@ from server.errors import Invalid, InvalidCursor
 from server.history.keyset import Page, Slice
 from server.ids import Prefix, is_id
 
-First = Annotated[int | None, strawberry.argument(description="How many to read from the beginning, 1 to 100; 20 where neither is given.")]
+First = Annotated[
+    int | None,
+    strawberry.argument(
+        description="How many to read from the beginning, 1 to 100; 20 where neither is given."
+    ),
+]
 After = Annotated[str | None, strawberry.argument(description="Only what follows this cursor.")]
-Last = Annotated[int | None, strawberry.argument(description="How many to read from the end, 1 to 100.")]
+Last = Annotated[
+    int | None, strawberry.argument(description="How many to read from the end, 1 to 100.")
+]
 Before = Annotated[str | None, strawberry.argument(description="Only what precedes this cursor.")]
 
 
@@ -22,8 +29,12 @@ Before = Annotated[str | None, strawberry.argument(description="Only what preced
 class PageInfo:
     has_next_page: bool = strawberry.field(description="Whether anything follows the page.")
     has_previous_page: bool = strawberry.field(description="Whether anything precedes the page.")
-    start_cursor: str | None = strawberry.field(description="The cursor of the first one; null on an empty page.")
-    end_cursor: str | None = strawberry.field(description="The cursor of the last one; null on an empty page.")
+    start_cursor: str | None = strawberry.field(
+        description="The cursor of the first one; null on an empty page."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="The cursor of the last one; null on an empty page."
+    )
 
 
 def page_info(page: Page[Any], cursors: list[str]) -> PageInfo:
@@ -51,13 +62,24 @@ def asked_slice(
     """
     if first is not None and last is not None:
         detail = "only one of first and last may be given"
-        raise Invalid("invalid_limit", f"first: {detail}.", errors=[{"pointer": "/first", "detail": detail}])
+        raise Invalid(
+            "invalid_limit", f"first: {detail}.", errors=[{"pointer": "/first", "detail": detail}]
+        )
     for name, value in (("first", first), ("last", last)):
         if value is not None and not 1 <= value <= PAGE_MAX:
             detail = f"a number from 1 to {PAGE_MAX} is allowed"
-            raise Invalid("invalid_limit", f"{name}: {detail}.", errors=[{"pointer": f"/{name}", "detail": detail}])
+            raise Invalid(
+                "invalid_limit",
+                f"{name}: {detail}.",
+                errors=[{"pointer": f"/{name}", "detail": detail}],
+            )
     backwards = last is not None or (newest and first is None and after is None)
-    return Slice(first or last or PAGE_DEFAULT, backwards, _place("after", after, place), _place("before", before, place))
+    return Slice(
+        first or last or PAGE_DEFAULT,
+        backwards,
+        _place("after", after, place),
+        _place("before", before, place),
+    )
 
 
 def _place(name: str, cursor: str | None, place: Callable[[str], Any | None]) -> Any:
@@ -65,7 +87,9 @@ def _place(name: str, cursor: str | None, place: Callable[[str], Any | None]) ->
         return None
     found = place(cursor)
     if found is None:
-        raise InvalidCursor(f"{name}: this is not a cursor that this server gave out for this list.")
+        raise InvalidCursor(
+            f"{name}: this is not a cursor that this server gave out for this list."
+        )
     return found
 
 
@@ -95,4 +119,8 @@ def message_cursor(id: str) -> str:
 def message_place(cursor: str) -> str | None:
     """The message of such a cursor."""
     fields = unpack(cursor, 2)
-    return fields[1] if fields and fields[0] == "message" and is_id(Prefix.MESSAGE, fields[1]) else None
+    return (
+        fields[1]
+        if fields and fields[0] == "message" and is_id(Prefix.MESSAGE, fields[1])
+        else None
+    )

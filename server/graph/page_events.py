@@ -19,7 +19,9 @@ from server.stream.events import Event
     description="One event of the list of conversations. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
 )
 class ConversationsEvent:
-    cursor: str = strawberry.field(description="Given as `after`, the stream goes on behind this event.")
+    cursor: str = strawberry.field(
+        description="Given as `after`, the stream goes on behind this event."
+    )
 
 
 @strawberry.type(
@@ -27,12 +29,18 @@ class ConversationsEvent:
 )
 class ConversationOpened(ConversationEvent):
     conversation: ConversationNode = strawberry.field(description="The conversation.")
-    messages: list[Message] = strawberry.field(description="The newest 50 messages of the branch that is shown, the oldest first.")
+    messages: list[Message] = strawberry.field(
+        description="The newest 50 messages of the branch that is shown, the oldest first."
+    )
     has_older_messages: bool = strawberry.field(description="Whether the branch has older ones.")
-    generations: list[Generation] = strawberry.field(description="Those that are not over yet. Their events follow, after their `seq`.")
+    generations: list[Generation] = strawberry.field(
+        description="Those that are not over yet. Their events follow, after their `seq`."
+    )
 
 
-@strawberry.type(description="The list is followed from here on: read it now. First without `after`.")
+@strawberry.type(
+    description="The list is followed from here on: read it now. First without `after`."
+)
 class ConversationsOpened(ConversationsEvent):
     pass
 
@@ -54,12 +62,21 @@ class MessageChanged(ConversationEvent):
     message: Message = strawberry.field(description="The message as it is now.")
 
 
-@strawberry.type(description="More has changed than is told one by one: read again whatever was known.")
+@strawberry.type(
+    description="More has changed than is told one by one: read again whatever was known."
+)
 class Resync(ConversationEvent, ConversationsEvent):
     pass
 
 
-PAGE_KINDS = (ConversationOpened, ConversationsOpened, ConversationChanged, ConversationRemoved, MessageChanged, Resync)
+PAGE_KINDS = (
+    ConversationOpened,
+    ConversationsOpened,
+    ConversationChanged,
+    ConversationRemoved,
+    MessageChanged,
+    Resync,
+)
 
 
 def page_event(event: PageEvent) -> object | None:

@@ -9,7 +9,17 @@ import strawberry
 from server.bodies import ModelName, checked_value
 from server.errors import NotFound
 from server.graph.context import Context, Info
-from server.graph.page import After, Before, First, Last, PageInfo, asked_slice, moment_cursor, moment_place, page_info
+from server.graph.page import (
+    After,
+    Before,
+    First,
+    Last,
+    PageInfo,
+    asked_slice,
+    moment_cursor,
+    moment_place,
+    page_info,
+)
 from server.graph.search import SearchHitConnection, Words, search_hits
 from server.graph.types import Conversation, Generation, Message, Node
 from server.graph.viewer import Model, Viewer, models_offered, viewer_of
@@ -24,14 +34,22 @@ AnId = Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
 
 @strawberry.input(description="Which conversations. What is absent or null does not matter.")
 class ConversationFilter:
-    archived: bool | None = strawberry.field(default=None, description="Only those that are put away, or only the others.")
-    pinned: bool | None = strawberry.field(default=None, description="Only those that are kept at the top, or only the others.")
-    model: str | None = strawberry.field(default=None, description="Only those of the model with this id.")
+    archived: bool | None = strawberry.field(
+        default=None, description="Only those that are put away, or only the others."
+    )
+    pinned: bool | None = strawberry.field(
+        default=None, description="Only those that are kept at the top, or only the others."
+    )
+    model: str | None = strawberry.field(
+        default=None, description="Only those of the model with this id."
+    )
 
 
 @strawberry.enum(description="What conversations can be ordered by.")
 class ConversationOrderField(Enum):
-    UPDATED_AT = strawberry.enum_value("updated", description="When something was last asked or said in them.")
+    UPDATED_AT = strawberry.enum_value(
+        "updated", description="When something was last asked or said in them."
+    )
     CREATED_AT = strawberry.enum_value("created", description="When they began.")
 
 
@@ -43,8 +61,12 @@ class OrderDirection(Enum):
 
 @strawberry.input(description="The order of conversations.")
 class ConversationOrder:
-    field: ConversationOrderField = strawberry.field(default=ConversationOrderField.UPDATED_AT, description="By what.")
-    direction: OrderDirection = strawberry.field(default=OrderDirection.DESC, description="Which way.")
+    field: ConversationOrderField = strawberry.field(
+        default=ConversationOrderField.UPDATED_AT, description="By what."
+    )
+    direction: OrderDirection = strawberry.field(
+        default=OrderDirection.DESC, description="Which way."
+    )
 
     @property
     def by_creation(self) -> bool:
@@ -60,8 +82,13 @@ class ConversationOrder:
         return row.created_at if self.by_creation else row.updated_at
 
 
-Filter = Annotated[ConversationFilter | None, strawberry.argument(description="Which ones; all when absent.")]
-OrderBy = Annotated[ConversationOrder | None, strawberry.argument(description="In which order; the one last written in first when absent.")]
+Filter = Annotated[
+    ConversationFilter | None, strawberry.argument(description="Which ones; all when absent.")
+]
+OrderBy = Annotated[
+    ConversationOrder | None,
+    strawberry.argument(description="In which order; the one last written in first when absent."),
+]
 
 
 @strawberry.type(description="A conversation in a list.")
@@ -72,17 +99,28 @@ class ConversationEdge:
 
 @strawberry.type(description="A page of conversations.")
 class ConversationConnection:
-    edges: list[ConversationEdge] = strawberry.field(description="The conversations with their cursors.")
+    edges: list[ConversationEdge] = strawberry.field(
+        description="The conversations with their cursors."
+    )
     nodes: list[Conversation] = strawberry.field(description="The conversations alone.")
     page_info: PageInfo = strawberry.field(description="Where the page stands.")
 
     @classmethod
-    def of(cls, page: Page[tables.Conversation], order: ConversationOrder) -> "ConversationConnection":
+    def of(
+        cls, page: Page[tables.Conversation], order: ConversationOrder
+    ) -> "ConversationConnection":
         edges = [
-            ConversationEdge(cursor=moment_cursor(order.list_name, order.moment(row), row.id), node=Conversation.of(row))
+            ConversationEdge(
+                cursor=moment_cursor(order.list_name, order.moment(row), row.id),
+                node=Conversation.of(row),
+            )
             for row in page.items
         ]
-        return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges]))
+        return cls(
+            edges=edges,
+            nodes=[edge.node for edge in edges],
+            page_info=page_info(page, [edge.cursor for edge in edges]),
+        )
 
 
 async def find_conversation(context: Context, id: str) -> Conversation | None:
@@ -97,7 +135,9 @@ async def find_message(context: Context, id: str) -> Message | None:
 
 async def find_generation(context: Context, id: str) -> Generation | None:
     try:
-        return Generation.of(await context.resources.database.read(readable_generation, id, context.account_id))
+        return Generation.of(
+            await context.resources.database.read(readable_generation, id, context.account_id)
+        )
     except NotFound:
         return None
 
@@ -146,20 +186,34 @@ class Query:
         order_by: OrderBy = None,
     ) -> ConversationConnection:
         order = order_by or ConversationOrder()
-        part = asked_slice(first, after, last, before, moment_place(order.list_name, Prefix.CONVERSATION))
+        part = asked_slice(
+            first, after, last, before, moment_place(order.list_name, Prefix.CONVERSATION)
+        )
         listed = Listed(
             archived=filter.archived if filter else None,
             pinned=filter.pinned if filter else None,
-            model=checked_value(ModelName, "filter/model", filter.model) if filter and filter.model is not None else None,
+            model=checked_value(ModelName, "filter/model", filter.model)
+            if filter and filter.model is not None
+            else None,
             by_creation=order.by_creation,
             descending=order.direction is OrderDirection.DESC,
         )
-        page = await info.context.resources.database.read(page_of_conversations, info.context.account_id, listed, part)
+        page = await info.context.resources.database.read(
+            page_of_conversations, info.context.account_id, listed, part
+        )
         return ConversationConnection.of(page, order)
 
-    @strawberry.field(description="What was said in the account, and conversations by their titles.")
+    @strawberry.field(
+        description="What was said in the account, and conversations by their titles."
+    )
     async def search(
-        self, info: Info, query: Words, first: First = None, after: After = None, last: Last = None, before: Before = None
+        self,
+        info: Info,
+        query: Words,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> SearchHitConnection:
         return await search_hits(info, query, first, after, last, before)
 

@@ -14,7 +14,9 @@ from server.history.generations import rfc3339
 def _parse_time(value: object) -> datetime:
     moment = moment_of(value) if isinstance(value, str) else None
     if moment is None:
-        raise GraphQLError('a moment is a string with its offset from UTC, e.g. "2026-11-20T12:00:00Z"')
+        raise GraphQLError(
+            'a moment is a string with its offset from UTC, e.g. "2026-11-20T12:00:00Z"'
+        )
     return moment
 
 
@@ -44,16 +46,24 @@ class GenerationStatus(Enum):
     QUEUED = strawberry.enum_value("queued", description="It waits for a worker.")
     RUNNING = strawberry.enum_value("running", description="It is being written.")
     COMPLETED = strawberry.enum_value("completed", description="It has come to its end.")
-    CANCELLED = strawberry.enum_value("cancelled", description="It was stopped; what was said is kept.")
-    FAILED = strawberry.enum_value("failed", description="It could not be written; `error` says why.")
+    CANCELLED = strawberry.enum_value(
+        "cancelled", description="It was stopped; what was said is kept."
+    )
+    FAILED = strawberry.enum_value(
+        "failed", description="It could not be written; `error` says why."
+    )
 
 
 @strawberry.enum(description="Why a model ended. Values may be added.")
 class FinishReason(Enum):
     STOP = strawberry.enum_value("stop", description="It had said everything.")
-    LENGTH = strawberry.enum_value("length", description="It reached a limit; the answer can be continued.")
+    LENGTH = strawberry.enum_value(
+        "length", description="It reached a limit; the answer can be continued."
+    )
     TOOL_CALLS = strawberry.enum_value("tool_calls", description="It wants a tool's result.")
-    CONTENT_FILTER = strawberry.enum_value("content_filter", description="Its provider would not let it go on.")
+    CONTENT_FILTER = strawberry.enum_value(
+        "content_filter", description="Its provider would not let it go on."
+    )
     OTHER = strawberry.enum_value("other", description="Something else.")
 
 

@@ -32,7 +32,9 @@ class Schema(strawberry.Schema):
             config=CONFIG,
         )
 
-    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
         """Records nothing: Strawberry would write every refusal to the log. What is a fault of ours is recorded where it is shown."""
 
 

@@ -35,8 +35,12 @@ class ExcerptPart:
 @strawberry.type(description="A message that was found, or a conversation by its title.")
 class SearchHit:
     conversation: Conversation = strawberry.field(description="The conversation it is in.")
-    message: Message | None = strawberry.field(description="The message; null where the title was found.")
-    excerpt: list[ExcerptPart] = strawberry.field(description="The text around the first place where something was found, piece by piece.")
+    message: Message | None = strawberry.field(
+        description="The message; null where the title was found."
+    )
+    excerpt: list[ExcerptPart] = strawberry.field(
+        description="The text around the first place where something was found, piece by piece."
+    )
 
 
 @strawberry.type(description="A hit in a list.")
@@ -45,7 +49,9 @@ class SearchHitEdge:
     node: SearchHit = strawberry.field(description="The hit.")
 
 
-@strawberry.type(description="A page of hits: titles first, then messages; of the newest 2,000 the best first.")
+@strawberry.type(
+    description="A page of hits: titles first, then messages; of the newest 2,000 the best first."
+)
 class SearchHitConnection:
     edges: list[SearchHitEdge] = strawberry.field(description="The hits with their cursors.")
     nodes: list[SearchHit] = strawberry.field(description="The hits alone.")
@@ -53,15 +59,26 @@ class SearchHitConnection:
 
 
 async def search_hits(
-    info: Info, query: str, first: int | None, after: str | None, last: int | None, before: str | None
+    info: Info,
+    query: str,
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
 ) -> SearchHitConnection:
     """A page of what the caller finds. Raises Invalid and InvalidCursor."""
     if len(query) > QUERY_MAX_CHARS:
         detail = f"at most {QUERY_MAX_CHARS} characters are allowed"
-        raise Invalid("invalid_request", f"query: {detail}.", errors=[{"pointer": "/query", "detail": detail}])
+        raise Invalid(
+            "invalid_request", f"query: {detail}.", errors=[{"pointer": "/query", "detail": detail}]
+        )
     start, page = await _page_of_hits(info, query, asked_slice(first, after, last, before, _place))
-    conversations = await info.context.loaders.conversation.load_many([hit.conversation_id for hit in page.items])
-    said = await info.context.loaders.message.load_many([hit.message_id for hit in page.items if hit.message_id])
+    conversations = await info.context.loaders.conversation.load_many(
+        [hit.conversation_id for hit in page.items]
+    )
+    said = await info.context.loaders.message.load_many(
+        [hit.message_id for hit in page.items if hit.message_id]
+    )
     messages = {each.message.id: each for each in said if each is not None}
     terms = words.terms_of(query)
     found = [
@@ -82,7 +99,11 @@ async def search_hits(
         )
         for (n, row, said), excerpt in zip(found, excerpts, strict=True)
     ]
-    return SearchHitConnection(edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges]))
+    return SearchHitConnection(
+        edges=edges,
+        nodes=[edge.node for edge in edges],
+        page_info=page_info(page, [edge.cursor for edge in edges]),
+    )
 
 
 async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[Hit]]:

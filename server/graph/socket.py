@@ -24,7 +24,15 @@ INIT_WITHIN_S: Final = 5.0
 ID_MAX_CHARS: Final = 256
 REASON_MAX_BYTES: Final = 120
 
-UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY = 4400, 4401, 4403, 4406, 4408, 4409, 4429
+UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY = (
+    4400,
+    4401,
+    4403,
+    4406,
+    4408,
+    4409,
+    4429,
+)
 FAULT, AWAY, COME_BACK = 1011, 1013, 1012
 
 
@@ -48,7 +56,14 @@ def rest_of_next(payloads: list[bytes]) -> list[str]:
 class Socket:
     """One connection and its operations."""
 
-    def __init__(self, operations: Operations, operations_max: int, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        operations_max: int,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         self._run_operations, self._operations_max = operations, operations_max
         self._scope, self._receive, self._send_on = scope, receive, send
         self._listening = anyio.CancelScope()
@@ -98,10 +113,14 @@ class Socket:
         if spoken != PROTOCOL:
             await self._close(Closing(WRONG_PROTOCOL, "Subprotocol not acceptable"))
             raise Gone
-        self._send_on = self._scope["state"]["send"]  # every wrapper around it costs each event of each subscriber
+        self._send_on = self._scope["state"][
+            "send"
+        ]  # every wrapper around it costs each event of each subscriber
 
     async def _listen(self) -> None:
-        timer = asyncio.get_running_loop().call_later(INIT_WITHIN_S, self._end, TOO_LATE, "Connection initialisation timeout")
+        timer = asyncio.get_running_loop().call_later(
+            INIT_WITHIN_S, self._end, TOO_LATE, "Connection initialisation timeout"
+        )
         self._left.callback(timer.cancel)
         while (received := await self._receive())["type"] == "websocket.receive":
             message = _read(received)
@@ -112,7 +131,12 @@ class Socket:
                     await self._sign_in(message.get("payload"))
                     timer.cancel()
                 case "ping":
-                    await self._say({"type": "pong", **({"payload": message["payload"]} if "payload" in message else {})})
+                    await self._say(
+                        {
+                            "type": "pong",
+                            **({"payload": message["payload"]} if "payload" in message else {}),
+                        }
+                    )
                 case "pong":
                     pass
                 case "subscribe":
@@ -137,7 +161,9 @@ class Socket:
         except DatabaseAway:
             raise Closing(AWAY, "Try again later") from None
         presence: Presence = self._context.presence
-        self._left.enter_context(presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden")))
+        self._left.enter_context(
+            presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden"))
+        )
         self._signed_in = True
         await self._say({"type": "connection_ack"})
 
@@ -156,7 +182,9 @@ class Socket:
         assert self._context is not None
         head = '{"id":' + orjson.dumps(id).decode()
         try:
-            async with aclosing(self._run_operations.answers(asked, self._context, rest_of_next)) as answers:
+            async with aclosing(
+                self._run_operations.answers(asked, self._context, rest_of_next)
+            ) as answers:
                 async for rests in answers:
                     for rest in rests or ():  # a heartbeat is uvicorn's ping
                         await self._send({"type": "websocket.send", "text": head + rest})
@@ -193,7 +221,10 @@ class Socket:
             self.sending_since = monotonic()
         try:
             await self._send_on(message)
-        except (OSError, RuntimeError) as error:  # uvicorn raises RuntimeError where it has sent a close frame of its own
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvicorn raises RuntimeError where it has sent a close frame of its own
             raise Gone from error
         finally:
             self._sends -= 1
@@ -229,7 +260,11 @@ def _asked(message: dict[str, Any]) -> Asked:
     query = payload.get("query")
     if not isinstance(query, str):
         raise Closing(UNREADABLE, "payload.query: it must be a string")
-    return Asked(query, _member(payload, "variables", dict, "an object"), _member(payload, "operationName", str, "a string"))
+    return Asked(
+        query,
+        _member(payload, "variables", dict, "an object"),
+        _member(payload, "operationName", str, "a string"),
+    )
 
 
 def _member(payload: dict[str, Any], name: str, type: type, what: str) -> Any:

@@ -59,18 +59,26 @@ def transport_of(request: Request) -> Transport | None:
         media_type, *parameters = (word.strip() for word in accepted.split(";"))
         if media_type == "text/event-stream":
             return SSE
-        if media_type == "multipart/mixed" and any(each.replace('"', "") == "subscriptionspec=1.0" for each in parameters):
+        if media_type == "multipart/mixed" and any(
+            each.replace('"', "") == "subscriptionspec=1.0" for each in parameters
+        ):
             return MULTIPART
     return None
 
 
-def stream(operations: Operations, asked: Asked, context: Context, request: Request, transport: Transport) -> Response:
+def stream(
+    operations: Operations, asked: Asked, context: Context, request: Request, transport: Transport
+) -> Response:
     """The results of an operation as they come. A stream that ends without its last bytes has not ended: come back."""
     answers = _answers(operations, asked, context, transport)
-    return EventStream(answers, bytes, request=request, caller=context.caller, wrapping=transport.wrapping)
+    return EventStream(
+        answers, bytes, request=request, caller=context.caller, wrapping=transport.wrapping
+    )
 
 
-async def _answers(operations: Operations, asked: Asked, context: Context, transport: Transport) -> AsyncGenerator[bytes | None, None]:
+async def _answers(
+    operations: Operations, asked: Asked, context: Context, transport: Transport
+) -> AsyncGenerator[bytes | None, None]:
     try:
         async with aclosing(operations.answers(asked, context, transport.frames)) as answers:
             async for frames in answers:

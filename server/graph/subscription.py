@@ -26,12 +26,23 @@ from server.stream.follow import follow
 _MARK = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 
 AfterPage = Annotated[
-    str | None, strawberry.argument(description="`cursor` of the last event that was seen; from what there is now when absent.")
+    str | None,
+    strawberry.argument(
+        description="`cursor` of the last event that was seen; from what there is now when absent."
+    ),
 ]
 AnId = Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
-After = Annotated[str | None, strawberry.argument(description="`cursor` of the last event that was seen; from the start when absent.")]
+After = Annotated[
+    str | None,
+    strawberry.argument(
+        description="`cursor` of the last event that was seen; from the start when absent."
+    ),
+]
 FromSnapshot = Annotated[
-    bool, strawberry.argument(description="Begin with the whole content so far instead of the events that made it; `after` is ignored.")
+    bool,
+    strawberry.argument(
+        description="Begin with the whole content so far instead of the events that made it; `after` is ignored."
+    ),
 ]
 
 
@@ -50,17 +61,27 @@ class Subscription:
     ) -> AsyncGenerator[Told[Event] | None, None]:
         context, resources = info.context, info.context.resources
         mark = _mark(after) if after and not snapshot else 0
-        generation = await resources.database.read(readable_generation, id, context.caller.account_id)
+        generation = await resources.database.read(
+            readable_generation, id, context.caller.account_id
+        )
         tell = partial(generation_event, generation.id)
         if snapshot:
-            written = await written_so_far(resources.redis, resources.settings.redis.key_prefix, generation)
+            written = await written_so_far(
+                resources.redis, resources.settings.redis.key_prefix, generation
+            )
             mark = written.seq - 1 if generation.status.terminal else written.seq
-            yield Told([make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written))], tell, {})
+            yield Told(
+                [make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written))], tell, {}
+            )
         elif generation.status.terminal and mark >= generation.seq:
             if mark > generation.seq:
-                raise InvalidCursor(f"This answer ended with event {generation.seq}; {mark} is beyond it.")
+                raise InvalidCursor(
+                    f"This answer ended with event {generation.seq}; {mark} is beyond it."
+                )
             return
-        async with aclosing(follow(context.feeds, generation.id, queued_event(generation), mark)) as batches:
+        async with aclosing(
+            follow(context.feeds, generation.id, queued_event(generation), mark)
+        ) as batches:
             async for batch in batches:
                 yield Told(batch.events, tell, batch.encodings) if batch else None
 
@@ -68,7 +89,9 @@ class Subscription:
         description="One conversation, and the answers that are being written in it. It goes on until the conversation is deleted.",
         graphql_type=ConversationEvent,
     )
-    async def conversation_events(self, info: Info, id: AnId, after: AfterPage = None) -> AsyncGenerator[Told[PageEvent] | None, None]:
+    async def conversation_events(
+        self, info: Info, id: AnId, after: AfterPage = None
+    ) -> AsyncGenerator[Told[PageEvent] | None, None]:
         scope = Scope(info.context.caller.account_id, id, lists=False)
         async with aclosing(_page(info, scope, after)) as told:
             async for events in told:
@@ -80,13 +103,17 @@ class Subscription:
         description="What changes in the account's list of conversations: in their titles, pins, branches, and in what is written in them.",
         graphql_type=ConversationsEvent,
     )
-    async def conversations_changed(self, info: Info, after: AfterPage = None) -> AsyncGenerator[Told[PageEvent] | None, None]:
+    async def conversations_changed(
+        self, info: Info, after: AfterPage = None
+    ) -> AsyncGenerator[Told[PageEvent] | None, None]:
         async with aclosing(_page(info, Scope(info.context.caller.account_id), after)) as told:
             async for events in told:
                 yield events
 
 
-async def _page(info: Info, scope: Scope, after: str | None) -> AsyncGenerator[Told[PageEvent] | None, None]:
+async def _page(
+    info: Info, scope: Scope, after: str | None
+) -> AsyncGenerator[Told[PageEvent] | None, None]:
     """What the change feed tells of a scope."""
     follower = await info.context.pages.open(scope, read_cursor(after) if after else None)
     async with aclosing(follower.follow()) as batches:

@@ -7,7 +7,14 @@ import strawberry
 from strawberry.scalars import JSON
 
 from server.errors import InvalidCursor, NotFound
-from server.graph.content import ContentPart, GenerationError, Usage, content_parts, error_of, usage_of
+from server.graph.content import (
+    ContentPart,
+    GenerationError,
+    Usage,
+    content_parts,
+    error_of,
+    usage_of,
+)
 from server.graph.context import Info
 from server.graph.page import (
     After,
@@ -33,11 +40,16 @@ from server.ids import Prefix
 from server.parts import joined_text
 
 Leaf = Annotated[
-    strawberry.ID | None, strawberry.argument(description="The message whose branch is read; the one that is shown when absent.")
+    strawberry.ID | None,
+    strawberry.argument(
+        description="The message whose branch is read; the one that is shown when absent."
+    ),
 ]
 
 
-@strawberry.interface(description="Anything that has an id of its own, and can be read again by it.")
+@strawberry.interface(
+    description="Anything that has an id of its own, and can be read again by it."
+)
 class Node:
     id: strawberry.ID = strawberry.field(description="Names it, in every interface.")
 
@@ -46,12 +58,16 @@ class Node:
 class Conversation(Node):
     title: str = strawberry.field(description="What it is called.")
     system_prompt: str | None = strawberry.field(description="What its models are told first.")
-    model: str = strawberry.field(description="The id of the model that answers where a message names none.")
+    model: str = strawberry.field(
+        description="The id of the model that answers where a message names none."
+    )
     pinned: bool = strawberry.field(description="Whether it is kept at the top.")
     archived: bool = strawberry.field(description="Whether it is put away.")
     metadata: JSON = strawberry.field(description="Free pairs of strings, at most 16.")
     created_at: datetime = strawberry.field(description="When it began.")
-    updated_at: datetime = strawberry.field(description="When something was last asked or said in it.")
+    updated_at: datetime = strawberry.field(
+        description="When something was last asked or said in it."
+    )
     row: strawberry.Private[tables.Conversation]
 
     @classmethod
@@ -69,18 +85,26 @@ class Conversation(Node):
             row=row,
         )
 
-    @strawberry.field(description="The message that the shown branch ends with; null while nothing was said.")
+    @strawberry.field(
+        description="The message that the shown branch ends with; null while nothing was said."
+    )
     async def shown_message(self, info: Info) -> "Message | None":
         return await loaded_message(info, self.row.shown_message_id)
 
-    @strawberry.field(description="The message that was written to last, on whichever branch; null while nothing was said.")
+    @strawberry.field(
+        description="The message that was written to last, on whichever branch; null while nothing was said."
+    )
     async def last_message(self, info: Info) -> "Message | None":
         said = await info.context.loaders.last_message.load(self.row.id)
         return Message.of(said) if said else None
 
-    @strawberry.field(description="The generations that are not over yet, in the order they were asked for.")
+    @strawberry.field(
+        description="The generations that are not over yet, in the order they were asked for."
+    )
     async def active_generations(self, info: Info) -> "list[Generation]":
-        return [Generation.of(row) for row in await info.context.loaders.active.load(self.row.id) or ()]
+        return [
+            Generation.of(row) for row in await info.context.loaders.active.load(self.row.id) or ()
+        ]
 
     @strawberry.field(
         description="The messages of a branch, the oldest first. Without `first` and `after` it is the page with the newest ones."
@@ -100,7 +124,9 @@ class Conversation(Node):
             await self._check_holds(info, start)
         page: Page[Said] | None = None
         if start is not None or self.row.shown_message_id is not None:
-            page = await info.context.loaders.branch.load(BranchPart(start or self.row.shown_message_id or "", part))
+            page = await info.context.loaders.branch.load(
+                BranchPart(start or self.row.shown_message_id or "", part)
+            )
         return MessageConnection.of(page or Page([], has_previous=False, has_next=False))
 
     async def _check_holds(self, info: Info, message_id: str) -> None:
@@ -116,11 +142,21 @@ class Conversation(Node):
 class Message(Node):
     role: Role = strawberry.field(description="Who says it.")
     text: str = strawberry.field(description="The text parts of `content`, joined.")
-    status: GenerationStatus = strawberry.field(description="Where the answer stands; a question is always COMPLETED.")
-    model: str | None = strawberry.field(description="The id of the model that wrote it last; null for a question.")
-    finish_reason: FinishReason | None = strawberry.field(description="Why the model ended; null until it has, and for a question.")
-    usage: Usage | None = strawberry.field(description="What writing it used; null while nothing is known, and for a question.")
-    error: GenerationError | None = strawberry.field(description="Why it could not be written; null unless that is so.")
+    status: GenerationStatus = strawberry.field(
+        description="Where the answer stands; a question is always COMPLETED."
+    )
+    model: str | None = strawberry.field(
+        description="The id of the model that wrote it last; null for a question."
+    )
+    finish_reason: FinishReason | None = strawberry.field(
+        description="Why the model ended; null until it has, and for a question."
+    )
+    usage: Usage | None = strawberry.field(
+        description="What writing it used; null while nothing is known, and for a question."
+    )
+    error: GenerationError | None = strawberry.field(
+        description="Why it could not be written; null unless that is so."
+    )
     metadata: JSON = strawberry.field(description="Free pairs of strings, at most 16.")
     created_at: datetime = strawberry.field(description="When it was asked, or asked for.")
     said: strawberry.Private[Said]
@@ -142,49 +178,80 @@ class Message(Node):
             said=said,
         )
 
-    @strawberry.field(description="Its parts. Of an answer that is being written: those that were last stored; its `generation` has all.")
+    @strawberry.field(
+        description="Its parts. Of an answer that is being written: those that were last stored; its `generation` has all."
+    )
     def content(self) -> list[ContentPart]:
         return content_parts(self.said.parts)
 
-    @strawberry.field(description="The conversation it is in; null where that was deleted meanwhile.")
+    @strawberry.field(
+        description="The conversation it is in; null where that was deleted meanwhile."
+    )
     async def conversation(self, info: Info) -> Conversation | None:
         return await loaded_conversation(info, self.said.message.conversation_id)
 
-    @strawberry.field(description="What it follows: the question of an answer, the answer before a question; null at the beginning.")
+    @strawberry.field(
+        description="What it follows: the question of an answer, the answer before a question; null at the beginning."
+    )
     async def parent(self, info: Info) -> "Message | None":
         return await loaded_message(info, self.said.message.parent_id)
 
-    @strawberry.field(description="All messages that follow the same one, this one included, in order; at most the first 100.")
+    @strawberry.field(
+        description="All messages that follow the same one, this one included, in order; at most the first 100."
+    )
     async def siblings(self, info: Info) -> "list[Message]":
         message = self.said.message
-        found = await info.context.loaders.siblings.load(Siblings(message.conversation_id, message.parent_id))
+        found = await info.context.loaders.siblings.load(
+            Siblings(message.conversation_id, message.parent_id)
+        )
         return [Message.of(said) for said in found or ()]
 
     @strawberry.field(description="The generation that wrote it last; null for a question.")
     def generation(self) -> "Generation | None":
         return Generation.of(self.said.generation) if self.said.generation else None
 
-    @strawberry.field(description="All generations that wrote it, the first one first: a continued answer has several.")
+    @strawberry.field(
+        description="All generations that wrote it, the first one first: a continued answer has several."
+    )
     async def generations(
-        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
     ) -> "GenerationConnection":
-        part = asked_slice(first, after, last, before, moment_place("generation", Prefix.GENERATION))
+        part = asked_slice(
+            first, after, last, before, moment_place("generation", Prefix.GENERATION)
+        )
         page = await info.context.loaders.generations.load(Generations(self.said.message.id, part))
         return GenerationConnection.of(page or Page([], has_previous=False, has_next=False))
 
 
-@strawberry.type(description="One writing of an answer: what was asked of which model, and what it came to.")
+@strawberry.type(
+    description="One writing of an answer: what was asked of which model, and what it came to."
+)
 class Generation(Node):
     status: GenerationStatus = strawberry.field(description="Where it stands.")
     attempt: int = strawberry.field(description="How many times a worker has taken it.")
     model: str = strawberry.field(description="The id of the model that writes it.")
-    finish_reason: FinishReason | None = strawberry.field(description="Why the model ended; null until it has.")
-    usage: Usage | None = strawberry.field(description="What it used, over all attempts; null while nothing is known.")
-    error: GenerationError | None = strawberry.field(description="Why it failed; null unless it has.")
-    messages_left_out: int = strawberry.field(description="How many of the oldest messages did not fit the model.")
+    finish_reason: FinishReason | None = strawberry.field(
+        description="Why the model ended; null until it has."
+    )
+    usage: Usage | None = strawberry.field(
+        description="What it used, over all attempts; null while nothing is known."
+    )
+    error: GenerationError | None = strawberry.field(
+        description="Why it failed; null unless it has."
+    )
+    messages_left_out: int = strawberry.field(
+        description="How many of the oldest messages did not fit the model."
+    )
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When a worker first took it.")
-    first_token_at: datetime | None = strawberry.field(description="When the model first said something.")
+    first_token_at: datetime | None = strawberry.field(
+        description="When the model first said something."
+    )
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     conversation_id: strawberry.Private[str]
     message_id: strawberry.Private[str]
@@ -194,7 +261,11 @@ class Generation(Node):
     @classmethod
     def of(cls, row: tables.Generation) -> "Generation":
         """A row. What is written beyond it is read when it is asked for."""
-        return cls._made(snapshot(row, Written([], 0)), row, Written(row.parts, row.seq) if row.status.terminal else None)
+        return cls._made(
+            snapshot(row, Written([], 0)),
+            row,
+            Written(row.parts, row.seq) if row.status.terminal else None,
+        )
 
     @classmethod
     def of_snapshot(cls, shown: dict[str, Any]) -> "Generation":
@@ -202,8 +273,20 @@ class Generation(Node):
         return cls._made(shown, None, Written(shown["content"], shown["seq"]))
 
     @classmethod
-    def _made(cls, shown: dict[str, Any], row: tables.Generation | None, written: Written | None) -> "Generation":
-        same = ("id", "attempt", "model", "created_at", "started_at", "first_token_at", "finished_at", "conversation_id", "message_id")
+    def _made(
+        cls, shown: dict[str, Any], row: tables.Generation | None, written: Written | None
+    ) -> "Generation":
+        same = (
+            "id",
+            "attempt",
+            "model",
+            "created_at",
+            "started_at",
+            "first_token_at",
+            "finished_at",
+            "conversation_id",
+            "message_id",
+        )
         return cls(
             status=GenerationStatus(shown["status"]),
             finish_reason=finish_reason(shown["finish_reason"]),
@@ -221,7 +304,9 @@ class Generation(Node):
         assert self.row is not None, "one of the two is there"
         return await info.context.loaders.written.load(self.row)
 
-    @strawberry.field(description="The number of the last event that `content` includes; the last one's when it is over.")
+    @strawberry.field(
+        description="The number of the last event that `content` includes; the last one's when it is over."
+    )
     async def seq(self, info: Info) -> int:
         return (await self._written(info)).seq
 
@@ -233,11 +318,15 @@ class Generation(Node):
     async def text(self, info: Info) -> str:
         return joined_text((await self._written(info)).parts)
 
-    @strawberry.field(description="The answer it writes; null where its conversation was deleted meanwhile.")
+    @strawberry.field(
+        description="The answer it writes; null where its conversation was deleted meanwhile."
+    )
     async def message(self, info: Info) -> Message | None:
         return await loaded_message(info, self.message_id)
 
-    @strawberry.field(description="The conversation it is in; null where that was deleted meanwhile.")
+    @strawberry.field(
+        description="The conversation it is in; null where that was deleted meanwhile."
+    )
     async def conversation(self, info: Info) -> Conversation | None:
         return await loaded_conversation(info, self.conversation_id)
 
@@ -268,8 +357,15 @@ class MessageConnection:
 
     @classmethod
     def of(cls, page: Page[Said]) -> "MessageConnection":
-        edges = [MessageEdge(cursor=message_cursor(said.message.id), node=Message.of(said)) for said in page.items]
-        return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges]))
+        edges = [
+            MessageEdge(cursor=message_cursor(said.message.id), node=Message.of(said))
+            for said in page.items
+        ]
+        return cls(
+            edges=edges,
+            nodes=[edge.node for edge in edges],
+            page_info=page_info(page, [edge.cursor for edge in edges]),
+        )
 
 
 @strawberry.type(description="A generation of an answer.")
@@ -280,11 +376,22 @@ class GenerationEdge:
 
 @strawberry.type(description="A page of generations.")
 class GenerationConnection:
-    edges: list[GenerationEdge] = strawberry.field(description="The generations with their cursors.")
+    edges: list[GenerationEdge] = strawberry.field(
+        description="The generations with their cursors."
+    )
     nodes: list[Generation] = strawberry.field(description="The generations alone.")
     page_info: PageInfo = strawberry.field(description="Where the page stands.")
 
     @classmethod
     def of(cls, page: Page[tables.Generation]) -> "GenerationConnection":
-        edges = [GenerationEdge(cursor=moment_cursor("generation", row.created_at, row.id), node=Generation.of(row)) for row in page.items]
-        return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=page_info(page, [edge.cursor for edge in edges]))
+        edges = [
+            GenerationEdge(
+                cursor=moment_cursor("generation", row.created_at, row.id), node=Generation.of(row)
+            )
+            for row in page.items
+        ]
+        return cls(
+            edges=edges,
+            nodes=[edge.node for edge in edges],
+            page_info=page_info(page, [edge.cursor for edge in edges]),
+        )

@@ -37,7 +37,9 @@ class BoundedRequest(StarletteRequestAdapter):
     """A request whose body is read as far as this server takes it."""
 
     async def get_body(self) -> bytes:
-        return await read_bytes(self._request, self._request.state.resources.settings.server.body_max_bytes)
+        return await read_bytes(
+            self._request, self._request.state.resources.settings.server.body_max_bytes
+        )
 
 
 class GraphView(GraphQL[Context, None]):
@@ -47,7 +49,9 @@ class GraphView(GraphQL[Context, None]):
 
     def __init__(self, settings: Settings) -> None:
         schema = Schema(settings.graphql)
-        super().__init__(schema, graphql_ide=None, allow_queries_via_get=False, subscription_protocols=[])
+        super().__init__(
+            schema, graphql_ide=None, allow_queries_via_get=False, subscription_protocols=[]
+        )
         self._operations = Operations(schema)
         self._ide = settings.graphql.ide
         self._operations_max = settings.graphql.operations_max_per_socket
@@ -61,7 +65,9 @@ class GraphView(GraphQL[Context, None]):
             if self._ide and is_for_people(request):
                 response = page()
             elif request.method != "POST":
-                raise MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
+                raise MethodNotAllowed(
+                    "method_not_allowed", f"{request.method} is not allowed here."
+                )
             elif transport := transport_of(request):
                 response = await self._stream(request, transport)
             else:
@@ -75,9 +81,19 @@ class GraphView(GraphQL[Context, None]):
     async def _stream(self, request: Request, transport: Transport) -> Response:
         context = await context_of(request)
         data = await self.parse_http_body(self.request_adapter_class(request))
-        return stream(self._operations, Asked(data.query or "", data.variables, data.operation_name), context, request, transport)
+        return stream(
+            self._operations,
+            Asked(data.query or "", data.variables, data.operation_name),
+            context,
+            request,
+            transport,
+        )
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002  Strawberry calls it so
+    async def get_context(
+        self,
+        request: Request | WebSocket,
+        response: Response | WebSocket,  # noqa: ARG002  Strawberry calls it so
+    ) -> Context:
         connection: HTTPConnection = request
         return await context_of(connection)
 
@@ -90,7 +106,9 @@ class GraphView(GraphQL[Context, None]):
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
         """The operation that a request asks for; raises Unreadable, TooLarge and UnsupportedType."""
         if not JSON_BODY.fullmatch(request.content_type or ""):
-            raise UnsupportedType("unsupported_media_type", "The body has to be application/json, in UTF-8.")
+            raise UnsupportedType(
+                "unsupported_media_type", "The body has to be application/json, in UTF-8."
+            )
         raw = await request.get_body()
         try:
             body = orjson.loads(raw)
@@ -130,25 +148,37 @@ class GraphView(GraphQL[Context, None]):
                 operation_extensions=request_data.extensions,
             )
         except CannotGetOperationTypeError as error:
-            raise Unreadable("invalid_document", f"{error.as_http_error_reason().rstrip('.')}.") from None
+            raise Unreadable(
+                "invalid_document", f"{error.as_http_error_reason().rstrip('.')}."
+            ) from None
         except InvalidOperationTypeError:
-            detail = "A subscription has many answers: accept text/event-stream, or use a WebSocket."
+            detail = (
+                "A subscription has many answers: accept text/event-stream, or use a WebSocket."
+            )
             raise Unreadable("stream_required", detail) from None
 
-    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
+    async def process_result(
+        self, request: Request, result: ExecutionResult
+    ) -> GraphQLHTTPResponse:
         """The answer's body. What was refused before anything was done has errors and no data."""
-        result.errors = [shown(error, request.state.request_id) for error in result.errors or ()] or None  # also what a guard itself raised
+        result.errors = [
+            shown(error, request.state.request_id) for error in result.errors or ()
+        ] or None  # also what a guard itself raised
         body = await super().process_result(request, result)
         if result.data is None and not any(error.path for error in result.errors or ()):
             del body["data"]
         return body
 
-    def create_response(self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response) -> Response:
+    def create_response(
+        self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response
+    ) -> Response:
         """The answer. As application/json a refused document is 200, as older clients expect, unless it was too complex."""
         assert isinstance(response_data, dict), "batches are refused"
         response = Response(orjson.dumps(response_data), 200, media_type=sub_response.media_type)
         errors: Any = response_data.get("errors") or []
-        if "data" not in response_data and (sub_response.media_type == RESPONSE or errors[0]["extensions"]["code"] == TOO_COMPLEX):
+        if "data" not in response_data and (
+            sub_response.media_type == RESPONSE or errors[0]["extensions"]["code"] == TOO_COMPLEX
+        ):
             response.status_code = 400
         return response
 
@@ -174,4 +204,9 @@ def _member(body: dict[str, Any], name: str, type: type, what: str) -> Any:
 def _refused(refused: Refused, media_type: str) -> Response:
     message, extensions = refusal(refused)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": "POST"}}.get(refused.status, {})
-    return Response(orjson.dumps({"errors": [{"message": message, "extensions": extensions}]}), refused.status, headers, media_type)
+    return Response(
+        orjson.dumps({"errors": [{"message": message, "extensions": extensions}]}),
+        refused.status,
+        headers,
+        media_type,
+    )

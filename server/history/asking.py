@@ -24,10 +24,20 @@ SHOWN_LEAF = object()
 
 
 def send_message(
-    session: Session, asker: Asker, parts: Parts, options: Options, *, conversation_id: str | None = None, parent_id: Any = SHOWN_LEAF
+    session: Session,
+    asker: Asker,
+    parts: Parts,
+    options: Options,
+    *,
+    conversation_id: str | None = None,
+    parent_id: Any = SHOWN_LEAF,
 ) -> Asked:
     """A question after `parent_id` (None: a new root), in a new conversation where none is named. Raises Refused."""
-    body = {"parts": parts, "conversation_id": conversation_id, "parent_id": None if parent_id is SHOWN_LEAF else [parent_id]}
+    body = {
+        "parts": parts,
+        "conversation_id": conversation_id,
+        "parent_id": None if parent_id is SHOWN_LEAF else [parent_id],
+    }
     asking = Asking(session, asker, "send", body, options)
     if asking.replay is not None:
         return asking.replay
@@ -43,10 +53,17 @@ def send_message(
     parent_id = conversation.shown_message_id if parent_id is SHOWN_LEAF else parent_id
     _check_parent(session, conversation, parent_id)
     place = Place(conversation.id, conversation.model, conversation.system_prompt)
-    return asking.ask(place, asking.new_question(place, parent_id, parts, position=asking.next_position(place.id, parent_id)))
+    return asking.ask(
+        place,
+        asking.new_question(
+            place, parent_id, parts, position=asking.next_position(place.id, parent_id)
+        ),
+    )
 
 
-def edit_message(session: Session, asker: Asker, question_id: str, parts: Parts, options: Options) -> Asked:
+def edit_message(
+    session: Session, asker: Asker, question_id: str, parts: Parts, options: Options
+) -> Asked:
     """A sibling of a question, and its answer. Raises Refused."""
     asking = Asking(session, asker, "edit", {"question_id": question_id, "parts": parts}, options)
     if asking.replay is not None:
@@ -56,7 +73,9 @@ def edit_message(session: Session, asker: Asker, question_id: str, parts: Parts,
         raise Conflict("not_a_question", "Only a question can be edited.")
     place = _place_of(session, question.conversation_id)
     position = asking.next_position(place.id, question.parent_id)
-    return asking.ask(place, asking.new_question(place, question.parent_id, parts, position=position))
+    return asking.ask(
+        place, asking.new_question(place, question.parent_id, parts, position=position)
+    )
 
 
 def regenerate_message(session: Session, asker: Asker, answer_id: str, options: Options) -> Asked:
@@ -67,7 +86,12 @@ def regenerate_message(session: Session, asker: Asker, answer_id: str, options: 
     answer = _ended_answer(session, asker, answer_id)
     question_id = _question_of(answer.message)
     place = _place_of(session, answer.message.conversation_id)
-    return asking.ask(place, question_id, position=asking.next_position(place.id, question_id), metadata=options.metadata)
+    return asking.ask(
+        place,
+        question_id,
+        position=asking.next_position(place.id, question_id),
+        metadata=options.metadata,
+    )
 
 
 def continue_message(session: Session, asker: Asker, answer_id: str, options: Options) -> Asked:
@@ -82,7 +106,12 @@ def continue_message(session: Session, asker: Asker, answer_id: str, options: Op
     if before.status is Status.COMPLETED and not goes_on:
         raise Conflict("answer_complete", "This answer is complete: there is nothing to continue.")
     place = _place_of(session, answer.message.conversation_id)
-    return asking.ask(place, _question_of(answer.message), answer=answer.message, previous=before if goes_on else None)
+    return asking.ask(
+        place,
+        _question_of(answer.message),
+        answer=answer.message,
+        previous=before if goes_on else None,
+    )
 
 
 class Turn(NamedTuple):
@@ -96,7 +125,12 @@ class Turn(NamedTuple):
 
 
 def turn(
-    session: Session, asker: Asker, ask: Callable[Concatenate[Session, Asker, P], Asked], /, *args: P.args, **kwargs: P.kwargs
+    session: Session,
+    asker: Asker,
+    ask: Callable[Concatenate[Session, Asker, P], Asked],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> Turn:
     """Asks, and reads what came of it in the same transaction. Raises Refused."""
     generation, replayed = ask(session, asker, *args, **kwargs)
@@ -118,7 +152,11 @@ def _check_parent(session: Session, conversation: Conversation, parent_id: str |
     if parent_id is None:
         return
     parent = session.get(Message, parent_id)
-    if parent is None or parent.conversation_id != conversation.id or parent.role is not Role.ASSISTANT:
+    if (
+        parent is None
+        or parent.conversation_id != conversation.id
+        or parent.role is not Role.ASSISTANT
+    ):
         raise _invalid_parent("it must be an answer of this conversation")
     _check_ended(session, parent)
 
@@ -135,12 +173,18 @@ def _check_ended(session: Session, answer: Message) -> None:
     generation = session.get_one(Generation, answer.generation_id)
     if generation.status in ACTIVE:
         raise Conflict(
-            "answer_in_progress", "This answer is still being written; stop it, or wait for its end.", generation_id=generation.id
+            "answer_in_progress",
+            "This answer is still being written; stop it, or wait for its end.",
+            generation_id=generation.id,
         )
 
 
 def _invalid_parent(reason: str) -> Invalid:
-    return Invalid("invalid_parent", f"parent_id: {reason}.", errors=[{"pointer": "/parent_id", "detail": reason}])
+    return Invalid(
+        "invalid_parent",
+        f"parent_id: {reason}.",
+        errors=[{"pointer": "/parent_id", "detail": reason}],
+    )
 
 
 def _place_of(session: Session, conversation_id: str) -> Place:

@@ -12,7 +12,12 @@ CHANGED = "changed"
 Tell = Callable[[dict[str, int]], None]
 """Is told, after a commit, which accounts have changed, and the number of each one's last change."""
 
-_NEXT = update(A).where(A.c.id == bindparam("account")).values(change=A.c.change + 1).returning(A.c.change)
+_NEXT = (
+    update(A)
+    .where(A.c.id == bindparam("account"))
+    .values(change=A.c.change + 1)
+    .returning(A.c.change)
+)
 
 
 def next_change(session: Session, account_id: str) -> int:

@@ -14,5 +14,7 @@ OVER_KEPT = timedelta(days=1)
 def forget_what_is_over(session: Session) -> None:
     """Deletes Idempotency-Keys after their 24 hours, and sessions and sign-in links a day after they ended."""
     session.execute(delete(Idempotency).where(col(Idempotency.created_at) < now() - KEY_KEPT))
-    session.execute(delete(BrowserSession).where(col(BrowserSession.expires_at) < now() - OVER_KEPT))
+    session.execute(
+        delete(BrowserSession).where(col(BrowserSession.expires_at) < now() - OVER_KEPT)
+    )
     session.execute(delete(SignInLink).where(col(SignInLink.expires_at) < now() - OVER_KEPT))

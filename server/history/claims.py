@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Boolean, CursorResult, String, and_, bindparam, func, or_, select, text, update
+from sqlalchemy import (
+    Boolean,
+    CursorResult,
+    String,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlmodel import Session
 
 from server.history.changes import next_change
@@ -80,7 +91,9 @@ class Ending(NamedTuple):
 
 
 _SEEN = and_(
-    G.c.owner == bindparam("seen_owner", type_=String), G.c.attempt == bindparam("seen_attempt"), G.c.beat == bindparam("seen_beat")
+    G.c.owner == bindparam("seen_owner", type_=String),
+    G.c.attempt == bindparam("seen_attempt"),
+    G.c.beat == bindparam("seen_beat"),
 )
 _CLAIM = (
     update(G)
@@ -103,7 +116,14 @@ _CLAIM = (
 _ROW = select(*G.c).where(G.c.id == bindparam("generation"))
 
 
-def claim(session: Session, generation_id: str, owner: str, *, seen: Seen | None = None, to_cancel: bool = False) -> Generation | None:
+def claim(
+    session: Session,
+    generation_id: str,
+    owner: str,
+    *,
+    seen: Seen | None = None,
+    to_cancel: bool = False,
+) -> Generation | None:
     """Makes `owner` the owner of a generation with the next attempt; the row to read, or None when it is somebody's, or over.
 
     Without `seen` only an unowned row can be claimed; with it also the row of the dead owner that was seen, which counts as a crash.
@@ -137,22 +157,32 @@ _BEAT = (
 
 def beat(session: Session, owner: str) -> list[Beat]:
     """One sign of life for everything `owner` owns; what is missing from the answer is not its own any more."""
-    return [Beat(id, attempt, requested is not None) for id, attempt, requested in session.execute(_BEAT, {"beater": owner})]
+    return [
+        Beat(id, attempt, requested is not None)
+        for id, attempt, requested in session.execute(_BEAT, {"beater": owner})
+    ]
 
 
-_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(_UNSEALED)
+_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(
+    _UNSEALED
+)
 _OPEN_CANCELLED = _OPEN.where(G.c.cancel_requested_at.isnot(None))
 
 
 def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow]:
     """Every generation that is not over and sealed, or those of them whose cancellation was requested."""
     rows = session.execute(_OPEN_CANCELLED if cancelled_only else _OPEN)
-    return [OpenRow(id, status, Seen(owner, attempt, beat), cancel is not None) for id, status, owner, attempt, beat, cancel in rows]
+    return [
+        OpenRow(id, status, Seen(owner, attempt, beat), cancel is not None)
+        for id, status, owner, attempt, beat, cancel in rows
+    ]
 
 
 def count_open(session: Session) -> dict[str, int]:
     """How many generations wait, and how many are being written."""
-    counted = session.execute(select(G.c.status, func.count()).where(G.c.finished_at.is_(None)).group_by(G.c.status))
+    counted = session.execute(
+        select(G.c.status, func.count()).where(G.c.finished_at.is_(None)).group_by(G.c.status)
+    )
     return {"queued": 0, "running": 0} | {str(status): count for status, count in counted}
 
 
@@ -174,7 +204,11 @@ def give_back(session: Session, fence: Fence) -> bool:
 def release_dead(session: Session, owner: str) -> list[str]:
     """Frees what a process owned that is known to be dead, counting a crash for each; the ids of what it freed."""
     owned = update(G).where(G.c.owner == owner, G.c.status == Status.RUNNING, _UNSEALED)
-    return list(session.execute(owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)).scalars())
+    return list(
+        session.execute(
+            owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)
+        ).scalars()
+    )
 
 
 _FENCED = update(G).where(
@@ -188,7 +222,9 @@ _SETTLE = _FENCED.values(
         name: bindparam(f"new_{name}", type_=G.c[name].type)
         for name in ("status", "seq", "parts", "finish_reason", "usage", "error", "finished_at")
     },
-    first_token_at=func.coalesce(G.c.first_token_at, bindparam("new_first_token_at", type_=G.c.first_token_at.type)),
+    first_token_at=func.coalesce(
+        G.c.first_token_at, bindparam("new_first_token_at", type_=G.c.first_token_at.type)
+    ),
 ).returning(*G.c)
 _STAMP_MESSAGE = update(M).where(M.c.id == bindparam("message")).values(change=bindparam("stamp"))
 _STAMP_CONVERSATION = (
@@ -202,11 +238,17 @@ _STAMP_CONVERSATION = (
 def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Settled | None:
     """Ends a generation, once. The row as this fence settled it, also by an earlier call whose reply was lost; else None."""
     change, at = next_change(session, account_id), now()
-    values = {f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()}
+    values = {
+        f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()
+    }
     settled = session.execute(_SETTLE, _fenced(fence) | values).one_or_none()
     if settled is None:
         row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
-        ours = row is not None and row.status.terminal and (row.owner, row.attempt) == (fence.owner, fence.attempt)
+        ours = (
+            row is not None
+            and row.status.terminal
+            and (row.owner, row.attempt) == (fence.owner, fence.attempt)
+        )
         return Settled(cast("Generation", row), title_due=False) if ours else None
     if settled.account_id != account_id:  # a guest signed in meanwhile
         change = next_change(session, settled.account_id)
@@ -214,14 +256,25 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
     said = joined_text(ending.parts)
-    index_message(session, settled.account_id, settled.conversation_id, settled.message_id, said, again=settled.previous_id is not None)
+    index_message(
+        session,
+        settled.account_id,
+        settled.conversation_id,
+        settled.message_id,
+        said,
+        again=settled.previous_id is not None,
+    )
     return Settled(cast("Generation", settled), title_due)
 
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
     """Notes that these logs carry their end, or are gone: nobody has to look at them again."""
     for start in range(0, len(generation_ids), IDS_AT_ONCE):
-        session.execute(update(G).where(G.c.id.in_(sorted(generation_ids)[start : start + IDS_AT_ONCE])).values(sealed=True))
+        session.execute(
+            update(G)
+            .where(G.c.id.in_(sorted(generation_ids)[start : start + IDS_AT_ONCE]))
+            .values(sealed=True)
+        )
 
 
 def content_of(session: Session, generation_id: str) -> Parts:
@@ -243,8 +296,17 @@ def _write(session: Session, fence: Fence, **values: Any) -> bool:
 def _values(progress: Progress) -> dict[str, Any]:
     at = progress.first_token_at
     first = func.coalesce(G.c.first_token_at, at) if at is not None else G.c.first_token_at
-    return {"parts": progress.parts, "seq": progress.seq, "usage": progress.usage, "first_token_at": first}
+    return {
+        "parts": progress.parts,
+        "seq": progress.seq,
+        "usage": progress.usage,
+        "first_token_at": first,
+    }
 
 
 def _fenced(fence: Fence) -> dict[str, Any]:
-    return {"generation": fence.generation_id, "fenced_owner": fence.owner, "fenced_attempt": fence.attempt}
+    return {
+        "generation": fence.generation_id,
+        "fenced_owner": fence.owner,
+        "fenced_attempt": fence.attempt,
+    }

@@ -22,7 +22,9 @@ def readable_conversation(session: Session, conversation_id: str, account_id: st
     if is_id(Prefix.CONVERSATION, conversation_id):
         found = session.exec(
             select(Conversation).where(
-                Conversation.id == conversation_id, Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None)
+                Conversation.id == conversation_id,
+                Conversation.account_id == account_id,
+                col(Conversation.deleted_at).is_(None),
             )
         ).one_or_none()
         if found is not None:
@@ -40,9 +42,13 @@ class Listed(NamedTuple):
     descending: bool = True
 
 
-def page_of_conversations(session: Session, account_id: str, listed: Listed, part: Slice) -> Page[Conversation]:
+def page_of_conversations(
+    session: Session, account_id: str, listed: Listed, part: Slice
+) -> Page[Conversation]:
     """A part of the account's list of conversations; places are `(moment, id)`."""
-    query = select(Conversation).where(Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None))
+    query = select(Conversation).where(
+        Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None)
+    )
     for column, value in (
         (Conversation.archived, listed.archived),
         (Conversation.pinned, listed.pinned),
@@ -51,7 +57,9 @@ def page_of_conversations(session: Session, account_id: str, listed: Listed, par
         if value is not None:
             query = query.where(col(column) == value)
     moment = Conversation.created_at if listed.by_creation else Conversation.updated_at
-    page = keyset_page(session, query, (col(moment), col(Conversation.id)), part, descending=listed.descending)
+    page = keyset_page(
+        session, query, (col(moment), col(Conversation.id)), part, descending=listed.descending
+    )
     return page._replace(items=[conversation for (conversation,) in page.items])
 
 
@@ -72,7 +80,9 @@ def create_conversation(session: Session, account_id: str, values: dict[str, Any
     return conversation
 
 
-def change_conversation(session: Session, conversation_id: str, account_id: str, changes: dict[str, Any]) -> Conversation:
+def change_conversation(
+    session: Session, conversation_id: str, account_id: str, changes: dict[str, Any]
+) -> Conversation:
     """Sets what is named in `changes`. A shown message may be any of the conversation: the branch through it is shown to its newest leaf.
 
     Raises NotFound, and Invalid for a message that is not there.
@@ -80,7 +90,9 @@ def change_conversation(session: Session, conversation_id: str, account_id: str,
     change = next_change(session, account_id)
     conversation = readable_conversation(session, conversation_id, account_id)
     if "shown_message_id" in changes:
-        changes = changes | {"shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])}
+        changes = changes | {
+            "shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])
+        }
     if "title" in changes:
         conversation.titled_by_person, conversation.title_due = True, False
         index_title(session, account_id, conversation_id, changes["title"], again=True)
@@ -92,30 +104,55 @@ def change_conversation(session: Session, conversation_id: str, account_id: str,
 
 def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
     """The leaf that following the newest child of each message leads to; raises Invalid when the message is not in the conversation."""
-    if session.exec(select(Message.id).where(Message.id == message_id, Message.conversation_id == conversation_id)).one_or_none() is None:
+    if (
+        session.exec(
+            select(Message.id).where(
+                Message.id == message_id, Message.conversation_id == conversation_id
+            )
+        ).one_or_none()
+        is None
+    ):
         reason = "there is no such message in this conversation"
-        raise Invalid("invalid_message", f"shown_message_id: {reason}.", errors=[{"pointer": "/shown_message_id", "detail": reason}])
+        raise Invalid(
+            "invalid_message",
+            f"shown_message_id: {reason}.",
+            errors=[{"pointer": "/shown_message_id", "detail": reason}],
+        )
     sibling, child = M.alias(), M.alias()
-    branch = sql_select(M.c.id, literal(0).label("depth")).where(M.c.id == message_id).cte("branch", recursive=True)
+    branch = (
+        sql_select(M.c.id, literal(0).label("depth"))
+        .where(M.c.id == message_id)
+        .cte("branch", recursive=True)
+    )
     newest = sql_select(func.max(sibling.c.position)).where(
         sibling.c.conversation_id == conversation_id, sibling.c.parent_id == child.c.parent_id
     )
     branch = branch.union_all(
         sql_select(child.c.id, branch.c.depth + 1)
         .join(branch, child.c.parent_id == branch.c.id)
-        .where(child.c.conversation_id == conversation_id, child.c.position == newest.scalar_subquery())
+        .where(
+            child.c.conversation_id == conversation_id, child.c.position == newest.scalar_subquery()
+        )
     )
-    leaf: str = session.execute(sql_select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)).scalar_one()
+    leaf: str = session.execute(
+        sql_select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)
+    ).scalar_one()
     return leaf
 
 
-def delete_conversation(session: Session, conversation_id: str, account_id: str) -> list[Generation]:
+def delete_conversation(
+    session: Session, conversation_id: str, account_id: str
+) -> list[Generation]:
     """Hides a conversation and asks its answers to stop; the generations that were being written. Raises NotFound."""
     change = next_change(session, account_id)
     conversation = readable_conversation(session, conversation_id, account_id)
     conversation.deleted_at, conversation.change = now(), change
     writing = list(
-        session.exec(select(Generation).where(Generation.conversation_id == conversation_id, col(Generation.status).in_(ACTIVE)))
+        session.exec(
+            select(Generation).where(
+                Generation.conversation_id == conversation_id, col(Generation.status).in_(ACTIVE)
+            )
+        )
     )
     session.execute(
         update(Generation)
@@ -135,7 +172,10 @@ def active_generations(session: Session, conversation_ids: Sequence[str]) -> dic
         return {}
     rows = session.exec(
         select(Generation.conversation_id, Generation.id)
-        .where(col(Generation.conversation_id).in_(conversation_ids), col(Generation.finished_at).is_(None))
+        .where(
+            col(Generation.conversation_id).in_(conversation_ids),
+            col(Generation.finished_at).is_(None),
+        )
         .order_by(col(Generation.id))
     )
     active: dict[str, list[str]] = {}
@@ -147,7 +187,11 @@ def active_generations(session: Session, conversation_ids: Sequence[str]) -> dic
 def restore_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
     """Takes a deletion back; again is harmless. The answers that it stopped stay so. Raises NotFound."""
     change = next_change(session, account_id)
-    found = session.get(Conversation, conversation_id) if is_id(Prefix.CONVERSATION, conversation_id) else None
+    found = (
+        session.get(Conversation, conversation_id)
+        if is_id(Prefix.CONVERSATION, conversation_id)
+        else None
+    )
     if found is None or found.account_id != account_id:
         raise NotFound("conversation")
     if found.deleted_at is not None:

@@ -45,9 +45,13 @@ class Collision(DatabaseAway):
 class Database(Protocol):
     """One transaction per call. What `fn` raises rolls it back and is raised here; DatabaseAway when the database is."""
 
-    async def read(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def read(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
 
-    async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def write(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
 
 
 class SqliteDatabase:
@@ -55,17 +59,27 @@ class SqliteDatabase:
 
     def __init__(self, url: str, tell: Tell) -> None:
         self._tell = tell
-        self._writing, self._reading = sqlite_engine(url, begin="BEGIN IMMEDIATE"), sqlite_engine(url, begin="BEGIN")
+        self._writing, self._reading = (
+            sqlite_engine(url, begin="BEGIN IMMEDIATE"),
+            sqlite_engine(url, begin="BEGIN"),
+        )
         self._writer = ThreadPoolExecutor(1, "sql-writer")
         self._readers = ThreadPoolExecutor(SQLITE_READERS, "sql-reader")
 
-    async def read(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: in_transaction(self._reading, fn, *args, **kwargs))
+    async def read(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, lambda: in_transaction(self._reading, fn, *args, **kwargs)
+        )
 
-    async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         changed: dict[str, int] = {}
         result = await asyncio.get_running_loop().run_in_executor(
-            self._writer, lambda: in_transaction(self._writing, _noting(changed, fn), *args, **kwargs)
+            self._writer,
+            lambda: in_transaction(self._writing, _noting(changed, fn), *args, **kwargs),
         )
         if changed:
             self._tell(changed)
@@ -91,11 +105,16 @@ class PostgresDatabase:
             hide_parameters=True,
             json_serializer=dump_json,
             json_deserializer=orjson.loads,
-            connect_args={"timeout": BUSY_TIMEOUT_S, "command_timeout": POSTGRES_STATEMENT_TIMEOUT_S},
+            connect_args={
+                "timeout": BUSY_TIMEOUT_S,
+                "command_timeout": POSTGRES_STATEMENT_TIMEOUT_S,
+            },
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
-    async def write(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def write(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         for _ in range(COLLISIONS_MAX):
             try:
                 return await self._run(fn, *args, **kwargs)
@@ -103,11 +122,18 @@ class PostgresDatabase:
                 continue
         return await self._run(fn, *args, **kwargs)
 
-    async def _run(self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _run(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         changed: dict[str, int] = {}
         noting: Any = _noting(changed, fn)  # the stub of run_sync knows only the base Session
         try:
-            async with AsyncSession(self._engine, sync_session_class=Session, expire_on_commit=False) as session, session.begin():
+            async with (
+                AsyncSession(
+                    self._engine, sync_session_class=Session, expire_on_commit=False
+                ) as session,
+                session.begin(),
+            ):
                 result: T = await session.run_sync(noting, *args, **kwargs)
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             _raise(error)
@@ -144,7 +170,9 @@ async def open_database(url: str, tell: Tell = lambda _changed: None) -> AsyncIt
             await postgres.close()
 
 
-def _noting(changed: dict[str, int], fn: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[Session, P], T]:
+def _noting(
+    changed: dict[str, int], fn: Callable[Concatenate[Session, P], T]
+) -> Callable[Concatenate[Session, P], T]:
     """`fn`, which leaves in `changed` the changes it made."""
 
     def run(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -154,7 +182,9 @@ def _noting(changed: dict[str, int], fn: Callable[Concatenate[Session, P], T]) -
     return run
 
 
-def in_transaction(engine: Engine, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+def in_transaction(
+    engine: Engine, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Runs `fn` in one transaction of `engine`; raises DatabaseAway when the database is."""
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
@@ -170,7 +200,11 @@ def sqlite_engine(url: str, *, begin: str) -> Engine:
         hide_parameters=True,  # what people write belongs in no log
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
-        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
+        connect_args={
+            "timeout": BUSY_TIMEOUT_S,
+            "isolation_level": None,
+            "check_same_thread": False,
+        },
     )
 
     @event.listens_for(engine, "connect")

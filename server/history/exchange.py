@@ -61,26 +61,44 @@ class Place(NamedTuple):
     system_prompt: str | None
 
 
-_ACTIVE = select(func.count()).select_from(G).where(G.c.account_id == bindparam("account"), G.c.finished_at.is_(None))
+_ACTIVE = (
+    select(func.count())
+    .select_from(G)
+    .where(G.c.account_id == bindparam("account"), G.c.finished_at.is_(None))
+)
 _NEW_CONVERSATION, _NEW_MESSAGE, _NEW_KEY = insert(C), insert(M), insert(I)
 _NEW_GENERATION = insert(G).returning(*G.c)
-_REUSED_ANSWER = update(M).where(M.c.id == bindparam("answer")).values(generation_id=bindparam("by"), change=bindparam("stamp"))
+_REUSED_ANSWER = (
+    update(M)
+    .where(M.c.id == bindparam("answer"))
+    .values(generation_id=bindparam("by"), change=bindparam("stamp"))
+)
 _SHOWN = (
     update(C)
     .where(C.c.id == bindparam("place"))
-    .values(shown_message_id=bindparam("leaf"), updated_at=bindparam("at"), change=bindparam("stamp"))
+    .values(
+        shown_message_id=bindparam("leaf"), updated_at=bindparam("at"), change=bindparam("stamp")
+    )
 )
-_LAST_ROOT = select(func.max(M.c.position)).where(M.c.conversation_id == bindparam("place"), M.c.parent_id.is_(None))
-_LAST_CHILD = select(func.max(M.c.position)).where(M.c.conversation_id == bindparam("place"), M.c.parent_id == bindparam("parent"))
+_LAST_ROOT = select(func.max(M.c.position)).where(
+    M.c.conversation_id == bindparam("place"), M.c.parent_id.is_(None)
+)
+_LAST_CHILD = select(func.max(M.c.position)).where(
+    M.c.conversation_id == bindparam("place"), M.c.parent_id == bindparam("parent")
+)
 
 
 class Asking:
     """One request to write an answer, inside its transaction, which holds the account's row."""
 
-    def __init__(self, session: Session, asker: Asker, operation: str, body: dict[str, Any], options: Options) -> None:
+    def __init__(
+        self, session: Session, asker: Asker, operation: str, body: dict[str, Any], options: Options
+    ) -> None:
         self.session, self.asker, self.options, self._operation = session, asker, options, operation
         self.change, self.at = next_change(session, asker.account_id), now()
-        self._body_sha256 = sha256(orjson.dumps([body, options], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        self._body_sha256 = sha256(
+            orjson.dumps([body, options], option=orjson.OPT_SORT_KEYS)
+        ).hexdigest()
         self.replay = self._find_replay()
         if self.replay is None:
             self._check_limit()
@@ -88,7 +106,9 @@ class Asking:
     def _find_replay(self) -> Asked | None:
         if self.asker.key is None:
             return None
-        first = self.session.get(Idempotency, (self.asker.account_id, self._operation, self.asker.key))
+        first = self.session.get(
+            Idempotency, (self.asker.account_id, self._operation, self.asker.key)
+        )
         if first is None:
             return None
         if first.created_at < self.at - KEY_KEPT:
@@ -96,7 +116,9 @@ class Asking:
             self.session.flush()
             return None
         if first.body_sha256 != self._body_sha256:
-            raise Invalid("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+            raise Invalid(
+                "idempotency_key_reused", "This Idempotency-Key was used with another body."
+            )
         return Asked(self.session.get_one(Generation, first.generation_id), replayed=True)
 
     def _check_limit(self) -> None:
@@ -107,7 +129,11 @@ class Asking:
             raise TooMany("too_many_active_generations", detail, limit=limit, retry_after_s=1)
 
     def new_conversation(self, parts: Parts) -> Place:
-        place = Place(new_id(Prefix.CONVERSATION), self.asker.model_of(self.options.model), self.options.system_prompt)
+        place = Place(
+            new_id(Prefix.CONVERSATION),
+            self.asker.model_of(self.options.model),
+            self.options.system_prompt,
+        )
         title = first_title(parts)
         self.session.execute(
             _NEW_CONVERSATION,
@@ -130,11 +156,23 @@ class Asking:
         index_title(self.session, self.asker.account_id, place.id, title)
         return place
 
-    def new_question(self, place: Place, parent_id: str | None, parts: Parts, *, position: int) -> str:
+    def new_question(
+        self, place: Place, parent_id: str | None, parts: Parts, *, position: int
+    ) -> str:
         """The id of a new question."""
         question_id = new_id(Prefix.MESSAGE)
-        self._new_message(question_id, place, parent_id, position, Role.USER, parts=parts, metadata=self.options.metadata)
-        index_message(self.session, self.asker.account_id, place.id, question_id, joined_text(parts))
+        self._new_message(
+            question_id,
+            place,
+            parent_id,
+            position,
+            Role.USER,
+            parts=parts,
+            metadata=self.options.metadata,
+        )
+        index_message(
+            self.session, self.asker.account_id, place.id, question_id, joined_text(parts)
+        )
         return question_id
 
     def ask(
@@ -151,11 +189,21 @@ class Asking:
         generation_id, options = new_id(Prefix.GENERATION), self.options
         if answer is None:
             answer_id = new_id(Prefix.MESSAGE)
-            self._new_message(answer_id, place, question_id, position, Role.ASSISTANT, generation_id=generation_id, metadata=metadata or {})
+            self._new_message(
+                answer_id,
+                place,
+                question_id,
+                position,
+                Role.ASSISTANT,
+                generation_id=generation_id,
+                metadata=metadata or {},
+            )
         else:
             answer_id, position = answer.id, answer.position
             answer.labels = options.metadata or answer.labels
-            self.session.execute(_REUSED_ANSWER, {"answer": answer_id, "by": generation_id, "stamp": self.change})
+            self.session.execute(
+                _REUSED_ANSWER, {"answer": answer_id, "by": generation_id, "stamp": self.change}
+            )
         generation = self.session.execute(
             _NEW_GENERATION,
             {
@@ -167,7 +215,9 @@ class Asking:
                 "previous_id": previous.id if previous else None,
                 "model": self.asker.model_of(options.model or place.model),
                 "options": {
-                    "system_prompt": place.system_prompt if options.system_prompt is None else options.system_prompt,
+                    "system_prompt": place.system_prompt
+                    if options.system_prompt is None
+                    else options.system_prompt,
                     "max_output_tokens": options.max_output_tokens,
                     "temperature": options.temperature,
                     "place": position,
@@ -183,7 +233,9 @@ class Asking:
                 "created_at": self.at,
             },
         ).one()
-        self.session.execute(_SHOWN, {"place": place.id, "leaf": answer_id, "at": self.at, "stamp": self.change})
+        self.session.execute(
+            _SHOWN, {"place": place.id, "leaf": answer_id, "at": self.at, "stamp": self.change}
+        )
         if self.asker.key is not None:
             self._remember(generation_id)
         return Asked(cast("Generation", generation), replayed=False)
@@ -193,10 +245,20 @@ class Asking:
         if parent_id is None:
             last = self.session.execute(_LAST_ROOT, {"place": conversation_id}).scalar_one()
         else:
-            last = self.session.execute(_LAST_CHILD, {"place": conversation_id, "parent": parent_id}).scalar_one()
+            last = self.session.execute(
+                _LAST_CHILD, {"place": conversation_id, "parent": parent_id}
+            ).scalar_one()
         return 0 if last is None else last + 1
 
-    def _new_message(self, message_id: str, place: Place, parent_id: str | None, position: int, role: Role, **values: Any) -> None:
+    def _new_message(
+        self,
+        message_id: str,
+        place: Place,
+        parent_id: str | None,
+        position: int,
+        role: Role,
+        **values: Any,
+    ) -> None:
         self.session.execute(
             _NEW_MESSAGE,
             {

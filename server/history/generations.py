@@ -21,7 +21,11 @@ def readable_generation(session: Session, generation_id: str, account_id: str) -
         found = session.exec(
             select(Generation)
             .join(Conversation, col(Conversation.id) == col(Generation.conversation_id))
-            .where(Generation.id == generation_id, Generation.account_id == account_id, col(Conversation.deleted_at).is_(None))
+            .where(
+                Generation.id == generation_id,
+                Generation.account_id == account_id,
+                col(Conversation.deleted_at).is_(None),
+            )
         ).one_or_none()
         if found is not None:
             return found
@@ -31,7 +35,9 @@ def readable_generation(session: Session, generation_id: str, account_id: str) -
 def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
     """Notes that this generation shall stop, unless it is over already; raises NotFound."""
     readable_generation(session, generation_id, account_id)
-    next_change(session, account_id)  # first of all, as in `settle`: two that lock in different orders wait for each other
+    next_change(
+        session, account_id
+    )  # first of all, as in `settle`: two that lock in different orders wait for each other
     session.execute(
         update(G)
         .where(G.c.id == generation_id, G.c.status.in_(ACTIVE), G.c.cancel_requested_at.is_(None))
@@ -43,7 +49,13 @@ def request_cancel(session: Session, generation_id: str, account_id: str) -> Gen
 
 def settled_generations(session: Session, generation_ids: Sequence[str]) -> list[Generation]:
     """Those of these generations that are over."""
-    return list(session.exec(select(Generation).where(col(Generation.id).in_(generation_ids), col(Generation.finished_at).isnot(None))))
+    return list(
+        session.exec(
+            select(Generation).where(
+                col(Generation.id).in_(generation_ids), col(Generation.finished_at).isnot(None)
+            )
+        )
+    )
 
 
 class Written(NamedTuple):
@@ -80,4 +92,8 @@ def snapshot(generation: Generation, written: Written | None = None) -> dict[str
 
 def rfc3339(moment: datetime | None) -> str | None:
     """A moment as it is written in every interface, e.g. `2026-11-20T12:00:00.123456Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z") if moment else None
+    return (
+        moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        if moment
+        else None
+    )

@@ -25,7 +25,9 @@ class Page(NamedTuple, Generic[T]):
     has_next: bool
 
 
-def keyset_page(session: Session, query: Select[Any], key: tuple[Any, Any], part: Slice, *, descending: bool) -> Page[Any]:
+def keyset_page(
+    session: Session, query: Select[Any], key: tuple[Any, Any], part: Slice, *, descending: bool
+) -> Page[Any]:
     """The rows of `query` in the order of `key`, which is unique."""
     place = tuple_(*key)
 
@@ -44,11 +46,19 @@ def keyset_page(session: Session, query: Select[Any], key: tuple[Any, Any], part
     if part.before is not None:
         asked = asked.where(earlier(part.before))
     read_down = descending != part.backwards
-    rows = list(session.execute(asked.order_by(*(column.desc() if read_down else column.asc() for column in key)).limit(part.limit + 1)))
+    rows = list(
+        session.execute(
+            asked.order_by(*(column.desc() if read_down else column.asc() for column in key)).limit(
+                part.limit + 1
+            )
+        )
+    )
     more = len(rows) > part.limit
     rows = rows[: part.limit]
     if part.backwards:
         rows.reverse()
     before_it = part.after is not None and has(~later(part.after))
     behind_it = part.before is not None and has(~earlier(part.before))
-    return Page(rows, (more and part.backwards) or before_it, (more and not part.backwards) or behind_it)
+    return Page(
+        rows, (more and part.backwards) or before_it, (more and not part.backwards) or behind_it
+    )

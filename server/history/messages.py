@@ -38,27 +38,42 @@ def readable_message(session: Session, message_id: str, account_id: str) -> Said
             select(Message, Generation)
             .join(Conversation, col(Conversation.id) == col(Message.conversation_id))
             .outerjoin(Generation, col(Generation.id) == col(Message.generation_id))
-            .where(Message.id == message_id, Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None))
+            .where(
+                Message.id == message_id,
+                Conversation.account_id == account_id,
+                col(Conversation.deleted_at).is_(None),
+            )
         ).one_or_none()
         if found is not None:
             return Said(*found)
     raise NotFound("message")
 
 
-def branch(session: Session, leaf_id: str | None, *, limit: int = BRANCH_MAX_MESSAGES, include_leaf: bool = True) -> list[Said]:
+def branch(
+    session: Session,
+    leaf_id: str | None,
+    *,
+    limit: int = BRANCH_MAX_MESSAGES,
+    include_leaf: bool = True,
+) -> list[Said]:
     """Up to `limit` messages that end with the leaf (or its parent), oldest first."""
     if leaf_id is None:
         return []
-    up: Any = select(col(Message.id).label("id"), col(Message.parent_id).label("parent_id"), literal(0).label("height")).where(
-        Message.id == leaf_id
-    )
+    up: Any = select(
+        col(Message.id).label("id"),
+        col(Message.parent_id).label("parent_id"),
+        literal(0).label("height"),
+    ).where(Message.id == leaf_id)
     ancestors = up.cte("ancestors", recursive=True)
     ancestors = ancestors.union_all(
         select(col(Message.id), col(Message.parent_id), ancestors.c.height + 1)
         .join(ancestors, col(Message.id) == ancestors.c.parent_id)
         .where(ancestors.c.height < limit)
     )
-    heights = (ancestors.c.height >= (0 if include_leaf else 1), ancestors.c.height < limit + (0 if include_leaf else 1))
+    heights = (
+        ancestors.c.height >= (0 if include_leaf else 1),
+        ancestors.c.height < limit + (0 if include_leaf else 1),
+    )
     rows = session.exec(
         select(Message, Generation)
         .join(ancestors, col(Message.id) == ancestors.c.id)
@@ -79,12 +94,20 @@ class Spoken(NamedTuple):
 
 def _spoken_branch() -> Select[Any]:
     ancestors = (
-        select(M.c.id, M.c.parent_id, literal(0).label("height")).where(M.c.id == bindparam("leaf")).cte("ancestors", recursive=True)
+        select(M.c.id, M.c.parent_id, literal(0).label("height"))
+        .where(M.c.id == bindparam("leaf"))
+        .cte("ancestors", recursive=True)
     )
-    parents = select(M.c.id, M.c.parent_id, ancestors.c.height + 1).join(ancestors, M.c.id == ancestors.c.parent_id)
+    parents = select(M.c.id, M.c.parent_id, ancestors.c.height + 1).join(
+        ancestors, M.c.id == ancestors.c.parent_id
+    )
     ancestors = ancestors.union_all(parents.where(ancestors.c.height + 1 < bindparam("most")))
     joined = ancestors.join(M, M.c.id == ancestors.c.id).outerjoin(G, G.c.id == M.c.generation_id)
-    return select(M.c.role, G.c.status, M.c.parts, G.c.parts).select_from(joined).order_by(ancestors.c.height.desc())
+    return (
+        select(M.c.role, G.c.status, M.c.parts, G.c.parts)
+        .select_from(joined)
+        .order_by(ancestors.c.height.desc())
+    )
 
 
 _SPOKEN_BRANCH = _spoken_branch()
@@ -93,7 +116,10 @@ _SPOKEN_BRANCH = _spoken_branch()
 def spoken_branch(session: Session, leaf_id: str, *, limit: int) -> list[Spoken]:
     """Up to `limit` messages that end with the leaf, oldest first, as a model is to know them."""
     rows = session.execute(_SPOKEN_BRANCH, {"leaf": leaf_id, "most": limit})
-    return [Spoken(role, status or Status.COMPLETED, asked or answered or []) for role, status, asked, answered in rows]
+    return [
+        Spoken(role, status or Status.COMPLETED, asked or answered or [])
+        for role, status, asked, answered in rows
+    ]
 
 
 def siblings(session: Session, messages: list[Message]) -> dict[str, list[str]]:
@@ -105,10 +131,16 @@ def siblings(session: Session, messages: list[Message]) -> dict[str, list[str]]:
     under = col(Message.parent_id).in_([parent for parent in parents if parent])
     rows = session.execute(
         select(Message.id, Message.parent_id)
-        .where(Message.conversation_id == conversation_id, (under | col(Message.parent_id).is_(None)) if None in parents else under)
+        .where(
+            Message.conversation_id == conversation_id,
+            (under | col(Message.parent_id).is_(None)) if None in parents else under,
+        )
         .order_by(col(Message.position))
     ).all()
-    return {message.id: [id for id, parent_id in rows if parent_id == message.parent_id] for message in messages}
+    return {
+        message.id: [id for id, parent_id in rows if parent_id == message.parent_id]
+        for message in messages
+    }
 
 
 def shown_message(said: Said, siblings: list[str]) -> dict[str, Any]:

@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 from sqlmodel import Session, col, select
 
 from server.errors import NotFound
-from server.history.conversations import active_generations, readable_conversation, shown_conversation
+from server.history.conversations import (
+    active_generations,
+    readable_conversation,
+    shown_conversation,
+)
 from server.history.messages import Said, branch, shown_message, siblings
 from server.history.tables import ACTIVE, Account, Conversation, Generation, Message, Role
 
@@ -80,7 +84,11 @@ _KEYS = {Role.USER: "1", Role.ASSISTANT: "2"}
 
 def account_changes(session: Session, account_ids: Sequence[str]) -> dict[str, int]:
     """The number of the last change of each of these accounts."""
-    return dict(session.exec(select(Account.id, Account.change).where(col(Account.id).in_(account_ids))).all())
+    return dict(
+        session.exec(
+            select(Account.id, Account.change).where(col(Account.id).in_(account_ids))
+        ).all()
+    )
 
 
 def open_page(session: Session, scope: Scope, since: Place | None, *, anew: bool) -> Page:
@@ -94,7 +102,11 @@ def open_page(session: Session, scope: Scope, since: Place | None, *, anew: bool
     if not anew:
         _check_told(session, scope, since)
         return Page(change, None, _changes(session, scope, since, change))
-    listed = _changes(session, scope._replace(conversation_id=None), since, change) if scope.lists else []
+    listed = (
+        _changes(session, scope._replace(conversation_id=None), since, change)
+        if scope.lists
+        else []
+    )
     return Page(change, _opened(session, scope), listed)
 
 
@@ -104,9 +116,13 @@ def changes_since(session: Session, scope: Scope, since: Place) -> Page:
     return Page(change, None, _changes(session, scope, since, change))
 
 
-def generations_of(session: Session, conversation_id: str, generation_ids: Sequence[str]) -> list[Generation]:
+def generations_of(
+    session: Session, conversation_id: str, generation_ids: Sequence[str]
+) -> list[Generation]:
     """Those of these generations that are of this conversation."""
-    found = select(Generation).where(col(Generation.id).in_(generation_ids), Generation.conversation_id == conversation_id)
+    found = select(Generation).where(
+        col(Generation.id).in_(generation_ids), Generation.conversation_id == conversation_id
+    )
     return list(session.exec(found))
 
 
@@ -134,7 +150,9 @@ def _opened(session: Session, scope: Scope) -> Opened:
     conversation = readable_conversation(session, scope.conversation_id, scope.account_id)
     said = branch(session, conversation.shown_message_id, limit=OPENED_MESSAGES + 1)
     shown = said[-OPENED_MESSAGES:]
-    writing = select(Generation).where(Generation.conversation_id == conversation.id, col(Generation.status).in_(ACTIVE))
+    writing = select(Generation).where(
+        Generation.conversation_id == conversation.id, col(Generation.status).in_(ACTIVE)
+    )
     return Opened(
         shown_conversation(conversation, active_generations(session, [conversation.id])),
         _shown(session, shown),
@@ -148,21 +166,38 @@ def _opened(session: Session, scope: Scope) -> Opened:
 def _changes(session: Session, scope: Scope, since: Place, change: int) -> list[Change] | None:
     """The rows that changed after a place, up to change number `change`; None when they are too many to be told."""
     conversations = select(Conversation).where(
-        Conversation.account_id == scope.account_id, col(Conversation.change).between(since.change, change)
+        Conversation.account_id == scope.account_id,
+        col(Conversation.change).between(since.change, change),
     )
     if not scope.lists:
         conversations = conversations.where(Conversation.id == scope.conversation_id)
-    changed = list(session.exec(conversations.order_by(col(Conversation.change)).limit(CONVERSATIONS_MAX + 1)))
-    said = _said_between(session, scope.conversation_id, since.change, change) if scope.conversation_id else []
+    changed = list(
+        session.exec(conversations.order_by(col(Conversation.change)).limit(CONVERSATIONS_MAX + 1))
+    )
+    said = (
+        _said_between(session, scope.conversation_id, since.change, change)
+        if scope.conversation_id
+        else []
+    )
     if len(changed) > CONVERSATIONS_MAX or len(said) > MESSAGES_MAX:
         return None
     writing = active_generations(session, [conversation.id for conversation in changed])
     changes = [
-        Change(Place(each.change, _CONVERSATION + each.id), each.id, None if each.deleted_at else shown_conversation(each, writing), each)
+        Change(
+            Place(each.change, _CONVERSATION + each.id),
+            each.id,
+            None if each.deleted_at else shown_conversation(each, writing),
+            each,
+        )
         for each in changed
     ]
     changes += [
-        Change(Place(each.message.change, _KEYS[each.message.role] + each.message.id), each.message.id, shown, each)
+        Change(
+            Place(each.message.change, _KEYS[each.message.role] + each.message.id),
+            each.message.id,
+            shown,
+            each,
+        )
         for each, shown in zip(said, _shown(session, said), strict=True)
     ]
     return sorted((each for each in changes if each.place > since), key=lambda each: each.place)
@@ -172,7 +207,9 @@ def _said_between(session: Session, conversation_id: str, since: int, change: in
     rows = session.exec(
         select(Message, Generation)
         .outerjoin(Generation, col(Generation.id) == col(Message.generation_id))
-        .where(Message.conversation_id == conversation_id, col(Message.change).between(since, change))
+        .where(
+            Message.conversation_id == conversation_id, col(Message.change).between(since, change)
+        )
         .order_by(col(Message.change))
         .limit(MESSAGES_MAX + 1)
     )

@@ -22,7 +22,9 @@ def schema_revision(session: Session) -> int:
     """The number of the newest migration the database has had; 0 for none."""
     try:
         with session.begin_nested():
-            return int(session.execute(text("SELECT max(version_num) FROM alembic_version")).scalar() or 0)
+            return int(
+                session.execute(text("SELECT max(version_num) FROM alembic_version")).scalar() or 0
+            )
     except DBAPIError as error:
         if "alembic_version" in str(error):
             return 0

@@ -32,9 +32,13 @@ class Hit(NamedTuple):
 
 
 _FORGET_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
-_FORGET_TITLE = delete(E).where(E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None))
+_FORGET_TITLE = delete(E).where(
+    E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None)
+)
 # To the driver itself: every question and every answer is indexed, and building a statement takes longer than running one of these.
-_NEW_ENTRY_SQLITE = "INSERT INTO search_entry (account_id, conversation_id, message_id, length) VALUES (?, ?, ?, ?)"
+_NEW_ENTRY_SQLITE = (
+    "INSERT INTO search_entry (account_id, conversation_id, message_id, length) VALUES (?, ?, ?, ?)"
+)
 _NEW_WORDS_SQLITE = "INSERT INTO search_index (rowid, words) VALUES (?, ?)"
 _NEW_ENTRY_POSTGRES = text("""
     INSERT INTO search_entry (account_id, conversation_id, message_id, length, words)
@@ -59,14 +63,24 @@ _FIND_POSTGRES = text("""
     ORDER BY message_id IS NOT NULL, score DESC, id DESC LIMIT :most OFFSET :offset""")
 
 
-def index_message(session: Session, account_id: str, conversation_id: str, message_id: str, said: str, *, again: bool = False) -> None:
+def index_message(
+    session: Session,
+    account_id: str,
+    conversation_id: str,
+    message_id: str,
+    said: str,
+    *,
+    again: bool = False,
+) -> None:
     """Makes a message found by its words; `again` where it may have said something else before."""
     if again:
         session.execute(_FORGET_MESSAGE, {"message": message_id})
     _add(session, account_id, conversation_id, message_id, said)
 
 
-def index_title(session: Session, account_id: str, conversation_id: str, title: str, *, again: bool = False) -> None:
+def index_title(
+    session: Session, account_id: str, conversation_id: str, title: str, *, again: bool = False
+) -> None:
     """Makes a conversation found by its title; `again` where it may have had another one before."""
     if again:
         session.execute(_FORGET_TITLE, {"conversation": conversation_id})
@@ -90,7 +104,9 @@ def search(session: Session, account_id: str, query: str, *, offset: int, limit:
 
 def index_again(session: Session, before: str, account_id: str) -> None:
     """Makes what one account had found by another, which has it now. What is being written is indexed as it is settled."""
-    indexed = session.execute(select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)).all()
+    indexed = session.execute(
+        select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)
+    ).all()
     session.execute(delete(E).where(E.c.account_id == before))
     messages = [message_id for _, message_id in indexed if message_id]
     titled = [conversation_id for conversation_id, message_id in indexed if message_id is None]
@@ -101,38 +117,61 @@ def index_again(session: Session, before: str, account_id: str) -> None:
 
 
 def _index_messages(session: Session, account_id: str, ids: list[str]) -> None:
-    said = select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts).outerjoin(G, G.c.id == M.c.generation_id).where(M.c.id.in_(ids))
+    said = (
+        select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts)
+        .outerjoin(G, G.c.id == M.c.generation_id)
+        .where(M.c.id.in_(ids))
+    )
     for conversation_id, message_id, asked, answered in session.execute(said).all():
-        index_message(session, account_id, conversation_id, message_id, joined_text(asked or answered))
+        index_message(
+            session, account_id, conversation_id, message_id, joined_text(asked or answered)
+        )
 
 
 def _index_titles(session: Session, account_id: str, ids: list[str]) -> None:
-    for conversation_id, title in session.execute(select(C.c.id, C.c.title).where(C.c.id.in_(ids))).all():
+    for conversation_id, title in session.execute(
+        select(C.c.id, C.c.title).where(C.c.id.in_(ids))
+    ).all():
         index_title(session, account_id, conversation_id, title)
 
 
-def _add(session: Session, account_id: str, conversation_id: str, message_id: str | None, said: str) -> None:
+def _add(
+    session: Session, account_id: str, conversation_id: str, message_id: str | None, said: str
+) -> None:
     words = words_of(said)
     if not words:
         return
-    account, entry = _account_word(account_id), (account_id, conversation_id, message_id, len(words))
+    account, entry = (
+        _account_word(account_id),
+        (account_id, conversation_id, message_id, len(words)),
+    )
     if session.get_bind().dialect.name == "sqlite":
         connection = session.connection()
         entry_id = connection.exec_driver_sql(_NEW_ENTRY_SQLITE, entry).lastrowid
-        connection.exec_driver_sql(_NEW_WORDS_SQLITE, (entry_id, " ".join([account + word for word in words])))
+        connection.exec_driver_sql(
+            _NEW_WORDS_SQLITE, (entry_id, " ".join([account + word for word in words]))
+        )
     else:
         vector = " ".join(f"'{word}':{min(at, POSITION_MAX)}" for at, word in enumerate(words, 1))
-        values = dict(zip(("account_id", "conversation_id", "message_id", "length"), entry, strict=True))
+        values = dict(
+            zip(("account_id", "conversation_id", "message_id", "length"), entry, strict=True)
+        )
         session.execute(_NEW_ENTRY_POSTGRES, values | {"words": f"'{account}' {vector}"})
 
 
 def _fts5_query(account_id: str, terms: list[Term]) -> str:
     account = _account_word(account_id)
-    return " AND ".join(f'"{" ".join(account + word for word in term.words)}"{" *" if term.prefix else ""}' for term in terms)
+    return " AND ".join(
+        f'"{" ".join(account + word for word in term.words)}"{" *" if term.prefix else ""}'
+        for term in terms
+    )
 
 
 def _tsquery(account_id: str, terms: list[Term]) -> str:
-    asked = ["(" + " <-> ".join(f"'{word}'" for word in term.words) + (":*" if term.prefix else "") + ")" for term in terms]
+    asked = [
+        "(" + " <-> ".join(f"'{word}'" for word in term.words) + (":*" if term.prefix else "") + ")"
+        for term in terms
+    ]
     return " & ".join([f"'{_account_word(account_id)}'", *asked])
 
 
@@ -142,9 +181,17 @@ def _account_word(account_id: str) -> str:
 
 def index_everything(session: Session) -> None:
     """Makes everything found that was said before there was an index."""
-    for conversation_id, account_id, title in session.execute(select(C.c.id, C.c.account_id, C.c.title)).yield_per(PAGE):
+    for conversation_id, account_id, title in session.execute(
+        select(C.c.id, C.c.account_id, C.c.title)
+    ).yield_per(PAGE):
         index_title(session, account_id, conversation_id, title)
-    said = select(M.c.id, C.c.account_id, C.c.id, M.c.parts, G.c.parts).join(C, C.c.id == M.c.conversation_id)
+    said = select(M.c.id, C.c.account_id, C.c.id, M.c.parts, G.c.parts).join(
+        C, C.c.id == M.c.conversation_id
+    )
     said = said.outerjoin(G, G.c.id == M.c.generation_id).order_by(M.c.id)
-    for message_id, account_id, conversation_id, asked, answered in session.execute(said).yield_per(PAGE):
-        index_message(session, account_id, conversation_id, message_id, joined_text(asked or answered))
+    for message_id, account_id, conversation_id, asked, answered in session.execute(said).yield_per(
+        PAGE
+    ):
+        index_message(
+            session, account_id, conversation_id, message_id, joined_text(asked or answered)
+        )

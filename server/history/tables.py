@@ -4,14 +4,33 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, cast
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Enum, Index, Integer, MetaData, Table, Text, TypeDecorator, false, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Enum,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlmodel import Field, SQLModel
 
 from server.parts import Parts
 
 SQLModel.metadata.naming_convention = MetaData(
-    naming_convention={"ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
 ).naming_convention
 
 
@@ -40,7 +59,13 @@ ACTIVE: Final = (Status.QUEUED, Status.RUNNING)
 
 def _names(of: type[StrEnum]) -> Enum:
     """A column of one of these words, kept as text."""
-    return Enum(of, native_enum=False, create_constraint=False, length=16, values_callable=lambda members: [m.value for m in members])
+    return Enum(
+        of,
+        native_enum=False,
+        create_constraint=False,
+        length=16,
+        values_callable=lambda members: [m.value for m in members],
+    )
 
 
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -127,7 +152,12 @@ class Conversation(SQLModel, table=True):
         Index("ix_conversation_list", "account_id", "updated_at", "id"),
         Index("ix_conversation_change", "account_id", "change"),
         Index("ix_conversation_created", "account_id", "created_at", "id"),
-        Index("ix_conversation_title_due", "created_at", sqlite_where=text("title_due"), postgresql_where=text("title_due")),
+        Index(
+            "ix_conversation_title_due",
+            "created_at",
+            sqlite_where=text("title_due"),
+            postgresql_where=text("title_due"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -141,7 +171,9 @@ class Conversation(SQLModel, table=True):
     archived: bool = False
     model: str
     system_prompt: str | None = None
-    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column("metadata", Json, nullable=False))
+    labels: dict[str, str] = Field(
+        default_factory=dict, sa_column=Column("metadata", Json, nullable=False)
+    )
     shown_message_id: str | None = None
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
     updated_at: datetime = Field(default_factory=now, sa_type=UtcTime)
@@ -164,7 +196,9 @@ class Message(SQLModel, table=True):
     role: Role = Field(sa_type=_names(Role))
     parts: Parts | None = Field(default=None, sa_type=Json)  # of a question
     generation_id: str | None = None  # of an answer
-    labels: dict[str, str] = Field(default_factory=dict, sa_column=Column("metadata", Json, nullable=False))
+    labels: dict[str, str] = Field(
+        default_factory=dict, sa_column=Column("metadata", Json, nullable=False)
+    )
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
     change: int = Field(default=0, sa_type=BigInteger)
 
@@ -177,8 +211,18 @@ class Generation(SQLModel, table=True):
     """
 
     __table_args__ = (
-        Index("ix_generation_open", "owner", sqlite_where=text("NOT sealed"), postgresql_where=text("NOT sealed")),
-        Index("ix_generation_active", "account_id", sqlite_where=text("finished_at IS NULL"), postgresql_where=text("finished_at IS NULL")),
+        Index(
+            "ix_generation_open",
+            "owner",
+            sqlite_where=text("NOT sealed"),
+            postgresql_where=text("NOT sealed"),
+        ),
+        Index(
+            "ix_generation_active",
+            "account_id",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -199,7 +243,9 @@ class Generation(SQLModel, table=True):
 
     parts: Parts = Field(default_factory=list, sa_type=Json)
     seq: int = Field(default=1, sa_type=BigInteger)
-    handed_over: int | None = None  # the attempt whose owner left on purpose, `seq` being the last event it wrote
+    handed_over: int | None = (
+        None  # the attempt whose owner left on purpose, `seq` being the last event it wrote
+    )
     finish_reason: str | None = None
     usage: dict[str, Any] | None = Field(default=None, sa_type=Json)
     error: dict[str, Any] | None = Field(default=None, sa_type=Json)
@@ -220,17 +266,28 @@ class SearchEntry(SQLModel, table=True):
 
     __tablename__ = "search_entry"
     __table_args__ = (
-        Index("ix_search_entry_title", "conversation_id", sqlite_where=_OF_A_TITLE, postgresql_where=_OF_A_TITLE),
-        Index("ix_search_entry_words", "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
+        Index(
+            "ix_search_entry_title",
+            "conversation_id",
+            sqlite_where=_OF_A_TITLE,
+            postgresql_where=_OF_A_TITLE,
+        ),
+        Index("ix_search_entry_words", "words", postgresql_using="gin").ddl_if(
+            dialect="postgresql"
+        ),
         {"sqlite_autoincrement": True},
     )
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer(), "sqlite"))
+    id: int | None = Field(
+        default=None, primary_key=True, sa_type=BigInteger().with_variant(Integer(), "sqlite")
+    )
     account_id: str
     conversation_id: str
     message_id: str | None = Field(default=None, index=True)
     length: int  # in words
-    words: str | None = Field(default=None, sa_type=Text().with_variant(TSVECTOR(), "postgresql"))  # SQLite keeps them in `search_index`
+    words: str | None = Field(
+        default=None, sa_type=Text().with_variant(TSVECTOR(), "postgresql")
+    )  # SQLite keeps them in `search_index`
 
 
 class Idempotency(SQLModel, table=True):

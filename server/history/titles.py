@@ -41,7 +41,9 @@ def opening_of(session: Session, conversation_id: str) -> Opening | None:
         .join(M, and_(M.c.conversation_id == C.c.id, M.c.parent_id.is_(None)))
         .join(answer, and_(answer.c.conversation_id == C.c.id, answer.c.parent_id == M.c.id))
         .join(G, G.c.id == answer.c.generation_id)
-        .where(C.c.id == conversation_id, _IS_DUE, G.c.status.in_((Status.COMPLETED, Status.CANCELLED)))
+        .where(
+            C.c.id == conversation_id, _IS_DUE, G.c.status.in_((Status.COMPLETED, Status.CANCELLED))
+        )
         .order_by(M.c.position, answer.c.position)
         .limit(1)
     ).one_or_none()
@@ -55,8 +57,12 @@ def set_title(session: Session, conversation_id: str, account_id: str, title: st
     """Gives a conversation its title, or (None) leaves it the one it has; false when a person or another process was first."""
     due = update(C).where(C.c.id == conversation_id, C.c.account_id == account_id, _IS_DUE)
     if title is None:
-        return session.execute(due.values(title_due=False).returning(C.c.id)).one_or_none() is not None
-    titled = due.values(title=title, title_due=False, change=next_change(session, account_id)).returning(C.c.id)
+        return (
+            session.execute(due.values(title_due=False).returning(C.c.id)).one_or_none() is not None
+        )
+    titled = due.values(
+        title=title, title_due=False, change=next_change(session, account_id)
+    ).returning(C.c.id)
     if session.execute(titled).one_or_none() is None:
         return False
     index_title(session, account_id, conversation_id, title, again=True)
@@ -66,6 +72,8 @@ def set_title(session: Session, conversation_id: str, account_id: str, title: st
 def due_titles(session: Session) -> list[str]:
     """Some conversations whose title should have come by now."""
     at = now()
-    begun = select(G.c.id).where(G.c.conversation_id == C.c.id, G.c.status == Status.COMPLETED).exists()
+    begun = (
+        select(G.c.id).where(G.c.conversation_id == C.c.id, G.c.status == Status.COMPLETED).exists()
+    )
     due = select(C.c.id).where(_IS_DUE, C.c.created_at.between(at - DUE_FOR, at - DUE_AFTER), begun)
     return list(session.execute(due.order_by(C.c.created_at.desc()).limit(DUE_AT_ONCE)).scalars())

@@ -15,7 +15,9 @@ LEAD_CHARS = 40
 # Scripts written without spaces: each of their characters is a word of its own.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # Marks that are part of words, in the scripts that have most of them.
-_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
+_MARKS = (
+    "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
+)
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
 _QUERY = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
@@ -31,7 +33,9 @@ class Term(NamedTuple):
         found = words[start : start + len(self.words)]
         if len(found) < len(self.words):
             return False
-        last_matches = found[-1].startswith(self.words[-1]) if self.prefix else found[-1] == self.words[-1]
+        last_matches = (
+            found[-1].startswith(self.words[-1]) if self.prefix else found[-1] == self.words[-1]
+        )
         return last_matches and tuple(found[:-1]) == self.words[:-1]
 
 
@@ -63,7 +67,10 @@ def terms_of(query: str) -> list[Term]:
             terms.append(Term(words, prefix=word.endswith("*")))
     if terms and not query.rstrip().endswith('"') and not query[-1:].isspace():
         terms[-1] = terms[-1]._replace(prefix=True)  # it may still be being typed
-    return [term._replace(prefix=term.prefix and len(term.words[-1]) >= PREFIX_MIN_CHARS) for term in terms[:TERMS_MAX]]
+    return [
+        term._replace(prefix=term.prefix and len(term.words[-1]) >= PREFIX_MIN_CHARS)
+        for term in terms[:TERMS_MAX]
+    ]
 
 
 def excerpt_of(text: str, terms: list[Term]) -> list[Piece]:
@@ -106,7 +113,11 @@ def _placed(text: str) -> Iterator[tuple[str, int, int]]:
         word = match.group()
         if not word.isascii():
             decomposed = unicodedata.normalize("NFKD", word.casefold())
-            word = "".join(char for char in decomposed if not unicodedata.combining(char) and (char.isalnum() or not char.isascii()))
+            word = "".join(
+                char
+                for char in decomposed
+                if not unicodedata.combining(char) and (char.isalnum() or not char.isascii())
+            )
         else:
             word = word.lower()
         if word:

@@ -15,7 +15,12 @@ class GuestLimit:
 
     def __init__(self, redis: Redis, url: str, *, key_prefix: str, per_hour: int) -> None:
         uri = f"async+redis+{url}" if url.startswith("unix") else f"async+{url}"
-        storage = RedisStorage(uri, implementation="redispy", key_prefix=f"{key_prefix}limits", connection_pool=redis.connection_pool)  # type: ignore[arg-type]  # its stub knows only scalars
+        storage = RedisStorage(
+            uri,
+            implementation="redispy",
+            key_prefix=f"{key_prefix}limits",
+            connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # its stub knows only scalars
+        )
         self._limiter = FixedWindowRateLimiter(storage)
         self._item = RateLimitItemPerHour(per_hour)
 
@@ -28,4 +33,6 @@ class GuestLimit:
             return
         if not allowed:
             detail = f"At most {self._item.amount} guest sessions per hour may be opened from one address."
-            raise TooMany("too_many_guest_sessions", detail, limit=self._item.amount, retry_after_s=3600)
+            raise TooMany(
+                "too_many_guest_sessions", detail, limit=self._item.amount, retry_after_s=3600
+            )

@@ -30,7 +30,12 @@ def new_key() -> NewKey:
 def is_key(text: str) -> bool:
     """Whether `text` has the form of a key, checksum included."""
     body, check = text[len(KEY_PREFIX) : -_CHECK_CHARS], text[-_CHECK_CHARS:]
-    return text.startswith(KEY_PREFIX) and text.isascii() and len(body) == _BODY_CHARS and _checksum(body) == check
+    return (
+        text.startswith(KEY_PREFIX)
+        and text.isascii()
+        and len(body) == _BODY_CHARS
+        and _checksum(body) == check
+    )
 
 
 def new_token() -> str:

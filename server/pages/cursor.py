@@ -24,10 +24,14 @@ class Cursor(NamedTuple):
     marks: Mapping[str, int]
 
     def __str__(self) -> str:
-        place = f"{self.place.change}-{self.place.key}" if self.place.key else f"{self.place.change}"
+        place = (
+            f"{self.place.change}-{self.place.key}" if self.place.key else f"{self.place.change}"
+        )
         if self.conversation_id is None:
             return place
-        return f"{place}.{self.conversation_id}" + "".join(f"~{id}.{seq}" for id, seq in self.marks.items())
+        return f"{place}.{self.conversation_id}" + "".join(
+            f"~{id}.{seq}" for id, seq in self.marks.items()
+        )
 
 
 def read_cursor(text: str) -> Cursor:
@@ -36,4 +40,8 @@ def read_cursor(text: str) -> Cursor:
     if match is None:
         raise InvalidCursor("This is not a cursor that this server gave out.")
     marks = dict(mark.split(".") for mark in (match["marks"] or "").split("~")[1:])
-    return Cursor(Place(int(match["change"]), match["key"] or ""), match["conversation"], {id: int(seq) for id, seq in marks.items()})
+    return Cursor(
+        Place(int(match["change"]), match["key"] or ""),
+        match["conversation"],
+        {id: int(seq) for id, seq in marks.items()},
+    )

@@ -11,7 +11,17 @@ from server.generate.endings import queued_event
 from server.generate.reading import all_written_so_far
 from server.history.database import Database
 from server.history.generations import snapshot
-from server.history.pages import EVERYTHING, Change, Opened, Page, Place, Scope, changes_since, generations_of, open_page
+from server.history.pages import (
+    EVERYTHING,
+    Change,
+    Opened,
+    Page,
+    Place,
+    Scope,
+    changes_since,
+    generations_of,
+    open_page,
+)
 from server.history.tables import Generation
 from server.pages.cursor import Cursor
 from server.pages.watches import Reader, Watches
@@ -23,7 +33,11 @@ LOOK_AGAIN_S = 1.0
 ROWS_AT_ONCE = 50
 
 OPENED, RESYNC = "opened", "resync"
-CONVERSATION_CHANGED, CONVERSATION_REMOVED, MESSAGE_CHANGED = "conversation_changed", "conversation_removed", "message_changed"
+CONVERSATION_CHANGED, CONVERSATION_REMOVED, MESSAGE_CHANGED = (
+    "conversation_changed",
+    "conversation_removed",
+    "message_changed",
+)
 
 
 class PageEvent(NamedTuple):
@@ -40,27 +54,38 @@ class PageEvent(NamedTuple):
 class Pages:
     """What following pages needs of a process."""
 
-    def __init__(self, feeds: Feeds, watches: Watches, database: Database, redis: Redis, key_prefix: str) -> None:
+    def __init__(
+        self, feeds: Feeds, watches: Watches, database: Database, redis: Redis, key_prefix: str
+    ) -> None:
         self.feeds, self.watches, self.database = feeds, watches, database
         self._redis, self._key_prefix = redis, key_prefix
 
     async def open(self, scope: Scope, cursor: Cursor | None) -> "PageFollower":
         """A follower from the cursor on, or (None) from what there is now; raises NotFound."""
         anew = cursor is None or cursor.conversation_id != scope.conversation_id
-        page = await self.database.read(open_page, scope, cursor.place if cursor else None, anew=anew)
+        page = await self.database.read(
+            open_page, scope, cursor.place if cursor else None, anew=anew
+        )
         follower = PageFollower(self, scope, cursor.place if cursor else Place(page.change), page)
         if cursor is not None and page.opened is None and cursor.marks and scope.conversation_id:
             follower.marked = [
                 (generation, cursor.marks[generation.id])
-                for generation in await self.database.read(generations_of, scope.conversation_id, list(cursor.marks))
-                if not (generation.status.terminal and cursor.marks[generation.id] >= generation.seq)
+                for generation in await self.database.read(
+                    generations_of, scope.conversation_id, list(cursor.marks)
+                )
+                if not (
+                    generation.status.terminal and cursor.marks[generation.id] >= generation.seq
+                )
             ]
         return follower
 
     async def snapshots(self, generations: list[Generation]) -> list[dict[str, Any]]:
         """These generations, with all that was said so far."""
         written = await all_written_so_far(self._redis, self._key_prefix, generations)
-        return [snapshot(generation, so_far) for generation, so_far in zip(generations, written, strict=True)]
+        return [
+            snapshot(generation, so_far)
+            for generation, so_far in zip(generations, written, strict=True)
+        ]
 
 
 class _Answer:
@@ -78,7 +103,10 @@ class PageFollower:
     def __init__(self, pages: Pages, scope: Scope, place: Place, page: Page) -> None:
         self.marked: list[tuple[Generation, int]] = []
         self._pages, self._scope, self._page = pages, scope, page
-        self._place, self._conversation_id = place, scope.conversation_id if page.opened is None else None
+        self._place, self._conversation_id = (
+            place,
+            scope.conversation_id if page.opened is None else None,
+        )
         self._reader = Reader()
         self._answers: dict[str, _Answer] = {}
         self._marks: dict[str, int] = {}
@@ -133,12 +161,24 @@ class PageFollower:
         snapshots = await self._pages.snapshots(opened.writing)
         for generation, shown in zip(opened.writing, snapshots, strict=True):
             self._follow(generation, shown["seq"])
-        self._place, self._conversation_id, self._seen = Place(change, EVERYTHING), self._scope.conversation_id, change
-        told = {"conversation": opened.conversation, "messages": opened.messages, "before": opened.before, "generations": snapshots}
+        self._place, self._conversation_id, self._seen = (
+            Place(change, EVERYTHING),
+            self._scope.conversation_id,
+            change,
+        )
+        told = {
+            "conversation": opened.conversation,
+            "messages": opened.messages,
+            "before": opened.before,
+            "generations": snapshots,
+        }
         return self._event(OPENED, told, opened)
 
     def _listed(self, changes: list[Change]) -> list[list[PageEvent]]:
-        return [[self._row(change) for change in changes[start : start + ROWS_AT_ONCE]] for start in range(0, len(changes), ROWS_AT_ONCE)]
+        return [
+            [self._row(change) for change in changes[start : start + ROWS_AT_ONCE]]
+            for start in range(0, len(changes), ROWS_AT_ONCE)
+        ]
 
     async def _changed(self, changes: list[Change]) -> AsyncGenerator[list[PageEvent], None]:
         """The changed rows. Before an answer's last state come the events that lead there: whoever has them needs no more."""
@@ -153,7 +193,10 @@ class PageFollower:
                         yield said
                 if self._pages.watches.stopping:
                     return
-                if not change.generation.status.terminal and change.generation.id not in self._answers:
+                if (
+                    not change.generation.status.terminal
+                    and change.generation.id not in self._answers
+                ):
                     self._follow(change.generation, 0)
             events.append(self._row(change))
             if len(events) >= ROWS_AT_ONCE:
@@ -164,8 +207,16 @@ class PageFollower:
 
     def _over(self, generation: Generation) -> list[_Answer]:
         """The followed writings of an answer that have ended, now that its message says `generation`."""
-        followed = [answer for answer in self._answers.values() if answer.message_id == generation.message_id]
-        return [answer for answer in followed if answer.id != generation.id or generation.status.terminal]
+        followed = [
+            answer
+            for answer in self._answers.values()
+            if answer.message_id == generation.message_id
+        ]
+        return [
+            answer
+            for answer in followed
+            if answer.id != generation.id or generation.status.terminal
+        ]
 
     async def _to_the_end(self, answer: _Answer) -> AsyncGenerator[list[PageEvent], None]:
         while answer.id in self._answers and not self._pages.watches.stopping:
@@ -216,7 +267,9 @@ class PageFollower:
             return self._event(MESSAGE_CHANGED, {"message": change.shown}, change)
         return self._event(CONVERSATION_CHANGED, {"conversation": change.shown}, change)
 
-    def _event(self, type: str, told: dict[str, Any], rows: Change | Opened | None = None) -> PageEvent:
+    def _event(
+        self, type: str, told: dict[str, Any], rows: Change | Opened | None = None
+    ) -> PageEvent:
         return PageEvent(self._cursor(), type, told, rows=rows)
 
     def _cursor(self) -> str:

@@ -66,7 +66,12 @@ class Watches:
         watch = self._watches.get(account_id)
         if watch is None:
             watch = self._watches[account_id] = Watch()
-            self._tail.listen(channel, Listener(lambda: self._look_at(account_id), lambda change: self._hear(account_id, change)))
+            self._tail.listen(
+                channel,
+                Listener(
+                    lambda: self._look_at(account_id), lambda change: self._hear(account_id, change)
+                ),
+            )
         watch.pages.add(page)
         try:
             yield watch
@@ -98,7 +103,9 @@ class Watches:
             self._due.clear()
             try:
                 for start in range(0, len(ids), CHECKED_AT_ONCE):
-                    changes = await self._database.read(account_changes, ids[start : start + CHECKED_AT_ONCE])
+                    changes = await self._database.read(
+                        account_changes, ids[start : start + CHECKED_AT_ONCE]
+                    )
                     for account_id, change in changes.items():
                         if watch := self._watches.get(account_id):
                             watch.heard(change)

@@ -26,12 +26,18 @@ class Anthropic:
         self.context_tokens = settings.context_tokens
         self._prefill = frozenset(settings.prefill)
         key = (api_key or "").strip()
-        self._upstream = Upstream(url_of(settings.base_url, "messages"), headers_of(key), key, settings, error_of)
+        self._upstream = Upstream(
+            url_of(settings.base_url, "messages"), headers_of(key), key, settings, error_of
+        )
 
     def continues(self, request: ModelRequest) -> bool:
         """A model goes on with text alone: of what it thought and what it called, too little is kept to send it back."""
         only_text = all(part["type"] == "text" for part in request.prefix)
-        return request.model in self._prefill and only_text and bool(joined_text(request.prefix).strip())
+        return (
+            request.model in self._prefill
+            and only_text
+            and bool(joined_text(request.prefix).strip())
+        )
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         return self._upstream.deltas(self._body(request), Answer(joined_text(request.prefix)))
@@ -54,11 +60,17 @@ class Anthropic:
 
     def _said(self, request: ModelRequest) -> list[Turn]:
         """What was said of this answer: as the beginning of the model's message where it can go on with it, else with a request to."""
-        said = joined_text(request.prefix).rstrip()  # the API refuses white space at the end of what is to be gone on with
+        said = joined_text(
+            request.prefix
+        ).rstrip()  # the API refuses white space at the end of what is to be gone on with
         if not said:
             return []
         turns = [Turn("assistant", [{"type": "text", "text": said}])]
-        return turns if self.continues(request) else [*turns, Turn("user", [{"type": "text", "text": GO_ON}])]
+        return (
+            turns
+            if self.continues(request)
+            else [*turns, Turn("user", [{"type": "text", "text": GO_ON}])]
+        )
 
 
 def headers_of(key: str) -> dict[str, str]:
@@ -69,7 +81,9 @@ def headers_of(key: str) -> dict[str, str]:
 def url_of(base_url: str, path: str) -> str:
     """Where `path` of the interface is: always under /v1, which a base may name or leave out."""
     scheme, host, base, query, _ = urlsplit(base_url)
-    return urlunsplit((scheme, host, f"{base.rstrip('/').removesuffix('/v1')}/v1/{path}", query, ""))
+    return urlunsplit(
+        (scheme, host, f"{base.rstrip('/').removesuffix('/v1')}/v1/{path}", query, "")
+    )
 
 
 def messages_of(turns: Iterable[Turn]) -> list[dict[str, Any]]:
@@ -93,9 +107,18 @@ def _block(role: str, part: dict[str, Any]) -> tuple[str, dict[str, Any] | None]
         case "text" if part["text"].strip():
             return role, {"type": "text", "text": part["text"]}
         case "tool_call":
-            return "assistant", {"type": "tool_use", "id": part["call_id"], "name": part["name"], "input": _object(part["arguments"])}
+            return "assistant", {
+                "type": "tool_use",
+                "id": part["call_id"],
+                "name": part["name"],
+                "input": _object(part["arguments"]),
+            }
         case "tool_result":
-            block = {"type": "tool_result", "tool_use_id": part["call_id"], "content": part["content"]}
+            block = {
+                "type": "tool_result",
+                "tool_use_id": part["call_id"],
+                "content": part["content"],
+            }
             return "user", block | ({"is_error": True} if part.get("is_error") else {})
     return role, None
 

@@ -8,7 +8,15 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from server.providers.base import Delta, Finish, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
+from server.providers.base import (
+    Delta,
+    Finish,
+    ProviderError,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from server.providers.foreign import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
@@ -31,7 +39,12 @@ _REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+_COUNTS = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+)
 
 _CODES = {
     "invalid_request_error": "invalid_request",
@@ -62,7 +75,9 @@ class _Call(NamedTuple):
 
     call_id: str
     name: str
-    input: dict[str, Any]  # arguments that came with the beginning; empty where they follow in pieces
+    input: dict[
+        str, Any
+    ]  # arguments that came with the beginning; empty where they follow in pieces
     pieces: list[str]
 
 
@@ -87,9 +102,13 @@ class Answer:
         event, clean = read_json(data)
         match typed(event, "type", str):
             case "content_block_delta":
-                return self._go_on(typed(event, "index", int), typed(event, "delta", dict), clean=clean)
+                return self._go_on(
+                    typed(event, "index", int), typed(event, "delta", dict), clean=clean
+                )
             case "content_block_start":
-                return self._begin(typed(event, "index", int), typed(event, "content_block", dict), clean=clean)
+                return self._begin(
+                    typed(event, "index", int), typed(event, "content_block", dict), clean=clean
+                )
             case "content_block_stop":
                 return self._complete(typed(event, "index", int))
             case "message_start":
@@ -107,7 +126,11 @@ class Answer:
 
     def end(self) -> Iterator[Delta]:
         if self.reason is None and not (self.done and self.begun):
-            raise ProviderError("provider_protocol", "The model's server ended the stream without saying why.", retryable=True)
+            raise ProviderError(
+                "provider_protocol",
+                "The model's server ended the stream without saying why.",
+                retryable=True,
+            )
         for index in sorted(self._calls):
             yield from self._complete(index)
         yield Finish(_REASONS.get(self.reason or "", "other"))
@@ -124,7 +147,12 @@ class Answer:
                 self.begun = True
             case "tool_use":
                 self.begun = True
-                self._calls[index] = _Call(typed(block, "id", str), typed(block, "name", str), typed(block, "input", dict), [])
+                self._calls[index] = _Call(
+                    typed(block, "id", str),
+                    typed(block, "name", str),
+                    typed(block, "input", dict),
+                    [],
+                )
                 self._calls_begun += 1
                 self._check_size()
             case _:
@@ -155,7 +183,9 @@ class Answer:
         call = self._calls.pop(index, None)
         if call is None:
             return ()
-        arguments = "".join(call.pieces) or json.dumps(call.input, ensure_ascii=False, separators=(",", ":"))
+        arguments = "".join(call.pieces) or json.dumps(
+            call.input, ensure_ascii=False, separators=(",", ":")
+        )
         return (ToolCall(mend(call.call_id) or f"call_{index}", mend(call.name), mend(arguments)),)
 
     def _at_once(self, message: dict[str, Any], *, clean: bool) -> Iterator[Delta]:
@@ -184,7 +214,9 @@ class Answer:
     def _usage(self, usage: Any, *, final: bool = False) -> Iterable[Delta]:
         """What was used so far: what went in is known at the beginning, what came out only at the end."""
         for key in _COUNTS:
-            self._used[key] = max(self._used.get(key, 0), count(usage, key))  # figures are totals: none ever falls
+            self._used[key] = max(
+                self._used.get(key, 0), count(usage, key)
+            )  # figures are totals: none ever falls
         uncached, written, cached, output = (self._used[key] for key in _COUNTS)
         counts = {"input_tokens": uncached + written + cached}
         if cached:
@@ -196,8 +228,13 @@ class Answer:
         return (Usage(counts),) if uncached + written + cached + output else ()
 
     def _check_size(self) -> None:
-        if max(self._calls_begun, len(self._unknown)) > CALLS_MAX or self._arguments_chars > ARGUMENTS_MAX_CHARS:
-            raise NotOurs(f"more than {CALLS_MAX} tool calls or open blocks, or {ARGUMENTS_MAX_CHARS} characters of arguments")
+        if (
+            max(self._calls_begun, len(self._unknown)) > CALLS_MAX
+            or self._arguments_chars > ARGUMENTS_MAX_CHARS
+        ):
+            raise NotOurs(
+                f"more than {CALLS_MAX} tool calls or open blocks, or {ARGUMENTS_MAX_CHARS} characters of arguments"
+            )
 
 
 def unsaid(text: str, said: str) -> tuple[str, str]:
@@ -212,7 +249,9 @@ def unsaid(text: str, said: str) -> tuple[str, str]:
     return text[again:], said[again:] if again == len(text) else ""
 
 
-def error_of(error: Any, status: int | None = None, retry_after: str | None = None) -> ProviderError:
+def error_of(
+    error: Any, status: int | None = None, retry_after: str | None = None
+) -> ProviderError:
     """What an error means that the API sent with `status`, or in the middle of an answer, in its own words."""
     words = words_of(error)
     code = _CODES.get(str(error.get("type")) if isinstance(error, dict) else "")
@@ -222,4 +261,9 @@ def error_of(error: Any, status: int | None = None, retry_after: str | None = No
     if code == "invalid_request" and any(known in words for known in _TOO_LONG_WORDS):
         code = "context_too_long"
     retryable = code in _RETRYABLE
-    return ProviderError(code, told(words, status), retryable=retryable, retry_after_s=seconds(retry_after) if retryable else None)
+    return ProviderError(
+        code,
+        told(words, status),
+        retryable=retryable,
+        retry_after_s=seconds(retry_after) if retryable else None,
+    )

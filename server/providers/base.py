@@ -58,9 +58,21 @@ Delta = TextDelta | ReasoningDelta | ToolCall | Usage | Finish
 class ProviderError(TidemarkError):
     """The provider would not or could not answer; `code` is one of the contract's codes of failed generations."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.retryable, self.retry_after_s = code, message, retryable, retry_after_s
+        self.code, self.message, self.retryable, self.retry_after_s = (
+            code,
+            message,
+            retryable,
+            retry_after_s,
+        )
 
 
 class Provider(Protocol):

@@ -8,7 +8,16 @@ from hashlib import sha256
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.parts import joined_text
-from server.providers.base import Delta, Finish, ModelRequest, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
+from server.providers.base import (
+    Delta,
+    Finish,
+    ModelRequest,
+    ProviderError,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 
 COMMAND = "/demo"
 BURST = 200  # tokens between two chances for others, when unpaced
@@ -88,7 +97,9 @@ class Demo:
         reasoning, answer = _reasoning(script), _answer(script, topic, request.place)
         said = sum(len(part["text"]) for part in request.prefix if part["type"] == "reasoning")
         tokens: list[Delta] = [ReasoningDelta(token) for token in _from_character(reasoning, said)]
-        tokens += [TextDelta(token) for token in _from_character(answer, len(joined_text(request.prefix)))]
+        tokens += [
+            TextDelta(token) for token in _from_character(answer, len(joined_text(request.prefix)))
+        ]
         limit = request.max_output_tokens
         before = len(reasoning) + len(answer) - len(tokens)
         await asyncio.sleep(script.first_token_ms / 1000 if not before else 0)
@@ -104,7 +115,11 @@ class Demo:
         if len(tokens) > limit:
             yield Finish("length")
         elif script.tool:
-            yield ToolCall(f"call_{sha256(topic.encode()).hexdigest()[:12]}", "look_up_tide", '{"harbour":"Dover"}')
+            yield ToolCall(
+                f"call_{sha256(topic.encode()).hexdigest()[:12]}",
+                "look_up_tide",
+                '{"harbour":"Dover"}',
+            )
             yield Finish("tool_calls")
         else:
             yield Finish("stop")
@@ -123,14 +138,20 @@ def read_script(message: str) -> tuple[DemoScript, str]:
     for word in words[1:]:
         key, equals, value = word.partition("=")
         if not equals:
-            raise ProviderError("invalid_request", f"{COMMAND}: {word!r} is not of the form key=value.")
+            raise ProviderError(
+                "invalid_request", f"{COMMAND}: {word!r} is not of the form key=value."
+            )
         settings[key] = value
     try:
         return DemoScript.model_validate(settings), rest
     except ValidationError as error:
         fault = error.errors()[0]
         known = ", ".join(field.alias or name for name, field in DemoScript.model_fields.items())
-        reason = f"there is no such key; there are {known}" if fault["type"] == "extra_forbidden" else fault["msg"]
+        reason = (
+            f"there is no such key; there are {known}"
+            if fault["type"] == "extra_forbidden"
+            else fault["msg"]
+        )
         raise ProviderError("invalid_request", f"{COMMAND}: {fault['loc'][0]}: {reason}.") from None
 
 
@@ -141,7 +162,9 @@ async def _paced(tokens: list[Delta], script: DemoScript, before: int) -> AsyncI
     for n, token in enumerate([*tokens, None]):
         if script.fail_after is not None and before + n >= script.fail_after:
             raise ProviderError(
-                "provider_unavailable", f"The demo model fails after {script.fail_after} tokens, as it was told to.", retryable=True
+                "provider_unavailable",
+                f"The demo model fails after {script.fail_after} tokens, as it was told to.",
+                retryable=True,
             )
         if script.stall_after is not None and before + n >= script.stall_after:
             await asyncio.Event().wait()
@@ -176,13 +199,21 @@ def _tokens(text: str) -> list[str]:
 
 
 def _reasoning(script: DemoScript) -> list[str]:
-    return _tokens(" ".join(_WORDS[n % len(_WORDS)] for n in range(script.reasoning))) if script.reasoning else []
+    return (
+        _tokens(" ".join(_WORDS[n % len(_WORDS)] for n in range(script.reasoning)))
+        if script.reasoning
+        else []
+    )
 
 
 def _answer(script: DemoScript, topic: str, place: int) -> list[str]:
     dice = random.Random(f"{place}:{topic}")
     if script.tokens is not None:
-        return _tokens(" ".join(dice.choice(_WORDS) for _ in range(script.tokens))) if script.tokens else []
+        return (
+            _tokens(" ".join(dice.choice(_WORDS) for _ in range(script.tokens)))
+            if script.tokens
+            else []
+        )
     about = " ".join(topic.split())[:80] or "nothing in particular"
     one, two, three = dice.sample(_WORDS, 3)
     high, low = dice.randint(40, 70) / 10, dice.randint(5, 20) / 10

@@ -39,7 +39,11 @@ class Characters:
 
 def mend(text: str) -> str:
     """Text that can be stored and sent: halves of characters joined or replaced, NULs too, which PostgreSQL cannot keep."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
+    return (
+        text.encode("utf-16-le", "surrogatepass")
+        .decode("utf-16-le", "replace")
+        .replace("\0", "\ufffd")
+    )
 
 
 def read_json(data: bytes) -> tuple[Any, bool]:
@@ -91,7 +95,11 @@ def words_of(error: Any) -> str:
 def told(words: str, status: int | None) -> str:
     """What people are told of a refusal with `status`, or of an error in the middle of an answer."""
     said = f": {words}" if words else "."
-    return f"The model's server answered {status}{said}" if status else f"The model's server broke off{said}"
+    return (
+        f"The model's server answered {status}{said}"
+        if status
+        else f"The model's server broke off{said}"
+    )
 
 
 def seconds(retry_after: str | None) -> float | None:

@@ -33,12 +33,20 @@ class OpenAI:
         await self._upstream.close()
 
     def _body(self, request: ModelRequest) -> bytes:
-        messages: list[dict[str, Any]] = [{"role": "system", "content": request.system_prompt}] if request.system_prompt else []
+        messages: list[dict[str, Any]] = (
+            [{"role": "system", "content": request.system_prompt}] if request.system_prompt else []
+        )
         for turn in request.turns:
             messages += _messages(turn.role, turn.parts)
-        messages += _messages("assistant", [part for part in request.prefix if part["type"] == "text"])
+        messages += _messages(
+            "assistant", [part for part in request.prefix if part["type"] == "text"]
+        )
         # OpenAI's own newer models refuse the name that everybody else knows.
-        limit = "max_completion_tokens" if (urlsplit(self._url).hostname or "").endswith("openai.com") else "max_tokens"
+        limit = (
+            "max_completion_tokens"
+            if (urlsplit(self._url).hostname or "").endswith("openai.com")
+            else "max_tokens"
+        )
         body: dict[str, Any] = {
             "model": request.model,
             "messages": messages,
@@ -69,13 +77,23 @@ def completions_url(base_url: str) -> str:
 
 def _messages(role: str, parts: Parts) -> list[dict[str, Any]]:
     calls = [
-        {"id": part["call_id"], "type": "function", "function": {"name": part["name"], "arguments": part["arguments"]}}
+        {
+            "id": part["call_id"],
+            "type": "function",
+            "function": {"name": part["name"], "arguments": part["arguments"]},
+        }
         for part in parts
         if part["type"] == "tool_call"
     ]
     results = [
-        {"role": "tool", "tool_call_id": part["call_id"], "content": part["content"]} for part in parts if part["type"] == "tool_result"
+        {"role": "tool", "tool_call_id": part["call_id"], "content": part["content"]}
+        for part in parts
+        if part["type"] == "tool_result"
     ]
     text = joined_text(parts)
-    message: dict[str, Any] = {"role": role, "content": text or None, "tool_calls": calls} if calls else {"role": role, "content": text}
+    message: dict[str, Any] = (
+        {"role": role, "content": text or None, "tool_calls": calls}
+        if calls
+        else {"role": role, "content": text}
+    )
     return ([message] if text or calls else []) + results

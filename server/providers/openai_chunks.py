@@ -6,7 +6,15 @@ Servers that claim to speak this format differ. Whatever can be understood is; w
 from collections.abc import Iterator
 from typing import Any
 
-from server.providers.base import Delta, Finish, ProviderError, ReasoningDelta, TextDelta, ToolCall, Usage
+from server.providers.base import (
+    Delta,
+    Finish,
+    ProviderError,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from server.providers.foreign import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
@@ -24,7 +32,11 @@ from server.providers.foreign import (
 DONE = b"[DONE]"
 _REASONS = {"stop", "length", "tool_calls", "content_filter"}
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
-_TOO_LONG_WORDS = ("maximum context length", "context_length_exceeded", "exceeds the available context size")
+_TOO_LONG_WORDS = (
+    "maximum context length",
+    "context_length_exceeded",
+    "exceeds the available context size",
+)
 
 
 class Answer:
@@ -55,7 +67,9 @@ class Answer:
             yield Usage(_counts(usage))
         for choice in typed(chunk, "choices", list)[:1]:
             delta = typed(choice, "delta", dict) or typed(choice, "message", dict)
-            if reasoning := typed(delta, "reasoning_content", str) or typed(delta, "reasoning", str):
+            if reasoning := typed(delta, "reasoning_content", str) or typed(
+                delta, "reasoning", str
+            ):
                 self.begun = True
                 yield ReasoningDelta(self._characters.whole(reasoning, clean=clean))
             if text := _text(delta) or typed(delta, "refusal", str):
@@ -68,26 +82,42 @@ class Answer:
 
     def end(self) -> Iterator[Delta]:
         if self.reason is None and not (self.done and self.begun):
-            raise ProviderError("provider_protocol", "The model's server ended the stream without saying why.", retryable=True)
+            raise ProviderError(
+                "provider_protocol",
+                "The model's server ended the stream without saying why.",
+                retryable=True,
+            )
         for index, call in sorted(self._calls.items()):
-            yield ToolCall(*(mend(text) for text in (call["id"] or f"call_{index}", call["name"], call["arguments"])))
+            yield ToolCall(
+                *(
+                    mend(text)
+                    for text in (call["id"] or f"call_{index}", call["name"], call["arguments"])
+                )
+            )
         reason = self.reason if self.reason in _REASONS else "other"
         yield Finish("tool_calls" if self._calls and reason in ("stop", "other") else reason)
 
     def _add_call(self, piece: Any) -> None:
         function = typed(piece, "function", dict)
-        call = self._calls.setdefault(self._index_of(piece), {"id": "", "name": "", "arguments": ""})
+        call = self._calls.setdefault(
+            self._index_of(piece), {"id": "", "name": "", "arguments": ""}
+        )
         call["id"] = call["id"] or typed(piece, "id", str)
         call["name"] = call["name"] or typed(function, "name", str)
         arguments = typed(function, "arguments", str)
         call["arguments"] += arguments
         self._arguments_chars += len(arguments)
         if len(self._calls) > CALLS_MAX or self._arguments_chars > ARGUMENTS_MAX_CHARS:
-            raise NotOurs(f"more than {CALLS_MAX} tool calls, or {ARGUMENTS_MAX_CHARS} characters of arguments")
+            raise NotOurs(
+                f"more than {CALLS_MAX} tool calls, or {ARGUMENTS_MAX_CHARS} characters of arguments"
+            )
 
     def _index_of(self, piece: Any) -> int:
         """Which call a piece belongs to; where the server does not count them, another id is another call."""
-        index, id = (piece.get("index") if isinstance(piece, dict) else None), typed(piece, "id", str)
+        index, id = (
+            (piece.get("index") if isinstance(piece, dict) else None),
+            typed(piece, "id", str),
+        )
         if index is not None:
             self._last_call = typed(piece, "index", int)
         elif id and self._calls and self._calls[self._last_call]["id"] != id:
@@ -95,20 +125,30 @@ class Answer:
         return self._last_call
 
 
-def error_of(error: Any, status: int | None = None, retry_after: str | None = None) -> ProviderError:
+def error_of(
+    error: Any, status: int | None = None, retry_after: str | None = None
+) -> ProviderError:
     """What an error means that a server sent with `status`, or in the middle of an answer: as far as it can be told, in its own words."""
     fields = error if isinstance(error, dict) else {}
     words = words_of(error)
     message = told(words, status)
     kinds = {str(fields.get("code")), str(fields.get("type"))}
-    code = status or next((int(kind) for kind in kinds if kind.isascii() and kind.isdigit() and len(kind) == 3), 0)
-    if kinds & _TOO_LONG or (code in (0, 400, 413, 422) and any(known in words for known in _TOO_LONG_WORDS)):
+    code = status or next(
+        (int(kind) for kind in kinds if kind.isascii() and kind.isdigit() and len(kind) == 3), 0
+    )
+    if kinds & _TOO_LONG or (
+        code in (0, 400, 413, 422) and any(known in words for known in _TOO_LONG_WORDS)
+    ):
         return ProviderError("context_too_long", message)
     if code == 429 or kinds & {"rate_limit_exceeded", "rate_limit_error", "insufficient_quota"}:
         can_wait = "insufficient_quota" not in kinds
-        return ProviderError("provider_rate_limited", message, retryable=can_wait, retry_after_s=seconds(retry_after))
+        return ProviderError(
+            "provider_rate_limited", message, retryable=can_wait, retry_after_s=seconds(retry_after)
+        )
     if code == 408 or code >= 500 or not code:
-        return ProviderError("provider_unavailable", message, retryable=True, retry_after_s=seconds(retry_after))
+        return ProviderError(
+            "provider_unavailable", message, retryable=True, retry_after_s=seconds(retry_after)
+        )
     return ProviderError("provider_refused", message)
 
 
@@ -117,12 +157,21 @@ def _text(delta: dict[str, Any]) -> str:
     content = delta.get("content")
     if not isinstance(content, list):
         return typed(delta, "content", str)
-    return "".join(typed(part, "text", str) for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text"))
+    return "".join(
+        typed(part, "text", str)
+        for part in content
+        if isinstance(part, dict) and part.get("type") in ("text", "output_text")
+    )
 
 
 def _counts(usage: dict[str, Any]) -> dict[str, Any]:
     """Figures as they can be understood: no answer fails for its bill."""
-    counts = {"input_tokens": count(usage, "prompt_tokens"), "output_tokens": count(usage, "completion_tokens")}
+    counts = {
+        "input_tokens": count(usage, "prompt_tokens"),
+        "output_tokens": count(usage, "completion_tokens"),
+    }
     cached = count(usage.get("prompt_tokens_details"), "cached_tokens")
     reasoning = count(usage.get("completion_tokens_details"), "reasoning_tokens")
-    return counts | {k: v for k, v in (("cached_input_tokens", cached), ("reasoning_tokens", reasoning)) if v}
+    return counts | {
+        k: v for k, v in (("cached_input_tokens", cached), ("reasoning_tokens", reasoning)) if v
+    }

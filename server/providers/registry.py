@@ -42,9 +42,14 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self.all = [Model(DEMO, DEMO, DEMO, Demo.context_tokens)]
         for provider, upstream in usable_providers(settings).items():
-            self.all += [Model(f"{provider}/{name}", provider, name, upstream.context_tokens) for name in upstream.models]
+            self.all += [
+                Model(f"{provider}/{name}", provider, name, upstream.context_tokens)
+                for name in upstream.models
+            ]
         self._by_id = {model.id: model for model in self.all}
-        self.default = self._named(settings, "default_model") or (self.all[1] if len(self.all) > 1 else self.all[0])
+        self.default = self._named(settings, "default_model") or (
+            self.all[1] if len(self.all) > 1 else self.all[0]
+        )
         self.titles = self._named(settings, "title_model")
         """Who names conversations; None: the model of each."""
 
@@ -55,8 +60,14 @@ class Models:
         bare = [model for model in self.all if model.name == name]
         if len(bare) == 1:
             return bare[0]
-        reason = f"{name[:200]!r} is offered by {', '.join(m.id for m in bare)}" if bare else f"there is no model {name[:200]!r}"
-        raise Invalid("unknown_model", f"model: {reason}.", errors=[{"pointer": "/model", "detail": reason}])
+        reason = (
+            f"{name[:200]!r} is offered by {', '.join(m.id for m in bare)}"
+            if bare
+            else f"there is no model {name[:200]!r}"
+        )
+        raise Invalid(
+            "unknown_model", f"model: {reason}.", errors=[{"pointer": "/model", "detail": reason}]
+        )
 
     def id_of(self, name: str | None) -> str:
         """The full id of a name, or of the default where there is none; raises Invalid."""
@@ -69,12 +80,18 @@ class Models:
             return self.find(name) if name else None
         except Invalid as error:
             known = ", ".join(model.id for model in self.all)
-            raise SettingsError(f"generation.{key} = {name!r}: one of {known} is allowed.") from error
+            raise SettingsError(
+                f"generation.{key} = {name!r}: one of {known} is allowed."
+            ) from error
 
 
 def usable_providers(settings: Settings) -> dict[str, ProviderSettings]:
     """The providers that can be asked: those that want no key, and those that have it."""
-    return {name: provider for name, provider in settings.providers.items() if not provider.wants_key or provider.api_key()}
+    return {
+        name: provider
+        for name, provider in settings.providers.items()
+        if not provider.wants_key or provider.api_key()
+    }
 
 
 @asynccontextmanager
@@ -83,7 +100,9 @@ async def open_providers(settings: Settings) -> AsyncIterator[dict[str, Provider
     providers: dict[str, Provider] = {DEMO: Demo()}
     try:
         for name, upstream in usable_providers(settings).items():
-            providers[name] = KINDS[upstream.kind].provider(upstream, upstream.api_key() if upstream.wants_key else None)
+            providers[name] = KINDS[upstream.kind].provider(
+                upstream, upstream.api_key() if upstream.wants_key else None
+            )
         yield providers
     finally:
         for provider in providers.values():

@@ -49,7 +49,14 @@ class Reading(Protocol):
 class Upstream:
     """One address of one server. Connections are kept and used again."""
 
-    def __init__(self, url: str, headers: dict[str, str], key: str, limits: ProviderSettings, error_of: ErrorOf) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: dict[str, str],
+        key: str,
+        limits: ProviderSettings,
+        error_of: ErrorOf,
+    ) -> None:
         self._url, self._key, self._limits, self._error_of = url, key, limits, error_of
         self._http = aiohttp.ClientSession(
             headers={**headers, "Accept": "text/event-stream", "Content-Type": "application/json"},
@@ -98,12 +105,16 @@ class Upstream:
                 patience = Patience(answer_by - loop.time(), response.close)
                 if response.status != 200:
                     error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
-                    raise self._error_of(error, response.status, response.headers.get("Retry-After"))
+                    raise self._error_of(
+                        error, response.status, response.headers.get("Retry-After")
+                    )
                 yield response, patience
         except ProviderError as error:
             raise self._without_key(error) from None
         except (aiohttp.ClientError, OSError, EventTooLong, NotOurs) as error:
-            raise self._without_key(_failure(error, fell_silent=patience is not None and patience.lost)) from error
+            raise self._without_key(
+                _failure(error, fell_silent=patience is not None and patience.lost)
+            ) from error
         finally:
             if patience is not None:
                 patience.stop()
@@ -113,19 +124,29 @@ class Upstream:
         if not self._key or self._key not in error.message:
             return error
         message = error.message.replace(self._key, "…")
-        return ProviderError(error.code, message, retryable=error.retryable, retry_after_s=error.retry_after_s)
+        return ProviderError(
+            error.code, message, retryable=error.retryable, retry_after_s=error.retry_after_s
+        )
 
 
-async def _first(response: aiohttp.ClientResponse, patience: Patience, reading: Reading) -> bytes | None:
+async def _first(
+    response: aiohttp.ClientResponse, patience: Patience, reading: Reading
+) -> bytes | None:
     """The first bytes. Those of an object are no stream but an error, or a server that cannot stream: then all of it, as one event."""
     chunk = await _next(response, patience, reading)
     if chunk is None or chunk.lstrip()[:1] != b"{":
         return chunk
     reading.done = True
-    return b"data: " + (await _read(response, EVENT_MAX_BYTES, chunk)).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n\n"
+    return (
+        b"data: "
+        + (await _read(response, EVENT_MAX_BYTES, chunk)).replace(b"\r", b" ").replace(b"\n", b" ")
+        + b"\n\n"
+    )
 
 
-async def _next(response: aiohttp.ClientResponse, patience: Patience, reading: Reading) -> bytes | None:
+async def _next(
+    response: aiohttp.ClientResponse, patience: Patience, reading: Reading
+) -> bytes | None:
     """What came next, `b""` at the end; None where the connection broke after the answer was whole."""
     try:
         chunk = await response.content.readany()
@@ -153,7 +174,9 @@ def _failure(error: Exception, *, fell_silent: bool) -> ProviderError:
     if fell_silent:
         return _silence()
     if isinstance(error, TimeoutError):
-        return ProviderError("provider_timeout", "The model's server could not be reached in time.", retryable=True)
+        return ProviderError(
+            "provider_timeout", "The model's server could not be reached in time.", retryable=True
+        )
     message = f"The connection to the model's server failed: {str(error) or type(error).__name__}."
     return ProviderError("provider_unavailable", message, retryable=True)
 

@@ -19,7 +19,13 @@ class Content:
 
     def replace(self, parts: Parts) -> None:
         """Forgets everything and starts from `parts`."""
-        self._parts = [({k: v for k, v in part.items() if k != "text"}, [part["text"]] if "text" in part else []) for part in parts]
+        self._parts = [
+            (
+                {k: v for k, v in part.items() if k != "text"},
+                [part["text"]] if "text" in part else [],
+            )
+            for part in parts
+        ]
 
     def apply(self, event: Event) -> None:
         """Adds one event. Those that carry no content change nothing."""
@@ -29,7 +35,12 @@ class Content:
                 self.add_text(EventType(event.type), data["part"], data["text"])
             case EventType.TOOL_CALL | EventType.TOOL_RESULT:
                 data = orjson.loads(event.data)
-                self._parts.append(({"type": str(event.type), **{k: v for k, v in data.items() if k != "part"}}, []))
+                self._parts.append(
+                    (
+                        {"type": str(event.type), **{k: v for k, v in data.items() if k != "part"}},
+                        [],
+                    )
+                )
             case EventType.RESTARTED:
                 self.replace([])
             case EventType.SNAPSHOT:
@@ -49,4 +60,7 @@ class Content:
 
     def parts(self) -> Parts:
         """The parts as they are stored and answered."""
-        return [{**part, "text": "".join(text)} if part["type"] in _DELTAS.values() else dict(part) for part, text in self._parts]
+        return [
+            {**part, "text": "".join(text)} if part["type"] in _DELTAS.values() else dict(part)
+            for part, text in self._parts
+        ]

@@ -134,7 +134,9 @@ class Feed:
             if len(self._batches) >= BATCHES_MAX:
                 self._batches.clear()
             first = bisect_right(self._seqs, mark)
-            batch = self._batches[mark] = Batch(self._events[first : _end_of_write(self._events, first)])
+            batch = self._batches[mark] = Batch(
+                self._events[first : _end_of_write(self._events, first)]
+            )
         return batch
 
     def is_behind(self, mark: int) -> bool:
@@ -159,7 +161,9 @@ class Feed:
 class Feeds:
     """All feeds of this process."""
 
-    def __init__(self, redis: Redis, tail: Tail, ends: Ends, *, key_prefix: str, retention_s: float) -> None:
+    def __init__(
+        self, redis: Redis, tail: Tail, ends: Ends, *, key_prefix: str, retention_s: float
+    ) -> None:
         self.stopping = False
         self._redis, self._tail, self._ends = redis, tail, ends
         self._key_prefix, self._retention_s = key_prefix, retention_s
@@ -177,9 +181,15 @@ class Feeds:
         """The feed of an answer, which begins with `queued`; shared with its other readers, for as long as this one follows it."""
         feed = self._feeds.get(generation_id)
         if feed is None:
-            feed = self._feeds[generation_id] = Feed(log_keys(self._key_prefix, generation_id), queued)
+            feed = self._feeds[generation_id] = Feed(
+                log_keys(self._key_prefix, generation_id), queued
+            )
             self._tail.listen(
-                feed.keys.channel, Listener(lambda: self._look(generation_id), lambda data: self._receive(generation_id, data))
+                feed.keys.channel,
+                Listener(
+                    lambda: self._look(generation_id),
+                    lambda data: self._receive(generation_id, data),
+                ),
             )
         feed.readers += 1
         try:
@@ -197,7 +207,11 @@ class Feeds:
             return Batch([feed.queued])  # it is in no log
         try:
             [events] = await read_logs(self._redis, [(feed.keys, mark)], feed.page_events)
-            if not events and feed.ended and (end := (await self._ends([generation_id])).get(generation_id)):
+            if (
+                not events
+                and feed.ended
+                and (end := (await self._ends([generation_id])).get(generation_id))
+            ):
                 events = [end.snapshot, end.terminal]
         except (TidemarkError, RedisError, OSError, TimeoutError) as error:
             log.warning("page_not_read", error=str(error))
@@ -251,7 +265,9 @@ class Feeds:
         """Reads the logs of these feeds; those that brought nothing new may have ended."""
         following = {id: feed for id in ids if (feed := self._feeds.get(id))}
         try:
-            logs = await read_logs(self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS)
+            logs = await read_logs(
+                self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS
+            )
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("redis_away", doing="follow", error=str(error))
             logs = [[] for _ in following]
@@ -259,7 +275,11 @@ class Feeds:
             feed.add(events)
             if len(events) == PAGE_EVENTS:
                 self._look(id)
-        quiet = [id for (id, feed), events in zip(following.items(), logs, strict=True) if not events and not feed.ended]
+        quiet = [
+            id
+            for (id, feed), events in zip(following.items(), logs, strict=True)
+            if not events and not feed.ended
+        ]
         self._doubtful.update(quiet)
         if self._doubtful:
             self._doubt.set()

@@ -7,7 +7,9 @@ from server.stream.events import Event
 from server.stream.feed import Batch, Feeds
 
 
-async def follow(feeds: Feeds, generation_id: str, queued: Event, mark: int) -> AsyncGenerator[Batch | None, None]:
+async def follow(
+    feeds: Feeds, generation_id: str, queued: Event, mark: int
+) -> AsyncGenerator[Batch | None, None]:
     """Every event after `mark`, in order and once, in batches of at most 64 KiB, until the terminal one; None where a heartbeat is due.
 
     Ends early, between two events, when this process stops (`Feeds.stop`). The same Batch object goes to every reader that stands at the

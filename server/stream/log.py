@@ -47,7 +47,14 @@ def log_keys(key_prefix: str, generation_id: str) -> LogKeys:
 
 async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: float) -> bool:
     """Ends the log of a settled generation; true when it carries the terminal event, false when there is no log (any more)."""
-    arguments = (keys.state, keys.events, terminal.seq, terminal.encoded(), keys.channel, int(retention_s * 1000))
+    arguments = (
+        keys.state,
+        keys.events,
+        terminal.seq,
+        terminal.encoded(),
+        keys.channel,
+        int(retention_s * 1000),
+    )
     try:
         reply = await redis.execute_command("EVALSHA", CLOSE.sha, 2, *arguments)  # type: ignore[no-untyped-call]
     except NoScriptError:
@@ -55,14 +62,21 @@ async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: f
     return bool(reply)
 
 
-async def read_logs(redis: Redis, wanted: list[tuple[LogKeys, int]], count: int) -> list[list[Event]]:
+async def read_logs(
+    redis: Redis, wanted: list[tuple[LogKeys, int]], count: int
+) -> list[list[Event]]:
     """For each log and mark, up to `count` events after the mark, in order; none where the next one is missing. One round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for keys, mark in wanted:
-            pipe.execute_command("XRANGE", keys.events, f"({mark}-0" if mark else "-", "+", "COUNT", count)
+            pipe.execute_command(
+                "XRANGE", keys.events, f"({mark}-0" if mark else "-", "+", "COUNT", count
+            )
         replies = await pipe.execute()
     logs = [events_of(entries) for entries in replies]
-    return [events if _follow(events, mark) else [] for events, (_keys, mark) in zip(logs, wanted, strict=True)]
+    return [
+        events if _follow(events, mark) else []
+        for events, (_keys, mark) in zip(logs, wanted, strict=True)
+    ]
 
 
 def _follow(events: list[Event], mark: int) -> bool:
@@ -72,4 +86,7 @@ def _follow(events: list[Event], mark: int) -> bool:
 
 def events_of(entries: list[Any]) -> list[Event]:
     """The events of what XRANGE answered."""
-    return [decode_event(fields[1] if isinstance(fields, list) else fields[b"e"]) for _id, fields in entries]
+    return [
+        decode_event(fields[1] if isinstance(fields, list) else fields[b"e"])
+        for _id, fields in entries
+    ]

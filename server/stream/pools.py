@@ -14,7 +14,9 @@ REDIS_TIMEOUT_S = 2.0
 
 def open_pool(kind: type[Pool], url: str, **options: Any) -> Pool:
     """A pool for `url` in which every wait has an end, and every loss of a connection is a RedisError. Opens no connection yet."""
-    pool = kind.from_url(url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, **options)
+    pool = kind.from_url(
+        url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, **options
+    )
     pool.connection_class = _telling(pool.connection_class)  # type: ignore[arg-type]  # classes can be hashed
     return pool
 

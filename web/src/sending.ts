@@ -35,10 +35,6 @@ export function start(): void {
 
 function takeUp(pending: Pending): void {
   if (pending.accountId !== who.value?.account.id && pending.accountId !== formerGuest) return;
-  if (isTooOld(pending, Date.now())) {
-    giveBack(pending);
-    return;
-  }
   outbox.value = [...outbox.value, { pending, progress: { state: "waiting", reason: null } }];
   void alone(pending, () => deliver(pending));
 }
@@ -63,6 +59,7 @@ async function deliver(pending: Pending): Promise<void> {
   const known = () => outbox.value.some((each) => each.pending.key === pending.key);
   const { path, body } = requestOf(pending);
   for (let delay_ms = 400; known(); delay_ms = Math.min(delay_ms * 2, delay_max_ms)) {
+    if (isTooOld(pending, Date.now())) return giveBack(pending);
     try {
       const accepted = await call<Accepted>("POST", path, body, pending.key);
       arrived(pending, accepted);

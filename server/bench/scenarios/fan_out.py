@@ -34,17 +34,34 @@ async def measure(options: Options) -> Report:
     async with system(accounts=1) as tested, load(tested.folder, tested.server) as crowd:
         await crowd.post(_WARM_UP, streams=10, deadline_s=deadline_s)
         report.faults += (await crowd.ended()).faults()
-        sent = await tested.server.call("POST", "/api/messages", {"text": str(script), "model": MODEL})
+        sent = await tested.server.call(
+            "POST", "/api/messages", {"text": str(script), "model": MODEL}
+        )
         first_token_s = time.monotonic() + gather_ms / 1000
         path = f"/api/generations/{sent['generation_id']}/events"
-        await crowd.open(streams=readers, deadline_s=deadline_s, method="GET", path=path, tokens=script.tokens, shared=True)
+        await crowd.open(
+            streams=readers,
+            deadline_s=deadline_s,
+            method="GET",
+            path=path,
+            tokens=script.tokens,
+            shared=True,
+        )
         await asyncio.sleep(max(0.0, first_token_s - _LEAD_S - time.monotonic()))
-        meter = Meter("from before the first token to the end", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
+        meter = Meter(
+            "from before the first token to the end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+        )
         seen = await crowd.ended()
         costs = meter.spent(seen.tokens)
     report.faults += seen.faults() + _differences(seen)
-    if any(stream["opened_ns"] > stream["first_sent_ns"] for stream in seen.streams if stream["first_sent_ns"]):
-        report.notes.append("Some readers came after the first token: their first delays count the wait for themselves.")
+    if any(
+        stream["opened_ns"] > stream["first_sent_ns"]
+        for stream in seen.streams
+        if stream["first_sent_ns"]
+    ):
+        report.notes.append(
+            "Some readers came after the first token: their first delays count the wait for themselves."
+        )
     report.spend(costs)
     return report.add(
         Figure("CPU per delivered token", costs.us_per_token(costs.server_s), "µs", at_most=15),
@@ -61,15 +78,32 @@ async def _measure_running(options: Options) -> Report:
     gather_ms = _GATHER_MS + _GATHER_MS_PER_READER * readers
     tokens = max(1, int(rate * _DURATION_S))
     text = f"/demo tokens={tokens} rate={rate:g} first_token_ms={gather_ms}"
-    report = Report("fan-out", {"url": options.url, "readers": readers, "tokens": tokens, "rate": rate, "model": "demo"})
-    async with temporary_folder() as folder, connected(host, port, [options.key()]) as server, load(folder, server) as crowd:
+    report = Report(
+        "fan-out",
+        {"url": options.url, "readers": readers, "tokens": tokens, "rate": rate, "model": "demo"},
+    )
+    async with (
+        temporary_folder() as folder,
+        connected(host, port, [options.key()]) as server,
+        load(folder, server) as crowd,
+    ):
         sent = await server.call("POST", "/api/messages", {"text": text, "model": "demo"})
         path = f"/api/generations/{sent['generation_id']}/events"
         deadline_s = gather_ms / 1000 + 4 * _DURATION_S
-        await crowd.open(streams=readers, deadline_s=deadline_s, method="GET", path=path, tokens=tokens, shared=True, lag=True)
+        await crowd.open(
+            streams=readers,
+            deadline_s=deadline_s,
+            method="GET",
+            path=path,
+            tokens=tokens,
+            shared=True,
+            lag=True,
+        )
         seen = await crowd.ended()
     report.faults += seen.faults(stamped=False) + _differences(seen)
-    return report.add(*_delay_figures(seen, "after the first reader"), Figure("tokens delivered", seen.tokens, ""))
+    return report.add(
+        *_delay_figures(seen, "after the first reader"), Figure("tokens delivered", seen.tokens, "")
+    )
 
 
 def _differences(seen: Seen) -> list[str]:

@@ -46,20 +46,50 @@ async def measure(options: Options) -> Report:
         script = Script(tokens=int(rate * _BESIDE_S), rate=rate)
         await crowd.post(script, streams=streams, deadline_s=2 * _BESIDE_S, spread_s=1.0)
         await asyncio.sleep(_SETTLE_S)
-        meter = Meter(f"beside {streams} streams", tested.cpu_s, lambda: {"load": one.cpu_s() + crowd.cpu_s()})
+        meter = Meter(
+            f"beside {streams} streams", tested.cpu_s, lambda: {"load": one.cpu_s() + crowd.cpu_s()}
+        )
         beside = await _rounds(one, _ROUNDS_BESIDE, report)
         report.spend(meter.spent())
-        broken = [stream for stream in (await crowd.close()).streams if stream["status"] != 200 or not stream["in_order"]]
+        broken = [
+            stream
+            for stream in (await crowd.close()).streams
+            if stream["status"] != 200 or not stream["in_order"]
+        ]
         if broken:
             report.faults.append(f"{len(broken)} of {streams} streams beside failed.")
     return report.add(
-        Figure("first token p50", percentile([wait.total_ms for wait in alone], 50), "ms", at_most=8),
-        Figure("first token p95", percentile([wait.total_ms for wait in alone], 95), "ms", at_most=20),
-        Figure("  POST to its own headers p50", percentile([wait.headers_ms for wait in alone], 50), "ms"),
-        Figure("  POST to the upstream asked p50", percentile([wait.asked_ms for wait in alone], 50), "ms"),
-        Figure("  token sent to token read p50", percentile([wait.carried_ms for wait in alone], 50), "ms"),
-        Figure(f"beside {streams} streams p50", percentile([wait.total_ms for wait in beside], 50), "ms"),
-        Figure(f"beside {streams} streams p95", percentile([wait.total_ms for wait in beside], 95), "ms"),
+        Figure(
+            "first token p50", percentile([wait.total_ms for wait in alone], 50), "ms", at_most=8
+        ),
+        Figure(
+            "first token p95", percentile([wait.total_ms for wait in alone], 95), "ms", at_most=20
+        ),
+        Figure(
+            "  POST to its own headers p50",
+            percentile([wait.headers_ms for wait in alone], 50),
+            "ms",
+        ),
+        Figure(
+            "  POST to the upstream asked p50",
+            percentile([wait.asked_ms for wait in alone], 50),
+            "ms",
+        ),
+        Figure(
+            "  token sent to token read p50",
+            percentile([wait.carried_ms for wait in alone], 50),
+            "ms",
+        ),
+        Figure(
+            f"beside {streams} streams p50",
+            percentile([wait.total_ms for wait in beside], 50),
+            "ms",
+        ),
+        Figure(
+            f"beside {streams} streams p95",
+            percentile([wait.total_ms for wait in beside], 95),
+            "ms",
+        ),
     )
 
 
@@ -68,14 +98,26 @@ async def _measure_running(options: Options) -> Report:
     options.refuse("streams", "rate")
     host, port = options.address()
     report = Report("first-token", {"url": options.url, "rounds": _ROUNDS, "model": "demo"})
-    async with temporary_folder() as folder, connected(host, port, [options.key()]) as server, load(folder, server) as one:
+    async with (
+        temporary_folder() as folder,
+        connected(host, port, [options.key()]) as server,
+        load(folder, server) as one,
+    ):
         body = orjson.dumps({"text": _DEMO, "model": "demo"}).decode()
         await _rounds(one, _WARM_UP_ROUNDS, report, body)
         alone = await _rounds(one, _ROUNDS, report, body)
     return report.add(
-        Figure("first token p50", percentile([wait.total_ms for wait in alone], 50), "ms", at_most=8),
-        Figure("first token p95", percentile([wait.total_ms for wait in alone], 95), "ms", at_most=20),
-        Figure("  POST to its own headers p50", percentile([wait.headers_ms for wait in alone], 50), "ms"),
+        Figure(
+            "first token p50", percentile([wait.total_ms for wait in alone], 50), "ms", at_most=8
+        ),
+        Figure(
+            "first token p95", percentile([wait.total_ms for wait in alone], 95), "ms", at_most=20
+        ),
+        Figure(
+            "  POST to its own headers p50",
+            percentile([wait.headers_ms for wait in alone], 50),
+            "ms",
+        ),
     )
 
 
@@ -94,7 +136,14 @@ async def _rounds(one: Load, rounds: int, report: Report, body: str = "") -> lis
     body = body or orjson.dumps({"text": str(_SCRIPT), "model": MODEL}).decode()
     waits = []
     for _ in range(rounds):
-        await one.open(streams=1, deadline_s=_DEADLINE_S, method="POST", path="/api/messages", body=body, tokens=_SCRIPT.tokens)
+        await one.open(
+            streams=1,
+            deadline_s=_DEADLINE_S,
+            method="POST",
+            path="/api/messages",
+            body=body,
+            tokens=_SCRIPT.tokens,
+        )
         seen = await one.ended()
         report.faults += seen.faults(stamped=stamped)
         if report.faults:
@@ -105,7 +154,11 @@ async def _rounds(one: Load, rounds: int, report: Report, body: str = "") -> lis
 
 def _wait(seen: Seen) -> Wait:
     stream = seen.streams[0]
-    requested_ns, sent_ns, received_ns = stream["requested_ns"], stream["first_sent_ns"], stream["received_ns"]
+    requested_ns, sent_ns, received_ns = (
+        stream["requested_ns"],
+        stream["first_sent_ns"],
+        stream["received_ns"],
+    )
     return Wait(
         total_ms=(stream["first_token_ns"] - requested_ns - (sent_ns - received_ns)) / 1e6,
         headers_ms=(stream["opened_ns"] - requested_ns) / 1e6,

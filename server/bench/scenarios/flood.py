@@ -36,9 +36,18 @@ async def measure(options: Options) -> Report:
     report.spend(costs)
     speeds = sorted(one.tokens / one.server_s for one in rounds)
     return report.add(
-        Figure("tokens per CPU-second, all rounds", costs.tokens / costs.server_s, "tokens/s", at_least=15_000),
+        Figure(
+            "tokens per CPU-second, all rounds",
+            costs.tokens / costs.server_s,
+            "tokens/s",
+            at_least=15_000,
+        ),
         Figure("  of the slowest round", speeds[0], "tokens/s"),
         Figure("  of the fastest round", speeds[-1], "tokens/s"),
-        Figure("tokens per second of the clock", costs.tokens / sum(one.wall_s for one in rounds), "tokens/s"),
+        Figure(
+            "tokens per second of the clock",
+            costs.tokens / sum(one.wall_s for one in rounds),
+            "tokens/s",
+        ),
         Figure("CPU per answer", costs.server_s * 1e3 / (streams * _ROUNDS), "ms"),
     )

@@ -28,14 +28,22 @@ _SPREAD_S_PER_STREAM: Final = 0.01
 async def measure(options: Options) -> Report:
     """The same answer twice, to readers of the native stream and to as many subscribers; then subscriptions that only are open."""
     options.refuse("url")
-    readers, rate, streams = options.readers or _SUBSCRIBERS, options.rate or _RATE_PER_S, options.streams or _OPEN
+    readers, rate, streams = (
+        options.readers or _SUBSCRIBERS,
+        options.rate or _RATE_PER_S,
+        options.streams or _OPEN,
+    )
     report = Report("graphql", {"subscribers": readers, "rate": rate, "open": streams})
     async with system(accounts=1) as tested, load(tested.folder, tested.server) as crowd:
         await crowd.post(_WARM_UP, streams=10, deadline_s=_DEADLINE_S)
         report.faults += (await crowd.ended()).faults()
         await _fan_out(tested, crowd, report, readers=2, rate=rate, subscribing=True, warming=True)
-        native = await _fan_out(tested, crowd, report, readers=readers, rate=rate, subscribing=False)
-        subscribed = await _fan_out(tested, crowd, report, readers=readers, rate=rate, subscribing=True)
+        native = await _fan_out(
+            tested, crowd, report, readers=readers, rate=rate, subscribing=False
+        )
+        subscribed = await _fan_out(
+            tested, crowd, report, readers=readers, rate=rate, subscribing=True
+        )
         each = [costs.us_per_token(costs.cpu_s["web"]) for costs in (native, subscribed)]
         report.add(
             Figure("CPU of the web process per delivery, native", each[0], "µs"),
@@ -47,11 +55,22 @@ async def measure(options: Options) -> Report:
 
 
 async def _fan_out(
-    tested: System, crowd: Load, report: Report, *, readers: int, rate: float, subscribing: bool, warming: bool = False
+    tested: System,
+    crowd: Load,
+    report: Report,
+    *,
+    readers: int,
+    rate: float,
+    subscribing: bool,
+    warming: bool = False,
 ) -> Costs:
     """What an answer costs that all of them read, from just before its first token to its end."""
     gather_ms = _GATHER_MS + _GATHER_MS_PER_READER * readers
-    script = Script(tokens=max(1, int(rate * (1 if warming else _DURATION_S))), rate=rate, first_token_ms=gather_ms)
+    script = Script(
+        tokens=max(1, int(rate * (1 if warming else _DURATION_S))),
+        rate=rate,
+        first_token_ms=gather_ms,
+    )
     sent = await tested.server.call("POST", "/api/messages", {"text": str(script), "model": MODEL})
     first_token_s = time.monotonic() + gather_ms / 1000
     command: dict[str, Any] = {
@@ -76,22 +95,35 @@ async def _memory(tested: System, crowd: Load, report: Report, streams: int) -> 
     """Memory of each open subscription to one silent answer."""
     await tested.restart_web()
     sent = await tested.server.call("POST", "/api/messages", {"text": str(_SILENT), "model": MODEL})
-    command = _request(sent["generation_id"], subscribing=True) | {"shared": True, "deadline_s": _DEADLINE_S}
+    command = _request(sent["generation_id"], subscribing=True) | {
+        "shared": True,
+        "deadline_s": _DEADLINE_S,
+    }
     await crowd.open(streams=50, **command)
     await crowd.close()
     await asyncio.sleep(_SETTLE_S)
     before_bytes = tested.processes["web"].memory_bytes()
-    opening = Meter(f"{streams} subscriptions opened", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
+    opening = Meter(
+        f"{streams} subscriptions opened", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+    )
     await crowd.open(streams=streams, spread_s=streams * _SPREAD_S_PER_STREAM, **command)
     costs = opening.spent()
     report.spend(costs)
-    report.add(Figure("CPU of the web process per subscription opened", costs.cpu_s["web"] * 1000 / streams, "ms"))
+    report.add(
+        Figure(
+            "CPU of the web process per subscription opened",
+            costs.cpu_s["web"] * 1000 / streams,
+            "ms",
+        )
+    )
     await asyncio.sleep(_SETTLE_S)
     held_bytes = tested.processes["web"].memory_bytes() - before_bytes
     seen = await crowd.close()
     refused = [stream for stream in seen.streams if stream["status"] != 200]
     if refused:
-        report.faults.append(f"{len(refused)} of {streams} subscriptions were refused: {refused[0].get('refusal') or refused[0]['status']}")
+        report.faults.append(
+            f"{len(refused)} of {streams} subscriptions were refused: {refused[0].get('refusal') or refused[0]['status']}"
+        )
     return Figure("memory per open subscription", held_bytes / 1000 / streams, "KB", at_most=100)
 
 

@@ -28,7 +28,9 @@ _SEARCH: Final = """query ($words: String!) { search(query: $words, first: 20) {
 async def measure(options: Options) -> Report:
     """Seeds, then asks one question after the other: lists from the top and deep down, messages of a conversation, searches."""
     options.refuse("url", "rate", "streams", "readers")
-    report = Report("history", {"conversations": CONVERSATIONS, "messages": MESSAGES, "rounds": ROUNDS})
+    report = Report(
+        "history", {"conversations": CONVERSATIONS, "messages": MESSAGES, "rounds": ROUNDS}
+    )
     async with system(accounts=1) as tested:
         began = time.monotonic()
         await _seed(tested)
@@ -37,7 +39,9 @@ async def measure(options: Options) -> Report:
         meter = Meter("reading", tested.cpu_s)
         lists_ms = await _lists(tested.server)
         branch_ms = await _branches(tested.server)
-        searches = {name: await _searches(tested.server, queries) for name, queries in _queries().items()}
+        searches = {
+            name: await _searches(tested.server, queries) for name, queries in _queries().items()
+        }
         report.spend(meter.spent())
     found = [each for times in searches.values() for each in times]
     report.add(
@@ -46,7 +50,10 @@ async def measure(options: Options) -> Report:
         Figure("messages of a conversation p95", percentile(branch_ms, 95), "ms"),
         Figure("search p50", percentile(found, 50), "ms"),
         Figure("search p95", percentile(found, 95), "ms", at_most=60),
-        *(Figure(f"search, {name}, p95", percentile(times, 95), "ms") for name, times in searches.items()),
+        *(
+            Figure(f"search, {name}, p95", percentile(times, 95), "ms")
+            for name, times in searches.items()
+        ),
         Figure("seeding", seeded_s, "s"),
     )
     return report
@@ -90,7 +97,9 @@ def _queries() -> dict[str, list[str]]:
     return {
         "a rare word": rare,
         "a common word": common,
-        "two words": [f"{dice.choice(COMMON)} w{dice.randrange(2, 200)} " for _ in range(ROUNDS // 4)],
+        "two words": [
+            f"{dice.choice(COMMON)} w{dice.randrange(2, 200)} " for _ in range(ROUNDS // 4)
+        ],
         "a phrase": [f'"{dice.choice(COMMON)} {dice.choice(COMMON)}"' for _ in range(ROUNDS // 4)],
         "the beginning of a word": [dice.choice(COMMON)[:3] for _ in range(ROUNDS // 4)],
     }

@@ -33,33 +33,67 @@ async def measure(options: Options) -> Report:
         commands, meter = await _commands(tested), Meter("an idle worker", tested.cpu_s)
         await asyncio.sleep(_WATCH_S)
         costs = meter.spent()
-        per_s = {name: (calls - commands.get(name, 0)) / costs.wall_s for name, calls in (await _commands(tested)).items()}
+        per_s = {
+            name: (calls - commands.get(name, 0)) / costs.wall_s
+            for name, calls in (await _commands(tested)).items()
+        }
         report.spend(costs)
-        report.notes.append("Redis commands/s of the idle worker: " + ", ".join(f"{n} {rate:.1f}" for n, rate in per_s.items() if rate > 0))
+        report.notes.append(
+            "Redis commands/s of the idle worker: "
+            + ", ".join(f"{n} {rate:.1f}" for n, rate in per_s.items() if rate > 0)
+        )
         report.add(
             Figure("Redis commands of an idle worker", sum(per_s.values()), "/s", at_most=5),
-            Figure("CPU of an idle worker", 100 * costs.cpu_s["worker"] / costs.wall_s, "%", at_most=0.5),
+            Figure(
+                "CPU of an idle worker",
+                100 * costs.cpu_s["worker"] / costs.wall_s,
+                "%",
+                at_most=0.5,
+            ),
         )
         await tested.start("web")
         await tested.ready()
 
-        sent = await tested.server.call("POST", "/api/messages", {"text": str(_SILENT), "model": MODEL})
+        sent = await tested.server.call(
+            "POST", "/api/messages", {"text": str(_SILENT), "model": MODEL}
+        )
         path = f"/api/generations/{sent['generation_id']}/events"
         one_answer = {"method": "GET", "path": path, "shared": True, "keys": tested.server.keys[:1]}
-        report.add(await _memory_per_stream(tested, crowd, report, name="readers of one answer", streams=readers, **one_answer))
+        report.add(
+            await _memory_per_stream(
+                tested, crowd, report, name="readers of one answer", streams=readers, **one_answer
+            )
+        )
         await tested.restart_web()
-        own_answers = {"method": "POST", "path": "/api/messages", "body": f'{{"text":"{_SILENT}","model":"{MODEL}"}}'}
-        report.add(await _memory_per_stream(tested, crowd, report, name="streams with an answer each", streams=streams, **own_answers))
+        own_answers = {
+            "method": "POST",
+            "path": "/api/messages",
+            "body": f'{{"text":"{_SILENT}","model":"{MODEL}"}}',
+        }
+        report.add(
+            await _memory_per_stream(
+                tested,
+                crowd,
+                report,
+                name="streams with an answer each",
+                streams=streams,
+                **own_answers,
+            )
+        )
     return report
 
 
-async def _memory_per_stream(tested: System, crowd: Load, report: Report, *, name: str, streams: int, **command: Any) -> Figure:
+async def _memory_per_stream(
+    tested: System, crowd: Load, report: Report, *, name: str, streams: int, **command: Any
+) -> Figure:
     """Memory of each stream in the web process, and, as a cost, the CPU of holding them."""
     await _warm_up(crowd, report)
     await asyncio.sleep(_SETTLE_S)
     web = tested.processes["web"]
     before_bytes = web.memory_bytes()
-    await crowd.open(streams=streams, deadline_s=_DEADLINE_S, spread_s=streams * _SPREAD_S_PER_STREAM, **command)
+    await crowd.open(
+        streams=streams, deadline_s=_DEADLINE_S, spread_s=streams * _SPREAD_S_PER_STREAM, **command
+    )
     await asyncio.sleep(_SETTLE_S)
     open_bytes = web.memory_bytes()
     meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
@@ -68,14 +102,24 @@ async def _memory_per_stream(tested: System, crowd: Load, report: Report, *, nam
     seen = await crowd.close()
     refused = [stream for stream in seen.streams if stream["status"] != 200]
     if refused:
-        report.faults.append(f"{len(refused)} of {streams} {name} were refused: {refused[0].get('refusal') or refused[0]['status']}")
+        report.faults.append(
+            f"{len(refused)} of {streams} {name} were refused: {refused[0].get('refusal') or refused[0]['status']}"
+        )
     ended = [stream for stream in seen.streams if stream["terminal"]]
     if ended:
-        report.faults.append(f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']} while they should have been silent.")
-    silent = [stream for stream in seen.streams if stream["tokens"] != 1 and stream["status"] == 200]
+        report.faults.append(
+            f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']} while they should have been silent."
+        )
+    silent = [
+        stream for stream in seen.streams if stream["tokens"] != 1 and stream["status"] == 200
+    ]
     if silent:
-        report.faults.append(f"{len(silent)} of {streams} {name} had not got the one token that was sent.")
-    return Figure(f"memory per stream, {name}", (open_bytes - before_bytes) / 1000 / streams, "KB", at_most=50)
+        report.faults.append(
+            f"{len(silent)} of {streams} {name} had not got the one token that was sent."
+        )
+    return Figure(
+        f"memory per stream, {name}", (open_bytes - before_bytes) / 1000 / streams, "KB", at_most=50
+    )
 
 
 async def _warm_up(crowd: Load, report: Report) -> None:

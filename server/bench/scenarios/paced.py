@@ -25,7 +25,9 @@ async def measure(options: Options) -> Report:
     async with system() as tested, load(tested.folder, tested.server) as crowd:
         await crowd.post(_WARM_UP, streams=streams, deadline_s=_DEADLINE_S)
         report.faults += (await crowd.ended()).faults()
-        meter = Meter("from the first POST to the last end", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
+        meter = Meter(
+            "from the first POST to the last end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+        )
         await crowd.post(script, streams=streams, deadline_s=_DEADLINE_S, spread_s=_SPREAD_S)
         seen = await crowd.ended()
         costs = meter.spent(seen.tokens)

@@ -48,9 +48,14 @@ BODIES: Final[Mapping[str, bytes]] = {
         + " fragment F40 on Query { __typename }"
     ),
     "fragments that meet": _asked(
-        "{ ...A ...B ...C } " + " ".join(f"fragment {name} on Query {{" + " models { id name }" * 30 + "}" for name in "ABC")
+        "{ ...A ...B ...C } "
+        + " ".join(
+            f"fragment {name} on Query {{" + " models { id name }" * 30 + "}" for name in "ABC"
+        )
     ),
-    "pages of pages": _asked("{ conversations(first: 100) { nodes { messages(first: 100) { nodes { siblings { text } } } } } }"),
+    "pages of pages": _asked(
+        "{ conversations(first: 100) { nodes { messages(first: 100) { nodes { siblings { text } } } } } }"
+    ),
 }
 
 
@@ -67,16 +72,27 @@ async def measure(options: Options) -> Report:
                 await _refused(tested, session, name, body)
             costs_ms[name] = (tested.cpu_s()["web"] - before_s) * 1000 / _ROUNDS
     dearest = sorted(costs_ms, key=lambda name: costs_ms[name], reverse=True)
-    report.add(Figure("CPU of the web process for one refusal, worst", costs_ms[dearest[0]], "ms", at_most=50))
-    return report.add(*(Figure(f"  {name}", costs_ms[name], "ms") for name in dearest[:_WORST_SHOWN]))
+    report.add(
+        Figure(
+            "CPU of the web process for one refusal, worst", costs_ms[dearest[0]], "ms", at_most=50
+        )
+    )
+    return report.add(
+        *(Figure(f"  {name}", costs_ms[name], "ms") for name in dearest[:_WORST_SHOWN])
+    )
 
 
 async def _refused(tested: System, session: aiohttp.ClientSession, name: str, body: bytes) -> None:
     """Sends one body to /graphql. Raises MeasureError where it is not refused with 4xx."""
-    headers = {"Authorization": f"Bearer {tested.server.keys[0]}", "Content-Type": "application/json"}
+    headers = {
+        "Authorization": f"Bearer {tested.server.keys[0]}",
+        "Content-Type": "application/json",
+    }
     headers["Accept"] = "application/graphql-response+json"
     try:
-        async with session.post(f"{tested.server.url}/graphql", data=body, headers=headers) as answer:
+        async with session.post(
+            f"{tested.server.url}/graphql", data=body, headers=headers
+        ) as answer:
             text = await answer.text()
     except aiohttp.ClientError as failure:
         raise MeasureError(f"{name}: {failure!r}") from failure

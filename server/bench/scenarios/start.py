@@ -24,10 +24,14 @@ async def measure(options: Options) -> Report:
     for number in range(1 + _ROUNDS):
         async with up() as running:
             used_s = running.process.cpu_s()
-            await running.reader.open(streams=1, deadline_s=_DEADLINE_S, method="POST", path="/api/messages", body=body)
+            await running.reader.open(
+                streams=1, deadline_s=_DEADLINE_S, method="POST", path="/api/messages", body=body
+            )
             stream = (await running.reader.ended()).streams[0]
         if stream["status"] != 200 or stream["terminal"] != "completed":
-            raise MeasureError(f"The first answer came to nothing: {stream['status']} {stream['terminal']} {stream.get('refusal', '')}")
+            raise MeasureError(
+                f"The first answer came to nothing: {stream['status']} {stream['terminal']} {stream.get('refusal', '')}"
+            )
         if number:
             serves_s.append((running.ready_ns - running.started_ns) / 1e9)
             first_token_s.append((stream["first_token_ns"] - running.started_ns) / 1e9)

@@ -18,7 +18,9 @@ from server.bench.system import MODEL, system
 
 _ROUNDS: Final = 30
 _WARM_UP_ROUNDS: Final = 3
-_RATE_PER_S: Final = 200.0  # a token every 5 ms: at a slower pace the last token would be early by chance
+_RATE_PER_S: Final = (
+    200.0  # a token every 5 ms: at a slower pace the last token would be early by chance
+)
 _SAID_S: Final = 0.3
 _LENGTH_S: Final = 30
 _DEADLINE_S: Final = 20.0
@@ -46,10 +48,14 @@ async def measure(options: Options) -> Report:
         reader = await stack.enter_async_context(load(folder, server))
         body = orjson.dumps({"text": text, "model": model}).decode()
         for number in range(_WARM_UP_ROUNDS + _ROUNDS):
-            (generation_id,) = await reader.open(streams=1, deadline_s=_DEADLINE_S, method="POST", path="/api/messages", body=body)
+            (generation_id,) = await reader.open(
+                streams=1, deadline_s=_DEADLINE_S, method="POST", path="/api/messages", body=body
+            )
             if generation_id is None:
                 raise MeasureError((await reader.ended()).faults(stamped=False)[0])
-            await asyncio.sleep(_SAID_S + number * 0.0013)  # not at the same point of the upstream's beat each time
+            await asyncio.sleep(
+                _SAID_S + number * 0.0013
+            )  # not at the same point of the upstream's beat each time
             cancel_ns = time.monotonic_ns()
             await server.call("POST", f"/api/generations/{generation_id}/cancel?wait_s=2")
             stream = (await reader.ended()).streams[0]
@@ -61,10 +67,22 @@ async def measure(options: Options) -> Report:
                 ended_ms.append((stream["ended_ns"] - cancel_ns) / 1e6)
         if options.url is None:
             answers = await tested.upstream_answers()
-            let_go_ms = [(answer["ended_ns"] - at) / 1e6 for answer, at in zip(answers, cancels_ns, strict=False) if answer["cut"]]
+            let_go_ms = [
+                (answer["ended_ns"] - at) / 1e6
+                for answer, at in zip(answers, cancels_ns, strict=False)
+                if answer["cut"]
+            ]
             if len(let_go_ms) < len(cancels_ns):
-                report.faults.append(f"The upstream was let go in {len(let_go_ms)} of {len(cancels_ns)} rounds.")
-            report.add(Figure("Stop to the upstream let go p50", percentile(let_go_ms[_WARM_UP_ROUNDS:], 50), "ms"))
+                report.faults.append(
+                    f"The upstream was let go in {len(let_go_ms)} of {len(cancels_ns)} rounds."
+                )
+            report.add(
+                Figure(
+                    "Stop to the upstream let go p50",
+                    percentile(let_go_ms[_WARM_UP_ROUNDS:], 50),
+                    "ms",
+                )
+            )
     report.figures[:0] = [
         Figure("Stop to last token p50", percentile(silent_ms, 50), "ms", at_most=20),
         Figure("Stop to last token, worst", max(silent_ms), "ms"),

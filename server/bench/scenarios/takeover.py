@@ -37,21 +37,43 @@ async def measure(options: Options) -> Report:
 async def _round(running: Up, rate: float, number: int, report: Report) -> float:
     """Seconds from the kill to the first token a new owner wrote."""
     body = orjson.dumps({"text": f"/demo tokens={_TOKENS} rate={rate:g}", "model": "demo"}).decode()
-    await running.reader.open(streams=1, deadline_s=_DEADLINE_S, method="POST", path="/api/messages", body=body, traced=True)
+    await running.reader.open(
+        streams=1,
+        deadline_s=_DEADLINE_S,
+        method="POST",
+        path="/api/messages",
+        body=body,
+        traced=True,
+    )
     await asyncio.sleep(_SAID_S)
     worker = running.worker()
     killed_ns = time.monotonic_ns()
     worker.kill()
     stream = (await running.reader.ended()).streams[0]
     if stream["status"] != 200:
-        raise MeasureError(f"POST /api/messages was answered with {stream['status']}: {stream.get('refusal', '')}")
+        raise MeasureError(
+            f"POST /api/messages was answered with {stream['status']}: {stream.get('refusal', '')}"
+        )
     snapshot = await running.server.call("GET", f"/api/generations/{stream['generation_id']}")
     if fault := _fault(stream, snapshot):
         report.faults.append(f"Round {number}: {fault}")
-    passed_on_ns, how = next(((at_ns, name) for at_ns, _, name, _ in stream["trace"] if name in ("resumed", "restarted")), (0, ""))
+    passed_on_ns, how = next(
+        (
+            (at_ns, name)
+            for at_ns, _, name, _ in stream["trace"]
+            if name in ("resumed", "restarted")
+        ),
+        (0, ""),
+    )
     if not how:
-        raise MeasureError("No event said that another worker had taken over; the answer may have ended before the kill.")
-    after_ns = [at_ns for at_ns, _, name, _ in stream["trace"] if name == "text_delta" and at_ns >= passed_on_ns]
+        raise MeasureError(
+            "No event said that another worker had taken over; the answer may have ended before the kill."
+        )
+    after_ns = [
+        at_ns
+        for at_ns, _, name, _ in stream["trace"]
+        if name == "text_delta" and at_ns >= passed_on_ns
+    ]
     if not after_ns:
         raise MeasureError("No token came after the takeover.")
     report.notes.append(

@@ -133,7 +133,11 @@ def upgrade() -> None:
     op.create_index("ix_generation_conversation_id", "generation", ["conversation_id"])
     op.create_index("ix_generation_message_id", "generation", ["message_id"])
     op.create_index(
-        "ix_generation_open", "generation", ["owner"], sqlite_where=sa.text("NOT sealed"), postgresql_where=sa.text("NOT sealed")
+        "ix_generation_open",
+        "generation",
+        ["owner"],
+        sqlite_where=sa.text("NOT sealed"),
+        postgresql_where=sa.text("NOT sealed"),
     )
     op.create_table(
         "message",

@@ -8,7 +8,10 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    op.add_column("conversation", sa.Column("title_due", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column(
+        "conversation",
+        sa.Column("title_due", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
     op.create_index(
         "ix_conversation_title_due",
         "conversation",

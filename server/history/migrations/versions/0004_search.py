@@ -15,12 +15,19 @@ def upgrade() -> None:
     sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
         "search_entry",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(), nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            sa.Identity(),
+            nullable=False,
+        ),
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("conversation_id", sa.String(), nullable=False),
         sa.Column("message_id", sa.String(), nullable=True),
         sa.Column("length", sa.Integer(), nullable=False),
-        sa.Column("words", sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"), nullable=True),
+        sa.Column(
+            "words", sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"), nullable=True
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_search_entry"),
         sqlite_autoincrement=True,
     )
@@ -34,7 +41,9 @@ def upgrade() -> None:
     )
     if sqlite:
         # Every word begins with an account, of 30 characters: this is the account and two or three characters.
-        op.execute("CREATE VIRTUAL TABLE search_index USING fts5(words, content='', tokenize='ascii', prefix='32 33')")
+        op.execute(
+            "CREATE VIRTUAL TABLE search_index USING fts5(words, content='', tokenize='ascii', prefix='32 33')"
+        )
     else:
         op.create_index("ix_search_entry_words", "search_entry", ["words"], postgresql_using="gin")
     with Session(op.get_bind()) as session:
