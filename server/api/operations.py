@@ -8,19 +8,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from server import bodies
 from server.api import (
-    asking,
+    changes,
     conversations,
     export,
     generations,
     health,
-    models,
+    messages,
     page,
-    page_events,
+    present,
     sessions,
-    shapes,
 )
+from server.cursors import SEQ_PATTERN
+from server.lifecycle.row_events import Snapshot
+from server.verbs import inputs
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -50,7 +51,7 @@ class Operation(NamedTuple):
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
-_MARK = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})?$"}
+_SEQ = {"type": "string", "pattern": f"^({SEQ_PATTERN})?$"}
 KEY = Parameter(
     "Idempotency-Key",
     "The same key gives the same generation for 24 hours; with another body it is refused.",
@@ -60,10 +61,10 @@ KEY = Parameter(
 MARK = Parameter(
     "Last-Event-ID",
     "The id of the last event that was seen; the stream goes on after it.",
-    _MARK,
+    _SEQ,
     "header",
 )
-AFTER = Parameter("after", "The same, for clients that cannot set headers.", _MARK)
+AFTER = Parameter("after", "The same, for clients that cannot set headers.", _SEQ)
 SNAPSHOT = Parameter(
     "snapshot",
     "Begin with the whole content so far instead of the events that made it.",
@@ -99,7 +100,7 @@ ARCHIVED = Parameter(
 )
 
 ASK: dict[str, Any] = {
-    "answers": {202: shapes.Asked},
+    "answers": {202: present.Asked},
     "parameters": (KEY,),
     "streams": True,
     "refusals": (400, 401, 404, 409, 413, 422, 429),
@@ -110,23 +111,27 @@ OPERATIONS = (
         "POST",
         "/api/session",
         sessions.open_,
-        {201: shapes.Session, 200: shapes.Session},
+        {201: present.Session, 200: present.Session},
         sessions.OpenSession,
         refusals=(400, 401, 403, 413, 422, 429),
         public=True,
     ),
-    Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
+    Operation("GET", "/api/session", sessions.show, {200: present.Session}, refusals=(401,)),
     Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
-    Operation("POST", "/api/messages", asking.send, body=bodies.SendMessage, **ASK),
+    Operation("POST", "/api/messages", messages.send, body=inputs.SendMessage, **ASK),
     Operation(
-        "POST", "/api/messages/{id}/regenerate", asking.regenerate, body=bodies.AnswerOptions, **ASK
+        "POST",
+        "/api/messages/{id}/regenerate",
+        messages.regenerate,
+        body=inputs.AnswerOptions,
+        **ASK,
     ),
-    Operation("POST", "/api/messages/{id}/edit", asking.edit, body=bodies.EditMessage, **ASK),
+    Operation("POST", "/api/messages/{id}/edit", messages.edit, body=inputs.EditMessage, **ASK),
     Operation(
-        "POST", "/api/messages/{id}/continue", asking.continue_, body=bodies.AnswerOptions, **ASK
+        "POST", "/api/messages/{id}/continue", messages.continue_, body=inputs.AnswerOptions, **ASK
     ),
-    Operation("GET", "/api/messages/{id}", conversations.message, {200: shapes.Message}),
-    Operation("GET", "/api/generations/{id}", generations.show, {200: shapes.Snapshot}),
+    Operation("GET", "/api/messages/{id}", messages.show, {200: present.Message}),
+    Operation("GET", "/api/generations/{id}", generations.show, {200: Snapshot}),
     Operation(
         "GET",
         "/api/generations/{id}/events",
@@ -141,7 +146,7 @@ OPERATIONS = (
         "POST",
         "/api/generations/{id}/cancel",
         generations.cancel,
-        {200: shapes.Snapshot},
+        {200: Snapshot},
         None,
         (WAIT,),
         refusals=(401, 404, 422),
@@ -150,18 +155,18 @@ OPERATIONS = (
         "GET",
         "/api/conversations",
         conversations.list_,
-        {200: shapes.Page[shapes.Conversation]},
+        {200: present.Page[present.Conversation]},
         None,
         (LIMIT, BEFORE, ARCHIVED),
         refusals=(400, 401, 422),
     ),
-    Operation("GET", "/api/conversations/{id}", conversations.show, {200: shapes.Conversation}),
+    Operation("GET", "/api/conversations/{id}", conversations.show, {200: present.Conversation}),
     Operation(
         "PATCH",
         "/api/conversations/{id}",
         conversations.change,
-        {200: shapes.Conversation},
-        bodies.ChangeConversation,
+        {200: present.Conversation},
+        inputs.ChangeConversation,
         refusals=(400, 401, 404, 413, 422),
     ),
     Operation("DELETE", "/api/conversations/{id}", conversations.delete, {204: None}),
@@ -169,7 +174,7 @@ OPERATIONS = (
         "GET",
         "/api/conversations/{id}/messages",
         conversations.messages,
-        {200: shapes.Page[shapes.Message]},
+        {200: present.Page[present.Message]},
         None,
         (LIMIT, BEFORE, LEAF),
         refusals=(400, 401, 404, 422),
@@ -178,7 +183,7 @@ OPERATIONS = (
         "GET",
         "/api/conversations/{id}/export",
         export.export,
-        {200: shapes.Export},
+        {200: present.Export},
         None,
         (FORMAT,),
         refusals=(401, 404, 422),
@@ -187,7 +192,7 @@ OPERATIONS = (
     Operation(
         "GET",
         "/api/events",
-        page_events.events,
+        changes.events,
         {},
         None,
         (PAGE_MARK, PAGE_AFTER, CONVERSATION),
@@ -195,18 +200,22 @@ OPERATIONS = (
         refusals=(400, 401, 404),
     ),
     Operation(
-        "GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)
+        "GET",
+        "/api/models",
+        generations.models,
+        {200: present.Page[present.Model]},
+        refusals=(401,),
     ),
-    Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=(), public=True),
+    Operation("GET", "/healthz", health.healthz, {200: present.Health}, refusals=(), public=True),
     Operation(
         "GET",
         "/readyz",
         health.readyz,
-        {200: shapes.Health, 503: shapes.Health},
+        {200: present.Health, 503: present.Health},
         refusals=(),
         public=True,
     ),
-    Operation("GET", "/status", health.status, {200: shapes.Health}, refusals=(404,), public=True),
+    Operation("GET", "/status", health.status, {200: present.Health}, refusals=(404,), public=True),
     Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,), public=True),
 )
 

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import stamina
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.generate.endings import end_of, seq_of_unopened
+from server.generate.claim import Claimed
 from server.generate.owned_log import Found, OwnedLog, Superseded
-from server.generate.prompt import Claimed
-from server.generate.usage import Cost, cost_before, request_tokens, tokens_in
 from server.generate.writer import LogWriter
 from server.history.claims import Ending, Progress, checkpoint, give_back, hand_over, settle
 from server.history.database import Database, DatabaseAway
-from server.history.generations import Written, snapshot
+from server.history.generations import Written
 from server.history.tables import Status, now
+from server.lifecycle.row_events import end_of, seq_of_unopened, snapshot_data
+from server.lifecycle.usage import Cost, cost_before, request_tokens, tokens_in
 from server.logs import log
 from server.metrics import GENERATIONS
 from server.parts import Parts
@@ -222,7 +222,8 @@ class Answering:
             self.log.event(EventType.RESTARTED, {"attempt": attempt, "reason": reason})
         if self._base:
             self.log.event(
-                EventType.SNAPSHOT, snapshot(self.generation, Written(self._base, self.log.seq))
+                EventType.SNAPSHOT,
+                dict(snapshot_data(self.generation, Written(self._base, self.log.seq))),
             )
         return self._base
 

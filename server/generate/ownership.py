@@ -9,13 +9,13 @@ from time import monotonic
 from redis.exceptions import RedisError
 
 from server.generate.answering import Answering, Stop
+from server.generate.claim import Claimed, claim_and_prepare
 from server.generate.owned_log import OwnedLog
-from server.generate.prompt import Claimed, take_up
-from server.generate.queue import Queue
-from server.generate.settling import Settler, Staleness
 from server.generate.writer import LogWriter
 from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows
 from server.history.database import Database, DatabaseAway
+from server.lifecycle.queue import Queue
+from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
 from server.loops import keep
 from server.metrics import TAKEOVERS
@@ -72,7 +72,7 @@ class Ownership:
         try:
             began = monotonic()
             claimed = await self._database.write(
-                take_up,
+                claim_and_prepare,
                 generation_id,
                 self.owner,
                 self._models,

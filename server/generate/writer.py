@@ -18,10 +18,7 @@ from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
-from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
-
-OPEN_WITHIN_S = 5.0
-"""How long after a claim or beat a log may still be opened: less than the silence after which a successor may claim."""
+from server.stream.log import APPEND, CLOSE, OPEN, OPEN_WITHIN_S, LogKeys, events_of
 
 LOGS_AT_ONCE = 64
 BATCH_BYTES = 128 * 1024

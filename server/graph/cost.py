@@ -33,9 +33,9 @@ from graphql import (
     is_list_type,
 )
 
-from server.bodies import PAGE_DEFAULT, PAGE_MAX
-from server.history.several import SIBLINGS_MAX
+from server.history.tree import SIBLINGS_MAX
 from server.settings import GraphqlSettings
+from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 
 USUAL_LENGTHS = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGenerations": 2}
 USUAL_LENGTH = 3

@@ -6,12 +6,12 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types import ExecutionContext
 
+from server.graph.change_events import CHANGE_KINDS
 from server.graph.content import PART_TYPES
 from server.graph.events import KINDS
 from server.graph.guards import Documents, Guard
 from server.graph.mutation import Mutation
 from server.graph.operations import Subscribing
-from server.graph.page_events import PAGE_KINDS
 from server.graph.query import Query
 from server.graph.scalars import CONFIG
 from server.graph.subscription import Subscription
@@ -27,7 +27,7 @@ class Schema(strawberry.Schema):
             query=Query,
             mutation=Mutation,
             subscription=Subscription,
-            types=[*PART_TYPES, *KINDS.values(), *PAGE_KINDS],
+            types=[*PART_TYPES, *KINDS.values(), *CHANGE_KINDS],
             extensions=[lambda: Guard(self._schema, settings, documents), Subscribing],
             config=CONFIG,
         )

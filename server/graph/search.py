@@ -113,7 +113,7 @@ async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[
     if part.backwards and part.before is not None:
         start = max(start, end - part.limit)
     most = max(0, end - start) if part.backwards else min(part.limit, max(0, end - start))
-    database, account_id = info.context.resources.database, info.context.account_id
+    database, account_id = info.context.services.database, info.context.caller.account_id
     hits = await database.read(search, account_id, query, offset=start, limit=most + 1)
     more, hits = len(hits) > most, hits[:most]
     if part.backwards:

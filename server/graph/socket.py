@@ -183,7 +183,7 @@ class Socket:
         head = '{"id":' + orjson.dumps(id).decode()
         try:
             async with aclosing(
-                self._run_operations.answers(asked, self._context, rest_of_next)
+                self._run_operations.results(asked, self._context, rest_of_next)
             ) as answers:
                 async for rests in answers:
                     for rest in rests or ():  # a heartbeat is uvicorn's ping
@@ -192,7 +192,7 @@ class Socket:
         except NotRun as refused:
             end = {"id": id, "type": "error", "payload": orjson.Fragment(refused.errors)}
         except BrokenOff:
-            stopping = self._context.feeds.stopping
+            stopping = self._context.services.feeds.stopping
             self._end(*((COME_BACK, "Service Restart") if stopping else (AWAY, "Try again later")))
             return
         except Gone:

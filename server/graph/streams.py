@@ -80,7 +80,7 @@ async def _answers(
     operations: Operations, asked: Asked, context: Context, transport: Transport
 ) -> AsyncGenerator[bytes | None, None]:
     try:
-        async with aclosing(operations.answers(asked, context, transport.frames)) as answers:
+        async with aclosing(operations.results(asked, context, transport.frames)) as answers:
             async for frames in answers:
                 yield frames
     except NotRun as refused:

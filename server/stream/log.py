@@ -13,6 +13,12 @@ from redis.exceptions import NoScriptError
 
 from server.stream.events import FIRST_SEQ, JUMPS, Event, decode_event
 
+OPEN_WITHIN_S: Final = 5.0
+"""How long after a claim or a beat its log may still be opened.
+
+Less than the silence after which a successor may claim the generation.
+"""
+
 
 class Script(NamedTuple):
     """A Lua script and the digest Redis calls it by."""

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from server.history.changes import account_changes
 from server.history.database import Database, DatabaseAway
-from server.history.pages import account_changes
 from server.logs import log
 from server.stream.announcer import account_channel
 from server.stream.tail import Listener, Tail

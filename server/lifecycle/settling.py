@@ -8,10 +8,6 @@ from time import monotonic
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from server.generate.endings import end_of, seq_of_unopened
-from server.generate.prompt import asked_tokens
-from server.generate.usage import cost_before
-from server.generate.writer import OPEN_WITHIN_S
 from server.history.claims import (
     Ending,
     Fence,
@@ -26,10 +22,13 @@ from server.history.claims import (
 from server.history.database import Database
 from server.history.generations import settled_generations
 from server.history.tables import Generation, Status
+from server.lifecycle.prompt import prompt_tokens
+from server.lifecycle.row_events import end_of, seq_of_unopened
+from server.lifecycle.usage import cost_before
 from server.logs import log
 from server.stream.content import Content
 from server.stream.events import Event
-from server.stream.log import OPEN, close_log, events_of, log_keys
+from server.stream.log import OPEN, OPEN_WITHIN_S, close_log, events_of, log_keys
 
 STALE_AFTER_S = 8.0
 READ_GAP_MAX_S = 2.0
@@ -120,7 +119,7 @@ class Settler:
             return None
         parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
         if events:
-            usage = cost_before(events, usage, await self.database.read(asked_tokens, claimed))
+            usage = cost_before(events, usage, await self.database.read(prompt_tokens, claimed))
         if trusted and events and events[-1].seq >= claimed.seq:
             content = Content()
             for event in events:
