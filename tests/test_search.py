@@ -17,7 +17,7 @@ from server.history.exchange import Asker, Options
 from server.history.schema import migrate
 from server.history.search import Hit, index_everything, search
 from server.history.tables import SEARCH_ENTRIES, Account, Generation, Status
-from server.history.words import excerpt_of, terms_of, words_of
+from server.history.tokenizer import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
 from tests.postgres import postgres_server
 from tests.system import System

@@ -10,7 +10,7 @@ from server.errors import Invalid
 from server.graph.context import Info
 from server.graph.page import PageInfo, asked_slice, page_info
 from server.graph.types import Conversation, Message
-from server.history import words
+from server.history import tokenizer
 from server.history.keyset import Page, Slice
 from server.history.search import RANKED_MAX, Hit, search
 from server.parts import joined_text
@@ -80,14 +80,16 @@ async def search_hits(
         [hit.message_id for hit in page.items if hit.message_id]
     )
     messages = {each.message.id: each for each in said if each is not None}
-    terms = words.terms_of(query)
+    terms = tokenizer.terms_of(query)
     found = [
         (start + n, row, messages.get(hit.message_id or ""))
         for n, (hit, row) in enumerate(zip(page.items, conversations, strict=True))
         if row is not None
     ]
     texts = [joined_text(said.parts) if said else row.title for _, row, said in found]
-    excerpts = await asyncio.to_thread(lambda: [words.excerpt_of(text, terms) for text in texts])
+    excerpts = await asyncio.to_thread(
+        lambda: [tokenizer.excerpt_of(text, terms) for text in texts]
+    )
     edges = [
         SearchHitEdge(
             cursor=pack("hit", str(n)),
