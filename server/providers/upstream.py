@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from server.providers.base import Delta, ProviderError
-from server.providers.foreign import NotOurs, error_in
+from server.providers.lenient import NotOurs, error_in
 from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong, Patience
 from server.settings import ProviderSettings
 
