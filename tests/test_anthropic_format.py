@@ -25,7 +25,7 @@ from server.providers.base import (
     Usage,
 )
 from server.providers.lenient import NotOurs
-from server.providers.wire import EventParser, EventTooLong
+from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
 from tests.asking import call, text, thought
 from tests.upstream_anthropic import STREAMS
