@@ -1,8 +1,12 @@
-"""Words: what a text is found by, what a query asks for, and where in a text it was found. The same on every database."""
+"""The tokenizer of search: the words of a text, the terms of a query, and excerpts of a text.
+
+The same code splits and normalizes words for SQLite and PostgreSQL, so both find the same texts.
+"""
 
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 INDEXED_CHARS = 100_000
@@ -13,8 +17,11 @@ EXCERPT_CHARS = 180
 LEAD_CHARS = 40
 
 # Scripts written without spaces: each of their characters is a word of its own.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Marks that are part of words, in the scripts that have most of them.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Combining marks that are part of words, in the scripts that have most of them.
 _MARKS = (
     "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
 )
@@ -23,20 +30,15 @@ _QUERY = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 
 class Term(NamedTuple):
-    """Words that stand one after the other; the last one may go on where `prefix` is set."""
+    """Consecutive words of a query; with `prefix`, the last one matches any word it begins."""
 
     words: tuple[str, ...]
     prefix: bool
 
-    def matches_at(self, words: list[str], start: int) -> bool:
-        """Whether it stands at this place of a text."""
-        found = words[start : start + len(self.words)]
-        if len(found) < len(self.words):
-            return False
-        last_matches = (
-            found[-1].startswith(self.words[-1]) if self.prefix else found[-1] == self.words[-1]
-        )
-        return last_matches and tuple(found[:-1]) == self.words[:-1]
+    @property
+    def needle(self) -> str:
+        """The term as it occurs in words joined by spaces, with a space at both ends."""
+        return f" {' '.join(self.words)}{'' if self.prefix else ' '}"
 
 
 class Piece(NamedTuple):
@@ -46,19 +48,42 @@ class Piece(NamedTuple):
     match: bool
 
 
+class _Token(NamedTuple):
+    """A normalized word, and its position in the text."""
+
+    word: str
+    start: int
+    end: int
+
+
+class _Normalized(dict[str, str]):
+    """Words without case and accents; empty for a word that has nothing else. Caches its results."""
+
+    def __missing__(self, word: str) -> str:
+        if word.isascii():
+            normalized = word.lower()
+        else:
+            decomposed = unicodedata.normalize("NFKD", word.casefold())
+            normalized = "".join(
+                char
+                for char in decomposed
+                if not unicodedata.combining(char) and (char.isalnum() or not char.isascii())
+            )
+        self[word] = normalized = normalized[:WORD_MAX_CHARS]
+        return normalized
+
+
 def words_of(text: str) -> list[str]:
-    """The words of a text, without case and marks, of its first 100,000 characters."""
-    text = text[:INDEXED_CHARS]
-    if text.isascii():
-        return [word[:WORD_MAX_CHARS] for word in _WORD.findall(text.lower())]
-    return [word for word, _, _ in _placed(text)]
+    """The normalized words of the first 100,000 characters of a text."""
+    return _words(text[:INDEXED_CHARS], _Normalized())
 
 
 def terms_of(query: str) -> list[Term]:
-    """What a query asks for: every word, or, between quotes, words in a row. The last word, and any before a `*`, may go on.
+    """The terms of a query: each word, or the words between double quotes as a phrase.
 
-    Words of one letter may not: half of all words go on from there. Nothing else in a query has a meaning, so none is wrong; one without
-    words asks for nothing.
+    The last word of the query, and any word followed by `*`, is a prefix if it has at least two
+    letters. No other character has a meaning, so every query is valid; one without words has no
+    terms.
     """
     terms: list[Term] = []
     for phrase, word in _QUERY.findall(query):
@@ -66,7 +91,7 @@ def terms_of(query: str) -> list[Term]:
         if words:
             terms.append(Term(words, prefix=word.endswith("*")))
     if terms and not query.rstrip().endswith('"') and not query[-1:].isspace():
-        terms[-1] = terms[-1]._replace(prefix=True)  # it may still be being typed
+        terms[-1] = terms[-1]._replace(prefix=True)  # the user may still be typing it
     return [
         term._replace(prefix=term.prefix and len(term.words[-1]) >= PREFIX_MIN_CHARS)
         for term in terms[:TERMS_MAX]
@@ -74,13 +99,34 @@ def terms_of(query: str) -> list[Term]:
 
 
 def excerpt_of(text: str, terms: list[Term]) -> list[Piece]:
-    """About 180 characters of a text around the first place where a term was found, with all that was found in it marked."""
+    """About 180 characters of a text around its first match, with all matches in them marked.
+
+    Without a match, the beginning of the text. The cost is one pass over the words of the text and
+    one `str.find` per term; only the words of the excerpt are compared one by one.
+    """
     text = text[:INDEXED_CHARS]
-    placed = list(_placed(text))
-    words = [word for word, _, _ in placed]
-    found = [(n, term) for n in range(len(placed)) for term in terms if term.matches_at(words, n)]
-    spans = [(placed[n][1], placed[n + len(term.words) - 1][2]) for n, term in found]
-    start, end = _window(text, spans[0][0] if spans else 0)
+    normalized = _Normalized()
+    joined = f" {' '.join(_words(text, normalized))} " if terms else ""
+    needles = [term.needle for term in terms]
+    offset = min((at for each in needles if (at := joined.find(each)) >= 0), default=-1)
+    if offset < 0:
+        return _pieces(text, *_window(text, 0), [])
+    tokens = islice(_tokens(text, normalized), joined.count(" ", 0, offset), None)
+    shown = [next(tokens)]
+    start, end = _window(text, shown[0].start)
+    shown += takewhile(lambda token: token.start < end, tokens)
+    spans = []
+    for n, token in enumerate(shown):
+        for term, needle in zip(terms, needles, strict=True):
+            last = n + len(term.words) - 1
+            if last < len(shown) and joined.startswith(needle, offset):
+                spans.append((token.start, shown[last].end))
+        offset += len(token.word) + 1
+    return _pieces(text, start, end, spans)
+
+
+def _pieces(text: str, start: int, end: int, spans: list[tuple[int, int]]) -> list[Piece]:
+    """The text from `start` to `end`; of spans that overlap, the first one is marked."""
     pieces = [Piece("…", match=False)] if start > 0 else []
     at = start
     for first, last in spans:
@@ -97,7 +143,7 @@ def excerpt_of(text: str, terms: list[Term]) -> list[Piece]:
 
 
 def _window(text: str, found: int) -> tuple[int, int]:
-    """Where an excerpt begins and ends, between words where there are any."""
+    """Where the excerpt around a position begins and ends, between words if possible."""
     start = max(0, found - LEAD_CHARS)
     if start > 0 and (space := text.find(" ", start, found)) >= 0:
         start = space + 1
@@ -107,18 +153,14 @@ def _window(text: str, found: int) -> tuple[int, int]:
     return start, end
 
 
-def _placed(text: str) -> Iterator[tuple[str, int, int]]:
-    """Each word as it is compared, with where it begins and ends in the text."""
+def _words(text: str, normalized: _Normalized) -> list[str]:
+    if text.isascii():
+        return [word[:WORD_MAX_CHARS] for word in _WORD.findall(text.lower())]
+    return [word for word in map(normalized.__getitem__, _WORD.findall(text)) if word]
+
+
+def _tokens(text: str, normalized: _Normalized) -> Iterator[_Token]:
+    """The same words as `_words`, with their positions."""
     for match in _WORD.finditer(text):
-        word = match.group()
-        if not word.isascii():
-            decomposed = unicodedata.normalize("NFKD", word.casefold())
-            word = "".join(
-                char
-                for char in decomposed
-                if not unicodedata.combining(char) and (char.isalnum() or not char.isascii())
-            )
-        else:
-            word = word.lower()
-        if word:
-            yield word[:WORD_MAX_CHARS], match.start(), match.end()
+        if word := normalized[match.group()]:
+            yield _Token(word, match.start(), match.end())
