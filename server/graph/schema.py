@@ -6,6 +6,7 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types import ExecutionContext
 
+from server.graph.budget import BoundedExecutor
 from server.graph.content import PART_TYPES
 from server.graph.events import KINDS
 from server.graph.guards import Documents, Guard
@@ -29,6 +30,7 @@ class Schema(strawberry.Schema):
             subscription=Subscription,
             types=[*PART_TYPES, *KINDS.values(), *PAGE_KINDS],
             extensions=[lambda: Guard(self._schema, settings, documents), Subscribing],
+            execution_context_class=BoundedExecutor,
             config=CONFIG,
         )
 
