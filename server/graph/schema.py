@@ -15,6 +15,7 @@ from server.graph.operations import Subscribing
 from server.graph.page_events import PAGE_KINDS
 from server.graph.query import Query
 from server.graph.scalars import CONFIG
+from server.graph.search_budget import SearchSlots
 from server.graph.subscription import Subscription
 from server.settings import GraphqlSettings
 
@@ -23,13 +24,13 @@ class Schema(strawberry.Schema):
     """The schema with its guards."""
 
     def __init__(self, settings: GraphqlSettings) -> None:
-        documents = Documents()
+        documents, slots = Documents(), SearchSlots()
         super().__init__(
             query=Query,
             mutation=Mutation,
             subscription=Subscription,
             types=[*PART_TYPES, *KINDS.values(), *PAGE_KINDS],
-            extensions=[lambda: Guard(self._schema, settings, documents), Subscribing],
+            extensions=[lambda: Guard(self._schema, settings, documents, slots), Subscribing],
             execution_context_class=BoundedExecutor,
             config=CONFIG,
         )
