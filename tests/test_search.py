@@ -15,7 +15,7 @@ from server.history.database import Database, open_database
 from server.history.schema import migrate
 from server.history.search import Hit, index_everything, search
 from server.history.tables import SEARCH_ENTRIES, Account, Generation, Status
-from server.history.words import excerpt_of, terms_of, words_of
+from server.history.tokenizer import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
 from server.verbs.ask import Continue, Regenerate, Request, Send, write_turn
 from server.verbs.inputs import AnswerOptions, SendMessage

@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 
 from server.errors import Unauthenticated
 from server.graph.loaders import Loaders
+from server.graph.search_budget import SearchBudget
 from server.identity.callers import Caller, Callers
 from server.identity.credentials import caller_by, caller_of
 from server.identity.presence import Presence
@@ -23,6 +24,7 @@ class Context:
     request_id: str
     signed_in: Caller | None
     _loaders: Loaders | None = None
+    _search_budget: SearchBudget | None = None
 
     @property
     def caller(self) -> Caller:
@@ -37,13 +39,19 @@ class Context:
         assert self._loaders is not None, "a resolver runs inside an operation"
         return self._loaders
 
-    def for_operation(self, *, keep: bool) -> "Context":
+    @property
+    def search_budget(self) -> SearchBudget:
+        """What the searches of this operation may use."""
+        assert self._search_budget is not None, "a resolver runs inside an operation"
+        return self._search_budget
+
+    def for_operation(self, search_budget: SearchBudget, *, keep: bool) -> "Context":
         """The context of one operation, with loaders of its own. Raises Unauthenticated.
 
         With `keep`, they cache what they have read until the operation ends.
         """
         loaders = Loaders(self.services, self.caller.account_id, keep=keep)
-        return replace(self, _loaders=loaders)
+        return replace(self, _loaders=loaders, _search_budget=search_budget)
 
     async def sign_in(self, authorization: object) -> None:
         """Takes the credentials of `connection_init`, which override those of the handshake.

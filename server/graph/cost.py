@@ -40,6 +40,8 @@ from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 USUAL_LENGTHS = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGenerations": 2}
 USUAL_LENGTH = 3
 INTROSPECTION_COST = 2000
+SEARCH_COST = 2000
+"""A search ranks up to 2,000 matches and scans the texts of its page for excerpts."""
 INTROSPECTION_DEPTH_MAX = 30
 REPEATS_MAX = 30
 """How often one and the same field of an answer may be asked for: validation compares each time with every other."""
@@ -220,7 +222,10 @@ class _Bill:
             raise _TooMuch("the same field too often", REPEATS_MAX)
         if name in ("__schema", "__type"):
             self._add(INTROSPECTION_COST)
-        elif node.selection_set is not None and not name.startswith("__"):
+            return
+        if name == "search":
+            self._add(SEARCH_COST)
+        if node.selection_set is not None and not name.startswith("__"):
             field = (
                 at.type.fields.get(name)
                 if isinstance(at.type, GraphQLObjectType | GraphQLInterfaceType)

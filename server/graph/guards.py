@@ -18,6 +18,7 @@ from strawberry.types.graphql import OperationType
 from server.graph.context import Context
 from server.graph.cost import check_cost, check_shape, too_complex
 from server.graph.errors import ERRORS_MAX, shown
+from server.graph.search_budget import SearchBudget, SearchSlots
 from server.settings import GraphqlSettings
 
 KEPT_DOCUMENTS_MAX = 128
@@ -48,9 +49,14 @@ class Guard(SchemaExtension):
     """Surrounds one operation."""
 
     def __init__(
-        self, schema: GraphQLSchema, settings: GraphqlSettings, documents: Documents
+        self,
+        schema: GraphQLSchema,
+        settings: GraphqlSettings,
+        documents: Documents,
+        slots: SearchSlots,
     ) -> None:
         self._schema, self._settings, self._documents = schema, settings, documents
+        self._slots = slots
         self._valid = self._named = False
 
     def on_operation(self) -> Iterator[None]:
@@ -82,7 +88,7 @@ class Guard(SchemaExtension):
         """Gives the operation loaders of its own. What a subscription loaded for one event is old by the next."""
         streaming = self.execution_context.operation_type is OperationType.SUBSCRIPTION
         self.execution_context.context = self.execution_context.context.for_operation(
-            keep=not streaming
+            SearchBudget(self._slots), keep=not streaming
         )
         yield
 
