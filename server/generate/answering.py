@@ -20,7 +20,7 @@ from server.generate.writer import LogWriter
 from server.history.claims import Ending, Progress, checkpoint, give_back, hand_over, settle
 from server.history.database import Database, DatabaseAway
 from server.history.generations import Written, snapshot
-from server.history.tables import Status, now
+from server.history.tables import Generation, Status, now
 from server.logs import log
 from server.metrics import GENERATIONS
 from server.parts import Parts
@@ -37,6 +37,7 @@ from server.providers.base import (
 from server.settings import GenerationSettings
 from server.stream.events import EventType
 
+BEAT_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 5.0
 HAND_OVER_PATIENCE_S = 2.0
 LOG_PATIENCE_S = 10.0
@@ -70,6 +71,16 @@ class Outcome(NamedTuple):
 def failed(code: str, message: str, *, retryable: bool = False) -> Outcome:
     """An answer that could not be written."""
     return Outcome(Status.FAILED, error={"code": code, "message": message, "retryable": retryable})
+
+
+def written_for_s(generation: Generation) -> float:
+    """How long the attempts before this one wrote, in seconds, at least.
+
+    Counted in beats, which every owner writes once a second by its own monotonic clock: the wall
+    clocks of two hosts may differ by more than the deadline. A claim adds one beat of its own.
+    Time during which nobody owned the answer does not count.
+    """
+    return max(0, generation.beat - generation.attempt) * BEAT_EVERY_S
 
 
 class Answering:
@@ -147,10 +158,7 @@ class Answering:
 
     async def _outcome(self) -> Outcome:
         """What the answer comes to; raises Superseded."""
-        left_s = (
-            self._limits.deadline_s
-            - (now() - (self.generation.started_at or now())).total_seconds()
-        )
+        left_s = self._limits.deadline_s - written_for_s(self.generation)
         self._saying = asyncio.create_task(self._say())
         if self._stopped is not None:
             self._saying.cancel()
