@@ -71,7 +71,7 @@ class Subscription:
             )
             mark = written.seq - 1 if generation.status.terminal else written.seq
             yield Told(
-                [make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written))], tell, {}
+                [make_event(mark, EventType.SNAPSHOT, snapshot_of(generation, written))], tell, None
             )
         elif generation.status.terminal and mark >= generation.seq:
             if mark > generation.seq:
@@ -83,7 +83,7 @@ class Subscription:
             follow(context.feeds, generation.id, queued_event(generation), mark)
         ) as batches:
             async for batch in batches:
-                yield Told(batch.events, tell, batch.encodings) if batch else None
+                yield Told(batch.events, tell, batch) if batch else None
 
     @strawberry.subscription(
         description="One conversation, and the answers that are being written in it. It goes on until the conversation is deleted.",
@@ -118,7 +118,7 @@ async def _page(
     follower = await info.context.pages.open(scope, read_cursor(after) if after else None)
     async with aclosing(follower.follow()) as batches:
         async for events in batches:
-            yield Told(events, page_event, {}, page_event_key) if events else None
+            yield Told(events, page_event, None, page_event_key) if events else None
 
 
 def _mark(text: str) -> int:
