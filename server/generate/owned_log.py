@@ -172,6 +172,12 @@ class OwnedLog:
                 future.set_exception(Superseded())
                 future.exception()  # whoever waits gets it; nobody has to
 
+    def release(self) -> None:
+        """Drops everything that was written. Called at the end, after the writer dropped this log."""
+        self.events, self.acked, self._pending = [], 0, []
+        self.content = Content()
+        self._dirty = lambda _log: None
+
     async def flushed(self) -> None:
         """Waits until everything that was added is in the log; raises Superseded."""
         if self._pending or self.acked < len(self.events):

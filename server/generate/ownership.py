@@ -8,11 +8,11 @@ from time import monotonic
 
 from redis.exceptions import RedisError
 
-from server.generate.answering import Answering, Stop
+from server.generate.answering import BEAT_EVERY_S, Answering, Stop
 from server.generate.claim import Claimed, claim_and_prepare
 from server.generate.owned_log import OwnedLog
 from server.generate.writer import LogWriter
-from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows
+from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows, touch
 from server.history.database import Database, DatabaseAway
 from server.lifecycle.queue import Queue
 from server.lifecycle.settling import Settler, Staleness
@@ -24,7 +24,6 @@ from server.providers.registry import Models
 from server.settings import GenerationSettings
 from server.stream.log import log_keys
 
-BEAT_EVERY_S = 1.0
 HAND_OVER_S = 5.0
 SEAL_AFTER_S = 2.0
 ENQUEUE_AGAIN_AFTER_S = 2.0
@@ -172,8 +171,10 @@ class Ownership:
 
     async def _sweep(self) -> None:
         """Looks after every generation that is not over and sealed."""
-        if self._others:  # a database that can be read but not written (SQLite, locked) lets nobody beat: that makes nobody dead
-            await self._database.write(beat, self.owner)
+        if self._others:
+            # A database that can be read but not written (SQLite, locked) lets nobody beat: that
+            # makes nobody dead. Not a beat: these are counted, see `written_for_s`.
+            await self._database.write(touch, self.owner)
         rows = await self._database.read(open_rows)
         self._others = any(
             row.seen.owner not in (None, self.owner) and not row.status.terminal for row in rows

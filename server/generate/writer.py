@@ -143,7 +143,8 @@ class LogWriter:
                 strict=True,
             ):
                 _check(reply)
-                self._opened(owned, reply)
+                if owned in self._logs:
+                    self._opened(owned, reply)
 
     def _open_command(self, owned: OwnedLog) -> Command:
         deadline_us = int((self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
@@ -183,6 +184,8 @@ class LogWriter:
                 began = monotonic()
                 held = await self._confirm([owned.fence for owned in doubtful])
                 for owned in doubtful:
+                    if owned not in self._logs:
+                        continue  # removed meanwhile: noting it now would keep it for ever
                     if owned.fence in held:
                         self._held_at[owned] = began
                     else:

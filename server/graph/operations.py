@@ -126,7 +126,7 @@ class Operations:
                         yield None
                         continue
                     for start in range(0, len(told.events), SLICE_EVENTS):
-                        made: F | None = told.encodings.get((encoder, wrap, start))
+                        made = encoder.made(told, start, wrap)
                         yield await encoder.make(told, start, wrap) if made is None else made
         except Exception as error:  # it ends the stream; faults of ours are logged when presented
             raise _why(error, context) from error

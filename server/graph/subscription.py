@@ -67,7 +67,7 @@ class Subscription:
         present = partial(generation_event, id)
         async with aclosing(batches):
             async for batch in batches:
-                yield Told(batch.events, present, batch.encodings) if batch else None
+                yield Told(batch.events, present, batch) if batch else None
 
     @strawberry.subscription(
         description="One conversation and its active answers, until the conversation is deleted.",
@@ -101,7 +101,7 @@ async def _changes(
     batches = await changes.follow(context.services, context.caller, after=after, **scope)
     async with aclosing(batches):
         async for events in batches:
-            yield Told(events, change_event, {}, change_event_key) if events else None
+            yield Told(events, change_event, None, change_event_key) if events else None
 
 
 def _is_removal(event: ChangeEvent) -> bool:

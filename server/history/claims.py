@@ -163,6 +163,18 @@ def beat(session: Session, owner: str) -> list[Beat]:
     ]
 
 
+_TOUCH = (
+    update(G)
+    .where(G.c.owner == bindparam("toucher"), G.c.status == Status.RUNNING, _UNSEALED)
+    .values(beat=G.c.beat)
+)
+
+
+def touch(session: Session, owner: str) -> None:
+    """Writes what `owner` owns as it is: succeeds only where the database takes a beat."""
+    session.execute(_TOUCH, {"toucher": owner})
+
+
 _OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(
     _UNSEALED
 )

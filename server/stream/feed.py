@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -42,24 +42,27 @@ Ends = Callable[[Sequence[str]], Awaitable[dict[str, End]]]
 
 
 class Batch:
-    """Some consecutive events, shared by every reader that stands before them, with what dialects made of them."""
+    """Consecutive events, shared by all readers with the same cursor, and their encoded frames.
 
-    __slots__ = ("encodings", "events")
+    `encoded` is for the few encoders that live as long as the process. Shorter-lived ones keep
+    what they made themselves, with the batch as a weak key.
+    """
+
+    __slots__ = ("__weakref__", "_encoded", "events")
 
     def __init__(self, events: list[Event]) -> None:
         self.events = events
-        self.encodings: dict[Any, Any] = {}
-        """What was made of these events, by who made it."""
+        self._encoded: dict[Callable[[list[Event]], bytes], bytes] = {}
 
     @property
     def last(self) -> Event:
         return self.events[-1]
 
     def encoded(self, encode: Callable[[list[Event]], bytes]) -> bytes:
-        """`encode(events)`, made once for all readers."""
-        made: bytes | None = self.encodings.get(encode)
+        """`encode(events)`, computed once for all readers; `encode` is a module's function."""
+        made = self._encoded.get(encode)
         if made is None:
-            made = self.encodings[encode] = encode(self.events)
+            made = self._encoded[encode] = encode(self.events)
         return made
 
 
