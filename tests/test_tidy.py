@@ -8,10 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from server.history.schema import REVISION
-from server.settings import ProviderSettings, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
@@ -51,37 +49,6 @@ def test_only_two_files_import_arq() -> None:
     }
 
     assert importing <= {"queue.py", "arq_worker.py", "resources.py"}
-
-
-def settings_keys() -> list[str]:
-    """Every setting there is, as `section.key`."""
-    keys = []
-    for section, field in Settings.model_fields.items():
-        model = field.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            keys += [f"{section}.{key}" for key in model.model_fields]
-    return keys + [f"providers.openai.{key}" for key in ProviderSettings.model_fields]
-
-
-@pytest.mark.parametrize("key", settings_keys())
-def test_every_setting_is_in_the_config_file(key: str) -> None:
-    text = (ROOT / "config.toml").read_text()
-    section, _, name = key.rpartition(".")
-
-    table = text.split(f"[{section}]", 1)[1].split("\n[", 1)[0]
-
-    assert name in table, f"config.toml does not mention {key}"
-
-
-def test_the_config_file_says_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from_file = load_settings(ROOT / "config.toml")
-    monkeypatch.chdir(tmp_path)
-
-    by_default = load_settings()
-
-    for section in Settings.model_fields:
-        if section != "data":
-            assert getattr(from_file, section) == getattr(by_default, section), section
 
 
 def test_every_error_code_is_documented() -> None:
