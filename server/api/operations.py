@@ -1,4 +1,4 @@
-"""Every operation of the HTTP interface: the routes, and what openapi.json says of them, from one list."""
+"""Every operation of the HTTP interface: routes and openapi.json are made from this list."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
@@ -36,7 +36,7 @@ class Parameter(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One method of one path. `answers` maps a status to the shape of its body; refusals are problems, as everywhere."""
+    """One method of one path. `answers` maps statuses to types; `refusals` are problems."""
 
     method: str
     path: str
@@ -46,8 +46,8 @@ class Operation(NamedTuple):
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
     refusals: tuple[int, ...] = (401, 404)
-    public: bool = False  # for whoever comes
-    other_type: str | None = None  # in which 200 is answered, too
+    public: bool = False  # needs no authentication
+    other_type: str | None = None  # another media type of the 200 response
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
@@ -58,45 +58,47 @@ KEY = Parameter(
     {"type": "string", "pattern": "^[ -~]{1,255}$"},
     "header",
 )
-MARK = Parameter(
+LAST_SEQ = Parameter(
     "Last-Event-ID",
-    "The id of the last event that was seen; the stream goes on after it.",
+    "The id of the last event seen; the stream resumes after it.",
     _SEQ,
     "header",
 )
 AFTER = Parameter("after", "The same, for clients that cannot set headers.", _SEQ)
 SNAPSHOT = Parameter(
     "snapshot",
-    "Begin with the whole content so far instead of the events that made it.",
+    "Start with the content so far instead of the events that led to it.",
     {"type": "boolean"},
 )
 WAIT = Parameter(
     "wait_s",
-    "How long to wait for the end, in seconds; 2 when absent.",
+    "How many seconds to wait for the end; by default 2.",
     {"type": "number", "minimum": 0, "maximum": 30},
 )
-PAGE_MARK = Parameter(
+CHANGE_CURSOR = Parameter(
     "Last-Event-ID",
-    "The id of the last event that was seen: opaque; the stream goes on after it.",
+    "The opaque id of the last event seen; the stream resumes after it.",
     _TEXT,
     "header",
 )
-PAGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
+CHANGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
 FORMAT = Parameter(
     "format",
-    "`json`: every branch; `markdown`: the shown branch, as `text/markdown`.",
+    "`json` for every branch, `markdown` for the shown branch as `text/markdown`.",
     {"type": "string", "enum": ["json", "markdown"]},
 )
 CONVERSATION = Parameter(
-    "conversation_id", "The conversation to follow beside the account's list.", _TEXT
+    "conversation_id", "The conversation to follow in addition to the account's list.", _TEXT
 )
 LIMIT = Parameter(
-    "limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100}
+    "limit", "The maximum number of items; by default 20.", _NUMBER | {"minimum": 1, "maximum": 100}
 )
-BEFORE = Parameter("before", "`next` of the page before.", _TEXT)
-LEAF = Parameter("leaf", "The message the branch ends with; the shown leaf when absent.", _TEXT)
+BEFORE = Parameter("before", "The `next` of the previous page.", _TEXT)
+LEAF = Parameter("leaf", "The message that ends the branch; by default the shown leaf.", _TEXT)
 ARCHIVED = Parameter(
-    "archived", "Only archived conversations, or only others.", {"type": "boolean"}
+    "archived",
+    "Whether to list archived conversations or the others; by default both.",
+    {"type": "boolean"},
 )
 
 ASK: dict[str, Any] = {
@@ -138,7 +140,7 @@ OPERATIONS = (
         generations.events,
         {204: None},
         None,
-        (MARK, AFTER, SNAPSHOT),
+        (LAST_SEQ, AFTER, SNAPSHOT),
         streams=True,
         refusals=(400, 401, 404, 422),
     ),
@@ -195,7 +197,7 @@ OPERATIONS = (
         changes.events,
         {},
         None,
-        (PAGE_MARK, PAGE_AFTER, CONVERSATION),
+        (CHANGE_CURSOR, CHANGE_AFTER, CONVERSATION),
         streams=True,
         refusals=(400, 401, 404),
     ),
@@ -221,7 +223,7 @@ OPERATIONS = (
 
 
 def routes() -> list[Route | Mount]:
-    """The routes of all operations, one per path, so that a wrong method is told all the right ones; and of the page."""
+    """One route per path, so that 405 names all its methods; and the routes of the page."""
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation.handler

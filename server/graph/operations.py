@@ -27,6 +27,7 @@ F = TypeVar("F")
 
 _EVERY_TYPE: Final = frozenset(OperationType)
 _SINGLE_RESULT: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
+_NO_OPERATION: Final = (CannotGetOperationTypeError, MissingQueryError)
 
 
 class NotRun(Exception):
@@ -105,6 +106,8 @@ class Operations:
                 "A subscription has many results: accept text/event-stream, or use a WebSocket."
             )
             raise Unreadable("stream_required", detail) from None
+        except _NO_OPERATION as fault:
+            raise Unreadable("invalid_document", _reason(fault)) from None
 
     async def results(
         self, asked: Asked, context: Context, wrap: Callable[[list[bytes]], F]
@@ -114,7 +117,11 @@ class Operations:
         `wrap` turns results, which are JSON, into what a transport sends. It must be one function
         per transport, because what it made is shared. Raises NotRun and BrokenOff.
         """
-        result = await self._run(asked, context, _EVERY_TYPE)
+        try:
+            result = await self._run(asked, context, _EVERY_TYPE)
+        except _NO_OPERATION as fault:
+            error = GraphQLError(_reason(fault), extensions={"code": "invalid_document"})
+            raise NotRun([error], context) from None
         if not isinstance(result, Begun):
             yield wrap([encoded(result, context)])
             return
@@ -136,18 +143,13 @@ class Operations:
     async def _run(
         self, asked: Asked, context: Context, types: Collection[OperationType]
     ) -> ExecutionResult:
-        try:
-            result = await self._schema.execute(
-                asked.query,
-                variable_values=asked.variables,
-                context_value=context,
-                operation_name=asked.operation_name,
-                allowed_operation_types=types,
-            )
-        except CannotGetOperationTypeError as fault:
-            raise _invalid(f"{fault.as_http_error_reason().rstrip('.')}.", context) from None
-        except MissingQueryError:
-            raise _invalid("The document is missing.", context) from None
+        result = await self._schema.execute(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            allowed_operation_types=types,
+        )
         refused = result.data is None and not any(error.path for error in result.errors or ())
         if refused and not isinstance(result, Begun):
             raise NotRun(result.errors or [], context)
@@ -165,8 +167,11 @@ async def _source(executor: Executor[Any]) -> AsyncGenerator[Told[Any] | None, N
     return given
 
 
-def _invalid(reason: str, context: Context) -> NotRun:
-    return NotRun([GraphQLError(reason, extensions={"code": "invalid_document"})], context)
+def _reason(fault: Exception) -> str:
+    """Why a document names no operation to run."""
+    if isinstance(fault, CannotGetOperationTypeError):
+        return f"{fault.as_http_error_reason().rstrip('.')}."
+    return "The document is missing."
 
 
 def _why(error: Exception, context: Context) -> NotRun | BrokenOff:
