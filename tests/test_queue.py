@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
-from server.generate.queue import GENERATE, Queue, answers_queue, open_redis
 
 from server.generate.arq_worker import QueueWorker
 from server.ids import Prefix, new_id
+from server.lifecycle.queue import GENERATE, Queue, answers_queue, open_redis
 from tests.client import Client
 from tests.system import System
 from tests.test_faults import condition

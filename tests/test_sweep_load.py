@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from server.generate.settling import STALE_AFTER_S, Staleness
 from sqlalchemy import event, text
 from sqlmodel import Session
 
@@ -15,6 +14,7 @@ from server.history.database import Database, open_database
 from server.history.schema import migrate
 from server.history.tables import GENERATIONS, Account, Conversation, Generation, Status, now
 from server.ids import Prefix, new_id
+from server.lifecycle.settling import STALE_AFTER_S, Staleness
 from server.settings import Settings
 from server.worker import build_worker
 from tests.databases import Sql, sql
