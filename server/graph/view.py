@@ -23,7 +23,7 @@ from server.graph.errors import refusal, shown
 from server.graph.graphiql import is_for_people, page
 from server.graph.operations import Operations
 from server.graph.schema import Schema
-from server.graph.socket import Socket
+from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import Transport, stream, transport_of
 from server.settings import Settings
 
@@ -54,11 +54,10 @@ class GraphView(GraphQL[Context, None]):
         )
         self._operations = Operations(schema)
         self._ide = settings.graphql.ide
-        self._operations_max = settings.graphql.operations_max_per_socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await Socket(self._operations, self._operations_max, scope, receive, send).serve()
+            await Socket(self._operations, OPERATIONS_MAX, scope, receive, send).serve()
             return
         request = Request(scope, receive)
         try:
