@@ -111,13 +111,7 @@ class AuthSettings(Section):
 
 class GraphqlSettings(Section):
     ide: bool = True
-    depth_max: Annotated[int, Field(ge=4, le=100)] = 12
-    tokens_max: Annotated[int, Field(ge=100, le=100_000)] = 2000
-    document_max_chars: Annotated[int, Field(ge=10_000, le=10_000_000)] = 65_536
-    aliases_max: Annotated[int, Field(ge=0, le=10_000)] = 30
-    directives_max: Annotated[int, Field(ge=0, le=10_000)] = 50
     cost_max: Annotated[int, Field(ge=1000, le=10_000_000)] = 30_000
-    operations_max_per_socket: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
 def _base_url(others: dict[str, Any]) -> str:
