@@ -16,7 +16,7 @@ from server.graph.errors import refusal
 from server.graph.graphiql import is_for_people, page
 from server.graph.operations import NotRun, Operations
 from server.graph.schema import Schema
-from server.graph.socket import Socket
+from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
 from server.settings import Settings
 
@@ -32,11 +32,10 @@ class GraphView:
         self._operations = Operations(Schema(settings.graphql))
         self._ide = settings.graphql.ide
         self._body_max_bytes = settings.server.body_max_bytes
-        self._operations_max = settings.graphql.operations_max_per_socket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await Socket(self._operations, self._operations_max, scope, receive, send).serve()
+            await Socket(self._operations, OPERATIONS_MAX, scope, receive, send).serve()
             return
         request = Request(scope, receive)
         try:
