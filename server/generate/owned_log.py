@@ -138,9 +138,9 @@ class OwnedLog:
         self.events, self.acked, self.seq = list(entries), len(entries), seq
         for event in entries:
             self.content.apply(event)
-        if (
-            whole or (self._handed_over and seq == self._checkpoint_seq)
-        ) and seq >= self._checkpoint_seq:
+        intact = seq == (entries[-1].seq if entries else FIRST_SEQ)
+        trusted = whole or (self._handed_over and seq == self._checkpoint_seq)
+        if intact and trusted and seq >= self._checkpoint_seq:
             self.complete = True
             self.opened.set_result(Found.WHOLE if entries else Found.NOTHING_YET)
         else:

@@ -28,7 +28,7 @@ from server.lifecycle.usage import cost_before
 from server.logs import log
 from server.stream.content import Content
 from server.stream.events import Event
-from server.stream.log import OPEN, OPEN_WITHIN_S, close_log, events_of, log_keys
+from server.stream.log import OPEN, OPEN_WITHIN_S, close_logs, events_of, log_keys
 
 STALE_AFTER_S = 8.0
 READ_GAP_MAX_S = 2.0
@@ -158,16 +158,22 @@ class Settler:
             await self.seal([settled.generation])
 
     async def seal(self, settled: list[Generation]) -> None:
-        """Ends the logs of settled answers."""
+        """Ends the logs of settled answers, in one round trip."""
+        closings = [
+            (log_keys(self._key_prefix, generation.id), end_of(generation).terminal)
+            for generation in settled
+        ]
+        try:
+            closed = await close_logs(self._redis, closings, self._retention_s)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("not_sealed", generations=len(settled), reason=str(error))
+            return
         sealed = []
-        for generation in settled:
-            keys = log_keys(self._key_prefix, generation.id)
-            try:
-                await close_log(self._redis, keys, end_of(generation).terminal, self._retention_s)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("not_sealed", generation=generation.id, reason=str(error))
-                break
-            sealed.append(generation.id)
+        for generation, reply in zip(settled, closed, strict=True):
+            if isinstance(reply, RedisError):
+                log.warning("not_sealed", generation=generation.id, reason=str(reply))
+            else:
+                sealed.append(generation.id)
         if sealed:
             await self.database.write(mark_sealed, sealed)
 
@@ -202,4 +208,9 @@ class Settler:
             reply = await self._redis.execute_command("EVAL", OPEN.source, 2, *arguments)  # type: ignore[no-untyped-call]
         if reply[0] != b"open":
             raise RedisError(f"the log could not be opened: {reply[0].decode()}")
-        return events_of(reply[3]), reply[1] == 1 or claimed.handed_over == claimed.attempt - 1
+        try:
+            events = events_of(reply[3])
+        except ValueError as error:
+            log.warning("log_damaged", generation=claimed.id, reason=str(error))
+            return [], False
+        return events, reply[1] == 1 or claimed.handed_over == claimed.attempt - 1
