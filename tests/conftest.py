@@ -9,6 +9,7 @@ import pytest
 from tests.client import Client
 from tests.postgres import postgres_server
 from tests.system import System
+from tests.valkey import running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,13 @@ def tidemark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system.start(webs=2)
     finally:
         system.close()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The URL of a Valkey for tests that start no other process."""
+    with running_valkey() as url:
+        yield url
 
 
 @pytest.fixture

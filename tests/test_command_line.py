@@ -28,7 +28,8 @@ from server.errors import SettingsError
 from server.history.schema import migrate
 from server.identity.secrets import is_key
 from server.settings import load_settings
-from tests.system import System, until
+from tests.system import System
+from tests.waiting import until
 
 GONE_WITHIN_S = 20
 SERVES = re.compile(r"serves (http://\S+)")
