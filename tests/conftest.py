@@ -63,3 +63,10 @@ async def client(tidemark: System, key: str) -> AsyncIterator[Client]:
     """A caller of the shared installation."""
     async with Client(tidemark.web.url, key) as client:
         yield client
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick`, import only the test files that have a quick test: the others take longer."""
+    if config.option.markexpr != "quick" or not collection_path.name.startswith("test_"):
+        return None
+    return "pytest.mark.quick" not in collection_path.read_text() or None

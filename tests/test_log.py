@@ -12,6 +12,8 @@ from server.stream.events import Event
 from server.stream.link import Link
 from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, close_log, log_keys, read_logs
 
+pytestmark = pytest.mark.quick
+
 TTL_MS = 60_000
 
 

@@ -3,27 +3,33 @@
 import ast
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
+from server.__main__ import cli
 from server.history.schema import REVISION
 from server.settings import ProviderSettings, Settings, load_settings
+
+pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
 FILE_MAX_LINES, FUNCTION_MAX_LINES = 500, 66
 
 
-def test_imports_point_down() -> None:
-    command = [str(Path(sys.executable).with_name("lint-imports"))]
+def test_imports_point_down(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
 
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    exit_code = lint_imports(no_cache=True)
 
-    assert ran.returncode == 0, ran.stdout
+    assert exit_code == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -120,12 +126,10 @@ REFUSALS = {
 def test_the_commands_of_the_readme_exist() -> None:
     commands = set(re.findall(r"tidemark ([a-z]+)", (ROOT / "README.md").read_text()))
 
-    ran = subprocess.run(
-        [sys.executable, "-m", "server", "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    promised = CliRunner().invoke(cli, ["--help"]).output
 
     assert commands
-    assert {command for command in commands if command not in ran} == set()
+    assert {command for command in commands if command not in promised} == set()
 
 
 def test_the_procfile_names_commands() -> None:
