@@ -24,7 +24,8 @@ from playwright.sync_api import (
 
 from server.api.page import FOLDER
 from server.command.listening import address_of, listen
-from tests.system import WAIT_S, Process, System, until
+from tests.system import Process, System
+from tests.waiting import WAIT_S, until
 
 SWITCHES = [
     "--no-sandbox",

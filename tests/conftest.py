@@ -9,6 +9,7 @@ import pytest
 from tests.client import Client
 from tests.postgres import postgres_server
 from tests.system import System
+from tests.valkey import running_valkey
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,13 @@ def tidemark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         yield system.start(webs=2)
     finally:
         system.close()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The URL of a Valkey for tests that start no other process."""
+    with running_valkey() as url:
+        yield url
 
 
 @pytest.fixture
@@ -55,3 +63,10 @@ async def client(tidemark: System, key: str) -> AsyncIterator[Client]:
     """A caller of the shared installation."""
     async with Client(tidemark.web.url, key) as client:
         yield client
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick`, import only the test files that have a quick test: the others take longer."""
+    if config.option.markexpr != "quick" or not collection_path.name.startswith("test_"):
+        return None
+    return "pytest.mark.quick" not in collection_path.read_text() or None

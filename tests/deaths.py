@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from tests.system import Process, System
-from tests.test_faults import condition
+from tests.waiting import condition
 
 DYING = "tests.dying"
 NO_FAULT = "none"

@@ -11,7 +11,7 @@ from server.stream.log import log_keys
 from tests.client import TERMINAL, Client, Event, check_agreement, check_law, content_of
 from tests.fault_table import note
 from tests.system import System
-from tests.test_faults import condition
+from tests.waiting import condition
 
 
 @dataclass(frozen=True)

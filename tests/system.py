@@ -1,42 +1,23 @@
-"""A whole installation for one test: real processes in a folder of their own, which can be killed, frozen and started again."""
+"""An installation of real processes, which can be killed, frozen and started again."""
 
-import asyncio
 import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-import tomllib
 import urllib.request
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from server.command import people
 from server.command.listening import listen
-from server.history.database import open_database
-from server.history.tables import Generation
 from server.ids import Prefix, new_id
-from server.settings import Settings, load_settings
+from tests.installation import Installation
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
-WAIT_S = 60.0
-
-
-def until(condition: Callable[[], Any], what: str = "", wait_s: float = WAIT_S) -> Any:
-    """Waits for a condition and gives what it gave; fails when it does not come true."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        if result := condition():
-            return result
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {wait_s:g} s in vain for {what or condition}")
-        time.sleep(0.01)
 
 
 class Process:
@@ -74,37 +55,13 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
-class System:
+class System(Installation):
     """The processes of one installation. Nothing runs until it is started."""
 
     def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
-        self.folder = folder
-        self.config = folder / "config.toml"
-        self.configure(**(settings or {}))
+        super().__init__(folder, settings)
         self.processes: list[Process] = []
         self._counter = 0
-
-    def configure(self, **settings: Any) -> None:
-        """Writes the settings, for what is started from now on."""
-        merged: dict[str, Any] = {
-            "data": {"dir": str(self.folder / "data")},
-            "generation": {"titles": False, "active_max_per_account": 1000},
-            "worker": {"drain_s": 1},
-            "providers": {},
-        }
-        for section, values in settings.items():
-            merged.setdefault(section, {}).update(values)
-        self.config.write_text(_toml(merged))
-        tomllib.loads(self.config.read_text())
-
-    @property
-    def settings(self) -> Settings:
-        return load_settings(self.config)
-
-    @property
-    def database(self) -> str:
-        """Which kind of database this is."""
-        return "SQLite" if self.settings.database_url.startswith("sqlite") else "PostgreSQL"
 
     def start(self, *, webs: int = 1, workers: int = 1) -> "System":
         """Starts Valkey, brings the schema, starts the rest and waits until it serves."""
@@ -150,18 +107,6 @@ class System:
         worker.worker_name = name
         return worker
 
-    def row(self, generation_id: str) -> Generation:
-        """What SQL says of a generation now."""
-
-        async def read() -> Generation:
-            async with open_database(self.settings.database_url) as database:
-                return await database.read(
-                    lambda session: session.get_one(Generation, generation_id)
-                )
-
-        with ThreadPoolExecutor(1) as thread:  # an event loop of its own, as in `new_key`
-            return thread.submit(lambda: asyncio.run(read())).result()
-
     def owner_of(self, generation_id: str) -> Process:
         """The worker process that writes an answer now."""
         owner = self.row(generation_id).owner
@@ -202,21 +147,6 @@ class System:
                 return bool(client.ping())
         except redis.RedisError:
             return False
-
-    def new_key(self, name: str = "test", account: str | None = None) -> str:
-        """An API key, of an account of its own where one is named."""
-
-        def make() -> str:
-            if account is not None and account not in {
-                row[1] for row in people.list_users(self.settings)
-            }:
-                people.create_user(self.settings, account, admin=False)
-            return people.create_key(self.settings, name, account, None)
-
-        with ThreadPoolExecutor(
-            1
-        ) as thread:  # it runs an event loop of its own, and a test may be in one
-            return thread.submit(make).result()
 
     def close(self) -> None:
         """Ends everything that was started, by pid."""
@@ -261,27 +191,3 @@ class System:
         process = Process(name, popen, log, url)
         self.processes.append(process)
         return process
-
-
-def _toml(sections: dict[str, Any]) -> str:
-    lines = []
-    for section, values in sections.items():
-        plain = {k: v for k, v in values.items() if not isinstance(v, dict)}
-        if plain:
-            lines += [f"[{section}]", *(f"{k} = {_value(v)}" for k, v in plain.items())]
-        for name, nested in values.items():
-            if isinstance(nested, dict):
-                lines += [f"[{section}.{name}]", *(f"{k} = {_value(v)}" for k, v in nested.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return (
-        str(value)
-        if isinstance(value, int | float)
-        else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
-    )

@@ -30,6 +30,8 @@ from server.settings import ProviderSettings, load_settings
 from tests.asking import call, text, thought
 from tests.upstream_anthropic import STREAMS
 
+pytestmark = pytest.mark.quick
+
 CUTS = st.lists(st.integers(min_value=0), max_size=20)
 
 

@@ -13,9 +13,10 @@ from server.history.tables import now
 from tests.client import TERMINAL, Client, Event, text_of
 from tests.outcome import outcome_of
 from tests.postgres import on_both_databases
+from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_faults import condition, reading, some_tokens
 from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, comes_true, guest_of, is_refused
+from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_both_databases]
 

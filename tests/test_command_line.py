@@ -28,7 +28,8 @@ from server.errors import SettingsError
 from server.history.schema import migrate
 from server.identity.secrets import is_key
 from server.settings import load_settings
-from tests.system import System, until
+from tests.system import System
+from tests.waiting import until
 
 GONE_WITHIN_S = 20
 SERVES = re.compile(r"serves (http://\S+)")
@@ -130,6 +131,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_every_command_refuses_a_setting_it_does_not_know(
     arguments: list[str], command: Command, tmp_path: Path
@@ -177,6 +179,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("text", "words"), BAD_FILES.values(), ids=BAD_FILES)
 def test_a_bad_file_is_named_with_key_and_value(
     text: str | bytes, words: list[str], command: Command, tmp_path: Path
@@ -204,6 +207,7 @@ BAD_VARIABLES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [(name, *rest) for name, rest in BAD_VARIABLES.items()],
@@ -219,6 +223,7 @@ def test_a_bad_variable_is_named_with_its_value(
     check_one_line(ran, 2, name if name != "TIDEMARK_CONFIG" else "", *words)
 
 
+@pytest.mark.quick
 def test_a_port_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for port in ("70000", "-1", "1.5"):
         monkeypatch.setenv("PORT", port)
@@ -227,6 +232,7 @@ def test_a_port_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch) ->
             load_settings()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "name",
     [
@@ -246,11 +252,13 @@ def test_other_variables_that_begin_like_ours_are_nobodys_business(
     assert load_settings().server.port == 8000
 
 
+@pytest.mark.quick
 def test_a_file_that_was_asked_for_has_to_be_there(command: Command, tmp_path: Path) -> None:
     check_one_line(command("doctor", "--config", "missing.toml"), 2, "missing.toml")
     check_one_line(command("doctor", "--config", str(tmp_path)), 2, str(tmp_path))
 
 
+@pytest.mark.quick
 def test_the_environment_is_over_the_file_and_the_command_line_over_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +274,7 @@ def test_the_environment_is_over_the_file_and_the_command_line_over_both(
     assert (settings.data_dir, told.data_dir) == (tmp_path / "elsewhere", tmp_path / "here")
 
 
+@pytest.mark.quick
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()
@@ -300,6 +309,7 @@ FILES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("section", "key", "content"), FILES.values(), ids=FILES)
 def test_a_secret_file_has_to_be_there_and_to_make_sense(
     section: str, key: str, content: str | None, command: Command, tmp_path: Path, data: Path
@@ -320,6 +330,7 @@ PLATFORM = {
 }
 
 
+@pytest.mark.quick
 def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
@@ -331,6 +342,7 @@ def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.Mo
     assert (settings.redis_url, settings.embedded_redis) == ("rediss://redis.example:1", False)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("where", ["file", "environment", "secret files"])
 def test_what_platforms_name_is_not_taken_where_ours_is_set(
     where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -366,6 +378,7 @@ def test_what_platforms_name_is_not_taken_where_ours_is_set(
     )
 
 
+@pytest.mark.quick
 def test_ours_is_not_set_by_what_stands_beside_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -387,6 +400,7 @@ def test_ours_is_not_set_by_what_stands_beside_it(
     assert settings.database_url == "postgresql+asyncpg://ada@db.example/x"
 
 
+@pytest.mark.quick
 def test_ours_set_to_what_it_is_anyway_is_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -400,6 +414,7 @@ def test_ours_set_to_what_it_is_anyway_is_set(
     assert settings.database_url == f"sqlite:///{tmp_path / '.tidemark' / 'tidemark.db'}"
 
 
+@pytest.mark.quick
 def test_empty_platform_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PLATFORM:
         monkeypatch.setenv(name, "")
@@ -419,6 +434,7 @@ def commands_of(group: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[str, .
         yield from commands_of(inner, (*name, each))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", list(commands_of(typer.main.get_command(cli))), ids=" ".join)
 def test_every_command_explains_itself(name: tuple[str, ...], command: Command) -> None:
     ran = command(*name, "--help")
@@ -427,6 +443,7 @@ def test_every_command_explains_itself(name: tuple[str, ...], command: Command) 
     assert "Usage: tidemark" in " ".join(ran.out.split())
 
 
+@pytest.mark.quick
 def test_the_commands_are_those_we_promise() -> None:
     promised = [
         "up",
@@ -461,6 +478,7 @@ WRONG_USES = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("arguments", WRONG_USES, ids=" ".join)
 def test_wrong_use_ends_with_2(arguments: list[str], command: Command, tmp_path: Path) -> None:
     ran = command(*arguments)
@@ -470,6 +488,7 @@ def test_wrong_use_ends_with_2(arguments: list[str], command: Command, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.quick
 def test_the_benchmarks_are_listed_and_an_unknown_one_is_refused(command: Command) -> None:
     listed, unknown = command("bench", "list"), command("bench", "nonsense")
 
@@ -481,6 +500,7 @@ def test_the_benchmarks_are_listed_and_an_unknown_one_is_refused(command: Comman
 # Keys and users
 
 
+@pytest.mark.quick
 def test_a_key_is_shown_once_and_listed_by_its_beginning(command: Command, data: Path) -> None:
     created = command("key", "create", "for a test")
     listed = command("key", "list")
@@ -499,6 +519,7 @@ def key_ids(data: Path) -> list[str]:
         return [id for (id,) in database.execute("SELECT id FROM api_key ORDER BY created_at, id")]
 
 
+@pytest.mark.quick
 def test_a_list_can_be_read_by_programs(command: Command, data: Path) -> None:
     command("user", "create", "a.rather.long.address@of-a-rather-long-host.example.org")
     command(
@@ -519,6 +540,7 @@ def test_a_list_can_be_read_by_programs(command: Command, data: Path) -> None:
     assert line.rstrip().endswith("Z")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", ["[red]x", "[/]", "a [b] c", "ключ 🌊", "-"])
 def test_a_key_may_have_any_name(name: str, command: Command, data: Path) -> None:
     assert command("key", "create", name).code == 0
@@ -526,6 +548,7 @@ def test_a_key_may_have_any_name(name: str, command: Command, data: Path) -> Non
     assert name in command("key", "list").out
 
 
+@pytest.mark.quick
 def test_a_revoked_key_stays_revoked_and_an_unknown_one_is_refused(
     command: Command, data: Path
 ) -> None:
@@ -543,6 +566,7 @@ def test_a_revoked_key_stays_revoked_and_an_unknown_one_is_refused(
     check_one_line(unknown, 1, "nonsense")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("expires", "days"), {"1440m": 1, "48h": 2, "90d": 90, "2w": 14}.items())
 def test_a_key_may_end_by_itself(expires: str, days: int, command: Command, data: Path) -> None:
     assert command("key", "create", "x", "--expires", expires).code == 0
@@ -552,6 +576,7 @@ def test_a_key_may_end_by_itself(expires: str, days: int, command: Command, data
         assert round(database.execute(query).fetchone()[0], 2) == days
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "expires",
     [
@@ -579,6 +604,7 @@ def test_a_key_that_ends_some_other_time_is_not_made(
     assert key_ids(data) == []
 
 
+@pytest.mark.quick
 def test_an_address_is_the_same_in_any_case(command: Command, data: Path) -> None:
     assert command("user", "create", "Ada@Example.org", "--admin") == Ran(0, "", "")
 
@@ -590,6 +616,7 @@ def test_an_address_is_the_same_in_any_case(command: Command, data: Path) -> Non
     assert "admin" in listed
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "email", ["", " ", "ada", "@example.org", "ada@", "a da@example.org", "ada@exam ple.org"]
 )
@@ -597,6 +624,7 @@ def test_what_is_no_address_is_no_user(email: str, command: Command, data: Path)
     check_one_line(command("user", "create", email), 2, "ada@example.org")
 
 
+@pytest.mark.quick
 def test_who_is_not_there_gets_no_link_and_no_key(command: Command, data: Path) -> None:
     check_one_line(command("user", "link", "nobody@example.org"), 1, "nobody@example.org")
     check_one_line(
@@ -606,6 +634,7 @@ def test_who_is_not_there_gets_no_link_and_no_key(command: Command, data: Path) 
     assert key_ids(data) == []
 
 
+@pytest.mark.quick
 def test_a_link_leads_to_where_the_server_is(
     command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -629,6 +658,7 @@ READERS = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("arguments", READERS, ids=" ".join)
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_who_only_looks_makes_no_data_folder(
@@ -647,6 +677,7 @@ def test_who_only_looks_makes_no_data_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.quick
 def test_keys_are_kept_where_a_secret_file_says(
     command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -658,6 +689,7 @@ def test_keys_are_kept_where_a_secret_file_says(
     assert len(key_ids(tmp_path / "elsewhere")) == 1
 
 
+@pytest.mark.quick
 def test_a_database_with_an_older_schema_is_left_alone(command: Command, data: Path) -> None:
     (data / "tidemark.db").write_bytes(b"")
 
@@ -675,6 +707,7 @@ def findings(ran: Ran) -> str:
     return " ".join(ran.out.split())
 
 
+@pytest.mark.quick
 def test_the_doctor_makes_nothing_and_says_what_to_do(command: Command, tmp_path: Path) -> None:
     ran = command("doctor")
 
@@ -713,6 +746,7 @@ def test_the_doctor_wants_a_redis_that_evicts_nothing(
     assert "noeviction" in findings(ran)
 
 
+@pytest.mark.quick
 def test_the_doctor_finds_what_does_not_answer(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -727,6 +761,7 @@ def test_the_doctor_finds_what_does_not_answer(
     assert "pa55" not in ran.out + ran.err
 
 
+@pytest.mark.quick
 def test_the_doctor_says_that_others_cannot_come_in(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

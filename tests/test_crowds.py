@@ -14,8 +14,9 @@ from tests.crowd import Crowd, is_over, room_for
 from tests.fault_table import note
 from tests.outcome import Outcome, log_of, outcome_of
 from tests.postgres import on_both_databases
+from tests.readers import reading
 from tests.system import System
-from tests.test_faults import condition, reading
+from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_both_databases]
 

@@ -15,8 +15,9 @@ from tests.linked import Linked, linked, shared, url_of
 from tests.outcome import Outcome, outcome_of
 from tests.postgres import postgres_server
 from tests.proxy import Mode, Proxy, Then
+from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_faults import condition, reading, some_tokens
+from tests.waiting import condition
 
 pytestmark = pytest.mark.slow
 

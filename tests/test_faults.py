@@ -1,59 +1,17 @@
 """Whatever dies, is cut off or starts again: no reader loses, repeats or waits for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from tests.client import Client, Event, check_agreement, check_law
-from tests.fault_table import note_test
+from tests.client import Client, Event, check_law
 from tests.postgres import on_both_databases
+from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
+from tests.waiting import condition
 
 PACED = "tokens=300 rate=100"
-
-
-@asynccontextmanager
-async def reading(
-    client: Client, sent: dict[str, Any], readers: int = 3
-) -> AsyncIterator[list[list[Event]]]:
-    """Readers that follow an answer through everything that happens in the block; at its end they have seen the answer's."""
-    seen: list[list[Event]] = [[] for _ in range(readers)]
-    async with asyncio.TaskGroup() as tasks:
-        for events in seen:
-            tasks.create_task(client.read_through(sent["generation_id"], events))
-        yield seen
-
-
-async def some_tokens(seen: list[list[Event]], count: int = 20) -> None:
-    """Waits until every reader has a few tokens."""
-    await condition(lambda: all(len(events) > count for events in seen))
-
-
-async def condition(holds: Callable[[], Any], wait_s: float = 20) -> None:
-    async with asyncio.timeout(wait_s):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
-async def check_all(
-    client: Client, sent: dict[str, Any], seen: list[list[Event]]
-) -> dict[str, Any]:
-    """The law for each reader, the agreement between them, and a late reader who sees the same; the settled snapshot."""
-    snapshot = await client.snapshot(sent["generation_id"])
-    late = await client.read_through(sent["generation_id"])
-    for events in [*seen, late]:
-        check_law(events, snapshot)
-        assert events[0].seq == 1
-    check_agreement([*seen, late])
-    note_test(seen)
-    return snapshot
-
-
-def types_of(events: list[Event]) -> set[str]:
-    return {event.type for event in events}
 
 
 @on_both_databases

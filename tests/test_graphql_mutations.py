@@ -13,7 +13,8 @@ import pytest
 from server.ids import Prefix, new_id
 from tests.client import Client, check_law
 from tests.graph import code, graph, mutate, mutation, post, refusal
-from tests.system import System, until
+from tests.system import System
+from tests.waiting import until
 
 QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"

@@ -13,8 +13,9 @@ import pytest
 from tests.client import Client, check_agreement, check_law
 from tests.fault_table import note_test
 from tests.postgres import on_both_databases
+from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
-from tests.test_faults import check_all, condition, reading, some_tokens, types_of
+from tests.waiting import condition
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from server.generate.queue import open_redis
 
 from server.generate.owned_log import Found, OwnedLog
-from server.generate.queue import open_redis
 from server.generate.writer import LogWriter
 from server.history.claims import Fence
 from server.metrics import LOG_LOSSES

@@ -11,8 +11,9 @@ from tests.databases import Sql, sql
 from tests.deaths import begin, death_of, waiting_web, waiting_worker
 from tests.outcome import Outcome, outcome_of
 from tests.postgres import postgres_server
+from tests.readers import some_tokens
 from tests.system import Process, System
-from tests.test_faults import condition, some_tokens
+from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

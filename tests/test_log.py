@@ -11,19 +11,10 @@ from server.lifecycle.queue import open_redis
 from server.stream.events import Event
 from server.stream.link import Link
 from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, close_log, log_keys, read_logs
-from tests.system import System
+
+pytestmark = pytest.mark.quick
 
 TTL_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    system = System(tmp_path_factory.mktemp("valkey"))
-    try:
-        system.start_redis()
-        yield system
-    finally:
-        system.close()
 
 
 class Log:
@@ -88,8 +79,8 @@ class Log:
 
 
 @pytest.fixture
-async def log(valkey: System, request: pytest.FixtureRequest) -> AsyncIterator[Log]:
-    link = await Link.connect(valkey.settings.redis_url)
+async def log(valkey: str, request: pytest.FixtureRequest) -> AsyncIterator[Log]:
+    link = await Link.connect(valkey)
     yield Log(link, log_keys("test:", request.node.name))
     await link.close()
 
@@ -195,8 +186,8 @@ async def test_every_log_expires(log: Log) -> None:
         assert 0 < await log.call("PTTL", key) <= TTL_MS
 
 
-async def test_what_is_appended_is_published_with_the_same_bytes(valkey: System, log: Log) -> None:
-    listener = await Link.connect(valkey.settings.redis_url)
+async def test_what_is_appended_is_published_with_the_same_bytes(valkey: str, log: Log) -> None:
+    listener = await Link.connect(valkey)
     listener.send([("SUBSCRIBE", log.keys.channel)])
     await listener.receive()
     await log.open(1)
@@ -215,8 +206,8 @@ async def test_what_is_appended_is_published_with_the_same_bytes(valkey: System,
     ]
 
 
-async def test_a_reader_reads_from_its_mark(valkey: System, log: Log) -> None:
-    redis = open_redis(valkey.settings.redis_url)
+async def test_a_reader_reads_from_its_mark(valkey: str, log: Log) -> None:
+    redis = open_redis(valkey)
     await log.open(1)
     await log.append(1, *(delta(seq) for seq in range(2, 12)))
 

@@ -9,8 +9,9 @@ from tests.client import Client, Event
 from tests.databases import Sql, sql
 from tests.outcome import outcome_of
 from tests.postgres import postgres_server
+from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_faults import condition, reading, some_tokens
+from tests.waiting import condition
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from server.stream.log import LogKeys, log_keys
 from tests.client import Client, check_agreement, check_law
 from tests.fault_table import note
 from tests.system import System
-from tests.test_faults import condition
+from tests.waiting import condition
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ import pytest
 from tests.client import Client, Event
 from tests.outcome import outcome_of
 from tests.postgres import Postgres, on_postgres
+from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_faults import condition, reading, some_tokens
+from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_postgres]
 

@@ -28,6 +28,8 @@ from server.history.schema import REVISION, _migrate_sqlite
 from server.history.tables import Account
 from server.ids import Prefix, new_id
 
+pytestmark = pytest.mark.quick
+
 ACCOUNT, CONVERSATION, MESSAGE, GENERATION = (
     new_id(p) for p in (Prefix.ACCOUNT, Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION)
 )

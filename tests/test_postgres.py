@@ -20,6 +20,7 @@ from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
 from tests.client import Client, check_law, content_of
 from tests.postgres import Postgres
+from tests.readers import check_all, reading, types_of
 from tests.system import System
 
 # The interesting cases once more: in this file `tidemark` and `new_system` are installations on PostgreSQL.
@@ -42,7 +43,6 @@ from tests.test_conversations import (
     test_nothing_follows_an_answer_that_is_being_written,
     test_showing_a_message_shows_the_newest_leaf_of_its_branch,
 )
-from tests.test_faults import check_all, reading, types_of
 from tests.upstream import MODELS, Upstream
 
 Make = Callable[..., System]

@@ -11,8 +11,9 @@ from tests.databases import Sql, sql
 from tests.linked import Linked, linked, shared
 from tests.outcome import Outcome, outcome_of
 from tests.postgres import postgres_server
+from tests.readers import reading
 from tests.system import System
-from tests.test_faults import condition, reading
+from tests.waiting import condition
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.client import TERMINAL, Client, Event, check_law
 from tests.postgres import on_both_databases
+from tests.readers import some_tokens
 from tests.system import System
-from tests.test_faults import some_tokens
 from tests.test_identity import (
     COOKIE,
     GONE_WITHIN_S,

@@ -25,7 +25,12 @@ from tests.system import System
 ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.quick),
+        pytest.param("postgres", marks=pytest.mark.slow),
+    ]
+)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database of each kind, with two accounts."""
     settings = (
@@ -232,6 +237,7 @@ async def test_no_query_is_wrong(database: Database, query: str) -> None:
     await Talk(database).find(query)
 
 
+@pytest.mark.quick
 @given(st.text(max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_a_text_is_found_by_any_of_its_words(text: str) -> None:
@@ -247,6 +253,7 @@ def test_a_text_is_found_by_any_of_its_words(text: str) -> None:
         assert any(piece.match for piece in excerpt_of(said, terms))
 
 
+@pytest.mark.quick
 def test_an_excerpt_shows_where_it_was_found() -> None:
     text = f"{'ebb and flow, ' * 40}the high Water mark of Zürich, {'and more ' * 40}"
 

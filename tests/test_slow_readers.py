@@ -12,8 +12,9 @@ import pytest
 from tests.client import TERMINAL, Client, Event
 from tests.crowd import FRAME, Crowd
 from tests.outcome import outcome_of
+from tests.readers import reading
 from tests.system import System
-from tests.test_faults import condition, reading
+from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

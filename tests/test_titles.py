@@ -201,6 +201,7 @@ async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(
             await titled(client, sent["conversation_id"])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("said", "title"),
     [

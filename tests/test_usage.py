@@ -7,6 +7,8 @@ import pytest
 from server.lifecycle.usage import Cost, cost_before, total
 from server.stream.events import EventType, make_event
 
+pytestmark = pytest.mark.quick
+
 COUNTED = {"input_tokens": 11, "output_tokens": 3}
 
 

