@@ -64,7 +64,7 @@ def up(
 def web(config: Config = None, data_dir: DataDir = None) -> None:
     """Run one web process."""
     settings = _ready("web", config, data_dir)
-    from server.command.child import end_with_parent
+    from server.command.process import end_with_parent
     from server.command.web import run_web
     from server.providers.registry import Models
 
@@ -77,8 +77,8 @@ def web(config: Config = None, data_dir: DataDir = None) -> None:
 def worker(config: Config = None, data_dir: DataDir = None) -> None:
     """Run one worker process."""
     settings = _ready("worker", config, data_dir)
-    from server.command.child import end_with_parent
-    from server.command.work import run_worker
+    from server.command.process import end_with_parent
+    from server.command.worker import run_worker
     from server.providers.registry import Models
 
     end_with_parent()

@@ -32,10 +32,10 @@ from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
 from server.loops import keep
 from server.resources import Resources, Services, open_resources
+from server.serve.slow_readers import drop_slow_readers
 from server.settings import Settings
 from server.stream.feed import Feeds
 from server.stream.tail import Tail
-from server.stuck import drop_stuck_readers
 
 SWEEP_EVERY_S = 1.0
 
@@ -68,7 +68,7 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         tail = Tail(settings.redis_url)
         services = _services(resources, tail)
         feeds, watches = services.feeds, services.changes.watches
-        presence = Presence(resources.database)
+        presence = Presence(resources.database, settings.server.streams_max_per_account)
         app.state.stop = partial(_stop, feeds, watches)
         loops = (
             tail.run,
@@ -78,7 +78,7 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
             feeds.end,
             feeds.beat,
             presence.run,
-            drop_stuck_readers,
+            drop_slow_readers,
             partial(_settle_cancelled, resources.settler),
         )
         running = [tasks.create_task(keep(loop)) for loop in loops]

@@ -9,7 +9,8 @@ TidemarkError
     ├── Unauthenticated 401     ├── UnsupportedType 415
     ├── Forbidden 403           ├── Invalid 422
     ├── NotFound 404            ├── TooMany 429
-    └── MethodNotAllowed 405    └── Unavailable 503
+    ├── MethodNotAllowed 405    └── Unavailable 503
+    └── RequestTimeout 408
 """
 
 from typing import ClassVar
@@ -83,6 +84,12 @@ class MethodNotAllowed(Refused):
     """There is something at this address, but nothing to do with it by this method."""
 
     status, title = 405, "Method not allowed"
+
+
+class RequestTimeout(Refused):
+    """The request did not arrive in time."""
+
+    status, title = 408, "Request timeout"
 
 
 class Conflict(Refused):

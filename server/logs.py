@@ -9,6 +9,14 @@ from structlog.tracebacks import ExceptionDictTransformer
 log = structlog.get_logger("tidemark")
 
 
+def audit(event: str, **ids: str | None) -> None:
+    """Logs something that matters for security: who did what, by ids, never a secret or content.
+
+    The events are listed in docs/operations.md.
+    """
+    log.info(f"audit_{event}", **ids)
+
+
 def set_up_logs(process: str, *, verbose: bool = False) -> None:
     """Sends every log line of this process, our own and the libraries', to standard error."""
     shared: list[structlog.typing.Processor] = [

@@ -23,7 +23,7 @@ from playwright.sync_api import (
 )
 
 from server.api.page import FOLDER
-from server.command.listening import address_of, listen
+from server.serve.listening import address_of, listen
 from tests.system import Process, System
 from tests.waiting import WAIT_S, until
 

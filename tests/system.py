@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-from server.command.listening import listen
 from server.ids import Prefix, new_id
+from server.serve.listening import listen
 from tests.installation import Installation
 from tests.waiting import until
 

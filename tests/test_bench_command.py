@@ -20,7 +20,7 @@ import sys
 
 sys.modules["psutil"] = None
 import server.app, server.worker, server.command.up, server.command.web
-import server.command.work, server.command.doctor, server.command.people
+import server.command.worker, server.command.doctor, server.command.people
 
 assert not [name for name in sys.modules if name.startswith("server.bench")]
 """

@@ -37,7 +37,7 @@ PRIVATE_PARTS_USED = {
 """Libraries of which undocumented parts are used: any minor version can break them."""
 
 PRIVATE_ACCESS = {
-    "server/command/worker_http.py": "uvicorn",
+    "server/command/worker.py": "uvicorn",
     "server/graph/operations.py": "strawberry-graphql",
     "server/stream/link.py": "redis",
 }

@@ -1,19 +1,20 @@
-"""The edge: what every request passes first. Its id, its host, its origin, the headers of every answer, and what happens to faults."""
+"""The edge, which every request passes first: ids, hosts, origins, headers, refusals, faults."""
 
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.http import problem
 from server.errors import Forbidden, Refused, Unreadable
 from server.ids import Prefix, new_id
-from server.logs import log
+from server.logs import audit, log
 from server.metrics import REQUESTS_FAILED
 from server.settings import LOOPBACK_HOSTS, Settings
 
 ANY_HOST_PATHS = frozenset({"/healthz", "/readyz"})
+PRIVATE_PATHS = ("/api/", "/graphql")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PAGE_POLICY = (
@@ -35,7 +36,7 @@ class InternalFault(Refused):
 
 
 class Edge:
-    """The outermost part of the application."""
+    """The outermost middleware."""
 
     def __init__(self, app: ASGIApp, settings: Settings, cookie: str) -> None:
         self._app, self._cookie = app, cookie
@@ -54,9 +55,7 @@ class Edge:
             return
         request_id = new_id(Prefix.REQUEST)
         scope.setdefault("state", {})["request_id"] = request_id
-        scope["state"]["send"] = (
-            send  # for streams: every wrapper around it costs each event of each reader
-        )
+        scope["state"]["send"] = send  # streams bypass the wrapper, which would cost every event
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -69,56 +68,47 @@ class Edge:
                 headers["Tidemark-Request-Id"] = request_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["path"].startswith(PRIVATE_PATHS):
+                    headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
             self._check(scope)
             await self._app(scope, receive, send_with_headers)
         except Refused as refused:
-            if refused.status >= 500:
-                log.warning(
-                    "unavailable", request=request_id, path=scope["path"], reason=str(refused)
-                )
+            _log_refusal(refused, request_id, scope["path"])
             if started:
                 raise
             await problem(refused, request_id)(scope, receive, send_with_headers)
-        except Exception:  # a fault of ours: recorded under the id the caller is told
+        except ClientDisconnect:
+            return  # the client left while its body was read
+        except Exception:  # a fault of ours, logged under the id in the response
             log.exception("fault", request=request_id, path=scope["path"])
             REQUESTS_FAILED.inc()
             if started:
                 raise
-            fault = InternalFault(
-                "internal", f"The server failed; its log names request {request_id}."
-            )
+            detail = f"The server failed; its log names request {request_id}."
+            fault = InternalFault("internal", detail)
             await problem(fault, request_id)(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
-        """Refuses what is not meant for this host, and what another site makes a browser send."""
+        """Refuses requests for other hosts, and those that another site makes a browser send."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if (
-            scope["path"] not in ANY_HOST_PATHS
-            and _hostname(host) not in self._hosts
-            and "*" not in self._hosts
-        ):
-            raise Unreadable(
-                "host_not_allowed",
-                f"This server does not answer for the host {host[:200]!r}; see server.allowed_hosts.",
+        any_host = "*" in self._hosts or scope["path"] in ANY_HOST_PATHS
+        if not any_host and _hostname(host) not in self._hosts:
+            detail = (
+                f"This server does not serve the host {host[:200]!r}; see server.allowed_hosts."
             )
-        if (
-            scope["type"] == "http"
-            and scope["method"] not in SAFE_METHODS
-            and "authorization" not in headers
-        ):
+            raise Unreadable("host_not_allowed", detail)
+        # Browsers add other schemes by themselves, e.g. Basic, to what another site requests.
+        if headers.get("authorization", "").lower().startswith("bearer "):
+            return
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
             self._check_site(headers, f"{scope['scheme']}://{host}", Request(scope).cookies)
-        elif (
-            scope["type"] == "websocket"
-            and "authorization" not in headers
-            and self._cookie in HTTPConnection(scope).cookies
-        ):
-            self._check_origin(
-                headers, f"{'https' if scope['scheme'] == 'wss' else 'http'}://{host}"
-            )
+        elif scope["type"] == "websocket" and self._cookie in HTTPConnection(scope).cookies:
+            scheme = "https" if scope["scheme"] == "wss" else "http"
+            self._check_origin(headers, f"{scheme}://{host}")
 
     def _check_site(self, headers: Headers, here: str, cookies: dict[str, str]) -> None:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -127,25 +117,30 @@ class Edge:
         elif site is not None:
             allowed = site == "same-origin"
         else:
-            allowed = self._cookie not in cookies  # no browser, unless it says so
+            allowed = self._cookie not in cookies  # not a browser
         if not allowed:
             raise Forbidden("cross_site", "This request was made by another site.")
 
     def _check_origin(self, headers: Headers, here: str) -> None:
-        """A handshake with a cookie says which page makes it: browsers let any site open a WebSocket, and send the cookie along."""
+        """Refuses handshakes of other sites: browsers let any site open one, and add the cookie."""
         origin = headers.get("origin")
         if origin is None or not self._is_ours(origin, here):
-            raise Forbidden(
-                "cross_site",
-                "This handshake carries a cookie, and was not made by a page of this site.",
-            )
+            detail = "This handshake has a cookie but was not made by a page of this site."
+            raise Forbidden("cross_site", detail)
 
     def _is_ours(self, origin: str, here: str) -> bool:
         return origin in {here, self._own_origin} | self._origins
 
 
+def _log_refusal(refused: Refused, request_id: str, path: str) -> None:
+    if refused.status >= 500:
+        log.warning("unavailable", request=request_id, path=path, reason=str(refused))
+    elif refused.status == 429 or refused.code == "cross_site":
+        audit("refused", request=request_id, path=path, code=refused.code)
+
+
 def _hostname(host: str) -> str:
-    """The name in a Host header, in lower case; empty for what names no host."""
+    """The name in a Host header, in lower case; empty if there is none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

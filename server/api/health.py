@@ -16,9 +16,10 @@ from server.errors import NotFound
 from server.history.claims import count_open
 from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
+from server.identity.loopback import from_this_machine
 from server.lifecycle.queue import answers_queue, worker_key
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
-from server.settings import LOOPBACK_HOSTS, Settings
+from server.settings import Settings
 
 ANSWER_WITHIN_S = 2.0
 
@@ -66,13 +67,12 @@ async def metrics(request: Request) -> Response:
 
 
 def check_operator(request: Request, settings: Settings) -> None:
-    """Lets in who comes from this very machine, not through a proxy, or has the token; for all others there is nothing here."""
+    """Raises NotFound unless the request has the token, or, without one, is of this machine."""
     token = settings.metrics_token
     given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
     if token and compare_digest(given.encode(), token.encode()):
         return
-    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for"))
-    if token or forwarded or request.client is None or request.client.host not in LOOPBACK_HOSTS:
+    if token or not from_this_machine(request):
         raise NotFound("page")
 
 

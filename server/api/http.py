@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.present import Problem
-from server.bodies import read_bytes
 from server.cursors import pack, parse_seq, unpack
 from server.errors import Invalid, InvalidCursor, Refused, Unreadable
-from server.event_stream import EventStream
 from server.identity.callers import Caller
 from server.ids import Prefix, is_id
+from server.serve.event_stream import EventStream
+from server.serve.request_body import read_body_bytes
 from server.times import parse_time
 from server.verbs.inputs import (
     PAGE_DEFAULT,
@@ -54,6 +54,8 @@ def problem(refused: Refused, request_id: str) -> Response:
         headers["Retry-After"] = str(refused.members["retry_after_s"])
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if refused.status == 408:
+        headers["Connection"] = "close"  # the rest of the body may still come
     body = orjson.dumps({**document, **refused.members})
     return Response(body, refused.status, headers, "application/problem+json")
 
@@ -73,7 +75,7 @@ def stream_response(
 
 async def read_body(request: Request, model: type[B]) -> B:
     """The body as `model`; raises Unreadable, TooLarge or Invalid."""
-    raw = await read_bytes(request, request.state.services.settings.server.body_max_bytes)
+    raw = await read_body_bytes(request, request.state.services.settings.server.body_max_bytes)
     try:
         value = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError as error:

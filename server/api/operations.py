@@ -22,6 +22,7 @@ from server.api import (
 from server.cursors import SEQ_PATTERN
 from server.lifecycle.row_events import Snapshot
 from server.verbs import inputs
+from server.verbs.sessions import OpenSession, PreviewSession
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -105,7 +106,7 @@ ASK: dict[str, Any] = {
     "answers": {202: present.Asked},
     "parameters": (KEY,),
     "streams": True,
-    "refusals": (400, 401, 404, 409, 413, 422, 429),
+    "refusals": (400, 401, 404, 408, 409, 413, 422, 429),
 }
 
 OPERATIONS = (
@@ -114,8 +115,17 @@ OPERATIONS = (
         "/api/session",
         sessions.open_,
         {201: present.Session, 200: present.Session},
-        sessions.OpenSession,
-        refusals=(400, 401, 403, 413, 422, 429),
+        OpenSession,
+        refusals=(400, 401, 403, 408, 413, 422, 429),
+        public=True,
+    ),
+    Operation(
+        "POST",
+        "/api/session/preview",
+        sessions.preview,
+        {200: present.SessionPreview},
+        PreviewSession,
+        refusals=(400, 401, 403, 408, 413, 422),
         public=True,
     ),
     Operation("GET", "/api/session", sessions.show, {200: present.Session}, refusals=(401,)),
@@ -169,7 +179,7 @@ OPERATIONS = (
         conversations.change,
         {200: present.Conversation},
         inputs.ChangeConversation,
-        refusals=(400, 401, 404, 413, 422),
+        refusals=(400, 401, 404, 408, 413, 422),
     ),
     Operation("DELETE", "/api/conversations/{id}", conversations.delete, {204: None}),
     Operation(

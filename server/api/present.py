@@ -145,6 +145,13 @@ class Session(TypedDict):
     guest: bool
 
 
+class SessionPreview(TypedDict):
+    """What a sign-in link would do: whom it signs in, and what this browser's guest could bring."""
+
+    email: str
+    guest_conversations: int
+
+
 class Health(TypedDict):
     """The state of this process or installation."""
 

@@ -1,87 +1,88 @@
-"""The browser's session: opening one as a guest or with a sign-in link, looking at it, closing it."""
+"""The browser's session: opening one as a guest or with a sign-in link, showing and closing it."""
 
-from typing import Annotated, Any
-
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.http import Json, read_body
-from server.errors import Forbidden, Unauthenticated
-from server.history.accounts import close_session, email_of, open_guest_session
-from server.history.database import Database
-from server.history.joining import sign_in
+from server.api.present import Session, SessionPreview
+from server.errors import Unauthenticated
 from server.identity.callers import Caller
 from server.identity.credentials import caller_of, cookie_name
-from server.identity.secrets import digest, new_token
-from server.settings import LOOPBACK_HOSTS, Settings
-from server.verbs.inputs import Body
-
-
-class OpenSession(Body):
-    """Nothing for a guest; the token of a sign-in link for a user."""
-
-    token: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+from server.identity.loopback import from_this_machine
+from server.settings import Settings
+from server.verbs import sessions
+from server.verbs.sessions import OpenedSession, OpenSession, PreviewSession
 
 
 async def open_(request: Request) -> Response:
-    """Signs this browser in. One that is signed in already, and brings no link, stays who it is. A guest brings along what is there."""
-    body, resources = await read_body(request, OpenSession), request.state.services
-    if body.token is None and (signed_in := await _signed_in(request)) is not None:
-        return Json(await _shown(resources.database, signed_in))
-    token, ttl_s = new_token(), resources.settings.auth.session_ttl_s
+    """Signs this browser in, with a link or as a guest.
+
+    Without a link, a browser that is signed in stays so.
+    """
+    body, services = await read_body(request, OpenSession), request.state.services
+    if body.token is None and (caller := await _signed_in(request)) is not None:
+        return Json(await _session_json(request, caller))
     if body.token is not None:
-        before = request.cookies.get(cookie_name(resources.settings))
-        guest = digest(before) if before else None
-        opened = await resources.database.write(
-            sign_in, digest(body.token), digest(token), guest, ttl_s=ttl_s
+        opened = await sessions.open_with_link(
+            services, request.state.callers, body, _session_token(request)
         )
-        if opened is None:
-            raise Unauthenticated(
-                "This sign-in link was used already, or is too old. Ask for a new one."
-            )
-        if guest is not None:
-            request.state.callers.forget(guest)
     else:
-        if not guests_allowed(resources.settings):
-            raise Forbidden(
-                "guests_not_allowed", "This server takes no guests; sign in with a link."
-            )
-        await request.state.guest_limit.take(request.client.host if request.client else "unknown")
-        opened = await resources.database.write(open_guest_session, digest(token), ttl_s=ttl_s)
-    caller = Caller(opened.account_id, opened.user_id, None, opened.sha256)
-    response = Json(await _shown(resources.database, caller), 201)
-    _set_cookie(response, resources.settings, token)
+        opened = await _open_as_guest(request)
+    response = Json(await _session_json(request, opened.caller), 201)
+    _set_cookie(response, services.settings, opened.token)
     return response
 
 
+async def preview(request: Request) -> Response:
+    """Shows what a sign-in link would do in this browser, without using it."""
+    body, services = await read_body(request, PreviewSession), request.state.services
+    found = await sessions.preview(services, body.token, _session_token(request))
+    shown: SessionPreview = {
+        "email": found.email,
+        "guest_conversations": found.guest_conversations,
+    }
+    return Json(shown)
+
+
 async def show(request: Request) -> Response:
-    """Who is signed in here."""
-    return Json(await _shown(request.state.services.database, await caller_of(request)))
+    """Shows who is signed in."""
+    return Json(await _session_json(request, await caller_of(request)))
 
 
 async def close(request: Request) -> Response:
     """Signs this browser out."""
-    caller, settings = await caller_of(request), request.state.services.settings
+    caller, services = await caller_of(request), request.state.services
     response = Response(status_code=204)
+    await sessions.close(services, request.state.callers, caller)
     if caller.session_sha256 is not None:
-        await request.state.services.database.write(close_session, caller.session_sha256)
-        request.state.callers.forget(caller.session_sha256)
-        secure = settings.server.public_url.startswith("https://")
-        response.delete_cookie(
-            cookie_name(settings), path="/", secure=secure, httponly=True, samesite="lax"
-        )
+        name, secure = cookie_name(services.settings), _is_secure(services.settings)
+        response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
     return response
 
 
+async def _open_as_guest(request: Request) -> OpenedSession:
+    services = request.state.services
+    is_local = from_this_machine(request)
+    sessions.check_guests_allowed(services.settings, from_this_machine=is_local)
+    await request.state.guest_limit.take(request.client.host if request.client else "unknown")
+    return await sessions.open_as_guest(services)
+
+
+def _session_token(request: Request) -> str | None:
+    return request.cookies.get(cookie_name(request.state.services.settings))
+
+
+def _is_secure(settings: Settings) -> bool:
+    return settings.server.public_url.startswith("https://")
+
+
 def _set_cookie(response: Response, settings: Settings, token: str) -> None:
-    secure = settings.server.public_url.startswith("https://")
     response.set_cookie(
         cookie_name(settings),
         token,
         max_age=int(settings.auth.session_ttl_s),
         path="/",
-        secure=secure,
+        secure=_is_secure(settings),
         httponly=True,
         samesite="lax",
     )
@@ -94,21 +95,11 @@ async def _signed_in(request: Request) -> Caller | None:
         return None
 
 
-def guests_allowed(settings: Settings) -> bool:
-    """Whether anybody may open an account by just coming here; by default only while nobody else can come here."""
-    guests = settings.auth.guests
-    return (
-        settings.server.host in LOOPBACK_HOSTS and not settings.server.public_url
-        if guests == "loopback"
-        else bool(guests)
-    )
-
-
-async def _shown(database: Database, caller: Caller) -> dict[str, Any]:
-    email = await database.read(email_of, caller.user_id)
-    user = {"id": caller.user_id, "email": email} if caller.user_id else None
+async def _session_json(request: Request, caller: Caller) -> Session:
+    email = await sessions.email(request.state.services, caller)
+    is_user = caller.user_id is not None
     return {
         "account": {"id": caller.account_id},
-        "user": user,
-        "guest": user is None and caller.key_id is None,
+        "user": {"id": caller.user_id, "email": email} if caller.user_id else None,
+        "guest": not is_user and caller.key_id is None,
     }

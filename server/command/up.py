@@ -19,9 +19,8 @@ from time import monotonic
 from rich.console import Console
 from rich.markup import escape
 
-from server.command.child import PARENT_FD, SOCKET_FD, WORKER_NAME
 from server.command.devkey import write_dev_key
-from server.command.listening import address_of, listen
+from server.command.process import PARENT_FD, SOCKET_FD, WORKER_NAME
 from server.errors import StartError
 from server.history.claims import release_dead
 from server.history.database import Database, DatabaseAway, open_database
@@ -30,6 +29,7 @@ from server.ids import Prefix, new_id
 from server.lifecycle.queue import Queue, open_redis
 from server.logs import log
 from server.providers.registry import Models
+from server.serve.listening import address_of, listen
 from server.settings import Settings
 
 DRAIN_S = 2.0

@@ -1,6 +1,7 @@
 """Waiting for what a process needs before it starts: the schema, and Redis."""
 
 import asyncio
+import signal
 from time import monotonic
 
 from redis.exceptions import RedisError
@@ -12,8 +13,35 @@ from server.lifecycle.queue import open_redis
 from server.settings import Settings
 
 
-async def wait_for_services(settings: Settings, *, redis_too: bool = True) -> None:
-    """Returns once the database has the schema and Redis answers; raises StartError after a minute."""
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, in the running loop."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def wait_for_services(
+    settings: Settings, stop: asyncio.Event, *, redis_too: bool = True
+) -> bool:
+    """True once the database has the schema and Redis answers; False when `stop` is set first.
+
+    Raises StartError after a minute.
+    """
+    waiting = asyncio.create_task(_wait(settings, redis_too=redis_too))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+        return not stop.is_set()
+    finally:
+        for task in (waiting, stopping):
+            task.cancel()
+        await asyncio.gather(waiting, stopping, return_exceptions=True)
+
+
+async def _wait(settings: Settings, *, redis_too: bool) -> None:
     async with open_database(settings.database_url) as database:
         await wait_for_schema(database)
     if redis_too:

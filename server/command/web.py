@@ -7,12 +7,16 @@ import uvicorn
 from starlette.applications import Starlette
 
 from server.app import build_app
-from server.command.child import inherited_socket
-from server.command.listening import listen
-from server.command.memory import calm_collector
-from server.command.protocol import BoundedProtocol
-from server.command.waiting import wait_for_services
-from server.command.web_socket import LingeringSocket
+from server.command.process import (
+    connections_that_fit,
+    inherited_socket,
+    raise_descriptor_limit,
+    tune_gc,
+)
+from server.command.waiting import stop_on_signals, wait_for_services
+from server.serve.listening import listen
+from server.serve.protocol import BoundedProtocol
+from server.serve.web_socket import LingeringSocket
 from server.settings import Settings
 
 GRACEFUL_S = 5
@@ -20,7 +24,7 @@ KEEP_ALIVE_S = 30
 
 
 class WebServer(uvicorn.Server):
-    """uvicorn, which ends our streams between two events before it closes their connections."""
+    """uvicorn, but it ends event streams between two events before it closes connections."""
 
     def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
         super().__init__(config)
@@ -29,11 +33,12 @@ class WebServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._streams.stop()
         await super().shutdown(sockets)
-        self._captured_signals.clear()  # else uvicorn raises them again, and a clean stop looks like a death
+        # uvicorn would raise them again, and a clean stop would look like a crash.
+        self._captured_signals.clear()
 
 
 def run_web(settings: Settings) -> None:
-    """Serves until told to stop. Raises StartError."""
+    """Serves until it is stopped. Raises StartError."""
     fd = inherited_socket()
     listening = (
         socket.socket(fileno=fd)
@@ -41,7 +46,8 @@ def run_web(settings: Settings) -> None:
         else listen(settings.server.host, settings.server.port)
     )
     app = build_app(settings)
-    calm_collector()
+    tune_gc()
+    descriptors = raise_descriptor_limit()
     proxies = settings.server.trusted_proxies
     config = uvicorn.Config(
         app,
@@ -57,9 +63,16 @@ def run_web(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACEFUL_S,
         ws_max_size=settings.server.body_max_bytes,
-        ws_per_message_deflate=False,  # it would compress the same bytes anew for every subscriber, and keep 40 KB for each
+        # It would compress the same bytes again for every subscriber, and take 40 KB for each.
+        ws_per_message_deflate=False,
+        limit_concurrency=connections_that_fit(settings.server.connections_max, descriptors),
         backlog=2048,
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(wait_for_services(settings, redis_too=False))
-        runner.run(WebServer(config, app).serve([listening]))
+        runner.run(_serve(settings, WebServer(config, app), listening))
+
+
+async def _serve(settings: Settings, server: WebServer, listening: socket.socket) -> None:
+    # uvicorn takes over the signals when it starts to serve.
+    if await wait_for_services(settings, stop_on_signals(), redis_too=False):
+        await server.serve([listening])

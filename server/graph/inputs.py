@@ -1,4 +1,4 @@
-"""What mutations take. Absent leaves, null clears; limits are those of the HTTP interface, in `server.bodies`."""
+"""What mutations take. Absent leaves, null clears; limits are those of the HTTP interface, in `server.serve.request_body`."""
 
 from datetime import datetime
 from typing import Any

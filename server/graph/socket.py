@@ -13,14 +13,14 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from server.errors import Unauthenticated
+from server.errors import TooMany, Unauthenticated
 from server.graph.context import Context, context_of
 from server.graph.encoding import Asked
 from server.graph.operations import BrokenOff, NotRun, Operations
 from server.history.database import DatabaseAway
 from server.identity.presence import Presence
 from server.logs import log
-from server.stuck import guarded
+from server.serve.slow_readers import dropped_when_slow
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_WITHIN_S: Final = 5.0
@@ -83,7 +83,7 @@ class Socket:
         """Runs the protocol until either side closes."""
         try:
             await self._open()
-            with guarded(self), self._left:
+            with dropped_when_slow(self), self._left:
                 async with asyncio.TaskGroup() as self._tasks:
                     try:
                         with self._listening:
@@ -165,6 +165,10 @@ class Socket:
         except DatabaseAway:
             raise Closing(AWAY, "Try again later") from None
         presence: Presence = self._context.presence
+        try:
+            presence.check_room(self._context.caller)
+        except TooMany as refused:
+            raise Closing(TOO_MANY, refused.detail) from None
         self._left.enter_context(
             presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden"))
         )

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.event_stream import EventStream, Wrapping
 from server.graph.context import Context
 from server.graph.encoding import Asked
 from server.graph.operations import BrokenOff, NotRun, Operations
+from server.serve.event_stream import EventStream, Wrapping
 
 
 class Transport(NamedTuple):

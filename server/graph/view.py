@@ -8,7 +8,6 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.bodies import read_bytes
 from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
 from server.graph.encoding import Asked
@@ -18,6 +17,7 @@ from server.graph.operations import NotRun, Operations
 from server.graph.schema import Schema
 from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
+from server.serve.request_body import read_body_bytes
 from server.settings import Settings
 
 JSON, RESPONSE = "application/json", "application/graphql-response+json"
@@ -70,7 +70,7 @@ class GraphView:
             detail = "The body must be application/json, in UTF-8."
             raise UnsupportedType("unsupported_media_type", detail)
         try:
-            body = orjson.loads(await read_bytes(request, self._body_max_bytes))
+            body = orjson.loads(await read_body_bytes(request, self._body_max_bytes))
         except orjson.JSONDecodeError as error:
             raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
         if not isinstance(body, dict):
@@ -97,7 +97,11 @@ def _member(body: dict[str, Any], name: str, type: type, what: str) -> Any:
 
 def _refused(refused: Refused, media_type: str) -> Response:
     message, extensions = refusal(refused)
-    by_status = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": "POST"}}
+    by_status = {
+        401: {"WWW-Authenticate": "Bearer"},
+        405: {"Allow": "POST"},
+        408: {"Connection": "close"},  # the rest of the body may still come
+    }
     headers = by_status.get(refused.status, {})
     body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})
     return Response(body, refused.status, headers, media_type)

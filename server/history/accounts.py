@@ -1,4 +1,4 @@
-"""Accounts, users, keys and browser sessions: who there is, and how they prove it. Secrets are kept as SHA-256 only."""
+"""Accounts, users, API keys and browser sessions. Of a secret, only the SHA-256 is stored."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -15,7 +15,7 @@ KEYS_MAX = 100
 
 
 class Found(NamedTuple):
-    """Whom a credential belongs to, and until when."""
+    """The account and user of a credential, and when it expires."""
 
     account_id: str
     user_id: str | None
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 def new_account(session: Session, name: str = "") -> Account:
-    """A new account, of nobody yet."""
+    """A new account without a user."""
     account = Account(id=new_id(Prefix.ACCOUNT), name=name)
     session.add(account)
     session.flush()
@@ -32,19 +32,17 @@ def new_account(session: Session, name: str = "") -> Account:
 
 
 def named_account(session: Session, name: str) -> Account:
-    """The account of this name, made where there is none; for those that this program itself needs."""
-    return session.exec(select(Account).where(Account.name == name)).first() or new_account(
-        session, name
-    )
+    """The account of this name, created if need be; for accounts that the program itself needs."""
+    found = session.exec(select(Account).where(Account.name == name)).first()
+    return found or new_account(session, name)
 
 
 def new_user(session: Session, email: str, *, admin: bool = False) -> User | None:
-    """A new user with an account of their own; None when the address is taken."""
+    """A new user with an account; None when the address is taken."""
     if session.exec(select(User).where(User.email == email)).first():
         return None
-    user = User(
-        id=new_id(Prefix.USER), account_id=new_account(session, email).id, email=email, admin=admin
-    )
+    account_id = new_account(session, email).id
+    user = User(id=new_id(Prefix.USER), account_id=account_id, email=email, admin=admin)
     session.add(user)
     return user
 
@@ -54,11 +52,16 @@ def list_users(session: Session) -> list[User]:
 
 
 def user_of(session: Session, email: str) -> User:
-    """The user of an address; raises NotFound."""
+    """The user with this address; raises NotFound."""
     found = session.exec(select(User).where(User.email == email)).first()
     if found is None:
         raise NotFound(f"user {email}")
     return found
+
+
+def email_of(session: Session, user_id: str | None) -> str | None:
+    user = session.get(User, user_id) if user_id else None
+    return user.email if user else None
 
 
 def add_key(
@@ -69,7 +72,9 @@ def add_key(
     prefix: str,
     sha256: str,
     expires_at: datetime | None = None,
+    made_by: str | None = None,
 ) -> ApiKey:
+    """A new key; `made_by` is the key that its creator called with."""
     key = ApiKey(
         id=new_id(Prefix.KEY),
         account_id=account_id,
@@ -77,6 +82,7 @@ def add_key(
         prefix=prefix,
         sha256=sha256,
         expires_at=expires_at,
+        made_by=made_by,
     )
     session.add(key)
     return key
@@ -85,65 +91,77 @@ def add_key(
 def add_own_key(
     session: Session,
     account_id: str,
-    maker_id: str | None,
+    made_by: str | None,
     name: str,
     expires_at: datetime | None,
     *,
     prefix: str,
     sha256: str,
 ) -> ApiKey:
-    """A key that a caller makes for its own account, `maker_id` being the key it calls with. Raises Conflict and Invalid."""
-    next_change(session, account_id)  # holds the account's row, so that the limit is exact
-    maker = session.get(ApiKey, maker_id) if maker_id else None
+    """A key that a caller creates for its own account. Raises Conflict and Invalid."""
+    next_change(session, account_id)  # locks the account's row, so that the limit is exact
+    maker = session.get(ApiKey, made_by) if made_by else None
     until = maker.expires_at if maker else None
     if expires_at is not None and expires_at <= now():
-        raise _invalid_expiry("it must be in the future")
+        raise Invalid.at("/expires_at", "must be in the future")
     if until is not None and (expires_at is None or expires_at > until):
-        raise _invalid_expiry("a key that expires makes no key that outlives it")
+        reason = "must not be later than the expiry of the key that creates it"
+        raise Invalid.at("/expires_at", reason)
     if len(live_keys(session, account_id)) >= KEYS_MAX:
-        raise Conflict(
-            "too_many_api_keys",
-            f"An account has at most {KEYS_MAX} API keys; revoke one first.",
-            limit=KEYS_MAX,
-        )
-    return add_key(session, account_id, name, prefix=prefix, sha256=sha256, expires_at=expires_at)
+        detail = f"An account has at most {KEYS_MAX} API keys; revoke one first."
+        raise Conflict("too_many_api_keys", detail, limit=KEYS_MAX)
+    return add_key(
+        session,
+        account_id,
+        name,
+        prefix=prefix,
+        sha256=sha256,
+        expires_at=expires_at,
+        made_by=made_by,
+    )
 
 
 def live_keys(session: Session, account_id: str) -> list[ApiKey]:
-    """The keys of an account that open the door, the oldest first."""
+    """The valid keys of an account, oldest first."""
     of_account = select(ApiKey).where(ApiKey.account_id == account_id, *_live())
     return list(session.exec(of_account.order_by(col(ApiKey.created_at), col(ApiKey.id))))
 
 
-def revoke_own_key(session: Session, key_id: str, account_id: str) -> ApiKey:
-    """Ends a key of this account, for good; again is harmless. Raises NotFound."""
+def list_keys(session: Session) -> list[tuple[ApiKey, Account]]:
+    query = select(ApiKey, Account).join(Account, col(Account.id) == col(ApiKey.account_id))
+    return [(key, account) for key, account in session.exec(query.order_by(col(ApiKey.created_at)))]
+
+
+def revoke_own_key(session: Session, key_id: str, account_id: str) -> list[ApiKey]:
+    """Revokes a key of this account, see `revoke_key`."""
     key = session.get(ApiKey, key_id) if is_id(Prefix.KEY, key_id) else None
     if key is None or key.account_id != account_id:
         raise NotFound("key")
-    key.revoked_at = key.revoked_at or now()
-    return key
+    return revoke_key(session, key_id)
 
 
-def list_keys(session: Session) -> list[tuple[ApiKey, Account]]:
-    rows = session.exec(
-        select(ApiKey, Account)
-        .join(Account, col(Account.id) == col(ApiKey.account_id))
-        .order_by(col(ApiKey.created_at))
-    )
-    return [(key, account) for key, account in rows]
+def revoke_key(session: Session, key_id: str) -> list[ApiKey]:
+    """Revokes a key for good, and all keys made with it; that key first. Raises NotFound.
 
-
-def revoke_key(session: Session, key_id: str) -> ApiKey:
-    """Ends a key, for good; again is harmless. Raises NotFound."""
+    Idempotent. A key must not leave another one behind for whoever stole it.
+    """
     key = session.get(ApiKey, key_id)
     if key is None:
         raise NotFound(f"key {key_id}")
-    key.revoked_at = key.revoked_at or now()
-    return key
+    revoked, makers = [key], [key.id]
+    while makers:
+        made = select(ApiKey).where(col(ApiKey.made_by).in_(makers))
+        makers = []
+        for each in session.exec(made):
+            revoked.append(each)
+            makers.append(each.id)
+    for each in revoked:
+        each.revoked_at = each.revoked_at or now()
+    return revoked
 
 
 def find_key(session: Session, sha256: str) -> Found | None:
-    """Whom a key belongs to, if it is neither revoked nor expired."""
+    """The owner of a key that is neither revoked nor expired."""
     key = session.exec(select(ApiKey).where(ApiKey.sha256 == sha256, *_live())).first()
     if key is None:
         return None
@@ -154,11 +172,10 @@ def find_key(session: Session, sha256: str) -> Found | None:
 def open_session(
     session: Session, sha256: str, *, account_id: str, user_id: str | None, ttl_s: float
 ) -> BrowserSession:
-    """Signs a browser in; sessions of the account that are over are forgotten."""
+    """Signs a browser in; deletes expired sessions of the account."""
+    of_account = col(BrowserSession.account_id) == account_id
     session.execute(
-        delete(BrowserSession).where(
-            col(BrowserSession.account_id) == account_id, col(BrowserSession.expires_at) < now()
-        )
+        delete(BrowserSession).where(of_account, col(BrowserSession.expires_at) < now())
     )
     opened = BrowserSession(
         sha256=sha256,
@@ -172,36 +189,57 @@ def open_session(
 
 def open_guest_session(session: Session, sha256: str, *, ttl_s: float) -> BrowserSession:
     """Signs a browser in as a guest: an account without a user."""
-    return open_session(
-        session, sha256, account_id=new_account(session).id, user_id=None, ttl_s=ttl_s
-    )
+    account_id = new_account(session).id
+    return open_session(session, sha256, account_id=account_id, user_id=None, ttl_s=ttl_s)
 
 
 def find_session(session: Session, sha256: str) -> Found | None:
-    """Whom a browser session belongs to, if it is not over."""
-    found = session.exec(
-        select(BrowserSession).where(
-            BrowserSession.sha256 == sha256, col(BrowserSession.expires_at) > now()
-        )
-    ).first()
+    """The owner of a browser session that has not expired."""
+    of_session = BrowserSession.sha256 == sha256, col(BrowserSession.expires_at) > now()
+    found = session.exec(select(BrowserSession).where(*of_session)).first()
     return Found(found.account_id, found.user_id, None, found.expires_at) if found else None
 
 
-def close_session(session: Session, sha256: str) -> None:
-    session.execute(delete(BrowserSession).where(col(BrowserSession.sha256) == sha256))
+def close_session(session: Session, sha256: str) -> list[ApiKey]:
+    """Signs a browser out, and returns the keys that this revokes.
+
+    Those are a guest's, with its last session: nobody could revoke them later.
+    """
+    found = session.get(BrowserSession, sha256)
+    if found is None:
+        return []
+    session.delete(found)
+    session.flush()
+    account_id = found.account_id
+    others = select(BrowserSession).where(BrowserSession.account_id == account_id)
+    if session.exec(others).first() or found.user_id is not None:
+        return []
+    if session.exec(select(User).where(User.account_id == account_id)).first():
+        return []
+    keys = live_keys(session, account_id)
+    for key in keys:
+        key.revoked_at = now()
+    return keys
 
 
 def add_link(session: Session, user_id: str, sha256: str, *, ttl_s: float) -> None:
-    session.add(
-        SignInLink(sha256=sha256, user_id=user_id, expires_at=now() + timedelta(seconds=ttl_s))
-    )
+    expires_at = now() + timedelta(seconds=ttl_s)
+    session.add(SignInLink(sha256=sha256, user_id=user_id, expires_at=expires_at))
+
+
+def link_user(session: Session, link_sha256: str) -> User | None:
+    """The user whom a link would sign in; None when it is unknown, used or expired."""
+    link = session.get(SignInLink, link_sha256)
+    if link is None or link.used_at is not None or link.expires_at <= now():
+        return None
+    return session.get_one(User, link.user_id)
 
 
 def use_link(
     session: Session, link_sha256: str, session_sha256: str, *, ttl_s: float
 ) -> BrowserSession | None:
-    """Signs a browser in with a link, once; None when the link is unknown, used or too old."""
-    used = session.execute(
+    """Signs a browser in with a link, once; None when it is unknown, used or expired."""
+    user_id = session.execute(
         update(SignInLink)
         .where(
             col(SignInLink.sha256) == link_sha256,
@@ -211,21 +249,16 @@ def use_link(
         .values(used_at=now())
         .returning(col(SignInLink.user_id))
     ).scalar_one_or_none()
-    if used is None:
+    if user_id is None:
         return None
-    user = session.get_one(User, used)
+    user = session.get_one(User, user_id)
     return open_session(
         session, session_sha256, account_id=user.account_id, user_id=user.id, ttl_s=ttl_s
     )
 
 
-def email_of(session: Session, user_id: str | None) -> str | None:
-    user = session.get(User, user_id) if user_id else None
-    return user.email if user else None
-
-
 def still_valid(session: Session, key_ids: list[str], session_sha256s: list[str]) -> set[str]:
-    """Those of these keys and sessions that still open the door."""
+    """Those of these keys and sessions that are valid."""
     keys = select(ApiKey.id).where(col(ApiKey.id).in_(key_ids), *_live())
     sessions = select(BrowserSession.sha256).where(
         col(BrowserSession.sha256).in_(session_sha256s), col(BrowserSession.expires_at) > now()
@@ -234,7 +267,7 @@ def still_valid(session: Session, key_ids: list[str], session_sha256s: list[str]
 
 
 class Identity(NamedTuple):
-    """Who asks: an account, the user it belongs to, and the key of this call."""
+    """The rows behind a caller: its account, user, and API key."""
 
     account: Account
     user: User | None
@@ -253,15 +286,6 @@ def identity(
 
 
 def _live() -> tuple[ColumnElement[bool], ...]:
-    """What makes a key open the door now."""
-    return col(ApiKey.revoked_at).is_(None), or_(
-        col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now()
-    )
-
-
-def _invalid_expiry(reason: str) -> Invalid:
-    return Invalid(
-        "invalid_request",
-        f"expires_at: {reason}.",
-        errors=[{"pointer": "/expires_at", "detail": reason}],
-    )
+    """Matches valid keys."""
+    not_expired = or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > now())
+    return col(ApiKey.revoked_at).is_(None), not_expired

@@ -120,6 +120,7 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
     expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    made_by: str | None = Field(default=None, index=True)  # the key that its creator called with
 
 
 class BrowserSession(SQLModel, table=True):

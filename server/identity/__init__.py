@@ -1,1 +1,1 @@
-"""Who is asking: keys, browser sessions, rate limits, and whether they still may."""
+"""Who makes a request: API keys, browser sessions, rate limits, open streams."""

@@ -1,4 +1,4 @@
-"""Credentials: what a request shows to say who is asking, and the cookie that does so for browsers."""
+"""Credentials: the API key or session cookie of a request."""
 
 from starlette.requests import HTTPConnection
 
@@ -10,12 +10,12 @@ COOKIE = "tidemark_session"
 
 
 def cookie_name(settings: Settings) -> str:
-    """The session cookie's name; `__Host-` binds it to this very host where the site is served by https."""
+    """The name of the session cookie; over https, `__Host-` binds it to this host."""
     return f"__Host-{COOKIE}" if settings.server.public_url.startswith("https://") else COOKIE
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:
-    """Whoever sent this request, by API key, else by cookie; raises Unauthenticated."""
+    """Who made this request, by API key, else by cookie; raises Unauthenticated."""
     callers: Callers = connection.state.callers
     authorization = connection.headers.get("authorization")
     if authorization is not None:
@@ -27,7 +27,7 @@ async def caller_of(connection: HTTPConnection) -> Caller:
 
 
 async def caller_by(callers: Callers, authorization: str) -> Caller:
-    """Whoever `Bearer <key>` names; raises Unauthenticated."""
+    """The owner of `Bearer <key>`; raises Unauthenticated."""
     scheme, _, secret = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated

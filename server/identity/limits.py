@@ -1,4 +1,6 @@
-"""Rate limits, shared by all web processes through Redis; while Redis is away they let everybody through."""
+"""Rate limits, shared by all web processes through Redis. While Redis is away they allow all."""
+
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItemPerHour
 from limits.aio.storage import RedisStorage
@@ -8,6 +10,9 @@ from redis.exceptions import RedisError
 
 from server.errors import TooMany
 from server.logs import log
+
+IPV6_PREFIX = 64
+"""The part of an IPv6 address that a network gives to one customer; the rest is free to choose."""
 
 
 class GuestLimit:
@@ -27,12 +32,24 @@ class GuestLimit:
     async def take(self, address: str) -> None:
         """Counts one session of this address; raises TooMany."""
         try:
-            allowed = await self._limiter.hit(self._item, "guest", address)
+            allowed = await self._limiter.hit(self._item, "guest", network_of(address))
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("limit_not_checked", reason=str(error))
             return
         if not allowed:
-            detail = f"At most {self._item.amount} guest sessions per hour may be opened from one address."
-            raise TooMany(
-                "too_many_guest_sessions", detail, limit=self._item.amount, retry_after_s=3600
-            )
+            limit = self._item.amount
+            detail = f"One address may open at most {limit} guest sessions per hour."
+            raise TooMany("too_many_guest_sessions", detail, limit=limit, retry_after_s=3600)
+
+
+def network_of(address: str) -> str:
+    """What a limit counts an address as: an IPv6 address as its /64, others as themselves."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ip_network((ip, IPV6_PREFIX), strict=False))
+    return str(ip)

@@ -1,34 +1,48 @@
-"""Presence: the streams that are open, by the credential that opened them. They end within 5 s of its revocation or expiry."""
+"""Presence: the open streams of this process, by the credential that opened them.
+
+They end within 5 s of its revocation or expiry.
+"""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from server.errors import TooMany
 from server.history.accounts import still_valid
 from server.history.database import Database, DatabaseAway
 from server.identity.callers import Caller
 from server.logs import log
 
 CHECK_EVERY_S = 2.0
-CHECKED_AT_ONCE = 500
+CHECKED_PER_READ = 500
 
 
 class Presence:
     """The open streams of this process."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, streams_max_per_account: int) -> None:
+        self._database, self._streams_max = database, streams_max_per_account
         self._streams: dict[Caller, set[Callable[[], None]]] = {}
+        self._by_account: Counter[str] = Counter()
 
     @property
     def streams(self) -> int:
         """How many streams are open."""
-        return sum(map(len, self._streams.values()))
+        return self._by_account.total()
+
+    def check_room(self, caller: Caller) -> None:
+        """Raises TooMany when the account has as many streams open as it may have."""
+        opened, limit = self._by_account[caller.account_id], self._streams_max
+        if opened >= limit:
+            detail = f"This account has {opened} streams open; the limit is {limit}."
+            raise TooMany("too_many_streams", detail, limit=limit, retry_after_s=1)
 
     @contextmanager
     def stream(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
-        """While this is open, `end` is called once the caller may not listen any more."""
+        """Calls `end` once the caller's credential is no longer valid, while the context is open."""
         self._streams.setdefault(caller, set()).add(end)
+        self._by_account[caller.account_id] += 1
         try:
             yield
         finally:
@@ -36,6 +50,9 @@ class Presence:
             ends.discard(end)
             if not ends:
                 del self._streams[caller]
+            self._by_account[caller.account_id] -= 1
+            if not self._by_account[caller.account_id]:
+                del self._by_account[caller.account_id]
 
     async def run(self) -> None:
         """Checks every credential that has a stream open, until cancelled."""
@@ -45,8 +62,8 @@ class Presence:
                 continue
             callers = list(self._streams)
             try:
-                for start in range(0, len(callers), CHECKED_AT_ONCE):
-                    await self._check(callers[start : start + CHECKED_AT_ONCE])
+                for start in range(0, len(callers), CHECKED_PER_READ):
+                    await self._check(callers[start : start + CHECKED_PER_READ])
             except DatabaseAway as error:
                 log.warning("away", doing="presence", reason=str(error))
 

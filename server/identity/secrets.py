@@ -1,4 +1,4 @@
-"""Secrets: API keys, session cookies and sign-in links. They are shown once; what is kept is their SHA-256."""
+"""Secrets: API keys, session cookies and sign-in links. Only their SHA-256 is stored."""
 
 import secrets
 import string
@@ -13,7 +13,7 @@ _ALPHABET = string.digits + string.ascii_letters
 
 
 class NewKey(NamedTuple):
-    """A key that was just made. `secret` is for its owner alone."""
+    """A key that was just created. `secret` is for its owner alone."""
 
     secret: str
     prefix: str
@@ -21,7 +21,10 @@ class NewKey(NamedTuple):
 
 
 def new_key() -> NewKey:
-    """A key: `tmk_`, 40 random characters, and a checksum that lets a mistyped one be refused without a look-up."""
+    """A key: `tmk_`, 40 random characters, and a checksum.
+
+    The checksum lets a mistyped key be refused without a look-up.
+    """
     body = "".join(secrets.choice(_ALPHABET) for _ in range(_BODY_CHARS))
     secret = f"{KEY_PREFIX}{body}{_checksum(body)}"
     return NewKey(secret, secret[: len(KEY_PREFIX) + SHOWN_PREFIX_CHARS], digest(secret))
@@ -44,7 +47,7 @@ def new_token() -> str:
 
 
 def digest(secret: str) -> str:
-    """What is kept of a secret."""
+    """What is stored of a secret."""
     return sha256(secret.encode()).hexdigest()
 
 

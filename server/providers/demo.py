@@ -1,8 +1,12 @@
-"""The built-in model: no network, no key, and no language model. Its text is a pure function of the message and the answer's place."""
+"""The built-in model, which needs no network and no key, and is no language model.
+
+Its text is a pure function of the message and of the answer's place among its siblings.
+"""
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
 from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +24,8 @@ from server.providers.base import (
 )
 
 COMMAND = "/demo"
-BURST = 200  # tokens between two chances for others, when unpaced
+BURST = 200
+"""How many tokens are made before other answers of the process proceed."""
 
 _WORDS = [
     "tide",
@@ -66,7 +71,10 @@ _WORDS = [
 
 
 class DemoScript(BaseModel):
-    """What a message whose first line is `/demo key=value …` sets. Times in ms, rates in tokens per second, lengths in tokens."""
+    """What a message whose first line is `/demo key=value …` sets.
+
+    Times are in milliseconds, rates in tokens per second, lengths in tokens.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -94,32 +102,24 @@ class Demo:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         script, topic = read_script(_question(request))
-        reasoning, answer = _reasoning(script), _answer(script, topic, request.place)
-        said = sum(len(part["text"]) for part in request.prefix if part["type"] == "reasoning")
-        tokens: list[Delta] = [ReasoningDelta(token) for token in _from_character(reasoning, said)]
-        tokens += [
-            TextDelta(token) for token in _from_character(answer, len(joined_text(request.prefix)))
-        ]
-        limit = request.max_output_tokens
-        before = len(reasoning) + len(answer) - len(tokens)
-        await asyncio.sleep(script.first_token_ms / 1000 if not before else 0)
-        async for delta in _paced(tokens[:limit], script, before):
-            yield delta
+        if not request.prefix:
+            await asyncio.sleep(script.first_token_ms / 1000)
+        output = _Output(script, request.max_output_tokens)
+        async with aclosing(output.deltas(_deltas(script, topic, request))) as deltas:
+            async for delta in deltas:
+                yield delta
         counts = {
             "input_tokens": sum(len(joined_text(turn.parts).split()) for turn in request.turns),
-            "output_tokens": min(limit, len(tokens)),
+            "output_tokens": output.tokens,
         }
         if script.reasoning:
             counts["reasoning_tokens"] = script.reasoning
         yield Usage(counts)
-        if len(tokens) > limit:
+        if output.cut:
             yield Finish("length")
         elif script.tool:
-            yield ToolCall(
-                f"call_{sha256(topic.encode()).hexdigest()[:12]}",
-                "look_up_tide",
-                '{"harbour":"Dover"}',
-            )
+            call_id = f"call_{sha256(topic.encode()).hexdigest()[:12]}"
+            yield ToolCall(call_id, "look_up_tide", '{"harbour":"Dover"}')
             yield Finish("tool_calls")
         else:
             yield Finish("stop")
@@ -128,8 +128,59 @@ class Demo:
         pass
 
 
+class _Output:
+    """Sends deltas at the rate of a script, up to a limit, and fails or stalls where it says so."""
+
+    def __init__(self, script: DemoScript, tokens_max: int) -> None:
+        self.tokens, self.cut = 0, False
+        self._script, self._tokens_max = script, tokens_max
+
+    async def deltas(self, deltas: Iterator[Delta | None]) -> AsyncGenerator[Delta, None]:
+        """What follows the prefix; None stands for a token that the prefix has."""
+        loop, rate = asyncio.get_running_loop(), self._script.rate
+        start, position = loop.time(), 0
+        for delta in deltas:
+            if position % BURST == BURST - 1:
+                await asyncio.sleep(0)  # lets other answers proceed
+            if delta is None:
+                position += 1
+                continue
+            if self.tokens == self._tokens_max:
+                self.cut = True
+                break
+            await self._fail_or_stall(position)
+            if rate:
+                await asyncio.sleep(max(0.0, start + self.tokens / rate - loop.time()))
+            self.tokens += 1
+            position += 1
+            yield delta
+        await self._fail_or_stall(position)
+
+    async def _fail_or_stall(self, position: int) -> None:
+        fail_after, stall_after = self._script.fail_after, self._script.stall_after
+        if fail_after is not None and position >= fail_after:
+            detail = f"The demo model fails after {fail_after} tokens, as the message asked."
+            raise ProviderError("provider_unavailable", detail, retryable=True)
+        if stall_after is not None and position >= stall_after:
+            await asyncio.Event().wait()
+
+
+def _deltas(script: DemoScript, topic: str, request: ModelRequest) -> Iterator[Delta | None]:
+    """All tokens of the answer, made one by one; None for those that the prefix has."""
+    reasoned = sum(len(part["text"]) for part in request.prefix if part["type"] == "reasoning")
+    written = len(joined_text(request.prefix))
+    for kind, tokens, sent_chars in (
+        (ReasoningDelta, _reasoning(script), reasoned),
+        (TextDelta, _answer(script, topic, request.place), written),
+    ):
+        left = sent_chars
+        for token in tokens:
+            yield kind(token[left:]) if left < len(token) else None
+            left = max(0, left - len(token))
+
+
 def read_script(message: str) -> tuple[DemoScript, str]:
-    """What a message sets, and the rest of it. Raises ProviderError for a key or value that is not known."""
+    """What a message sets, and the rest of it; raises ProviderError for a bad key or value."""
     first, _, rest = message.partition("\n")
     words = first.split()
     if not words or words[0] != COMMAND:
@@ -155,41 +206,8 @@ def read_script(message: str) -> tuple[DemoScript, str]:
         raise ProviderError("invalid_request", f"{COMMAND}: {fault['loc'][0]}: {reason}.") from None
 
 
-async def _paced(tokens: list[Delta], script: DemoScript, before: int) -> AsyncIterator[Delta]:
-    """The tokens at the script's rate, or as fast as they are taken; fails or falls silent where the script says so."""
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    for n, token in enumerate([*tokens, None]):
-        if script.fail_after is not None and before + n >= script.fail_after:
-            raise ProviderError(
-                "provider_unavailable",
-                f"The demo model fails after {script.fail_after} tokens, as it was told to.",
-                retryable=True,
-            )
-        if script.stall_after is not None and before + n >= script.stall_after:
-            await asyncio.Event().wait()
-        if token is None:
-            return
-        if script.rate:
-            await asyncio.sleep(max(0.0, start + n / script.rate - loop.time()))
-        elif n % BURST == BURST - 1:
-            await asyncio.sleep(0)
-        yield token
-
-
 def _question(request: ModelRequest) -> str:
     return joined_text(request.turns[-1].parts)
-
-
-def _from_character(tokens: list[str], said: int) -> list[str]:
-    """The tokens that remain once `said` characters are out."""
-    for n, token in enumerate(tokens):
-        if said <= 0:
-            return tokens[n:]
-        if len(token) > said:
-            return [token[said:], *tokens[n + 1 :]]
-        said -= len(token)
-    return []
 
 
 def _tokens(text: str) -> list[str]:
@@ -198,22 +216,20 @@ def _tokens(text: str) -> list[str]:
     return [first, *(f" {word}" for word in rest)]
 
 
-def _reasoning(script: DemoScript) -> list[str]:
-    return (
-        _tokens(" ".join(_WORDS[n % len(_WORDS)] for n in range(script.reasoning)))
-        if script.reasoning
-        else []
-    )
+def _reasoning(script: DemoScript) -> Iterator[str]:
+    return _spaced(_WORDS[n % len(_WORDS)] for n in range(script.reasoning))
 
 
-def _answer(script: DemoScript, topic: str, place: int) -> list[str]:
+def _spaced(words: Iterable[str]) -> Iterator[str]:
+    """Words as tokens: all but the first begin with a space."""
+    for n, word in enumerate(words):
+        yield f" {word}" if n else word
+
+
+def _answer(script: DemoScript, topic: str, place: int) -> Iterable[str]:
     dice = random.Random(f"{place}:{topic}")
     if script.tokens is not None:
-        return (
-            _tokens(" ".join(dice.choice(_WORDS) for _ in range(script.tokens)))
-            if script.tokens
-            else []
-        )
+        return _spaced(dice.choice(_WORDS) for _ in range(script.tokens))
     about = " ".join(topic.split())[:80] or "nothing in particular"
     one, two, three = dice.sample(_WORDS, 3)
     high, low = dice.randint(40, 70) / 10, dice.randint(5, 20) / 10

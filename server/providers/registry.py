@@ -1,4 +1,4 @@
-"""The providers of this process, and which model a name means."""
+"""The models that this installation offers, and their providers."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,13 +8,13 @@ from server.errors import Invalid, SettingsError
 from server.providers import anthropic, openai
 from server.providers.base import Provider
 from server.providers.demo import Demo
-from server.settings import ProviderSettings, Settings
+from server.settings import LOOPBACK_HOSTS, ProviderSettings, Settings
 
 DEMO = "demo"
 
 
 class Kind(NamedTuple):
-    """A wire format: who speaks it, where its paths are under a base URL, and which headers show a key."""
+    """A wire format: its provider class, how URLs are made, and the headers with the key."""
 
     provider: Callable[[ProviderSettings, str | None], Provider]
     url_of: Callable[[str, str], str]
@@ -28,7 +28,7 @@ KINDS = {
 
 
 class Model(NamedTuple):
-    """A model that can be asked for: `id` is `<provider>/<name>`, or `demo`."""
+    """A model that can be requested: `id` is `<provider>/<name>`, or `demo`."""
 
     id: str
     provider: str
@@ -37,24 +37,30 @@ class Model(NamedTuple):
 
 
 class Models:
-    """The models this installation offers; knows nothing of connections, so that the web process needs none."""
+    """The models that this installation offers. Opens no connections. Raises SettingsError."""
 
     def __init__(self, settings: Settings) -> None:
-        self.all = [Model(DEMO, DEMO, DEMO, Demo.context_tokens)]
-        for provider, upstream in usable_providers(settings).items():
-            self.all += [
-                Model(f"{provider}/{name}", provider, name, upstream.context_tokens)
-                for name in upstream.models
-            ]
+        providers = usable_providers(settings)
+        self.all = [
+            Model(f"{provider}/{name}", provider, name, upstream.context_tokens)
+            for provider, upstream in providers.items()
+            for name in upstream.models
+        ]
+        others = list(self.all)
+        if _offers_demo(settings, others):
+            self.all.insert(0, Model(DEMO, DEMO, DEMO, Demo.context_tokens))
+        if not self.all:
+            raise SettingsError(
+                "No model is offered: set the API key of a provider, or generation.demo = true."
+            )
         self._by_id = {model.id: model for model in self.all}
-        self.default = self._named(settings, "default_model") or (
-            self.all[1] if len(self.all) > 1 else self.all[0]
-        )
+        named = self._named(settings, "default_model")
+        self.default = named or (others or self.all)[0]
         self.titles = self._named(settings, "title_model")
-        """Who names conversations; None: the model of each."""
+        """The model that titles conversations; None for the model of each."""
 
     def find(self, name: str) -> Model:
-        """The model of this id, or of this bare name where only one has it; raises Invalid."""
+        """The model with this id, or with this name if it is unique; raises Invalid."""
         if model := self._by_id.get(name):
             return model
         bare = [model for model in self.all if model.name == name]
@@ -65,28 +71,33 @@ class Models:
             if bare
             else f"there is no model {name[:200]!r}"
         )
-        raise Invalid(
-            "unknown_model", f"model: {reason}.", errors=[{"pointer": "/model", "detail": reason}]
-        )
+        raise Invalid.at("/model", reason, code="unknown_model")
 
     def id_of(self, name: str | None) -> str:
-        """The full id of a name, or of the default where there is none; raises Invalid."""
+        """The full id of a name, or of the default model without one; raises Invalid."""
         return (self.find(name) if name else self.default).id
 
     def _named(self, settings: Settings, key: str) -> Model | None:
-        """The model that a setting names; raises SettingsError where there is none of that name."""
+        """The model that a setting names, if it does; raises SettingsError."""
         name: str = getattr(settings.generation, key)
         try:
             return self.find(name) if name else None
         except Invalid as error:
             known = ", ".join(model.id for model in self.all)
             raise SettingsError(
-                f"generation.{key} = {name!r}: one of {known} is allowed."
+                f"generation.{key} = {name!r}: there is no such model; there are {known}."
             ) from error
 
 
+def _offers_demo(settings: Settings, others: list[Model]) -> bool:
+    if settings.generation.demo == "loopback":
+        server = settings.server
+        return not others or (server.host in LOOPBACK_HOSTS and not server.public_url)
+    return bool(settings.generation.demo)
+
+
 def usable_providers(settings: Settings) -> dict[str, ProviderSettings]:
-    """The providers that can be asked: those that want no key, and those that have it."""
+    """The providers that need no API key, and those that have one."""
     return {
         name: provider
         for name, provider in settings.providers.items()

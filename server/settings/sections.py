@@ -39,7 +39,7 @@ Processes = Annotated[int, Field(ge=1, le=64)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
-def _guests(value: object) -> bool | Literal["loopback"]:
+def _loopback_or_bool(value: object) -> bool | Literal["loopback"]:
     values: dict[object, bool | Literal["loopback"]] = {
         True: True,
         False: False,
@@ -50,6 +50,9 @@ def _guests(value: object) -> bool | Literal["loopback"]:
     if not isinstance(value, bool | str) or value not in values:
         raise ValueError
     return values[value]
+
+
+LoopbackOrBool = Annotated[bool | Literal["loopback"], PlainValidator(_loopback_or_bool)]
 
 
 class Section(BaseModel):
@@ -92,6 +95,20 @@ class ServerSettings(Section):
         ge=1024,
         le=64 * 1024 * 1024,
         description="The maximum size of a request body or WebSocket message, in bytes.",
+    )
+    connections_max: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="The maximum number of connections of a web process. It is lowered to what the "
+        "limit of open files allows.",
+    )
+    streams_max_per_account: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="The maximum number of event streams and WebSockets that one account may have "
+        "open in a web process.",
     )
     metrics_token: str = Field(
         "",
@@ -167,6 +184,12 @@ class WorkerSettings(Section):
 
 
 class GenerationSettings(Section):
+    demo: LoopbackOrBool = Field(
+        "loopback",
+        json_schema_extra={"expected": "true, false or 'loopback'"},
+        description="Whether the built-in model `demo` is offered: true, false, or "
+        '"loopback" (while this server listens on loopback, and while there is no other model).',
+    )
     default_model: str = Field(
         "",
         description="The model of new conversations. If empty, the first model of the first "
@@ -214,7 +237,7 @@ class GenerationSettings(Section):
 
 
 class AuthSettings(Section):
-    guests: Annotated[bool | Literal["loopback"], PlainValidator(_guests)] = Field(
+    guests: LoopbackOrBool = Field(
         "loopback",
         json_schema_extra={"expected": "true, false or 'loopback'"},
         description="Whether anyone can chat without signing in: true, false, or "

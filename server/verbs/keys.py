@@ -6,6 +6,7 @@ from server.history.accounts import add_own_key, live_keys, revoke_own_key
 from server.history.tables import ApiKey
 from server.identity.callers import Caller, Callers
 from server.identity.secrets import new_key
+from server.logs import audit
 from server.resources import Services
 from server.verbs.inputs import NewKey
 
@@ -29,6 +30,7 @@ async def create(services: Services, caller: Caller, new: NewKey) -> CreatedKey:
         prefix=key.prefix,
         sha256=key.sha256,
     )
+    audit("key_created", account=row.account_id, key=row.id, made_by=row.made_by)
     return CreatedKey(row, key.secret)
 
 
@@ -38,7 +40,9 @@ async def live(services: Services, caller: Caller) -> list[ApiKey]:
 
 
 async def revoke(services: Services, caller: Caller, key_id: str, callers: Callers) -> ApiKey:
-    """Ends a key for good; idempotent. Raises NotFound."""
+    """Revokes a key for good, and all keys made with it; idempotent. Raises NotFound."""
     revoked = await services.database.write(revoke_own_key, key_id, caller.account_id)
-    callers.forget(revoked.sha256)
-    return revoked
+    for key in revoked:
+        callers.forget(key.sha256)
+        audit("key_revoked", account=key.account_id, key=key.id)
+    return revoked[0]

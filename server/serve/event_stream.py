@@ -1,4 +1,4 @@
-"""Streams over HTTP going out: sse-starlette's response with a sending loop of our own."""
+"""Streams over HTTP: sse-starlette's response with a sending loop of our own."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -14,13 +14,13 @@ from starlette.types import Send
 from server.dialects import native
 from server.identity.callers import Caller
 from server.identity.presence import Presence
-from server.stuck import guarded
+from server.serve.slow_readers import dropped_when_slow
 
 T = TypeVar("T")
 
 
 class Wrapping(NamedTuple):
-    """What is sent around the events: the media type, the bytes at once, and those that say that all is well."""
+    """What surrounds the events: the media type, the first bytes, and the heartbeat."""
 
     media_type: str
     open: bytes
@@ -31,9 +31,10 @@ NATIVE: Final = Wrapping("text/event-stream", native.OPEN, native.HEARTBEAT)
 
 
 class EventStream(EventSourceResponse, Generic[T]):
-    """One reader's stream of batches, which `encode` turns into bytes; None among them is a heartbeat.
+    """One reader's stream of batches, which `encode` turns into bytes; None is a heartbeat.
 
-    The stock loop encodes and guards every chunk by itself; here a chunk is ready bytes, and one task guards all readers.
+    The stock loop encodes every chunk and starts a timer for it; here chunks are bytes, and one
+    task watches all readers. Raises TooMany when the account has too many streams open.
     """
 
     def __init__(
@@ -52,13 +53,10 @@ class EventStream(EventSourceResponse, Generic[T]):
             media_type=wrapping.media_type,
             ping=0,
         )
-        self._batches, self._encode, self._caller, self._wrapping = (
-            batches,
-            encode,
-            caller,
-            wrapping,
-        )
+        self._batches, self._encode = batches, encode
+        self._caller, self._wrapping = caller, wrapping
         self._presence: Presence = request.state.presence
+        self._presence.check_room(caller)
         self._send_on: Send = request.state.send
         self._listening = anyio.CancelScope()
         self.sending_since: float | None = None
@@ -68,12 +66,15 @@ class EventStream(EventSourceResponse, Generic[T]):
         self._listening.cancel()
 
     async def _stream_response(self, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
         send = self._send_on
         await send({"type": "http.response.body", "body": self._wrapping.open, "more_body": True})
-        with guarded(self), self._listening, self._presence.stream(self._caller, self.drop):
+        with (
+            dropped_when_slow(self),
+            self._listening,
+            self._presence.stream(self._caller, self.drop),
+        ):
             async with aclosing(self._batches) as batches:
                 async for batch in batches:
                     body = self._wrapping.heartbeat if batch is None else self._encode(batch)

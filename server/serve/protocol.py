@@ -1,22 +1,47 @@
-"""uvicorn's HTTP protocol with the two limits it lacks: on the size of a request's head, and on the time it may take."""
+"""uvicorn's HTTP protocol with three limits it lacks: connections, head size, and head time."""
 
 import asyncio
+from typing import Final
 
 import httptools
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_MAX_BYTES = 64 * 1024
-HEAD_WITHIN_S = 20.0
+HEAD_MAX_BYTES: Final = 64 * 1024
+HEAD_WITHIN_S: Final = 20.0
+
+_FULL_BODY: Final = orjson.dumps(
+    {
+        "type": "urn:tidemark:problem:too_many_connections",
+        "title": "Service unavailable",
+        "status": 503,
+        "detail": "This process has as many connections open as it may have.",
+        "code": "too_many_connections",
+        "retry_after_s": 1,
+    }
+)
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+    b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+) % (len(_FULL_BODY), _FULL_BODY)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. A head that is too large is answered with 400; one that does not come is not waited for."""
+    """One connection.
+
+    Beyond `limit_concurrency` connections it answers 503 without reading a request. A head that is
+    too large is answered with 400; one that does not arrive in time is not waited for.
+    """
 
     _head_bytes = 0
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+            transport.write(_FULL)
+            transport.close()
+            return
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,7 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes += size
         if self._head_bytes > HEAD_MAX_BYTES:
             raise httptools.HttpParserError(
-                f"the head of a request may have {HEAD_MAX_BYTES} bytes"
+                f"the head of a request exceeds the limit of {HEAD_MAX_BYTES} bytes"
             )
 
     def _wait_for_head(self) -> None:

@@ -1,0 +1,110 @@
+"""Signing in with a link in a guest's browser: what the guest wrote can become the user's."""
+
+from typing import NamedTuple
+
+from sqlalchemy import delete, exists, func, select, update
+from sqlmodel import Session, col
+from sqlmodel import select as select_rows
+
+from server.history.accounts import close_session, link_user, use_link
+from server.history.changes import next_change
+from server.history.search import index_again
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import IDEMPOTENCIES as I
+from server.history.tables import MESSAGES as M
+from server.history.tables import ApiKey, BrowserSession, User, now
+
+
+class LinkPreview(NamedTuple):
+    """Whom a sign-in link signs in, and how many conversations the browser's guest has."""
+
+    email: str
+    guest_conversations: int
+
+
+def preview_link(
+    session: Session, link_sha256: str, session_sha256: str | None
+) -> LinkPreview | None:
+    """What a link would do, without using it; None when it is unknown, used or expired."""
+    user = link_user(session, link_sha256)
+    if user is None:
+        return None
+    guest_id = _guest(session, session_sha256) if session_sha256 is not None else None
+    count = 0
+    if guest_id is not None:
+        of_guest = C.c.account_id == guest_id, C.c.deleted_at.is_(None)
+        count = session.execute(select(func.count()).select_from(C).where(*of_guest)).scalar_one()
+    return LinkPreview(user.email, count)
+
+
+class SignedIn(NamedTuple):
+    """A new browser session, and the guest account whose conversations it took over, if any."""
+
+    session: BrowserSession
+    merged_guest_id: str | None
+
+
+def sign_in(
+    session: Session,
+    link_sha256: str,
+    session_sha256: str,
+    replaced_sha256: str | None,
+    *,
+    bring_conversations: bool,
+    ttl_s: float,
+) -> SignedIn | None:
+    """Signs a browser in with a link, once; a guest's session that it replaces ends.
+
+    With `bring_conversations` the guest's conversations become the user's. None when the link is
+    unknown, used or expired; then nothing has changed.
+    """
+    opened = use_link(session, link_sha256, session_sha256, ttl_s=ttl_s)
+    if opened is None:
+        return None
+    guest_id = _guest(session, replaced_sha256) if replaced_sha256 is not None else None
+    if guest_id is None or replaced_sha256 is None:
+        return SignedIn(opened, None)
+    if not bring_conversations:
+        close_session(session, replaced_sha256)
+        return SignedIn(opened, None)
+    _merge(session, guest_id, opened.account_id)
+    return SignedIn(opened, guest_id)
+
+
+def _guest(session: Session, sha256: str) -> str | None:
+    """The account of a session that is a guest's and has not expired."""
+    of_session = BrowserSession.sha256 == sha256, col(BrowserSession.expires_at) > now()
+    found = session.exec(select_rows(BrowserSession).where(*of_session)).first()
+    if found is None or found.user_id is not None:
+        return None
+    is_users = session.exec(select_rows(User).where(User.account_id == found.account_id)).first()
+    return None if is_users else found.account_id
+
+
+def _merge(session: Session, guest_id: str, account_id: str) -> None:
+    """Moves what a guest wrote.
+
+    The guest's sessions and keys end: nobody else who has one gets into the user's account.
+    """
+    next_change(session, guest_id)  # first of all: from here on nothing is asked as the guest
+    change = next_change(session, account_id)
+    moved = select(C.c.id).where(C.c.account_id == guest_id)
+    session.execute(update(M).where(M.c.conversation_id.in_(moved)).values(change=change))
+    session.execute(
+        update(C).where(C.c.account_id == guest_id).values(account_id=account_id, change=change)
+    )
+    session.execute(update(G).where(G.c.account_id == guest_id).values(account_id=account_id))
+    index_again(session, guest_id, account_id)
+    own = I.alias()
+    taken = exists().where(
+        own.c.account_id == account_id, own.c.operation == I.c.operation, own.c.key == I.c.key
+    )
+    session.execute(
+        update(I).where(I.c.account_id == guest_id, ~taken).values(account_id=account_id)
+    )
+    session.execute(delete(BrowserSession).where(col(BrowserSession.account_id) == guest_id))
+    keys = update(ApiKey).where(
+        col(ApiKey.account_id) == guest_id, col(ApiKey.revoked_at).is_(None)
+    )
+    session.execute(keys.values(revoked_at=now()))
