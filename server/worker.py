@@ -110,7 +110,7 @@ class Worker:
             }
             try:
                 await self._resources.redis.set(key, orjson.dumps(report), ex=REPORT_KEPT_S)
-            except (RedisError, OSError, TimeoutError) as error:
+            except RedisError as error:
                 log.warning("away", doing="report", reason=str(error))
             await asyncio.sleep(REPORT_EVERY_S)
 

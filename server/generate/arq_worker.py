@@ -80,7 +80,7 @@ class QueueWorker(Worker):
     async def _pop(self) -> tuple[str, int] | None:
         try:
             popped = await self.pool.bzpopmin(self.queue_name, timeout=BLOCK_S)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("queue_away", reason=str(error))
             await asyncio.sleep(RETRY_S)
             return None
@@ -93,13 +93,13 @@ class QueueWorker(Worker):
     async def _put_back(self, job_id: str, score: int) -> None:
         try:
             await self.pool.zadd(self.queue_name, {job_id: score}, nx=True)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("job_not_put_back", job=job_id, reason=str(error))  # the sweep finds it
 
     async def _run(self, job_id: str, score: int) -> None:
         try:
             await self.run_job(job_id, score)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning(
                 "job_not_finished", job=job_id, reason=str(error)
             )  # the sweep looks after its generation

@@ -137,7 +137,7 @@ class Ownership:
             began = monotonic()
             try:
                 await step()
-            except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
+            except (DatabaseAway, RedisError) as error:
                 log.warning("away", doing=step.__name__, reason=str(error))
             await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
 
@@ -210,7 +210,7 @@ class Ownership:
             if not self.draining:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)
-        except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
+        except (DatabaseAway, RedisError) as error:
             log.warning("away", doing="repair", reason=str(error))
 
     def _forgotten(self, row: OpenRow) -> bool:

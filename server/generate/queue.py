@@ -107,7 +107,7 @@ class Queue:
             async with self._redis.pipeline(transaction=True) as pipe:
                 _add(pipe, job, id, queue, job_id or id, timestamp_ms())
                 await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("not_enqueued", job=job, id=id, reason=str(error))
             return False
         return True
@@ -116,5 +116,5 @@ class Queue:
         """Tells the owner that a generation was cancelled. It would find out by its next beat."""
         try:
             await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("owner_not_told", generation=generation_id, reason=str(error))

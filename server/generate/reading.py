@@ -37,7 +37,7 @@ async def all_written_so_far(
         wanted = [(log_keys(key_prefix, generation.id), generation.seq) for generation in going_on]
         try:
             logs = await read_logs(redis, wanted, LIVE_EVENTS_MAX)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("redis_away", doing="snapshot", reason=str(error))
         else:
             newer = {

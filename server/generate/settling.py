@@ -114,7 +114,7 @@ class Settler:
             return None
         try:
             events, trusted = await self._open(claimed, began)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("not_settled", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
@@ -166,7 +166,7 @@ class Settler:
         ]
         try:
             closed = await close_logs(self._redis, closings, self._retention_s)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("not_sealed", generations=len(settled), reason=str(error))
             return
         sealed = []

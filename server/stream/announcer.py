@@ -37,5 +37,5 @@ class Announcer:
                 pipeline.publish(account_channel(self._key_prefix, account_id), change)
             try:
                 await pipeline.execute()
-            except (RedisError, OSError, TimeoutError) as error:
+            except RedisError as error:
                 log.warning("changes_not_announced", reason=str(error))

@@ -37,7 +37,7 @@ class Link:
         connection: AbstractConnection = open_pool(ConnectionPool, url).make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             raise LinkLost(str(error)) from error
         return cls(connection)
 
