@@ -8,7 +8,7 @@ settled reads, or writes, the end of the log, and where there is no log any more
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from server.errors import TidemarkError
 from server.logs import log
+from server.loops import DueLoop
 from server.stream.events import Event, decode_event
 from server.stream.log import LogKeys, close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
@@ -172,8 +173,9 @@ class Feeds:
         self._redis, self._tail, self._ends = redis, tail, ends
         self._key_prefix, self._retention_s = key_prefix, retention_s
         self._feeds: dict[str, Feed] = {}
-        self._due: set[str] = set()
-        self._check = asyncio.Event()
+        self._loop = DueLoop(
+            self._gone_quiet, self._read, every_s=CHECK_EVERY_S, at_once=CHECKED_AT_ONCE
+        )
         self._doubtful: set[str] = set()
         self._doubt = asyncio.Event()
 
@@ -191,7 +193,7 @@ class Feeds:
             self._tail.listen(
                 feed.keys.channel,
                 Listener(
-                    lambda: self._look(generation_id),
+                    lambda: self._loop.look_at(generation_id),
                     lambda data: self._receive(generation_id, data),
                 ),
             )
@@ -217,7 +219,7 @@ class Feeds:
                 and (end := (await self._ends([generation_id])).get(generation_id))
             ):
                 events = [end.snapshot, end.terminal]
-        except (TidemarkError, RedisError, OSError, TimeoutError) as error:
+        except (TidemarkError, RedisError) as error:
             log.warning("page_not_read", error=str(error))
             events = []
         if not events:
@@ -233,20 +235,7 @@ class Feeds:
 
     async def run(self) -> None:
         """Looks after every feed that is due or has gone quiet, until cancelled."""
-        loop = asyncio.get_running_loop()
-        tick_at = loop.time() + CHECK_EVERY_S
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(tick_at):
-                    await self._check.wait()
-            due, self._due = self._due, set()
-            self._check.clear()
-            if loop.time() >= tick_at:
-                tick_at = loop.time() + CHECK_EVERY_S
-                due |= self._gone_quiet()
-            ids = list(due)
-            for start in range(0, len(ids), CHECKED_AT_ONCE):
-                await self._read(ids[start : start + CHECKED_AT_ONCE])
+        await self._loop.run()
 
     def _gone_quiet(self) -> set[str]:
         """The feeds to which nothing was added since this was last asked."""
@@ -272,13 +261,13 @@ class Feeds:
             logs = await read_logs(
                 self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS
             )
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("redis_away", doing="follow", error=str(error))
             logs = [[] for _ in following]
         for (id, feed), events in zip(following.items(), logs, strict=True):
             feed.add(events)
             if len(events) == PAGE_EVENTS:
-                self._look(id)
+                self._loop.look_at(id)
         quiet = [
             id
             for (id, feed), events in zip(following.items(), logs, strict=True)
@@ -311,7 +300,7 @@ class Feeds:
         for (id, feed, end), events in zip(ending, logs, strict=True):
             if events:
                 feed.add(events)
-                self._look(id)
+                self._loop.look_at(id)
             else:
                 feed.end(end)
 
@@ -327,7 +316,7 @@ class Feeds:
             logs = await read_logs(
                 self._redis, [(feed.keys, feed.seq) for feed in sealed], PAGE_EVENTS
             )
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("redis_away", doing="end", error=str(error))
             return [[] for _ in ending]
         read = dict(zip(sealed, logs, strict=True))
@@ -339,16 +328,12 @@ class Feeds:
         try:
             events = [decode_event(line) for line in data.split(b"\n")]
         except ValueError:
-            self._look(generation_id)
+            self._loop.look_at(generation_id)
             return
         if events[0].seq <= feed.seq + 1 and _consecutive(events):
             feed.add(events)
         else:
-            self._look(generation_id)  # a gap, or a jump: the log knows what belongs here
-
-    def _look(self, generation_id: str) -> None:
-        self._due.add(generation_id)
-        self._check.set()
+            self._loop.look_at(generation_id)  # a gap, or a jump: the log knows what belongs here
 
 
 def _end_of_write(events: list[Event], first: int) -> int:
