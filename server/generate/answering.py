@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import stamina
 from sqlalchemy.exc import SQLAlchemyError
 
+from server.faults import reach
 from server.generate.endings import end_of, seq_of_unopened
 from server.generate.owned_log import Found, OwnedLog, Superseded
 from server.generate.prompt import Claimed
@@ -217,7 +218,9 @@ class Answering:
         for tries in count(1):
             try:
                 async with aclosing(self._provider.stream(request)) as deltas:
-                    return await self._take(deltas)
+                    outcome = await self._take(deltas)
+                    reach("model done")
+                    return outcome
             except ProviderError as error:
                 wait_s = self._retry_after_s(error, tries)
                 if wait_s is None:

@@ -16,6 +16,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
+from server.faults import reach
 from server.logs import log
 
 BLOCK_S = 1.0  # less than the client's socket time-out
@@ -88,7 +89,10 @@ class QueueWorker(Worker):
             log.exception("queue_failed")
             await asyncio.sleep(RETRY_S)
             return None
-        return (popped[1].decode(), int(popped[2])) if popped else None
+        if not popped:
+            return None
+        reach("after pop")
+        return popped[1].decode(), int(popped[2])
 
     async def _put_back(self, job_id: str, score: int) -> None:
         try:

@@ -10,6 +10,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
+from server.faults import reach
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
 from server.history.database import DatabaseAway
@@ -153,7 +154,7 @@ class LogWriter:
             ]
             for owned, reply in zip(
                 chunk,
-                await link.execute([self._open_command(owned) for owned in chunk]),
+                await _execute(link, "open", [self._open_command(owned) for owned in chunk]),
                 strict=True,
             ):
                 if owned not in self._logs:
@@ -268,7 +269,7 @@ class LogWriter:
                 commands.append(_append_command(owned, events, last=sent == len(owned.events)))
                 sending.append((owned, sent))
         for (owned, sent), reply in zip(
-            sending, await link.execute(commands) if commands else [], strict=True
+            sending, await _execute(link, "append", commands) if commands else [], strict=True
         ):
             if failure := _failure_of(reply):
                 self._pause(owned, failure)
@@ -299,7 +300,9 @@ class LogWriter:
             )
             for keys, terminal in closings.values()
         ]
-        for generation_id, reply in zip(closings, await link.execute(commands), strict=True):
+        for generation_id, reply in zip(
+            closings, await _execute(link, "close", commands), strict=True
+        ):
             failure = _failure_of(reply)
             del self._closings[generation_id]
             if failure:  # the sweep finds it unsealed, and tries again
@@ -308,6 +311,13 @@ class LogWriter:
                 self.sealed.append(generation_id)
         if self._closings:
             self._work.set()
+
+
+async def _execute(link: Link, script: str, commands: list[Command]) -> list[Any]:
+    reach(f"before {script}")
+    replies = await link.execute(commands)
+    reach(f"after {script}")
+    return replies
 
 
 def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
