@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 DELTA_MAX_CHARS = 16_384
 
+EVENTS_UNJOINED, JOINED_MIN_CHARS = 20_000, 64
+"""After so many events, a delta holds at least so many characters."""
+
 
 class Superseded(Exception):
     """Somebody else owns this generation, or it is over: nothing more may be written."""
@@ -59,6 +62,7 @@ class OwnedLog:
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
+        self._flushing = False
         self._checkpoint_seq, self._handed_over = checkpoint_seq, handed_over
         self._dirty = dirty
         self._flushed: list[asyncio.Future[None]] = []
@@ -88,7 +92,13 @@ class OwnedLog:
         self._dirty(self)
 
     def freeze(self) -> None:
-        """Numbers what is pending."""
+        """Numbers what is pending, and gives it its final bytes.
+
+        Once an answer has many events, a few more characters wait for others: a model that sends
+        single characters could otherwise make a million events of an answer of a megabyte.
+        """
+        if self._waits_for_more():
+            return
         pending, self._pending = self._pending, []
         for type, what in pending:
             if isinstance(what, dict):
@@ -97,6 +107,12 @@ class OwnedLog:
                 text = "".join(what)
                 for start in range(0, len(text), DELTA_MAX_CHARS):
                     self._freeze_delta(type, text[start : start + DELTA_MAX_CHARS])
+
+    def _waits_for_more(self) -> bool:
+        if len(self.events) < EVENTS_UNJOINED or self._flushing or len(self._pending) != 1:
+            return False
+        _type, pieces = self._pending[0]
+        return isinstance(pieces, list) and sum(map(len, pieces)) < JOINED_MIN_CHARS
 
     def next_batch(self, size: int) -> list[Event]:
         """The first events that are not known to be in the log, of about `size` bytes."""
@@ -179,7 +195,10 @@ class OwnedLog:
         self._dirty = lambda _log: None
 
     async def flushed(self) -> None:
-        """Waits until everything that was added is in the log; raises Superseded."""
+        """Waits until everything that was added is in the log; raises Superseded. Nothing is added after."""
+        self._flushing = True
+        if self._pending:
+            self._dirty(self)
         if self._pending or self.acked < len(self.events):
             await self._wait(self._flushed)
 
