@@ -20,7 +20,7 @@ async def keep(run: Callable[[], Awaitable[None]]) -> None:
 
 
 class DueLoop:
-    """Checks ids in chunks: those passed to `look_at` at once, those that `due` returns every `every_s`."""
+    """Checks ids in chunks: those of `look_at` at once, those of `due` every `every_s`."""
 
     def __init__(
         self,

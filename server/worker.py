@@ -1,4 +1,4 @@
-"""The worker process: takes generations from the queue, writes their answers, and looks after those of the dead."""
+"""The worker process: writes answers, and takes over those of dead workers."""
 
 import asyncio
 import os

@@ -1,8 +1,9 @@
 """arq, for dispatch only: its queue and its jobs, without its polling loop.
 
-arq's own loop polls twice a second, keeps running jobs in the queue, and ends the process when Redis blinks. Here a free slot waits in
-BZPOPMIN on the same queue, and the job then runs through arq's `run_job`. A job that is lost with its worker is harmless: the
-generation is in SQL, and the sweep sends it again.
+arq's own loop polls twice a second, keeps running jobs in the queue, and ends the process on a
+Redis outage. Here a free slot waits in BZPOPMIN on the same queue, and the job then runs through
+arq's `run_job`. A job that is lost with its worker is harmless: the generation is in SQL, and the
+sweep enqueues it again.
 """
 
 import asyncio

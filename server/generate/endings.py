@@ -59,9 +59,9 @@ def ends_in(database: Database) -> Ends:
 
 
 def seq_of_unopened(generation: Generation) -> int:
-    """The number before the end of an answer whose log its last attempt could not, or need not, open.
+    """The number before the terminal event of an answer whose last attempt did not open its log.
 
-    It is beyond whatever an earlier attempt can have written. Where there is content, it leaves room for the snapshot that tells of it.
+    No earlier attempt can have written it. If there is content, it leaves room for the snapshot.
     """
     seq = max(generation.seq, last_seq_of_lost_log(generation.attempt))
     return seq + 1 if generation.parts else seq

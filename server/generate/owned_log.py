@@ -1,4 +1,4 @@
-"""The log of one generation, as its owner holds it: whole, so that it can be written again when Redis forgets."""
+"""The log of one generation as its owner holds it: whole, in case Redis loses it."""
 
 import asyncio
 from bisect import bisect_right
@@ -35,8 +35,8 @@ class Found(Enum):
 class OwnedLog:
     """One attempt's view of a log.
 
-    What is added is pending until the writer takes it: then deltas that belong together are joined, numbered and frozen. A frozen event
-    keeps its bytes and its number through every retry.
+    New events are pending until the writer takes them: then adjacent deltas are joined, numbered and
+    frozen. A frozen event keeps its bytes and its number through every retry.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class OwnedLog:
         self.seq, self.complete = event.seq, True
 
     def adopt(self, seq: int, entries: list[Event], *, whole: bool) -> None:
-        """Takes over what the log held when this attempt first opened it; later on only notes how far Redis has it."""
+        """Takes over what the log held at the first open; later, only notes what Redis has."""
         self.whole = whole
         if self.opened.done():
             self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
@@ -189,13 +189,13 @@ class OwnedLog:
                 future.exception()  # whoever waits gets it; nobody has to
 
     def release(self) -> None:
-        """Drops everything that was written. Called at the end, after the writer dropped this log."""
+        """Drops all events. Called at the end, after the writer dropped this log."""
         self.events, self.acked, self._pending = [], 0, []
         self.content = Content()
         self._dirty = lambda _log: None
 
     async def flushed(self) -> None:
-        """Waits until everything that was added is in the log; raises Superseded. Nothing is added after."""
+        """Waits until every event is in the log. Nothing is added after. Raises Superseded."""
         self._flushing = True
         if self._pending:
             self._dirty(self)
@@ -203,7 +203,7 @@ class OwnedLog:
             await self._wait(self._flushed)
 
     async def checkpoint(self) -> tuple[Parts, int]:
-        """The content at a moment at which all of it was in the log, and the number of its last event; raises Superseded."""
+        """Content all of which is in the log, and the number of its last event. Raises Superseded."""
         if self.acked == len(self.events):
             return self.written()
         return await self._wait(self._checkpoints)

@@ -62,7 +62,7 @@ class Ownership:
         return len(self._answers)
 
     async def take(self, generation_id: str, seen: Seen | None = None) -> None:
-        """Claims a generation and writes its answer; returns at once when it is somebody else's, or over."""
+        """Claims a generation and writes its answer; returns at once if it has an owner or ended."""
         if generation_id in self._answers or generation_id in self._taking:
             return
         if self.draining:
@@ -142,7 +142,7 @@ class Ownership:
             await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
 
     async def _beat(self) -> None:
-        """One sign of life for everything owned; learns what was cancelled, and what is not owned any more."""
+        """Beats for all owned generations; finds out which were cancelled or have another owner."""
         await self._note_sealed()
         before = dict(self._answers)
         if not before:
@@ -203,7 +203,7 @@ class Ownership:
     async def _repair(
         self, cancelled: list[OpenRow], waiting: list[str], unsealed: list[str]
     ) -> None:
-        """What a sweep found to do, apart from it: Redis may hang, and a sweep that waits for it watches nobody."""
+        """Repairs what a sweep found. Beside the sweep: while Redis hangs, deaths are still noticed."""
         try:
             for row in cancelled:
                 await self._settler.cancel(row.id, row.seen)

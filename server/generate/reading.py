@@ -1,4 +1,4 @@
-"""What is written of an answer so far, and seeing to it that one ends: what every interface does with a generation."""
+"""Reading the current content of a generation, stopping it, and waiting for its end."""
 
 import asyncio
 from contextlib import aclosing, suppress
@@ -22,7 +22,7 @@ WAIT_DEFAULT_S, WAIT_MAX_S = 2.0, 30.0
 
 
 async def written_so_far(redis: Redis, key_prefix: str, generation: Generation) -> Written:
-    """The content of a generation with what its log has beyond SQL's checkpoint; the checkpoint itself while Redis is away."""
+    """The content including events after SQL's checkpoint; the checkpoint while Redis is away."""
     [written] = await all_written_so_far(redis, key_prefix, [generation])
     return written
 
@@ -59,7 +59,7 @@ async def all_written_so_far(
 
 
 async def stop_now(settler: Settler, queue: Queue, generation: Generation) -> None:
-    """Sees to it that a generation whose cancellation is committed ends at once: by its owner, or, where it has none, right here."""
+    """Ends a generation whose cancellation is committed: by its owner, or here if it has none."""
     if generation.owner is None:
         await settler.cancel(generation.id)
     else:

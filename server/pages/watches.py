@@ -1,4 +1,4 @@
-"""Watches: one per account that has a page open in this process, which knows the number of the account's last change."""
+"""Watches: the number of the last change of each account that has a page open here."""
 
 import asyncio
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ class Watches:
                 page.wake()
 
     async def run(self) -> None:
-        """Looks at every watched account now and then, and at once where a message may have been missed, until cancelled."""
+        """Reads the change numbers of watched accounts every 2 s, or at once after a reconnection."""
         await self._loop.run()
 
     async def _check(self, account_ids: list[str]) -> None:

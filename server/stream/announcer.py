@@ -1,4 +1,7 @@
-"""Announcements that an account has changed, so that its pages look at once. Nothing depends on them: pages also look by themselves."""
+"""Publishes that an account has changed, so that its pages read the changes at once.
+
+Nothing depends on these messages: pages also poll.
+"""
 
 import asyncio
 

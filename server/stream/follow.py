@@ -29,7 +29,7 @@ class FeedReader:
         return self.feed.ended and self.after_seq >= self.feed.seq
 
     async def next(self) -> Batch | None:
-        """The next events, at most 64 KiB; None when there are none now. Does not wait for new events.
+        """The next events, at most 64 KiB; None if there are none now. Does not wait for new ones.
 
         Reads the log when this reader is behind what the feed keeps. If that fails, it returns None
         after a second, and `is_behind` is still true: call it again.
@@ -45,7 +45,7 @@ class FeedReader:
 async def follow(
     feeds: Feeds, generation_id: str, queued: Event, after_seq: int
 ) -> AsyncGenerator[Batch | None, None]:
-    """Every event after `after_seq`, in order and once, up to the terminal one; None when a heartbeat is due.
+    """Every event after `after_seq`, in order and once; None when a heartbeat is due.
 
     Ends early, between two events, when this process stops (`Feeds.stop`). Readers with the same
     cursor get the same Batch object, so that it is encoded once for all of them.
