@@ -1,4 +1,4 @@
-"""The worker process: takes generations from the queue, writes their answers, and looks after those of the dead."""
+"""The worker process: writes answers, and takes over those of dead workers."""
 
 import asyncio
 import os
@@ -110,7 +110,7 @@ class Worker:
             }
             try:
                 await self._resources.redis.set(key, orjson.dumps(report), ex=REPORT_KEPT_S)
-            except (RedisError, OSError, TimeoutError) as error:
+            except RedisError as error:
                 log.warning("away", doing="report", reason=str(error))
             await asyncio.sleep(REPORT_EVERY_S)
 

@@ -11,24 +11,20 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlmodel import Session
 
+from server import faults
 from server.__main__ import main
 from server.command import web, work
 from server.generate import answering
-from server.generate.answering import Answering
-from server.generate.arq_worker import QueueWorker
 from server.history.database import PostgresDatabase, SqliteDatabase
-from server.stream.link import Command, Link
-from server.stream.log import APPEND, CLOSE, OPEN
 
 CHECKPOINT_EVERY_S = 0.2
-SCRIPTS = {OPEN.sha: "open", APPEND.sha: "append", CLOSE.sha: "close"}
 
 
 def mark_of(step: str) -> str:
@@ -71,21 +67,7 @@ class Steps:
         marked = frozenset(names if action == "mark" else ())
         for database in (SqliteDatabase, PostgresDatabase):
             self._watch_transactions(database, marked)
-        self._watch_link()
-        pop, take = QueueWorker._pop, Answering._take
-
-        async def popping(worker: QueueWorker) -> Any:
-            job = await pop(worker)
-            if job is not None:
-                self.reached("pop", "after")
-            return job
-
-        async def taking(answer: Answering, deltas: Any) -> Any:
-            outcome = await take(answer, deltas)
-            self.model_done = True
-            return outcome
-
-        QueueWorker._pop, Answering._take = popping, taking  # type: ignore[method-assign]
+        faults.register(self.at_point)
         answering.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
 
     def _watch_transactions(self, database: Any, names: frozenset[str]) -> None:
@@ -105,21 +87,15 @@ class Steps:
 
         database.write = writing
 
-    def _watch_link(self) -> None:
-        execute = Link.execute
-
-        async def executing(link: Link, commands: Sequence[Command]) -> list[Any]:
-            steps = {SCRIPTS[bytes(command[1])] for command in commands if command[0] == "EVALSHA"}  # type: ignore[arg-type]
-            if self.model_done and "append" in steps:
-                steps.add("last_append")
-            for step in steps:
-                self.reached(step, "before")
-            replies = await execute(link, commands)
-            for step in steps:
-                self.reached(step, "after")
-            return replies
-
-        Link.execute = executing  # type: ignore[method-assign]
+    def at_point(self, point: str) -> None:
+        """A point that the code names: when, and which step; or that the model is done."""
+        when, step = point.split()
+        if step == "done":
+            self.model_done = True
+            return
+        if self.model_done and step == "append":
+            self.reached("last_append", when)
+        self.reached(step, when)
 
 
 def wait_for_start() -> None:

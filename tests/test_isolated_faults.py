@@ -8,11 +8,11 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from server.generate.queue import open_redis
 
 from server.generate.owned_log import Found, OwnedLog
 from server.generate.writer import LogWriter
 from server.history.claims import Fence
+from server.lifecycle.queue import open_redis
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
 from server.stream.feed import KEPT_BYTES, End, Feed, Feeds
@@ -129,7 +129,8 @@ async def test_feeds_that_end_while_redis_hangs_wait_for_one_call(
 def test_a_feed_that_ends_with_its_row_keeps_the_snapshot_whatever_its_size() -> None:
     feed = Feed(log_keys(PREFIX, "x"), QUEUED)
     feed.add([make_event(2, EventType.TEXT_DELTA, {"part": 0, "text": "x" * (KEPT_BYTES - 100)})])
-    last = end(9, "x" * (KEPT_BYTES + 1))
+    snapshot = make_event(8, EventType.SNAPSHOT, {"content": "x" * (KEPT_BYTES + 1)})
+    last = End(snapshot, make_event(9, EventType.FAILED, {"message": "y" * 200}))
 
     feed.end(last)
 

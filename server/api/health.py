@@ -97,7 +97,7 @@ async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
                 if report
             ]
             queued = await redis.zcard(answers_queue(key_prefix))
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, TimeoutError) as error:
         return {"ok": False, "reason": str(error) or "no answer in time"}
     memory = {
         "used_bytes": info["used_memory"],

@@ -26,7 +26,8 @@ from server.history.tables import Generation
 from server.lifecycle.row_events import queued_event
 from server.lifecycle.written import written_so_far
 from server.stream.events import Event
-from server.stream.feed import Feed, Feeds
+from server.stream.feed import Feeds
+from server.stream.follow import FeedReader
 
 HEARTBEAT_S = 15.0
 LOOK_AGAIN_S = 1.0
@@ -86,11 +87,11 @@ class Changes:
 
 
 class _Answer:
-    """An active answer and its feed, which `left` stops following."""
+    """An active answer and the reader's place in it; `left` stops following."""
 
-    def __init__(self, generation: Generation, feed: Feed, left: ExitStack) -> None:
-        self.id, self.message_id, self.feed = generation.id, generation.message_id, feed
-        self.left = left
+    def __init__(self, generation: Generation, reader: FeedReader, left: ExitStack) -> None:
+        self.id, self.message_id = generation.id, generation.message_id
+        self.reader, self.left = reader, left
 
 
 class Follower:
@@ -214,12 +215,9 @@ class Follower:
 
     async def _next(self, answer: _Answer) -> list[ChangeEvent]:
         """The next events of an answer, which is left after its last one."""
-        after_seq = self._after_seqs[answer.id]
-        batch = answer.feed.after(after_seq)
-        if batch is None and answer.feed.is_behind(after_seq):
-            batch = await self._changes.feeds.page(answer.id, after_seq)
+        batch = await answer.reader.next()
         if batch is None:
-            if answer.feed.ended and after_seq >= answer.feed.seq:
+            if answer.reader.ended:
                 self._leave(answer)
             return []
         return [self._answer_event(answer, event) for event in batch.events]
@@ -236,7 +234,8 @@ class Follower:
         feed = left.enter_context(feeds.feed(generation.id, queued_event(generation)))
         feed.wakes.add(self._reader.wake)
         left.callback(feed.wakes.discard, self._reader.wake)
-        self._answers[generation.id] = _Answer(generation, feed, left)
+        reader = FeedReader(feeds, generation.id, feed, after_seq)
+        self._answers[generation.id] = _Answer(generation, reader, left)
         self._after_seqs[generation.id] = after_seq
 
     def _leave(self, answer: _Answer) -> None:

@@ -1,4 +1,4 @@
-"""Watches: one per account that has a page open in this process, which knows the number of the account's last change."""
+"""Watches: the number of the last change of each account that has a page open here."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from server.history.changes import account_changes
 from server.history.database import Database, DatabaseAway
 from server.logs import log
+from server.loops import DueLoop
 from server.stream.announcer import account_channel
 from server.stream.tail import Listener, Tail
 
@@ -56,8 +57,12 @@ class Watches:
         self.stopping = False
         self._database, self._tail, self._key_prefix = database, tail, key_prefix
         self._watches: dict[str, Watch] = {}
-        self._due: set[str] = set()
-        self._look = asyncio.Event()
+        self._loop = DueLoop(
+            lambda: list(self._watches),
+            self._check,
+            every_s=CHECK_EVERY_S,
+            at_once=CHECKED_AT_ONCE,
+        )
 
     @contextmanager
     def watch(self, account_id: str, page: Reader) -> Iterator[Watch]:
@@ -69,7 +74,8 @@ class Watches:
             self._tail.listen(
                 channel,
                 Listener(
-                    lambda: self._look_at(account_id), lambda change: self._hear(account_id, change)
+                    lambda: self._loop.look_at(account_id),
+                    lambda change: self._hear(account_id, change),
                 ),
             )
         watch.pages.add(page)
@@ -89,33 +95,19 @@ class Watches:
                 page.wake()
 
     async def run(self) -> None:
-        """Looks at every watched account now and then, and at once where a message may have been missed, until cancelled."""
-        loop = asyncio.get_running_loop()
-        tick_at = loop.time() + CHECK_EVERY_S
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(tick_at):
-                    await self._look.wait()
-            ids = list(self._due)
-            if loop.time() >= tick_at:
-                tick_at, ids = loop.time() + CHECK_EVERY_S, list(self._watches)
-            self._look.clear()
-            self._due.clear()
-            try:
-                for start in range(0, len(ids), CHECKED_AT_ONCE):
-                    changes = await self._database.read(
-                        account_changes, ids[start : start + CHECKED_AT_ONCE]
-                    )
-                    for account_id, change in changes.items():
-                        if watch := self._watches.get(account_id):
-                            watch.heard(change)
-            except DatabaseAway as error:
-                log.warning("away", doing="watch", reason=str(error))
+        """Reads the change numbers of watched accounts every 2 s, or at once after a reconnection."""
+        await self._loop.run()
+
+    async def _check(self, account_ids: list[str]) -> None:
+        try:
+            changes = await self._database.read(account_changes, account_ids)
+        except DatabaseAway as error:
+            log.warning("away", doing="watch", reason=str(error))
+            return
+        for account_id, change in changes.items():
+            if watch := self._watches.get(account_id):
+                watch.heard(change)
 
     def _hear(self, account_id: str, change: bytes) -> None:
         if watch := self._watches.get(account_id):
             watch.heard(int(change))
-
-    def _look_at(self, account_id: str) -> None:
-        self._due.add(account_id)
-        self._look.set()

@@ -55,7 +55,7 @@ async def wait_for_redis(url: str, wait_s: float = WAIT_S) -> None:
         while True:
             try:
                 await redis.ping()
-            except (RedisError, OSError, TimeoutError) as error:
+            except RedisError as error:
                 if monotonic() > deadline:
                     raise StartError(f"Redis was not ready after {wait_s:g} s: {error}.") from error
                 await asyncio.sleep(0.02)

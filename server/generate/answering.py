@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import stamina
 from sqlalchemy.exc import SQLAlchemyError
 
+from server.faults import reach
 from server.generate.claim import Claimed
 from server.generate.owned_log import Found, OwnedLog, Superseded
 from server.generate.writer import LogWriter
@@ -41,10 +42,10 @@ BEAT_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 5.0
 HAND_OVER_PATIENCE_S = 2.0
 LOG_PATIENCE_S = 10.0
-"""How long a finished answer waits for Redis to take its last events; then SQL has it, and readers get it as a snapshot."""
+"""How long a finished answer waits for Redis; then it is settled, and readers get a snapshot."""
 
 LAST_CHANCE_S = 5.0
-"""What an answer gets even after its deadline, so that its log can be opened and what was said is kept."""
+"""What an answer gets even after its deadline, to open its log and keep what was written."""
 
 PROVIDER_TRIES = 3
 PROVIDER_RETRY_MIN_S = 0.5
@@ -84,7 +85,7 @@ def written_for_s(generation: Generation) -> float:
 
 
 class Answering:
-    """One attempt at one answer. `run` returns when the answer has ended or is somebody else's; `stop` ends it early."""
+    """One attempt at one answer. `run` returns when it has ended or has another owner."""
 
     def __init__(
         self,
@@ -217,7 +218,9 @@ class Answering:
         for tries in count(1):
             try:
                 async with aclosing(self._provider.stream(request)) as deltas:
-                    return await self._take(deltas)
+                    outcome = await self._take(deltas)
+                    reach("model done")
+                    return outcome
             except ProviderError as error:
                 wait_s = self._retry_after_s(error, tries)
                 if wait_s is None:
@@ -227,7 +230,7 @@ class Answering:
         raise AssertionError("the last try raises")
 
     def _retry_after_s(self, error: ProviderError, tries: int) -> float | None:
-        """After how many seconds to ask the provider again; None: not at all, as after its first token."""
+        """After how many seconds to ask the provider again; None: not, e.g. after its first token."""
         if tries == PROVIDER_TRIES or not error.retryable or self._first_token_at is not None:
             return None
         if error.code not in ("provider_unavailable", "provider_rate_limited"):

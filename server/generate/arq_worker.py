@@ -1,8 +1,9 @@
 """arq, for dispatch only: its queue and its jobs, without its polling loop.
 
-arq's own loop polls twice a second, keeps running jobs in the queue, and ends the process when Redis blinks. Here a free slot waits in
-BZPOPMIN on the same queue, and the job then runs through arq's `run_job`. A job that is lost with its worker is harmless: the
-generation is in SQL, and the sweep sends it again.
+arq's own loop polls twice a second, keeps running jobs in the queue, and ends the process on a
+Redis outage. Here a free slot waits in BZPOPMIN on the same queue, and the job then runs through
+arq's `run_job`. A job that is lost with its worker is harmless: the generation is in SQL, and the
+sweep enqueues it again.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
+from server.faults import reach
 from server.logs import log
 
 BLOCK_S = 1.0  # less than the client's socket time-out
@@ -80,7 +82,7 @@ class QueueWorker(Worker):
     async def _pop(self) -> tuple[str, int] | None:
         try:
             popped = await self.pool.bzpopmin(self.queue_name, timeout=BLOCK_S)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("queue_away", reason=str(error))
             await asyncio.sleep(RETRY_S)
             return None
@@ -88,18 +90,21 @@ class QueueWorker(Worker):
             log.exception("queue_failed")
             await asyncio.sleep(RETRY_S)
             return None
-        return (popped[1].decode(), int(popped[2])) if popped else None
+        if not popped:
+            return None
+        reach("after pop")
+        return popped[1].decode(), int(popped[2])
 
     async def _put_back(self, job_id: str, score: int) -> None:
         try:
             await self.pool.zadd(self.queue_name, {job_id: score}, nx=True)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("job_not_put_back", job=job_id, reason=str(error))  # the sweep finds it
 
     async def _run(self, job_id: str, score: int) -> None:
         try:
             await self.run_job(job_id, score)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning(
                 "job_not_finished", job=job_id, reason=str(error)
             )  # the sweep looks after its generation

@@ -1,4 +1,4 @@
-"""The log of one generation, as its owner holds it: whole, so that it can be written again when Redis forgets."""
+"""The log of one generation as its owner holds it: whole, in case Redis loses it."""
 
 import asyncio
 from bisect import bisect_right
@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 DELTA_MAX_CHARS = 16_384
 
+EVENTS_UNJOINED, JOINED_MIN_CHARS = 20_000, 64
+"""After so many events, a delta holds at least so many characters."""
+
 
 class Superseded(Exception):
     """Somebody else owns this generation, or it is over: nothing more may be written."""
@@ -32,8 +35,8 @@ class Found(Enum):
 class OwnedLog:
     """One attempt's view of a log.
 
-    What is added is pending until the writer takes it: then deltas that belong together are joined, numbered and frozen. A frozen event
-    keeps its bytes and its number through every retry.
+    New events are pending until the writer takes them: then adjacent deltas are joined, numbered and
+    frozen. A frozen event keeps its bytes and its number through every retry.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class OwnedLog:
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
+        self._flushing = False
         self._checkpoint_seq, self._handed_over = checkpoint_seq, handed_over
         self._dirty = dirty
         self._flushed: list[asyncio.Future[None]] = []
@@ -88,7 +92,13 @@ class OwnedLog:
         self._dirty(self)
 
     def freeze(self) -> None:
-        """Numbers what is pending."""
+        """Numbers what is pending, and gives it its final bytes.
+
+        Once an answer has many events, a few more characters wait for others: a model that sends
+        single characters could otherwise make a million events of an answer of a megabyte.
+        """
+        if self._waits_for_more():
+            return
         pending, self._pending = self._pending, []
         for type, what in pending:
             if isinstance(what, dict):
@@ -97,6 +107,12 @@ class OwnedLog:
                 text = "".join(what)
                 for start in range(0, len(text), DELTA_MAX_CHARS):
                     self._freeze_delta(type, text[start : start + DELTA_MAX_CHARS])
+
+    def _waits_for_more(self) -> bool:
+        if len(self.events) < EVENTS_UNJOINED or self._flushing or len(self._pending) != 1:
+            return False
+        _type, pieces = self._pending[0]
+        return isinstance(pieces, list) and sum(map(len, pieces)) < JOINED_MIN_CHARS
 
     def next_batch(self, size: int) -> list[Event]:
         """The first events that are not known to be in the log, of about `size` bytes."""
@@ -129,7 +145,7 @@ class OwnedLog:
         self.seq, self.complete = event.seq, True
 
     def adopt(self, seq: int, entries: list[Event], *, whole: bool) -> None:
-        """Takes over what the log held when this attempt first opened it; later on only notes how far Redis has it."""
+        """Takes over what the log held at the first open; later, only notes what Redis has."""
         self.whole = whole
         if self.opened.done():
             self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
@@ -173,18 +189,21 @@ class OwnedLog:
                 future.exception()  # whoever waits gets it; nobody has to
 
     def release(self) -> None:
-        """Drops everything that was written. Called at the end, after the writer dropped this log."""
+        """Drops all events. Called at the end, after the writer dropped this log."""
         self.events, self.acked, self._pending = [], 0, []
         self.content = Content()
         self._dirty = lambda _log: None
 
     async def flushed(self) -> None:
-        """Waits until everything that was added is in the log; raises Superseded."""
+        """Waits until every event is in the log. Nothing is added after. Raises Superseded."""
+        self._flushing = True
+        if self._pending:
+            self._dirty(self)
         if self._pending or self.acked < len(self.events):
             await self._wait(self._flushed)
 
     async def checkpoint(self) -> tuple[Parts, int]:
-        """The content at a moment at which all of it was in the log, and the number of its last event; raises Superseded."""
+        """Content all of which is in the log, and the number of its last event. Raises Superseded."""
         if self.acked == len(self.events):
             return self.written()
         return await self._wait(self._checkpoints)

@@ -62,7 +62,7 @@ class Ownership:
         return len(self._answers)
 
     async def take(self, generation_id: str, seen: Seen | None = None) -> None:
-        """Claims a generation and writes its answer; returns at once when it is somebody else's, or over."""
+        """Claims a generation and writes its answer; returns at once if it has an owner or ended."""
         if generation_id in self._answers or generation_id in self._taking:
             return
         if self.draining:
@@ -137,12 +137,12 @@ class Ownership:
             began = monotonic()
             try:
                 await step()
-            except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
+            except (DatabaseAway, RedisError) as error:
                 log.warning("away", doing=step.__name__, reason=str(error))
             await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
 
     async def _beat(self) -> None:
-        """One sign of life for everything owned; learns what was cancelled, and what is not owned any more."""
+        """Beats for all owned generations; finds out which were cancelled or have another owner."""
         await self._note_sealed()
         before = dict(self._answers)
         if not before:
@@ -203,14 +203,14 @@ class Ownership:
     async def _repair(
         self, cancelled: list[OpenRow], waiting: list[str], unsealed: list[str]
     ) -> None:
-        """What a sweep found to do, apart from it: Redis may hang, and a sweep that waits for it watches nobody."""
+        """Repairs what a sweep found. Beside the sweep: while Redis hangs, deaths are still noticed."""
         try:
             for row in cancelled:
                 await self._settler.cancel(row.id, row.seen)
             if not self.draining:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)
-        except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
+        except (DatabaseAway, RedisError) as error:
             log.warning("away", doing="repair", reason=str(error))
 
     def _forgotten(self, row: OpenRow) -> bool:

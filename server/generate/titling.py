@@ -33,7 +33,7 @@ class Titler:
         self._database, self._providers, self._models = database, providers, models
 
     async def title(self, conversation_id: str) -> None:
-        """Gives a conversation a title. What fails is left for a later try: meanwhile it is called by its first words."""
+        """Names a conversation. After a failure it is tried later; until then its first words are shown."""
         try:
             opening = await self._database.read(opening_of, conversation_id)
             if opening is None:
@@ -78,7 +78,7 @@ def _request(model: Model, opening: Opening) -> ModelRequest:
 
 
 def clean_title(said: str) -> str | None:
-    """A title out of what a model said: one line of at most 80 characters, without marks around it; None when nothing is left."""
+    """A title from a model's output: one line of at most 80 characters; None if nothing is left."""
     lines = [line for line in said.replace("\0", "").splitlines() if line.strip()]
     if not lines:
         return None

@@ -1,7 +1,8 @@
 """The writer: one per worker process, one connection, every generation of the process.
 
-While one batch is on its way, deltas pile up and are joined per generation: a lone token leaves at once, a flood leaves in large batches,
-and no timer is involved. A new connection, or a log that is lost, makes each owner prove itself in SQL before it opens its log again.
+While a batch is in flight, deltas are joined per generation: a lone token is sent at once, a flood
+in large batches, without a timer. After a reconnection, or when a log is lost, each owner beats in
+SQL before it opens its log again.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
+from server.faults import reach
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
 from server.history.database import DatabaseAway
@@ -24,7 +26,7 @@ BATCH_BYTES = 128 * 1024
 """Of how many logs, and how many bytes of each, one pipeline holds at most."""
 
 REST_S = 0.002
-"""How long the writer rests after a batch for several answers, so that the next one holds more. A lone answer never waits."""
+"""The pause after a batch for several answers, so that the next holds more. One answer never waits."""
 
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 LOG_RETRY_MAX_S = 5.0
@@ -40,7 +42,7 @@ Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
 
 
 class Busy(Exception):
-    """Redis answered that it cannot write now (full, loading, read-only); the same bytes are sent again later."""
+    """Redis cannot write now (full, loading, read-only); the same bytes are sent again later."""
 
 
 class LogWriter:
@@ -65,7 +67,7 @@ class LogWriter:
         ] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
 
     def add(self, owned: OwnedLog, claimed_at: float) -> None:
-        """Opens a log that was claimed by a transaction which began after `claimed_at`; `owned.opened` tells what was found."""
+        """Opens a log that was claimed after `claimed_at`, and resolves `owned.opened`."""
         self._logs.add(owned)
         self._held_at[owned] = claimed_at
         self._work.set()
@@ -83,7 +85,7 @@ class LogWriter:
         self._work.set()
 
     def close(self, generation_id: str, keys: LogKeys, terminal: Event) -> None:
-        """Ends the log of a settled generation, as soon as Redis can be reached; it is in `sealed` then."""
+        """Closes the log of a settled generation once Redis is reachable, then adds it to `sealed`."""
         self._closings[generation_id] = (keys, terminal)
         self._work.set()
 
@@ -120,7 +122,7 @@ class LogWriter:
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _prepare(self, link: Link) -> None:
-        """Loads the scripts and reads the clock; every log has to be opened again on this connection."""
+        """Loads the scripts and reads the clock; every log must be opened again on a new connection."""
         *_, time = await link.execute(
             [("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)]
         )
@@ -132,7 +134,7 @@ class LogWriter:
                 self._held_at.pop(owned, None)
 
     async def _open(self, link: Link) -> None:
-        """Opens what has to be opened and was claimed or confirmed just now; sees to it that the rest is confirmed."""
+        """Opens logs that were claimed or confirmed just now, and has the others confirmed."""
         good_since = monotonic() - OPEN_WITHIN_S / 2
         opening = []
         for owned in self._logs:
@@ -150,7 +152,7 @@ class LogWriter:
             ]
             for owned, reply in zip(
                 chunk,
-                await link.execute([self._open_command(owned) for owned in chunk]),
+                await _execute(link, "open", [self._open_command(owned) for owned in chunk]),
                 strict=True,
             ):
                 if owned not in self._logs:
@@ -194,7 +196,7 @@ class LogWriter:
                 self._supersede(owned)
 
     async def confirm(self) -> None:
-        """Asks SQL who may still write, for logs that are to be opened again, until cancelled. Others are written meanwhile."""
+        """Confirms in SQL which logs may be opened again, until cancelled; others are written meanwhile."""
         while True:
             await self._doubt.wait()
             self._doubt.clear()
@@ -265,7 +267,7 @@ class LogWriter:
                 commands.append(_append_command(owned, events, last=sent == len(owned.events)))
                 sending.append((owned, sent))
         for (owned, sent), reply in zip(
-            sending, await link.execute(commands) if commands else [], strict=True
+            sending, await _execute(link, "append", commands) if commands else [], strict=True
         ):
             if failure := _failure_of(reply):
                 self._pause(owned, failure)
@@ -296,7 +298,9 @@ class LogWriter:
             )
             for keys, terminal in closings.values()
         ]
-        for generation_id, reply in zip(closings, await link.execute(commands), strict=True):
+        for generation_id, reply in zip(
+            closings, await _execute(link, "close", commands), strict=True
+        ):
             failure = _failure_of(reply)
             del self._closings[generation_id]
             if failure:  # the sweep finds it unsealed, and tries again
@@ -307,8 +311,15 @@ class LogWriter:
             self._work.set()
 
 
+async def _execute(link: Link, script: str, commands: list[Command]) -> list[Any]:
+    reach(f"before {script}")
+    replies = await link.execute(commands)
+    reach(f"after {script}")
+    return replies
+
+
 def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
-    """Appends these events; with the last ones that are missing, a log that lost some lacks nothing any more."""
+    """Appends events. With the last missing ones, a log that lost some is whole again."""
     head = (
         "EVALSHA",
         APPEND.sha,

@@ -1,4 +1,4 @@
-"""Encoding: what a document selects of events, worked out once for all who ask the same, as the bytes that each of them is sent."""
+"""Encoding: executes a document on events once for all subscribers that asked the same."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ SLICE_EVENTS: Final = 64
 """How many events are worked out in one go: some 4 ms of the process."""
 KEPT_EVENTS: Final = 256
 KEPT_BATCHES: Final = 4
-"""Of how many batches an encoder keeps the results: subscribers that follow live share the newest."""
+"""Of how many batches an encoder keeps results: live subscribers share the newest."""
 
 
 class Asked(NamedTuple):
@@ -51,7 +51,7 @@ class Told(NamedTuple, Generic[T]):
 
 
 class Encoder:
-    """Executes one document on events. It lives while anybody subscribes with this document and these variables.
+    """Executes one document on events, for all subscriptions with it and the same variables.
 
     It owns the results that it shares: they are freed with it, with their batch, or when newer
     batches take their place, whichever is first.
@@ -135,7 +135,7 @@ class Encoders:
 
 
 def _marks(query: str, operation: OperationDefinitionNode) -> set[str]:
-    """The variables that are nothing but the `after` of what is subscribed to: what is selected of an event does not depend on them."""
+    """Variables that are used only as `after`: the selection of an event does not depend on them."""
     fields = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
     values = [
         argument.value

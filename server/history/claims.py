@@ -1,4 +1,4 @@
-"""Claims: what workers write about the generations they own. Every write names the owner and the attempt, and misses when they are old."""
+"""Claims: what workers write about generations they own, fenced by owner and attempt."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -124,10 +124,11 @@ def claim(
     seen: Seen | None = None,
     to_cancel: bool = False,
 ) -> Generation | None:
-    """Makes `owner` the owner of a generation with the next attempt; the row to read, or None when it is somebody's, or over.
+    """Makes `owner` the owner, with the next attempt; None if it has another owner or has ended.
 
-    Without `seen` only an unowned row can be claimed; with it also the row of the dead owner that was seen, which counts as a crash.
-    An attempt is never claimed twice, not even by its own owner: what a claim whose reply was lost left behind is taken over like that.
+    Without `seen`, only an unowned row can be claimed; with it also that row of a dead owner, which
+    counts as a crash.
+    An attempt is claimed once, even by its owner: a claim whose reply was lost is taken over.
     A row whose cancellation was requested is claimed only `to_cancel`, that is to settle it.
     """
     seen = seen or Seen(None, 0, 0)
@@ -165,7 +166,7 @@ _BEAT = (
 
 
 def beat(session: Session, owner: str) -> list[Beat]:
-    """One sign of life for everything `owner` owns; what is missing from the answer is not its own any more."""
+    """Raises the beat of everything `owner` owns; it no longer owns what is not returned."""
     return [
         Beat(id, attempt, requested is not None)
         for id, attempt, requested in session.execute(_BEAT, {"beater": owner})
@@ -222,7 +223,7 @@ def checkpoint(session: Session, fence: Fence, progress: Progress) -> bool:
 
 
 def hand_over(session: Session, fence: Fence, progress: Progress) -> bool:
-    """Gives a generation up on purpose, claimable at once; `progress.seq` is the last event that was written."""
+    """Gives up a generation, claimable at once; `progress.seq` is the last event that was written."""
     return _write(session, fence, **_values(progress), owner=None, handed_over=fence.attempt)
 
 
@@ -232,7 +233,7 @@ def give_back(session: Session, fence: Fence) -> bool:
 
 
 def release_dead(session: Session, owner: str) -> list[str]:
-    """Frees what a process owned that is known to be dead, counting a crash for each; the ids of what it freed."""
+    """Frees what a dead process owned, and counts a crash for each; their ids."""
     owned = update(G).where(G.c.owner == owner, _RUNNING)
     return list(
         session.execute(
@@ -266,7 +267,7 @@ _STAMP_CONVERSATION = (
 
 
 def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Settled | None:
-    """Ends a generation, once. The row as this fence settled it, also by an earlier call whose reply was lost; else None."""
+    """Ends a generation once; the row if this fence settled it, now or by a call whose reply was lost."""
     change, at = next_change(session, account_id), now()
     values = {
         f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()

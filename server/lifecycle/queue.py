@@ -1,4 +1,4 @@
-"""The queue: sending generations to whoever has a slot. Ids only; the claim in SQL is what makes a job somebody's."""
+"""The queue: dispatches generation ids to workers. The claim in SQL decides who owns one."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def answers_queue(key_prefix: str) -> str:
 
 
 def chores_queue(key_prefix: str) -> str:
-    """The sorted set that holds the jobs nobody waits for: they have slots of their own, and never take one of an answer."""
+    """The sorted set of background jobs. They have slots of their own, and never take an answer's."""
     return f"{key_prefix}queue:chores"
 
 
@@ -41,10 +41,12 @@ def worker_key(key_prefix: str, owner: str) -> str:
 
 
 def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
-    """A pooled client, arq's and everybody's; connects when first used. Close it with `aclose(close_connection_pool=True)`.
+    """A pooled client, for arq and everything else; connects on first use.
 
-    The pool that waits is taken not only because it waits while every connection is in use: the other one connects under its lock, so that
-    callers of a Redis which does not answer would wait for each other's time-outs, one after the other.
+    Close it with `aclose(close_connection_pool=True)`.
+
+    A BlockingConnectionPool, also because the other one connects under its lock: while Redis does not
+    answer, its callers would wait for each other's time-outs.
     """
     pool = open_pool(
         BlockingConnectionPool, url, max_connections=connections, timeout=REDIS_TIMEOUT_S
@@ -53,7 +55,7 @@ def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
 
 
 def _add(pipe: Pipeline, job: str, id: str, queue: str, job_id: str, score: int) -> None:
-    """Adds a job in arq's format, with an id of our choice; one that is there already stays where it is.
+    """Adds a job in arq's format under the given id; a job that is there already stays in its place.
 
     Not by arq's `enqueue_job`: it refuses an id whose data a dead worker left behind, for a day.
     """
@@ -71,7 +73,7 @@ class Queue:
         self._name = answers_queue(key_prefix)
 
     async def put(self, generation_id: str) -> bool:
-        """Sends a generation to the workers. False when Redis is away: the sweep will send it once it is back."""
+        """Enqueues a generation. False if Redis is away: the sweep enqueues it later."""
         return await self._put(GENERATE, generation_id, self._name)
 
     async def pass_on(self, generation_id: str, owner: str) -> bool:
@@ -83,7 +85,7 @@ class Queue:
         return await self._put(GENERATE, generation_id, self._name, job_id)
 
     async def put_title(self, conversation_id: str) -> bool:
-        """Has a conversation named. False when Redis is away: the chores of the workers will find it."""
+        """Enqueues the naming of a conversation. False if Redis is away: a chore enqueues it later."""
         return await self._put(TITLE, conversation_id, chores_queue(self._key_prefix))
 
     async def put_missing(self, generation_ids: Sequence[str]) -> int:
@@ -107,7 +109,7 @@ class Queue:
             async with self._redis.pipeline(transaction=True) as pipe:
                 _add(pipe, job, id, queue, job_id or id, timestamp_ms())
                 await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("not_enqueued", job=job, id=id, reason=str(error))
             return False
         return True
@@ -116,5 +118,5 @@ class Queue:
         """Tells the owner that a generation was cancelled. It would find out by its next beat."""
         try:
             await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("owner_not_told", generation=generation_id, reason=str(error))

@@ -1,6 +1,6 @@
-"""Settling for others: ending answers that were cancelled and that nobody writes, and logs that nobody ended.
+"""Settling cancelled answers without an owner, and closing logs that nobody closed.
 
-Whoever settles for another claims first, then opens the log and reads it, so that what was said is kept and nobody can add to it.
+It claims first, then opens the log and reads it: the text is kept, and nobody can add to it.
 """
 
 from time import monotonic
@@ -36,14 +36,14 @@ SEALED_AT_ONCE = 100
 
 
 class Staleness:
-    """Which owners are dead: those whose beat this very process has watched stand still for 8 s, without a gap in its own watching."""
+    """Finds dead owners: this process saw their beat unchanged for 8 s, without a gap in reading."""
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[Seen, float]] = {}
         self._read_at = monotonic()
 
     def look(self, rows: list[OpenRow]) -> set[str]:
-        """Takes what was just read; the ids of rows whose owner is dead. An outage of the database makes nobody dead."""
+        """Takes rows that were just read; the ids of those whose owner is dead. An outage restarts the 8 s."""
         at = monotonic()
         gap = at - self._read_at > READ_GAP_MAX_S
         self._read_at = at
@@ -80,7 +80,7 @@ class Settler:
         self._cancelling: set[str] = set()
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
-        """Settles every answer that was cancelled and that no living worker owns, or that an own claim whose reply was lost left behind."""
+        """Settles cancelled answers that have no living owner, or that a lost claim of ours left."""
         rows = [
             row
             for row in await self.database.read(open_rows, cancelled_only=True)
@@ -92,7 +92,7 @@ class Settler:
                 await self.cancel(row.id, row.seen)
 
     async def cancel(self, generation_id: str, seen: Seen | None = None) -> Generation | None:
-        """Settles a cancelled answer that is nobody's, keeping what was said; None when it is somebody's, or Redis is away.
+        """Settles a cancelled answer without an owner and keeps its text; None if it has an owner.
 
         Raises DatabaseAway.
         """
@@ -113,7 +113,7 @@ class Settler:
             return None
         try:
             events, trusted = await self._open(claimed, began)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("not_settled", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
@@ -165,7 +165,7 @@ class Settler:
         ]
         try:
             closed = await close_logs(self._redis, closings, self._retention_s)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("not_sealed", generations=len(settled), reason=str(error))
             return
         sealed = []
@@ -187,7 +187,7 @@ class Settler:
             )
 
     async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
-        """The events of a log that this claim opened, and whether nothing of them was lost. An answer nobody ever claimed has none."""
+        """The events of the log that this claim opened, and whether none was lost."""
         if claimed.attempt == 1:
             return [], True
         keys = log_keys(self._key_prefix, claimed.id)

@@ -1,4 +1,4 @@
-"""What an answer cost: as its provider counted, else estimated from bytes; summed over every attempt at it."""
+"""Token usage of an answer over all attempts: as its provider counted, else estimated."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -48,7 +48,7 @@ def total(*costs: Counts | None) -> Counts | None:
 
 
 def cost_before(events: Iterable[Event], stored: Counts | None, asked_tokens: int) -> Counts | None:
-    """What the attempts before this one cost: an estimate from what each of them wrote, or what was stored where the log knows less."""
+    """Usage of earlier attempts: an estimate from what each wrote, or what was stored if more."""
     said_bytes = [0]
     for event in events:
         if event.type in _BEGINNINGS:
@@ -82,7 +82,7 @@ class Cost:
         self._before, self._asked_tokens = before, asked_tokens
 
     def total(self) -> Counts | None:
-        """What all attempts cost as of now; None when nothing is known to have been said or counted."""
+        """Usage of all attempts so far; None when nothing is known to have been written or counted."""
         return total(self._before, self._own())
 
     def _own(self) -> Counts | None:

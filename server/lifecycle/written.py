@@ -25,7 +25,7 @@ async def written_so_far(
         wanted = [(log_keys(key_prefix, each.id), each.seq) for each in active]
         try:
             logs = await read_logs(redis, wanted, LIVE_EVENTS_MAX)
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("redis_away", doing="snapshot", reason=str(error))
         else:
             newer = {each.id: events for each, events in zip(active, logs, strict=True)}

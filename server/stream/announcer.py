@@ -1,4 +1,7 @@
-"""Announcements that an account has changed, so that its pages look at once. Nothing depends on them: pages also look by themselves."""
+"""Publishes that an account has changed, so that its pages read the changes at once.
+
+Nothing depends on these messages: pages also poll.
+"""
 
 import asyncio
 
@@ -37,5 +40,5 @@ class Announcer:
                 pipeline.publish(account_channel(self._key_prefix, account_id), change)
             try:
                 await pipeline.execute()
-            except (RedisError, OSError, TimeoutError) as error:
+            except RedisError as error:
                 log.warning("changes_not_announced", reason=str(error))

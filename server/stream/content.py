@@ -11,7 +11,7 @@ _DELTAS = {EventType.TEXT_DELTA: "text", EventType.REASONING_DELTA: "reasoning"}
 
 
 class Content:
-    """What a reader has who has seen every event so far. Text is kept in pieces until it is asked for."""
+    """The content after every event so far. Text is kept in pieces until `parts` is called."""
 
     def __init__(self, parts: Parts | None = None) -> None:
         self._parts: list[tuple[dict[str, Any], list[str]]] = []
@@ -53,7 +53,7 @@ class Content:
         self._parts[part][1].append(text)
 
     def next_part(self, type: EventType) -> int:
-        """The index a delta of `type` belongs to: the last part when it is of that type, else a new one."""
+        """The index of the part that a delta of `type` belongs to: the last part if it has that type."""
         if self._parts and self._parts[-1][0]["type"] == _DELTAS.get(type):
             return len(self._parts) - 1
         return len(self._parts)

@@ -29,16 +29,16 @@ TERMINAL: Final = frozenset({EventType.COMPLETED, EventType.CANCELLED, EventType
 JUMPS: Final = frozenset({EventType.RESTARTED, EventType.SNAPSHOT})
 
 FIRST_SEQ: Final = 1
-"""`queued`. It is a pure function of the generation's row, so it is never written to the log: the log begins after it."""
+"""`queued`. It is computed from the generation's row and never written to the log."""
 
 EPOCH_SEQS: Final = 1_000_000
-"""How many numbers belong to one attempt: attempt n that cannot go on from a log begins at (n − 1) · 1,000,000 + 1."""
+"""Attempt n that cannot continue a log starts at (n − 1) · 1,000,000 + 1."""
 
 _TYPES: Final[dict[bytes, str]] = {member.encode(): member for member in EventType}
 
 
 class Event(NamedTuple):
-    """One numbered event. `type` is an EventType, or the name of a type that a newer server wrote."""
+    """One numbered event. `type` is an EventType, or a string that a newer server wrote."""
 
     seq: int
     type: str
@@ -60,7 +60,7 @@ def make_event(seq: int, type: EventType, data: dict[str, Any]) -> Event:
 
 
 def make_event_of_row(seq: int, type: EventType, data: dict[str, Any]) -> Event:
-    """An event that several processes make of one row: its keys are sorted, because databases keep them in different orders."""
+    """An event computed from a row. Keys are sorted: databases return them in different orders."""
     return Event(seq, type, orjson.dumps(data, option=orjson.OPT_SORT_KEYS))
 
 

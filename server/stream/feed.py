@@ -1,14 +1,15 @@
-"""Feeds: one per answer that anybody in this process follows, shared by all its readers.
+"""Feeds: one per answer that is followed in this process, shared by all its readers.
 
-A feed learns of events from the tail, and reads the log wherever the tail may have missed something: when it begins, at a gap, after a
-reconnection, and whenever it has been quiet for a second. The end never depends on a published message: a quiet feed whose row is
-settled reads, or writes, the end of the log, and where there is no log any more it ends with the row itself (`snapshot`).
+A feed receives events from the tail. It reads the log where the tail may have missed some: at the
+start, at a gap, after a reconnection, and when it was quiet for a second. Its end never depends on
+a published message: a quiet feed whose row is settled closes and reads the log, and if there is no
+log it ends with the row itself (`snapshot`).
 """
 
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from redis.exceptions import RedisError
 
 from server.errors import TidemarkError
 from server.logs import log
+from server.loops import DueLoop
 from server.stream.events import Event, decode_event
 from server.stream.log import LogKeys, close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
@@ -74,7 +76,7 @@ class Feed:
         self.readers = 0
         self._waiting: list[asyncio.Future[None]] = []
         self.wakes: set[Callable[[], None]] = set()
-        """Called whenever waiting readers are woken: by readers that wait for more than this feed."""
+        """Called when waiting readers are woken: for readers that wait for more than this feed."""
         self.quiet = False  # nothing was added since the last check
         self.heard_at = monotonic()
         self.queued = queued
@@ -107,7 +109,7 @@ class Feed:
         self.wake()
 
     def end(self, end: End) -> None:
-        """Ends this feed with the row itself: the log is gone, and readers get the whole content at once."""
+        """Ends this feed with the row: the log is gone, and readers get the whole content at once."""
         if end.terminal.seq > self.seq + 1 and not self.ended:
             self._events, self._dropped = [self.queued, end.snapshot], 0
             self._seqs = [event.seq for event in self._events]
@@ -124,13 +126,13 @@ class Feed:
             wake()
 
     def news(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
-        """Done when something was added, or a heartbeat is due. (An asyncio.Event costs its waiters a third more.)"""
+        """Done when events were added or a heartbeat is due. A third cheaper than asyncio.Event."""
         reader = loop.create_future()
         self._waiting.append(reader)
         return reader
 
     def after(self, mark: int) -> Batch | None:
-        """The next events for a reader at `mark`; None when there are none, or when they are no longer kept."""
+        """The next events after `mark`; None if there are none, or if they are no longer kept."""
         if mark < self._dropped or mark >= self.seq:
             return None
         batch = self._batches.get(mark)
@@ -172,8 +174,9 @@ class Feeds:
         self._redis, self._tail, self._ends = redis, tail, ends
         self._key_prefix, self._retention_s = key_prefix, retention_s
         self._feeds: dict[str, Feed] = {}
-        self._due: set[str] = set()
-        self._check = asyncio.Event()
+        self._loop = DueLoop(
+            self._gone_quiet, self._read, every_s=CHECK_EVERY_S, at_once=CHECKED_AT_ONCE
+        )
         self._doubtful: set[str] = set()
         self._doubt = asyncio.Event()
 
@@ -182,7 +185,7 @@ class Feeds:
 
     @contextmanager
     def feed(self, generation_id: str, queued: Event) -> Iterator[Feed]:
-        """The feed of an answer, which begins with `queued`; shared with its other readers, for as long as this one follows it."""
+        """The feed of an answer, starting with `queued`. All readers in this process share it."""
         feed = self._feeds.get(generation_id)
         if feed is None:
             feed = self._feeds[generation_id] = Feed(
@@ -191,7 +194,7 @@ class Feeds:
             self._tail.listen(
                 feed.keys.channel,
                 Listener(
-                    lambda: self._look(generation_id),
+                    lambda: self._loop.look_at(generation_id),
                     lambda data: self._receive(generation_id, data),
                 ),
             )
@@ -205,7 +208,10 @@ class Feeds:
                 self._tail.leave(feed.keys.channel)
 
     async def page(self, generation_id: str, mark: int) -> Batch | None:
-        """One write of events after `mark` from the log, for a reader that has fallen behind what the feed keeps; None: look again."""
+        """The next events after `mark`, read from the log, for a reader that the feed does not cover.
+
+        None: try again.
+        """
         feed = self._feeds[generation_id]
         if mark < feed.queued.seq:
             return Batch([feed.queued])  # it is in no log
@@ -217,7 +223,7 @@ class Feeds:
                 and (end := (await self._ends([generation_id])).get(generation_id))
             ):
                 events = [end.snapshot, end.terminal]
-        except (TidemarkError, RedisError, OSError, TimeoutError) as error:
+        except (TidemarkError, RedisError) as error:
             log.warning("page_not_read", error=str(error))
             events = []
         if not events:
@@ -233,20 +239,7 @@ class Feeds:
 
     async def run(self) -> None:
         """Looks after every feed that is due or has gone quiet, until cancelled."""
-        loop = asyncio.get_running_loop()
-        tick_at = loop.time() + CHECK_EVERY_S
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(tick_at):
-                    await self._check.wait()
-            due, self._due = self._due, set()
-            self._check.clear()
-            if loop.time() >= tick_at:
-                tick_at = loop.time() + CHECK_EVERY_S
-                due |= self._gone_quiet()
-            ids = list(due)
-            for start in range(0, len(ids), CHECKED_AT_ONCE):
-                await self._read(ids[start : start + CHECKED_AT_ONCE])
+        await self._loop.run()
 
     def _gone_quiet(self) -> set[str]:
         """The feeds to which nothing was added since this was last asked."""
@@ -256,7 +249,7 @@ class Feeds:
         return quiet
 
     async def beat(self) -> None:
-        """Wakes the readers of silent answers now and then, without news: they send a heartbeat. Until cancelled."""
+        """Wakes the readers of silent feeds, so that they send a heartbeat. Until cancelled."""
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             at = monotonic()
@@ -272,13 +265,13 @@ class Feeds:
             logs = await read_logs(
                 self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS
             )
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("redis_away", doing="follow", error=str(error))
             logs = [[] for _ in following]
         for (id, feed), events in zip(following.items(), logs, strict=True):
             feed.add(events)
             if len(events) == PAGE_EVENTS:
-                self._look(id)
+                self._loop.look_at(id)
         quiet = [
             id
             for (id, feed), events in zip(following.items(), logs, strict=True)
@@ -289,7 +282,10 @@ class Feeds:
             self._doubt.set()
 
     async def end(self) -> None:
-        """Ends the feeds whose rows are settled, until cancelled. Apart from `run`, so that a database that hangs delays no events."""
+        """Ends feeds whose rows are settled, until cancelled.
+
+        Separate from `run`, so that a database that hangs delays no events.
+        """
         while True:
             await self._doubt.wait()
             self._doubt.clear()
@@ -301,7 +297,7 @@ class Feeds:
                 log.warning("end_not_known", error=str(error))
 
     async def _end_all(self, ends: dict[str, End]) -> None:
-        """Ends feeds: with the rest of their logs, which it seals; where there is none, or no Redis, with the row itself."""
+        """Ends feeds with the rest of their logs, which it closes; without log or Redis, with the row."""
         ending = [
             (id, feed, end)
             for id, end in ends.items()
@@ -311,12 +307,12 @@ class Feeds:
         for (id, feed, end), events in zip(ending, logs, strict=True):
             if events:
                 feed.add(events)
-                self._look(id)
+                self._loop.look_at(id)
             else:
                 feed.end(end)
 
     async def _sealed_logs(self, ending: list[tuple[Feed, Event]]) -> list[list[Event]]:
-        """What these logs have beyond their feeds, once each carries its terminal event; nothing where that fails."""
+        """The events beyond each feed, once its log has the terminal event; none where that fails."""
         if not ending:
             return []
         try:
@@ -327,7 +323,7 @@ class Feeds:
             logs = await read_logs(
                 self._redis, [(feed.keys, feed.seq) for feed in sealed], PAGE_EVENTS
             )
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             log.warning("redis_away", doing="end", error=str(error))
             return [[] for _ in ending]
         read = dict(zip(sealed, logs, strict=True))
@@ -339,20 +335,16 @@ class Feeds:
         try:
             events = [decode_event(line) for line in data.split(b"\n")]
         except ValueError:
-            self._look(generation_id)
+            self._loop.look_at(generation_id)
             return
         if events[0].seq <= feed.seq + 1 and _consecutive(events):
             feed.add(events)
         else:
-            self._look(generation_id)  # a gap, or a jump: the log knows what belongs here
-
-    def _look(self, generation_id: str) -> None:
-        self._due.add(generation_id)
-        self._check.set()
+            self._loop.look_at(generation_id)  # a gap, or a jump: the log knows what belongs here
 
 
 def _end_of_write(events: list[Event], first: int) -> int:
-    """Where the events from `first` on end that go out at once: 64 KiB, or the one event that is larger."""
+    """The index after the events that are sent in one write: 64 KiB, or one larger event."""
     last, size = first, 0
     while last < len(events) and (size == 0 or size + len(events[last].data) <= BATCH_BYTES):
         size += len(events[last].data) + 64

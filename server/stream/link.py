@@ -1,7 +1,8 @@
-"""One connection to Redis that never comes back by itself.
+"""One connection to Redis that never reconnects by itself.
 
-The log's fence needs to know when a connection is a new one, and the streaming path needs to read many replies per wake-up; a pooled
-client gives neither. redis-py connects (address, TLS, authentication, database); reading and writing happen here.
+The log's fence must know when a connection is new, and streaming reads many replies per wake-up; a
+pooled client offers neither. redis-py connects (address, TLS, authentication, database); reading
+and writing happen here.
 """
 
 import asyncio
@@ -21,11 +22,11 @@ Command = tuple[bytes | str | int | float, ...]
 
 
 class LinkLost(Exception):
-    """The connection is gone, or did not answer in time. What was sent may or may not have been done."""
+    """The connection is lost or timed out. Commands that were sent may have been executed."""
 
 
 class Link:
-    """A connection: `execute` for commands and replies, `send` and `receive` for subscriptions; never both."""
+    """A connection for either commands (`execute`) or subscriptions (`send` and `receive`)."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
@@ -37,12 +38,15 @@ class Link:
         connection: AbstractConnection = open_pool(ConnectionPool, url).make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-        except (RedisError, OSError, TimeoutError) as error:
+        except RedisError as error:
             raise LinkLost(str(error)) from error
         return cls(connection)
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to `commands`, in order, sent as one write; an error reply is a hiredis.ReplyError in the list."""
+        """The replies to `commands`, in order, sent in one write.
+
+        An error reply is a hiredis.ReplyError in the list.
+        """
         self.send(commands)
         replies: list[Any] = []
         while len(replies) < len(commands):

@@ -1,7 +1,8 @@
-"""The token log of a generation in Redis: three scripts that write it, and reading it back.
+"""The token log of a generation in Redis: three scripts that write it, and reading it.
 
-Two keys that share the hash tag `{generation}`, so that they live on one node: a hash (`epoch seq closed whole`) and a stream whose
-entry ids are `<seq>-0`. Events are published on a channel of the same name. Numbers begin after `queued`, which is the row itself.
+Two keys share the hash tag `{generation}`, so that they are on one node: a hash (`epoch seq closed
+whole`) and a stream with entry ids `<seq>-0`. Events are published on a channel of the same name.
+Numbers start after `queued`, which is computed from the row.
 """
 
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ async def close_logs(
 async def read_logs(
     redis: Redis, wanted: list[tuple[LogKeys, int]], count: int
 ) -> list[list[Event]]:
-    """For each log and cursor, up to `count` events after the cursor, in order; none where the next one is missing.
+    """For each log and cursor, up to `count` events after the cursor, none if the next is missing.
 
     One round trip. A log that cannot be read (another type of key, damaged entries) is as good as
     none and does not affect the others. Raises RedisError when Redis is away.
@@ -133,7 +134,7 @@ def _event_of(entry: Any) -> Event:
 
 
 def _readable_events(keys: LogKeys, entries: list[Any]) -> list[Event]:
-    """The events up to the first damaged entry; behind it, those from where the answer starts over."""
+    """The events up to the first damaged entry, and those from where the answer starts over."""
     events: list[Event] = []
     damaged = False
     for entry in entries:

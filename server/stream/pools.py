@@ -1,4 +1,4 @@
-"""Pools of connections to Redis."""
+"""Pools of connections to Redis, which raise nothing but RedisError."""
 
 from functools import cache
 from typing import Any, TypeVar
@@ -11,25 +11,60 @@ Pool = TypeVar("Pool", bound=ConnectionPool)
 
 REDIS_TIMEOUT_S = 2.0
 
+CONNECTION_ERRORS = (RuntimeError, OSError)
+"""What redis-py lets through: uvloop raises RuntimeError for a write to a connection that was reset,
+and time-outs and socket errors come through where redis-py does not expect them."""
+
 
 def open_pool(kind: type[Pool], url: str, **options: Any) -> Pool:
-    """A pool for `url` in which every wait has an end, and every loss of a connection is a RedisError. Opens no connection yet."""
+    """A pool for `url` with a time-out on every wait, whose connections raise only RedisError.
+
+    Opens no connection yet.
+    """
     pool = kind.from_url(
         url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, **options
     )
-    pool.connection_class = _telling(pool.connection_class)  # type: ignore[arg-type]  # classes can be hashed
+    pool.connection_class = _translating(pool.connection_class)  # type: ignore[arg-type]  # classes can be hashed
     return pool
 
 
 @cache
-def _telling(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    class Telling(kind):  # type: ignore[misc, valid-type]  # TCP, TLS or Unix, as the address says
-        """Whoever writes to a connection that was reset gets a RuntimeError from uvloop, which redis-py passes on."""
+def _translating(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    class Translating(kind):  # type: ignore[misc, valid-type]  # TCP, TLS or Unix, as the address says
+        """Translates the errors of every call by which a client uses a connection."""
+
+        async def connect(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                await super().connect(*args, **kwargs)
+            except CONNECTION_ERRORS as error:
+                raise RedisConnectionError(_reason(error)) from error
 
         async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
             try:
                 await super().send_packed_command(*args, **kwargs)
-            except RuntimeError as error:
-                raise RedisConnectionError(str(error)) from error
+            except CONNECTION_ERRORS as error:
+                raise RedisConnectionError(_reason(error)) from error
 
-    return Telling
+        async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return await super().read_response(*args, **kwargs)
+            except CONNECTION_ERRORS as error:
+                raise RedisConnectionError(_reason(error)) from error
+
+        async def can_read_destructive(self) -> bool:
+            try:
+                return bool(await super().can_read_destructive())
+            except CONNECTION_ERRORS as error:
+                raise RedisConnectionError(_reason(error)) from error
+
+        async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                await super().disconnect(*args, **kwargs)
+            except CONNECTION_ERRORS as error:
+                raise RedisConnectionError(_reason(error)) from error
+
+    return Translating
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__

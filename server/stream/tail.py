@@ -1,7 +1,7 @@
-"""The tail: one subscription connection per process, over which messages arrive as they are published.
+"""The tail: one subscription connection per process, for messages as they are published.
 
-It is only ever a faster copy: whoever listens is told when a channel becomes live, and again after every reconnection, and reads
-what it missed from where the truth is.
+It is only a faster copy: listeners are called when a channel becomes live, and again after every
+reconnection, and read what they missed from the log or from SQL.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ RECONNECT_MIN_S, RECONNECT_MAX_S = 0.05, 1.0
 
 
 class Listener(NamedTuple):
-    """Who is told of a channel: `live` when messages flow (again), `message` with the bytes of each."""
+    """Callbacks of a channel: `live` when messages flow (again), `message` with each message."""
 
     live: Callable[[], None]
     message: Callable[[bytes], None]
 
 
 class Tail:
-    """The subscriptions of one process. `run` keeps the connection; `listen` and `leave` may be called at any time."""
+    """The subscriptions of one process. `listen` and `leave` may be called at any time."""
 
     def __init__(self, url: str) -> None:
         self._url = url
