@@ -213,7 +213,7 @@ def list_users(config: Config = None, data_dir: DataDir = None) -> None:
     """Show all users."""
     from server.command import people
 
-    _table(["id", "email", "role", "since"], people.list_users(load_settings(config, data_dir)))
+    _table(["id", "email", "since"], people.list_users(load_settings(config, data_dir)))
 
 
 @users.command("link")

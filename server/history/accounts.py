@@ -38,13 +38,11 @@ def named_account(session: Session, name: str) -> Account:
     )
 
 
-def new_user(session: Session, email: str, *, admin: bool = False) -> User | None:
+def new_user(session: Session, email: str) -> User | None:
     """A new user with an account of their own; None when the address is taken."""
     if session.exec(select(User).where(User.email == email)).first():
         return None
-    user = User(
-        id=new_id(Prefix.USER), account_id=new_account(session, email).id, email=email, admin=admin
-    )
+    user = User(id=new_id(Prefix.USER), account_id=new_account(session, email).id, email=email)
     session.add(user)
     return user
 
