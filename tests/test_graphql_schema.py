@@ -64,15 +64,13 @@ async def test_the_examples_of_the_documents_are_valid(example: dict[str, Any]) 
         nothing,
         nothing,
         nothing,
-        nothing,
-        nothing,
         "req_test",
         Caller("acct_x", None, None, "session"),
     )
     asked = Asked(example["query"], example.get("variables"), None)
     answers: list[Any] = []
     try:
-        async for payloads in Operations(Schema(GraphqlSettings())).answers(asked, context, list):
+        async for payloads in Operations(Schema(GraphqlSettings())).results(asked, context, list):
             answers += [json.loads(payload) for payload in payloads or ()]
     except NotRun as refused:
         answers.append({"errors": json.loads(refused.errors)})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.providers.openai import completions_url
-from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong
+from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong
 from tests.asking import ask, call, text
 from tests.client import Client, text_of
 from tests.system import System

@@ -232,36 +232,12 @@ class GraphqlSettings(Section):
     ide: bool = Field(
         default=True, description="Whether /graphql shows browsers a page to try queries."
     )
-    depth_max: int = Field(
-        12, ge=4, le=100, description="The maximum nesting of fields in a document."
-    )
-    tokens_max: int = Field(
-        2000, ge=100, le=100_000, description="The maximum number of tokens in a document."
-    )
-    document_max_chars: int = Field(
-        65_536,
-        ge=10_000,
-        le=10_000_000,
-        description="The maximum length of a document, in characters, without its variables.",
-    )
-    aliases_max: int = Field(
-        30, ge=0, le=10_000, description="The maximum number of aliases in a document."
-    )
-    directives_max: int = Field(
-        50, ge=0, le=10_000, description="The maximum number of directives in a document."
-    )
     cost_max: int = Field(
         30_000,
         ge=1000,
         le=10_000_000,
         description="The maximum cost of a document: the number of fields its result can have. "
         "A field inside a list counts once for every item that the list can return.",
-    )
-    operations_max_per_socket: int = Field(
-        100,
-        ge=1,
-        le=10_000,
-        description="The maximum number of concurrent operations on one WebSocket.",
     )
 
 
