@@ -1,4 +1,4 @@
-"""The load seen from the parent: one client process, told what to open and asked what it saw."""
+"""The load results from the parent: one client process, told what to open and asked what it saw."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +16,7 @@ from server.bench.system import MODEL
 _GRACE_S: Final = 15.0  # the client keeps the deadline itself; this is for a client that hangs
 
 
-class Seen:
+class Results:
     """What one batch of streams saw."""
 
     def __init__(self, report: dict[str, Any]) -> None:
@@ -100,11 +100,11 @@ class Load:
             **command,
         )
 
-    async def ended(self) -> Seen:
+    async def ended(self) -> Results:
         """Wait until every stream has ended, or the deadline has ended them."""
-        return Seen(await self._expect("ended"))
+        return Results(await self._expect("ended"))
 
-    async def close(self) -> Seen:
+    async def close(self) -> Results:
         """Hang up on all that is still open."""
         await self._client.tell({"do": "close"})
         return await self.ended()
@@ -117,7 +117,7 @@ class Load:
             raise MeasureError(f"The load said nothing for {self._deadline_s:.0f} s.") from None
         if line["event"] != event:
             raise MeasureError(
-                f"The load could not open its streams in time. {' '.join(Seen(line).faults())}"
+                f"The load could not open its streams in time. {' '.join(Results(line).faults())}"
             )
         return line
 

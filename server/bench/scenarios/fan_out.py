@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Final
 
-from server.bench.load import Seen, load
+from server.bench.load import Results, load
 from server.bench.options import Options
 from server.bench.processes import temporary_folder
 from server.bench.report import Figure, Meter, Report, percentile
@@ -51,12 +51,12 @@ async def measure(options: Options) -> Report:
         meter = Meter(
             "from before the first token to the end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
         )
-        seen = await crowd.ended()
-        costs = meter.spent(seen.tokens)
-    report.faults += seen.faults() + _differences(seen)
+        results = await crowd.ended()
+        costs = meter.spent(results.tokens)
+    report.faults += results.faults() + _differences(results)
     if any(
         stream["opened_ns"] > stream["first_sent_ns"]
-        for stream in seen.streams
+        for stream in results.streams
         if stream["first_sent_ns"]
     ):
         report.notes.append(
@@ -66,8 +66,8 @@ async def measure(options: Options) -> Report:
     return report.add(
         Figure("CPU per delivered token", costs.us_per_token(costs.server_s), "µs", at_most=15),
         Figure("  of the web process", costs.us_per_token(costs.cpu_s["web"]), "µs"),
-        *_delay_figures(seen, "delay", p99_at_most_ms=50),
-        Figure("tokens delivered", seen.tokens, ""),
+        *_delay_figures(results, "delay", p99_at_most_ms=50),
+        Figure("tokens delivered", results.tokens, ""),
     )
 
 
@@ -99,20 +99,23 @@ async def _measure_running(options: Options) -> Report:
             shared=True,
             lag=True,
         )
-        seen = await crowd.ended()
-    report.faults += seen.faults(stamped=False) + _differences(seen)
+        results = await crowd.ended()
+    report.faults += results.faults(stamped=False) + _differences(results)
     return report.add(
-        *_delay_figures(seen, "after the first reader"), Figure("tokens delivered", seen.tokens, "")
+        *_delay_figures(results, "after the first reader"),
+        Figure("tokens delivered", results.tokens, ""),
     )
 
 
-def _differences(seen: Seen) -> list[str]:
-    texts = {stream["digest"] for stream in seen.streams}
+def _differences(results: Results) -> list[str]:
+    texts = {stream["digest"] for stream in results.streams}
     return [] if len(texts) == 1 else [f"The readers saw {len(texts)} different texts."]
 
 
-def _delay_figures(seen: Seen, name: str, p99_at_most_ms: float | None = None) -> list[Figure]:
-    delays_ms = [delay_us / 1000 for delay_us in seen.delays_us]
+def _delay_figures(
+    results: Results, name: str, p99_at_most_ms: float | None = None
+) -> list[Figure]:
+    delays_ms = [delay_us / 1000 for delay_us in results.delays_us]
     return [
         Figure(f"{name} p50", percentile(delays_ms, 50), "ms"),
         Figure(f"{name} p99", percentile(delays_ms, 99), "ms", at_most=p99_at_most_ms),

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from server.bench.load import Load, Seen, load
+from server.bench.load import Load, Results, load
 from server.bench.options import Options
 from server.bench.processes import temporary_folder
 from server.bench.report import Figure, Meter, Report, percentile
@@ -56,8 +56,8 @@ async def measure(options: Options) -> Report:
         )
         busy = await _rounds(client, _BUSY_ROUNDS, report)
         report.spend(meter.spent())
-        seen = await others.close()
-    failed = [s for s in seen.streams if s["status"] != 200 or not s["in_order"]]
+        results = await others.close()
+    failed = [s for s in results.streams if s["status"] != 200 or not s["in_order"]]
     if failed:
         report.faults.append(f"{len(failed)} of the {streams} other streams failed.")
     return report.add(
@@ -128,16 +128,16 @@ async def _rounds(client: Load, rounds: int, report: Report, body: str = "") -> 
             body=body,
             tokens=_SCRIPT.tokens,
         )
-        seen = await client.ended()
-        report.faults += seen.faults(stamped=stamped)
+        results = await client.ended()
+        report.faults += results.faults(stamped=stamped)
         if report.faults:
             break
-        waits.append(_wait(seen))
+        waits.append(_wait(results))
     return waits
 
 
-def _wait(seen: Seen) -> Wait:
-    stream = seen.streams[0]
+def _wait(results: Results) -> Wait:
+    stream = results.streams[0]
     requested_ns, sent_ns, received_ns = (
         stream["requested_ns"],
         stream["first_sent_ns"],

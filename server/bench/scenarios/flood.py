@@ -27,10 +27,10 @@ async def measure(options: Options) -> Report:
                 meter = Meter("five rounds", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
             one = Meter(f"round {number}", tested.cpu_s)
             await crowd.post(_SCRIPT, streams=streams, deadline_s=_DEADLINE_S)
-            seen = await crowd.ended()
-            report.faults += seen.faults()
+            results = await crowd.ended()
+            report.faults += results.faults()
             if number:
-                rounds.append(one.spent(seen.tokens))
+                rounds.append(one.spent(results.tokens))
         assert meter is not None
         costs = meter.spent(sum(one.tokens for one in rounds))
     report.spend(costs)

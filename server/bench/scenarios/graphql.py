@@ -83,9 +83,9 @@ async def _fan_out(
     await asyncio.sleep(max(0.0, first_token_s - _LEAD_S - time.monotonic()))
     name = "subscribers" if subscribing else "native readers"
     meter = Meter(f"one answer to {readers} {name}", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
-    seen = await crowd.ended()
-    costs = meter.spent(seen.tokens)
-    report.faults += seen.faults()
+    results = await crowd.ended()
+    costs = meter.spent(results.tokens)
+    report.faults += results.faults()
     if not warming:
         report.spend(costs)
     return costs
@@ -118,8 +118,8 @@ async def _memory(tested: System, crowd: Load, report: Report, streams: int) -> 
     )
     await asyncio.sleep(_SETTLE_S)
     held_bytes = tested.processes["web"].memory_bytes() - before_bytes
-    seen = await crowd.close()
-    refused = [stream for stream in seen.streams if stream["status"] != 200]
+    results = await crowd.close()
+    refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
             f"{len(refused)} of {streams} subscriptions were refused: {refused[0].get('refusal') or refused[0]['status']}"

@@ -99,19 +99,19 @@ async def _memory_per_stream(
     meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
     await asyncio.sleep(_WATCH_S)
     report.spend(meter.spent())
-    seen = await crowd.close()
-    refused = [stream for stream in seen.streams if stream["status"] != 200]
+    results = await crowd.close()
+    refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
             f"{len(refused)} of {streams} {name} were refused: {refused[0].get('refusal') or refused[0]['status']}"
         )
-    ended = [stream for stream in seen.streams if stream["terminal"]]
+    ended = [stream for stream in results.streams if stream["terminal"]]
     if ended:
         report.faults.append(
             f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']} while they should have been silent."
         )
     silent = [
-        stream for stream in seen.streams if stream["tokens"] != 1 and stream["status"] == 200
+        stream for stream in results.streams if stream["tokens"] != 1 and stream["status"] == 200
     ]
     if silent:
         report.faults.append(

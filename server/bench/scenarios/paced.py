@@ -29,15 +29,15 @@ async def measure(options: Options) -> Report:
             "from the first POST to the last end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
         )
         await crowd.post(script, streams=streams, deadline_s=_DEADLINE_S, spread_s=_SPREAD_S)
-        seen = await crowd.ended()
-        costs = meter.spent(seen.tokens)
-    report.faults += seen.faults()
+        results = await crowd.ended()
+        costs = meter.spent(results.tokens)
+    report.faults += results.faults()
     report.spend(costs)
-    delays_ms = [delay_us / 1000 for delay_us in seen.delays_us]
+    delays_ms = [delay_us / 1000 for delay_us in results.delays_us]
     return report.add(
         Figure("CPU per token", costs.us_per_token(costs.server_s), "µs", at_most=150),
         Figure("extra delay p50", percentile(delays_ms, 50), "ms"),
         Figure("extra delay p99", percentile(delays_ms, 99), "ms", at_most=30),
         Figure("extra delay, worst", max(delays_ms, default=float("nan")), "ms"),
-        Figure("tokens delivered", seen.tokens, ""),
+        Figure("tokens delivered", results.tokens, ""),
     )
