@@ -61,7 +61,7 @@ class Batch:
             async with asyncio.timeout_at(deadline):
                 await self._open()
                 await self._all_open.wait()
-                _tell(
+                _write(
                     output,
                     {
                         "event": "open",
@@ -75,7 +75,7 @@ class Batch:
         except TimeoutError:
             late = self._to_end
             self.close()
-        _tell(
+        _write(
             output,
             {
                 "event": "ended",
@@ -182,7 +182,7 @@ class Batch:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _tell(output: TextIO, line: dict[str, Any]) -> None:
+def _write(output: TextIO, line: dict[str, Any]) -> None:
     output.write(orjson.dumps(line).decode() + "\n")
     output.flush()
 
@@ -193,7 +193,7 @@ async def obey(host: str, port: int) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
     )
-    _tell(sys.stdout, {"event": "ready"})
+    _write(sys.stdout, {"event": "ready"})
     batch: Batch | None = None
     async with asyncio.TaskGroup() as batches:
         running: asyncio.Task[None] | None = None

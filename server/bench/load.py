@@ -79,7 +79,7 @@ class Load:
         keys = {
             "keys": self._server.keys
         }  # all accounts in turn, where the command does not name one's
-        await self._client.tell(
+        await self._client.send(
             {"do": "open", "streams": streams, "deadline_s": deadline_s} | keys | command
         )
         generation_ids: list[str | None] = (await self._expect("open"))["generation_ids"]
@@ -106,7 +106,7 @@ class Load:
 
     async def close(self) -> Results:
         """Hang up on all that is still open."""
-        await self._client.tell({"do": "close"})
+        await self._client.send({"do": "close"})
         return await self.ended()
 
     async def _expect(self, event: str) -> dict[str, Any]:

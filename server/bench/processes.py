@@ -69,7 +69,7 @@ class Running:
             )
         return orjson.loads(line)
 
-    async def tell(self, command: dict[str, Any]) -> None:
+    async def send(self, command: dict[str, Any]) -> None:
         """Write one JSON line to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(orjson.dumps(command) + b"\n")
