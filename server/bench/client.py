@@ -187,7 +187,7 @@ def _write(output: TextIO, line: dict[str, Any]) -> None:
     output.flush()
 
 
-async def obey(host: str, port: int) -> None:
+async def run_commands(host: str, port: int) -> None:
     """Do what the parent says until its pipe ends."""
     commands = asyncio.StreamReader(limit=_COMMAND_MAX_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(
@@ -212,7 +212,7 @@ async def obey(host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Read the command line and obey."""
+    """Read the command line and run_commands."""
     parser = argparse.ArgumentParser(
         prog="python -m server.bench.client",
         description="Opens event streams as it is told on standard input.",
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("port", type=int)
     arguments = parser.parse_args()
     gc.disable()  # a collection here would be counted as lateness of the server; the process lives for one measurement
-    uvloop.run(obey(arguments.host, arguments.port))
+    uvloop.run(run_commands(arguments.host, arguments.port))
 
 
 if __name__ == "__main__":
