@@ -13,7 +13,7 @@ _TRACE_MAX_EVENTS: Final = 100_000
 _TERMINAL: Final = frozenset({"completed", "cancelled", "failed"})
 
 
-class Crowd(Protocol):
+class StreamOwner(Protocol):
     """What a stream belongs to."""
 
     traced: bool
@@ -32,7 +32,7 @@ class Crowd(Protocol):
 class Stream(asyncio.Protocol):
     """One connection with one request and the event stream that answers it."""
 
-    def __init__(self, batch: Crowd, request: bytes) -> None:
+    def __init__(self, batch: StreamOwner, request: bytes) -> None:
         self._batch = batch
         self._request = request
         self._parser = httptools.HttpResponseParser(self)

@@ -1,4 +1,4 @@
-"""Fan-out: one answer and a crowd that reads it; what a delivery costs, and whether everyone got all of it."""
+"""Fan-out: one answer and a clients that reads it; what a delivery costs, and whether everyone got all of it."""
 
 import asyncio
 import time
@@ -31,15 +31,15 @@ async def measure(options: Options) -> Report:
     script = Script(tokens=max(1, int(rate * _DURATION_S)), rate=rate, first_token_ms=gather_ms)
     report = Report("fan-out", {"readers": readers, "tokens": script.tokens, "rate": rate})
     deadline_s = gather_ms / 1000 + 4 * _DURATION_S
-    async with system(accounts=1) as tested, load(tested.folder, tested.server) as crowd:
-        await crowd.post(_WARM_UP, streams=10, deadline_s=deadline_s)
-        report.faults += (await crowd.ended()).faults()
+    async with system(accounts=1) as tested, load(tested.folder, tested.server) as clients:
+        await clients.post(_WARM_UP, streams=10, deadline_s=deadline_s)
+        report.faults += (await clients.ended()).faults()
         sent = await tested.server.call(
             "POST", "/api/messages", {"text": str(script), "model": MODEL}
         )
         first_token_s = time.monotonic() + gather_ms / 1000
         path = f"/api/generations/{sent['generation_id']}/events"
-        await crowd.open(
+        await clients.open(
             streams=readers,
             deadline_s=deadline_s,
             method="GET",
@@ -49,9 +49,11 @@ async def measure(options: Options) -> Report:
         )
         await asyncio.sleep(max(0.0, first_token_s - _LEAD_S - time.monotonic()))
         meter = Meter(
-            "from before the first token to the end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+            "from before the first token to the end",
+            tested.cpu_s,
+            lambda: {"load": clients.cpu_s()},
         )
-        results = await crowd.ended()
+        results = await clients.ended()
         costs = meter.spent(results.tokens)
     report.faults += results.faults() + _differences(results)
     if any(
@@ -85,12 +87,12 @@ async def _measure_running(options: Options) -> Report:
     async with (
         temporary_folder() as folder,
         connected(host, port, [options.key()]) as server,
-        load(folder, server) as crowd,
+        load(folder, server) as clients,
     ):
         sent = await server.call("POST", "/api/messages", {"text": text, "model": "demo"})
         path = f"/api/generations/{sent['generation_id']}/events"
         deadline_s = gather_ms / 1000 + 4 * _DURATION_S
-        await crowd.open(
+        await clients.open(
             streams=readers,
             deadline_s=deadline_s,
             method="GET",
@@ -99,7 +101,7 @@ async def _measure_running(options: Options) -> Report:
             shared=True,
             lag=True,
         )
-        results = await crowd.ended()
+        results = await clients.ended()
     report.faults += results.faults(stamped=False) + _differences(results)
     return report.add(
         *_delay_figures(results, "after the first reader"),

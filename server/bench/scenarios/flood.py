@@ -20,14 +20,14 @@ async def measure(options: Options) -> Report:
     streams = options.streams or _STREAMS
     report = Report("flood", {"streams": streams, "tokens": _SCRIPT.tokens, "rounds": _ROUNDS})
     rounds: list[Costs] = []
-    async with system() as tested, load(tested.folder, tested.server) as crowd:
+    async with system() as tested, load(tested.folder, tested.server) as clients:
         meter: Meter | None = None
         for number in range(1 + _ROUNDS):
             if number == 1:
-                meter = Meter("five rounds", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
+                meter = Meter("five rounds", tested.cpu_s, lambda: {"load": clients.cpu_s()})
             one = Meter(f"round {number}", tested.cpu_s)
-            await crowd.post(_SCRIPT, streams=streams, deadline_s=_DEADLINE_S)
-            results = await crowd.ended()
+            await clients.post(_SCRIPT, streams=streams, deadline_s=_DEADLINE_S)
+            results = await clients.ended()
             report.faults += results.faults()
             if number:
                 rounds.append(one.spent(results.tokens))

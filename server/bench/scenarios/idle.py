@@ -26,8 +26,8 @@ async def measure(options: Options) -> Report:
     options.refuse("url", "rate")
     streams, readers = options.streams or _STREAMS, options.readers or _STREAMS
     report = Report("idle", {"streams": streams, "readers": readers})
-    async with system() as tested, load(tested.folder, tested.server) as crowd:
-        await _warm_up(crowd, report)
+    async with system() as tested, load(tested.folder, tested.server) as clients:
+        await _warm_up(clients, report)
         await tested.stop("web")
         await asyncio.sleep(_SETTLE_S)
         commands, meter = await _commands(tested), Meter("an idle worker", tested.cpu_s)
@@ -61,7 +61,7 @@ async def measure(options: Options) -> Report:
         one_answer = {"method": "GET", "path": path, "shared": True, "keys": tested.server.keys[:1]}
         report.add(
             await _memory_per_stream(
-                tested, crowd, report, name="readers of one answer", streams=readers, **one_answer
+                tested, clients, report, name="readers of one answer", streams=readers, **one_answer
             )
         )
         await tested.restart_web()
@@ -73,7 +73,7 @@ async def measure(options: Options) -> Report:
         report.add(
             await _memory_per_stream(
                 tested,
-                crowd,
+                clients,
                 report,
                 name="streams with an answer each",
                 streams=streams,
@@ -84,22 +84,22 @@ async def measure(options: Options) -> Report:
 
 
 async def _memory_per_stream(
-    tested: System, crowd: Load, report: Report, *, name: str, streams: int, **command: Any
+    tested: System, clients: Load, report: Report, *, name: str, streams: int, **command: Any
 ) -> Figure:
     """Memory of each stream in the web process, and, as a cost, the CPU of holding them."""
-    await _warm_up(crowd, report)
+    await _warm_up(clients, report)
     await asyncio.sleep(_SETTLE_S)
     web = tested.processes["web"]
     before_bytes = web.memory_bytes()
-    await crowd.open(
+    await clients.open(
         streams=streams, deadline_s=_DEADLINE_S, spread_s=streams * _SPREAD_S_PER_STREAM, **command
     )
     await asyncio.sleep(_SETTLE_S)
     open_bytes = web.memory_bytes()
-    meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
+    meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": clients.cpu_s()})
     await asyncio.sleep(_WATCH_S)
     report.spend(meter.spent())
-    results = await crowd.close()
+    results = await clients.close()
     refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
@@ -122,10 +122,10 @@ async def _memory_per_stream(
     )
 
 
-async def _warm_up(crowd: Load, report: Report) -> None:
+async def _warm_up(clients: Load, report: Report) -> None:
     """Let a fresh process import and allocate what it needs for any stream at all."""
-    await crowd.post(_WARM_UP, streams=_WARM_UP_STREAMS, deadline_s=_DEADLINE_S)
-    report.faults += (await crowd.ended()).faults()
+    await clients.post(_WARM_UP, streams=_WARM_UP_STREAMS, deadline_s=_DEADLINE_S)
+    report.faults += (await clients.ended()).faults()
 
 
 async def _commands(tested: System) -> dict[str, int]:

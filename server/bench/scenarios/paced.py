@@ -22,14 +22,14 @@ async def measure(options: Options) -> Report:
     streams, rate = options.streams or _STREAMS, options.rate or _RATE_PER_S
     script = Script(tokens=max(1, int(rate * _DURATION_S)), rate=rate)
     report = Report("paced", {"streams": streams, "tokens": script.tokens, "rate": rate})
-    async with system() as tested, load(tested.folder, tested.server) as crowd:
-        await crowd.post(_WARM_UP, streams=streams, deadline_s=_DEADLINE_S)
-        report.faults += (await crowd.ended()).faults()
+    async with system() as tested, load(tested.folder, tested.server) as clients:
+        await clients.post(_WARM_UP, streams=streams, deadline_s=_DEADLINE_S)
+        report.faults += (await clients.ended()).faults()
         meter = Meter(
-            "from the first POST to the last end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+            "from the first POST to the last end", tested.cpu_s, lambda: {"load": clients.cpu_s()}
         )
-        await crowd.post(script, streams=streams, deadline_s=_DEADLINE_S, spread_s=_SPREAD_S)
-        results = await crowd.ended()
+        await clients.post(script, streams=streams, deadline_s=_DEADLINE_S, spread_s=_SPREAD_S)
+        results = await clients.ended()
         costs = meter.spent(results.tokens)
     report.faults += results.faults()
     report.spend(costs)
