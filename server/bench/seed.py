@@ -56,12 +56,12 @@ def seed(session: Session, account_id: str, numbers: Sequence[int], exchanges: i
     """Writes conversations of so many exchanges each, as they would have been written in the course of time."""
     conversations, messages, generations, said = [], [], [], []
     for number in numbers:
-        dice = random.Random(number)
+        rng = random.Random(number)
         at = now() - timedelta(minutes=200_000 - number)
         conversation_id, leaf_id = new_id(Prefix.CONVERSATION), None
-        index_title(session, account_id, conversation_id, title := _text(dice, 6))
+        index_title(session, account_id, conversation_id, title := _text(rng, 6))
         for _ in range(exchanges):
-            question, answer, generation = _exchange(dice, account_id, conversation_id, leaf_id, at)
+            question, answer, generation = _exchange(rng, account_id, conversation_id, leaf_id, at)
             leaf_id = answer["id"]
             messages += [question, answer]
             generations.append(generation)
@@ -81,17 +81,15 @@ def _account_of(session: Session, email: str) -> str:
     return account_id
 
 
-def _words(dice: random.Random) -> Iterator[str]:
+def _words(rng: random.Random) -> Iterator[str]:
     while True:
         yield (
-            dice.choice(COMMON)
-            if dice.random() < 0.25
-            else f"w{int(dice.paretovariate(0.6)) % WORDS}"
+            rng.choice(COMMON) if rng.random() < 0.25 else f"w{int(rng.paretovariate(0.6)) % WORDS}"
         )
 
 
-def _text(dice: random.Random, words: int) -> str:
-    return " ".join(word for _, word in zip(range(words), _words(dice), strict=False))
+def _text(rng: random.Random, words: int) -> str:
+    return " ".join(word for _, word in zip(range(words), _words(rng), strict=False))
 
 
 def _conversation(
@@ -115,7 +113,7 @@ def _conversation(
 
 
 def _exchange(
-    dice: random.Random, account_id: str, conversation_id: str, parent_id: str | None, at: Any
+    rng: random.Random, account_id: str, conversation_id: str, parent_id: str | None, at: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A question, its answer, and the generation that wrote it."""
     question_id, answer_id, generation_id = (
@@ -130,7 +128,7 @@ def _exchange(
         "created_at": at,
         "change": 1,
     }
-    asked, answered = ([{"type": "text", "text": _text(dice, WORDS_PER_MESSAGE)}] for _ in range(2))
+    asked, answered = ([{"type": "text", "text": _text(rng, WORDS_PER_MESSAGE)}] for _ in range(2))
     question = common | {
         "id": question_id,
         "parent_id": parent_id,

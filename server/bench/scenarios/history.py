@@ -91,17 +91,17 @@ async def _branches(server: Server) -> list[float]:
 
 
 def _queries() -> dict[str, list[str]]:
-    dice = random.Random(1)
-    rare = [f"w{dice.randrange(2, WORDS)} " for _ in range(ROUNDS)]
-    common = [f"{dice.choice(COMMON)} " for _ in range(ROUNDS // 4)]
+    rng = random.Random(1)
+    rare = [f"w{rng.randrange(2, WORDS)} " for _ in range(ROUNDS)]
+    common = [f"{rng.choice(COMMON)} " for _ in range(ROUNDS // 4)]
     return {
         "a rare word": rare,
         "a common word": common,
         "two words": [
-            f"{dice.choice(COMMON)} w{dice.randrange(2, 200)} " for _ in range(ROUNDS // 4)
+            f"{rng.choice(COMMON)} w{rng.randrange(2, 200)} " for _ in range(ROUNDS // 4)
         ],
-        "a phrase": [f'"{dice.choice(COMMON)} {dice.choice(COMMON)}"' for _ in range(ROUNDS // 4)],
-        "the beginning of a word": [dice.choice(COMMON)[:3] for _ in range(ROUNDS // 4)],
+        "a phrase": [f'"{rng.choice(COMMON)} {rng.choice(COMMON)}"' for _ in range(ROUNDS // 4)],
+        "the beginning of a word": [rng.choice(COMMON)[:3] for _ in range(ROUNDS // 4)],
     }
 
 
