@@ -111,7 +111,7 @@ class Report:
         self.figures.extend(figures)
         return self
 
-    def spend(self, costs: Costs) -> None:
+    def add_costs(self, costs: Costs) -> None:
         """Append what was spent, and say so where the machine was too full to measure on."""
         self.costs.append(costs)
         for name, cpu_s in costs.cpu_s.items():

@@ -64,7 +64,7 @@ async def measure(options: Options) -> Report:
         report.notes.append(
             "Some readers came after the first token: their first delays count the wait for themselves."
         )
-    report.spend(costs)
+    report.add_costs(costs)
     return report.add(
         Figure("CPU per delivered token", costs.us_per_token(costs.server_s), "µs", at_most=15),
         Figure("  of the web process", costs.us_per_token(costs.cpu_s["web"]), "µs"),

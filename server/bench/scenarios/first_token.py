@@ -44,7 +44,7 @@ async def measure(options: Options) -> Report:
 
         meter = Meter("idle", tested.cpu_s, lambda: {"load": client.cpu_s()})
         idle = await _rounds(client, _ROUNDS, report)
-        report.spend(meter.spent())
+        report.add_costs(meter.spent())
 
         script = Script(tokens=int(rate * _BUSY_S), rate=rate)
         await others.post(script, streams=streams, deadline_s=2 * _BUSY_S, spread_s=1.0)
@@ -55,7 +55,7 @@ async def measure(options: Options) -> Report:
             lambda: {"load": client.cpu_s() + others.cpu_s()},
         )
         busy = await _rounds(client, _BUSY_ROUNDS, report)
-        report.spend(meter.spent())
+        report.add_costs(meter.spent())
         results = await others.close()
     failed = [s for s in results.streams if s["status"] != 200 or not s["in_order"]]
     if failed:

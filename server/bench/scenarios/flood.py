@@ -33,7 +33,7 @@ async def measure(options: Options) -> Report:
                 rounds.append(one.spent(results.tokens))
         assert meter is not None
         costs = meter.spent(sum(one.tokens for one in rounds))
-    report.spend(costs)
+    report.add_costs(costs)
     speeds = sorted(one.tokens / one.server_s for one in rounds)
     return report.add(
         Figure(

@@ -91,7 +91,7 @@ async def _fan_out(
     costs = meter.spent(results.tokens)
     report.faults += results.faults()
     if not warming:
-        report.spend(costs)
+        report.add_costs(costs)
     return costs
 
 
@@ -112,7 +112,7 @@ async def _memory(tested: System, clients: Load, report: Report, streams: int) -
     )
     await clients.open(streams=streams, spread_s=streams * _SPREAD_S_PER_STREAM, **command)
     costs = opening.spent()
-    report.spend(costs)
+    report.add_costs(costs)
     report.add(
         Figure(
             "CPU of the web process per subscription opened",

@@ -42,7 +42,7 @@ async def measure(options: Options) -> Report:
         searches = {
             name: await _searches(tested.server, queries) for name, queries in _queries().items()
         }
-        report.spend(meter.spent())
+        report.add_costs(meter.spent())
     found = [each for times in searches.values() for each in times]
     report.add(
         Figure("conversations(first: 50) p50", percentile(lists_ms, 50), "ms"),

@@ -37,7 +37,7 @@ async def measure(options: Options) -> Report:
             name: (calls - commands.get(name, 0)) / costs.wall_s
             for name, calls in (await _commands(tested)).items()
         }
-        report.spend(costs)
+        report.add_costs(costs)
         report.notes.append(
             "Redis commands/s of the idle worker: "
             + ", ".join(f"{n} {rate:.1f}" for n, rate in per_s.items() if rate > 0)
@@ -98,7 +98,7 @@ async def _memory_per_stream(
     open_bytes = web.memory_bytes()
     meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": clients.cpu_s()})
     await asyncio.sleep(_WATCH_S)
-    report.spend(meter.spent())
+    report.add_costs(meter.spent())
     results = await clients.close()
     refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:

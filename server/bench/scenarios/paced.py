@@ -32,7 +32,7 @@ async def measure(options: Options) -> Report:
         results = await clients.ended()
         costs = meter.spent(results.tokens)
     report.faults += results.faults()
-    report.spend(costs)
+    report.add_costs(costs)
     delays_ms = [delay_us / 1000 for delay_us in results.delays_us]
     return report.add(
         Figure("CPU per token", costs.us_per_token(costs.server_s), "µs", at_most=150),

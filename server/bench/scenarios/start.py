@@ -35,7 +35,9 @@ async def measure(options: Options) -> Report:
         if number:
             serves_s.append((running.ready_ns - running.started_ns) / 1e9)
             first_token_s.append((stream["first_token_ns"] - running.started_ns) / 1e9)
-            report.spend(Costs(f"start {number}, until it serves", serves_s[-1], {"up": used_s}))
+            report.add_costs(
+                Costs(f"start {number}, until it serves", serves_s[-1], {"up": used_s})
+            )
     return report.add(
         Figure("up to /readyz, worst", max(serves_s), "s", at_most=3),
         Figure("up to /readyz, p50", percentile(serves_s, 50), "s"),
