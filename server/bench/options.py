@@ -33,7 +33,7 @@ class Options:
             if value is not None and not 0 < value <= most:
                 raise UseError(f"--{name} {value:g}: more than 0 and at most {most:g} is allowed.")
 
-    def refuse(self, *names: str) -> None:
+    def reject(self, *names: str) -> None:
         """Raise UseError for options this scenario has no use for."""
         for name in names:
             if getattr(self, name) is not None:

@@ -23,7 +23,7 @@ _WARM_UP: Final = Script(tokens=50, rate=0)
 
 async def measure(options: Options) -> Report:
     """The readers gather while the upstream still thinks; the cost is from just before the first token to the end of the answer."""
-    options.refuse("streams")
+    options.reject("streams")
     if options.url is not None:
         return await _measure_running(options)
     readers, rate = options.readers or _READERS, options.rate or _RATE_PER_S

@@ -31,7 +31,7 @@ async def measure(options: Options) -> Report:
 
     Each has a connection of its own, which is open before the clock starts.
     """
-    options.refuse("readers")
+    options.reject("readers")
     if options.url is not None:
         return await _measure_running(options)
     streams, rate = options.streams or _BUSY_STREAMS, options.rate or _RATE_PER_S
@@ -75,7 +75,7 @@ async def measure(options: Options) -> Report:
 
 async def _measure_running(options: Options) -> Report:
     """The same on a running server, with its built-in model and no delay of its own."""
-    options.refuse("streams", "rate")
+    options.reject("streams", "rate")
     host, port = options.address()
     report = Report("first-token", {"url": options.url, "rounds": _ROUNDS, "model": "demo"})
     async with (

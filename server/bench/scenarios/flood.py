@@ -16,7 +16,7 @@ _DEADLINE_S: Final = 60.0
 
 async def measure(options: Options) -> Report:
     """One round to warm up, then five: tokens per CPU-second of the best, the median and all together."""
-    options.refuse("url", "rate", "readers")
+    options.reject("url", "rate", "readers")
     streams = options.streams or _STREAMS
     report = Report("flood", {"streams": streams, "tokens": _SCRIPT.tokens, "rounds": _ROUNDS})
     rounds: list[Costs] = []

@@ -27,7 +27,7 @@ _SPREAD_S_PER_STREAM: Final = 0.01
 
 async def measure(options: Options) -> Report:
     """The same answer twice, to readers of the native stream and to as many subscribers; then subscriptions that only are open."""
-    options.refuse("url")
+    options.reject("url")
     readers, rate, streams = (
         options.readers or _SUBSCRIBERS,
         options.rate or _RATE_PER_S,

@@ -27,7 +27,7 @@ _SEARCH: Final = """query ($words: String!) { search(query: $words, first: 20) {
 
 async def measure(options: Options) -> Report:
     """Seeds, then asks one question after the other: lists from the top and deep down, messages of a conversation, searches."""
-    options.refuse("url", "rate", "streams", "readers")
+    options.reject("url", "rate", "streams", "readers")
     report = Report(
         "history", {"conversations": CONVERSATIONS, "messages": MESSAGES, "rounds": ROUNDS}
     )

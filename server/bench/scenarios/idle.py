@@ -23,7 +23,7 @@ _DEADLINE_S: Final = 300.0
 
 async def measure(options: Options) -> Report:
     """First the worker alone; then, each in a fresh web process, readers of one silent answer, and streams with an answer each."""
-    options.refuse("url", "rate")
+    options.reject("url", "rate")
     streams, readers = options.streams or _STREAMS, options.readers or _STREAMS
     report = Report("idle", {"streams": streams, "readers": readers})
     async with system() as tested, load(tested.folder, tested.server) as clients:

@@ -18,7 +18,7 @@ _DEADLINE_S: Final = 60.0
 
 async def measure(options: Options) -> Report:
     """The streams begin within a second; the cost is of whole answers, their POST and their settling included."""
-    options.refuse("url", "readers")
+    options.reject("url", "readers")
     streams, rate = options.streams or _STREAMS, options.rate or _RATE_PER_S
     script = Script(tokens=max(1, int(rate * _DURATION_S)), rate=rate)
     report = Report("paced", {"streams": streams, "tokens": script.tokens, "rate": rate})

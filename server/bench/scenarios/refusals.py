@@ -61,7 +61,7 @@ BODIES: Final[Mapping[str, bytes]] = {
 
 async def measure(options: Options) -> Report:
     """Each body some times, one after the other: CPU of the web process for each refusal."""
-    options.refuse("url", "streams", "readers", "rate")
+    options.reject("url", "streams", "readers", "rate")
     report = Report("refusals", {"bodies": len(BODIES), "rounds": _ROUNDS})
     async with system(accounts=1) as tested, aiohttp.ClientSession() as session:
         costs_ms = {}

@@ -16,7 +16,7 @@ _DEADLINE_S: Final = 60.0
 
 async def measure(options: Options) -> Report:
     """One start to warm the machine's file cache and the compiled modules, then three, each with a new data folder."""
-    options.refuse("url", "streams", "rate", "readers")
+    options.reject("url", "streams", "rate", "readers")
     report = Report("start", {"rounds": _ROUNDS})
     serves_s: list[float] = []
     first_token_s: list[float] = []

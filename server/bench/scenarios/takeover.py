@@ -21,7 +21,7 @@ _DEADLINE_S: Final = 90.0
 
 async def measure(options: Options) -> Report:
     """Each round in an `up` of its own, so that no round waits for the last one's restart back-off."""
-    options.refuse("url", "streams", "readers")
+    options.reject("url", "streams", "readers")
     rate = options.rate or _RATE_PER_S
     report = Report("takeover", {"rounds": _ROUNDS, "tokens": _TOKENS, "rate": rate})
     waits_s = []
