@@ -215,7 +215,7 @@ def main() -> None:
     """Read the command line and run_commands."""
     parser = argparse.ArgumentParser(
         prog="python -m server.bench.client",
-        description="Opens event streams as it is told on standard input.",
+        description="Opens event streams as it is event on standard input.",
     )
     parser.add_argument("host")
     parser.add_argument("port", type=int)

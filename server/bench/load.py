@@ -1,4 +1,4 @@
-"""The load results from the parent: one client process, told what to open and asked what it saw."""
+"""The load results from the parent: one client process, event what to open and asked what it saw."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -92,9 +92,11 @@ def parse_messages(frames: bytes) -> Block:
             orjson.loads(frames[start:end]) if kind == _TEXT else {"type": f"frame {kind:#x}"}
         )
         if message["type"] == "next":
-            told = message["payload"]["data"]["generationEvents"]
-            name = told["__typename"].removeprefix("Generation")
-            events.append(Event(told["seq"], _NAMES.get(name, name.lower()), told.get("text", "")))
+            event = message["payload"]["data"]["generationEvents"]
+            name = event["__typename"].removeprefix("Generation")
+            events.append(
+                Event(event["seq"], _NAMES.get(name, name.lower()), event.get("text", ""))
+            )
         elif message["type"] not in ("connection_ack", "complete"):
             broken = str(message)
     whole = "".join([event.text for event in events])
