@@ -1,6 +1,7 @@
-"""Seeding: a long history, written straight into SQL.
+"""Writes a long history directly into SQL.
 
-`python -m server.bench.seed --email E --conversations N --messages N` fills the database that the settings name.
+`python -m server.bench.seed --email E --conversations N --messages N` fills the database of the
+settings.
 """
 
 import argparse
@@ -34,12 +35,14 @@ CONVERSATIONS_AT_ONCE: Final = 500
 
 
 def main() -> None:
-    """Seed, and print one line when it is done."""
+    """Writes the history, and prints one line at the end."""
     parser = argparse.ArgumentParser(prog="server.bench.seed", description=__doc__)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--email", required=True, help="whose account the history is")
+    parser.add_argument("--email", required=True, help="the user whose account gets the history")
     parser.add_argument("--conversations", type=int, required=True)
-    parser.add_argument("--messages", type=int, required=True, help="in all: questions and answers")
+    parser.add_argument(
+        "--messages", type=int, required=True, help="the total number of questions and answers"
+    )
     asked = parser.parse_args()
     settings = load_settings(None, asked.data_dir)
     engine = sqlite_engine(settings.database_url, begin="BEGIN IMMEDIATE")
@@ -53,7 +56,7 @@ def main() -> None:
 
 
 def seed(session: Session, account_id: str, numbers: Sequence[int], exchanges: int) -> None:
-    """Writes conversations of so many exchanges each, as they would have been written in the course of time."""
+    """Writes conversations with this number of exchanges each, with the rows of real ones."""
     conversations, messages, generations, said = [], [], [], []
     for number in numbers:
         rng = random.Random(number)

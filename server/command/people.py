@@ -27,7 +27,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def create_key(settings: Settings, name: str, email: str | None, expires: str | None) -> str:
-    """Creates an API key for the account of `email`, or for the local account. Returns its secret."""
+    """Creates an API key for the account of `email`, or the local one. Returns its secret."""
     expires_at = now() + _duration(expires) if expires is not None else None
     email = _email(email) if email is not None else None
     key = new_key()

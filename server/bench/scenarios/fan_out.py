@@ -1,4 +1,4 @@
-"""Fan-out: one answer and a clients that reads it; what a delivery costs, and whether everyone got all of it."""
+"""Fan-out: the cost and delay of one answer that many clients read."""
 
 import asyncio
 import time
@@ -15,14 +15,14 @@ from server.bench.system import MODEL, system
 _READERS: Final = 1_000
 _RATE_PER_S: Final = 50.0
 _DURATION_S: Final = 10
-_GATHER_MS: Final = 2_000  # and so much for each reader: until then all have opened their stream
+_GATHER_MS: Final = 2_000  # until the first token, plus a time per reader to open its stream
 _GATHER_MS_PER_READER: Final = 5
 _LEAD_S: Final = 0.1
 _WARM_UP: Final = Script(tokens=50, rate=0)
 
 
 async def measure(options: Options) -> Report:
-    """The readers gather while the upstream still thinks; the cost is from just before the first token to the end of the answer."""
+    """Readers connect before the first token. Costs are from the first token to the end."""
     options.reject("streams")
     if options.url is not None:
         return await _measure_running(options)
@@ -62,7 +62,7 @@ async def measure(options: Options) -> Report:
         if stream["first_sent_ns"]
     ):
         report.notes.append(
-            "Some readers came after the first token: their first delays count the wait for themselves."
+            "Some readers connected after the first token, which increases their first delays."
         )
     report.add_costs(costs)
     return report.add(
@@ -74,7 +74,10 @@ async def measure(options: Options) -> Report:
 
 
 async def _measure_running(options: Options) -> Report:
-    """The same against a running server's `demo`; its words carry no time, so lateness is counted from the first reader of each."""
+    """The same on a running server with `demo`.
+
+    Its tokens have no send times: delays are relative to the first reader of each token.
+    """
     host, port = options.address()
     readers, rate = options.readers or _READERS, options.rate or _RATE_PER_S
     gather_ms = _GATHER_MS + _GATHER_MS_PER_READER * readers
@@ -111,7 +114,7 @@ async def _measure_running(options: Options) -> Report:
 
 def _differences(results: Results) -> list[str]:
     texts = {stream["digest"] for stream in results.streams}
-    return [] if len(texts) == 1 else [f"The readers saw {len(texts)} different texts."]
+    return [] if len(texts) == 1 else [f"The readers received {len(texts)} different texts."]
 
 
 def _delay_figures(

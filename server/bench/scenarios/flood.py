@@ -1,4 +1,4 @@
-"""Flood: many streams at once from an upstream that never waits; what a token costs when nothing paces it."""
+"""Flood: the cost of a token when many answers are generated at full speed."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _DEADLINE_S: Final = 60.0
 
 
 async def measure(options: Options) -> Report:
-    """One round to warm up, then five: tokens per CPU-second of the best, the median and all together."""
+    """One round to warm up, then five measured ones."""
     options.reject("url", "rate", "readers")
     streams = options.streams or _STREAMS
     report = Report("flood", {"streams": streams, "tokens": _SCRIPT.tokens, "rounds": _ROUNDS})
@@ -37,7 +37,7 @@ async def measure(options: Options) -> Report:
     speeds = sorted(one.tokens / one.server_s for one in rounds)
     return report.add(
         Figure(
-            "tokens per CPU-second, all rounds",
+            "tokens per CPU second, all rounds",
             costs.tokens / costs.server_s,
             "tokens/s",
             at_least=15_000,
@@ -45,7 +45,7 @@ async def measure(options: Options) -> Report:
         Figure("  of the slowest round", speeds[0], "tokens/s"),
         Figure("  of the fastest round", speeds[-1], "tokens/s"),
         Figure(
-            "tokens per second of the clock",
+            "tokens per second of wall time",
             costs.tokens / sum(one.wall_s for one in rounds),
             "tokens/s",
         ),

@@ -1,4 +1,4 @@
-"""GraphQL: what an event costs that goes to subscribers over WebSocket, beside native readers; and what a subscription holds."""
+"""GraphQL: the cost of events over WebSocket and natively, and the memory of a subscription."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ _SPREAD_S_PER_STREAM: Final = 0.01
 
 
 async def measure(options: Options) -> Report:
-    """The same answer twice, to readers of the native stream and to as many subscribers; then subscriptions that only are open."""
+    """An answer to native readers, one to as many subscribers, and then idle subscriptions."""
     options.reject("url")
     readers, rate, streams = (
         options.readers or _SUBSCRIBERS,
@@ -66,7 +66,7 @@ async def _fan_out(
     subscribing: bool,
     warming: bool = False,
 ) -> Costs:
-    """What an answer costs that all of them read, from just before its first token to its end."""
+    """The costs of an answer that all of them read, from just before its first token."""
     gather_ms = _GATHER_MS + _GATHER_MS_PER_READER * readers
     script = Script(
         tokens=max(1, int(rate * (1 if warming else _DURATION_S))),
@@ -96,7 +96,7 @@ async def _fan_out(
 
 
 async def _memory(tested: System, clients: Load, report: Report, streams: int) -> Figure:
-    """Memory of each open subscription to one silent answer."""
+    """The memory of an open subscription to a silent answer."""
     await tested.restart_web()
     sent = await tested.server.call("POST", "/api/messages", {"text": str(_SILENT), "model": MODEL})
     command = _request(sent["generation_id"], subscribing=True) | {
@@ -126,7 +126,8 @@ async def _memory(tested: System, clients: Load, report: Report, streams: int) -
     refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
-            f"{len(refused)} of {streams} subscriptions were refused: {refused[0].get('refusal') or refused[0]['status']}"
+            f"{len(refused)} of {streams} subscriptions were rejected: "
+            f"{refused[0].get('refusal') or refused[0]['status']}"
         )
     return Figure("memory per open subscription", held_bytes / 1000 / streams, "KB", at_most=100)
 

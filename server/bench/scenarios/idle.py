@@ -1,4 +1,4 @@
-"""Idle: what it costs to hold streams open while nothing is said, and to have a worker that has nothing to do."""
+"""Idle: the memory of silent streams, and the load of an idle worker."""
 
 import asyncio
 from typing import Any, Final
@@ -22,7 +22,7 @@ _DEADLINE_S: Final = 300.0
 
 
 async def measure(options: Options) -> Report:
-    """First the worker alone; then, each in a fresh web process, readers of one silent answer, and streams with an answer each."""
+    """The idle worker, then readers of one silent answer, then streams with one answer each."""
     options.reject("url", "rate")
     streams, readers = options.streams or _STREAMS, options.readers or _STREAMS
     report = Report("idle", {"streams": streams, "readers": readers})
@@ -86,7 +86,7 @@ async def measure(options: Options) -> Report:
 async def _memory_per_stream(
     tested: System, clients: Load, report: Report, *, name: str, streams: int, **command: Any
 ) -> Figure:
-    """Memory of each stream in the web process, and, as a cost, the CPU of holding them."""
+    """The memory of a stream in the web process, and the CPU time of silent streams."""
     await _warm_up(clients, report)
     await asyncio.sleep(_SETTLE_S)
     web = tested.processes["web"]
@@ -103,33 +103,33 @@ async def _memory_per_stream(
     refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
-            f"{len(refused)} of {streams} {name} were refused: {refused[0].get('refusal') or refused[0]['status']}"
+            f"{len(refused)} of {streams} {name} were rejected: "
+            f"{refused[0].get('refusal') or refused[0]['status']}"
         )
     ended = [stream for stream in results.streams if stream["terminal"]]
     if ended:
         report.faults.append(
-            f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']} while they should have been silent."
+            f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']}, "
+            "but should have stayed open."
         )
     silent = [
         stream for stream in results.streams if stream["tokens"] != 1 and stream["status"] == 200
     ]
     if silent:
-        report.faults.append(
-            f"{len(silent)} of {streams} {name} had not got the one token that was sent."
-        )
+        report.faults.append(f"{len(silent)} of {streams} {name} did not receive the only token.")
     return Figure(
         f"memory per stream, {name}", (open_bytes - before_bytes) / 1000 / streams, "KB", at_most=50
     )
 
 
 async def _warm_up(clients: Load, report: Report) -> None:
-    """Let a fresh process import and allocate what it needs for any stream at all."""
+    """Makes a new process import and allocate what every stream needs."""
     await clients.post(_WARM_UP, streams=_WARM_UP_STREAMS, deadline_s=_DEADLINE_S)
     report.faults += (await clients.ended()).faults()
 
 
 async def _commands(tested: System) -> dict[str, int]:
-    """Calls of each Redis command so far, without our own look at them."""
+    """The number of calls of each Redis command, without those of this function."""
     async with Redis(unix_socket_path=str(tested.redis_socket)) as redis:
         stats: dict[str, Any] = await redis.info("commandstats")
     ours = {"info", "hello", "client|setinfo", "client|setname", "select"}

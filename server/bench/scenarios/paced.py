@@ -1,4 +1,4 @@
-"""Paced: as many streams as a busy small site has, at the pace of a real model; what a token costs and how late it comes."""
+"""Paced: the cost and delay of tokens at the rate of a real model."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ _DEADLINE_S: Final = 60.0
 
 
 async def measure(options: Options) -> Report:
-    """The streams begin within a second; the cost is of whole answers, their POST and their settling included."""
+    """The streams begin within a second. Costs are of complete answers, from POST to settling."""
     options.reject("url", "readers")
     streams, rate = options.streams or _STREAMS, options.rate or _RATE_PER_S
     script = Script(tokens=max(1, int(rate * _DURATION_S)), rate=rate)
