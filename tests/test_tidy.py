@@ -46,12 +46,10 @@ DISTRIBUTIONS = {
     "pydantic_settings": "pydantic-settings",
     "sse_starlette": "sse-starlette",
     "strawberry": "strawberry-graphql",
+    "typing_extensions": "typing-extensions",
     "ulid": "python-ulid",
 }
 """Where the name that is imported is not the name that is installed."""
-
-INDIRECT = {"cross_web"}
-"""Imported, but installed and pinned by another library: Strawberry's request adapter."""
 
 
 def test_imports_point_down() -> None:
@@ -252,7 +250,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     for path in SOURCES:
         declared = runtime | bench if "bench" in path.parts else runtime
         imported = {module.split(".")[0] for module in imports_of(path)}
-        imported -= sys.stdlib_module_names | {"server"} | INDIRECT
+        imported -= sys.stdlib_module_names | {"server"}
         missing = {DISTRIBUTIONS.get(name, name) for name in imported} - declared.keys()
         assert not missing, path
 

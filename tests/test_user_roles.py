@@ -12,7 +12,7 @@ from server.history.database import sqlite_engine
 from server.history.schema import migrate
 from server.history.tables import User
 
-REVISION_BEFORE = "0005"
+REVISION_BEFORE = "0006"
 
 
 async def test_users_of_an_earlier_schema_are_kept(tmp_path: Path) -> None:
