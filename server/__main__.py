@@ -13,8 +13,8 @@ from server.errors import Refused, SettingsError, StartError
 from server.logs import set_up_logs
 from server.settings import Settings, load_settings
 
-# Each command imports what it runs when it runs, and after the settings are known to be right:
-# `up` has to be quick, and starts processes that import the rest.
+# Commands import what they run only when they run, after the settings are validated: `up` has to
+# start quickly, and starts processes that import the rest.
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -23,16 +23,19 @@ cli = typer.Typer(
     help="A chat backend whose streamed answers cannot be lost.",
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
-users = typer.Typer(no_args_is_help=True, help="Users, who sign in with links.")
+users = typer.Typer(no_args_is_help=True, help="Users and their sign-in links.")
 cli.add_typer(keys, name="key")
 cli.add_typer(users, name="user")
 
 Config = Annotated[
-    Path | None, typer.Option("--config", help="The settings file; ./config.toml where it exists.")
+    Path | None,
+    typer.Option("--config", help="The settings file. Default: ./config.toml, if it exists."),
 ]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="The folder of database, embedded Valkey and development key."),
+    typer.Option(
+        "--data-dir", help="The folder of the database, embedded Valkey and development key."
+    ),
 ]
 
 console = Console()
@@ -42,9 +45,10 @@ console = Console()
 def up(
     config: Config = None,
     data_dir: DataDir = None,
-    host: Annotated[str | None, typer.Option(help="Listen on this address.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Listen on this port; 0 takes any.", min=0, max=65_535)
+        int | None,
+        typer.Option(help="The port to listen on; 0 picks a free one.", min=0, max=65_535),
     ] = None,
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the chat page in a browser.")
@@ -69,7 +73,7 @@ def web(config: Config = None, data_dir: DataDir = None) -> None:
     from server.providers.registry import Models
 
     end_with_parent()
-    Models(settings)  # a default model that is not there stops the start
+    Models(settings)  # raises SettingsError if a configured model does not exist
     run_web(settings)
 
 
@@ -82,13 +86,13 @@ def worker(config: Config = None, data_dir: DataDir = None) -> None:
     from server.providers.registry import Models
 
     end_with_parent()
-    Models(settings)  # a default model that is not there stops the start
+    Models(settings)  # raises SettingsError if a configured model does not exist
     run_worker(settings)
 
 
 @cli.command()
 def redis(config: Config = None, data_dir: DataDir = None) -> None:
-    """Run the embedded Valkey; with a Redis elsewhere, just wait."""
+    """Run the embedded Valkey. With an external Redis, only wait."""
     from server.command.redis import run_redis
 
     run_redis(_ready("redis", config, data_dir))
@@ -96,20 +100,20 @@ def redis(config: Config = None, data_dir: DataDir = None) -> None:
 
 @cli.command()
 def migrate(config: Config = None, data_dir: DataDir = None) -> None:
-    """Bring the database to this program's schema."""
-    from server.history.schema import migrate as bring_up_to_date
+    """Migrate the database to the current schema."""
+    from server.history.schema import migrate as migrate_database
 
     settings = _ready("migrate", config, data_dir)
-    before, after = asyncio.run(bring_up_to_date(settings.database_url))
-    console.print(
-        f"The schema is at revision {after}"
-        + (f"; it was at {before}." if after != before else " already.")
-    )
+    before, after = asyncio.run(migrate_database(settings.database_url))
+    if after == before:
+        console.print(f"The schema is already at revision {after}.")
+    else:
+        console.print(f"Migrated the schema from revision {before} to {after}.")
 
 
 @cli.command()
 def doctor(config: Config = None, data_dir: DataDir = None) -> None:
-    """Check settings, database, Redis and providers, and say what to do."""
+    """Check settings, database, Redis and providers, and suggest fixes."""
     settings = load_settings(config, data_dir)
     from server.command.doctor import examine
 
@@ -128,17 +132,23 @@ def doctor(config: Config = None, data_dir: DataDir = None) -> None:
 @cli.command()
 def bench(
     scenario: Annotated[
-        str, typer.Argument(help="What to measure; `list` shows what there is.")
+        str, typer.Argument(help="What to measure. `list` shows all scenarios.")
     ] = "list",
-    url: Annotated[str | None, typer.Option(help="A server that runs already.")] = None,
-    streams: Annotated[int | None, typer.Option(min=1, max=10_000)] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Tokens per second and stream.")] = None,
-    readers: Annotated[int | None, typer.Option(min=1, max=20_000)] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    url: Annotated[str | None, typer.Option(help="Measure this running server.")] = None,
+    streams: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="The number of streams.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Tokens per second of each stream.")
+    ] = None,
+    readers: Annotated[
+        int | None, typer.Option(min=1, max=20_000, help="The number of readers of one answer.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Measure this installation with real processes and a scripted model, on this machine."""
+    """Measure latency, throughput and memory on this machine, with a scripted model."""
     from server.bench import SCENARIOS, run
 
     load_settings(config, data_dir)
@@ -146,7 +156,8 @@ def bench(
         _table(["scenario", "what it measures"], [[name, line] for name, line in SCENARIOS.items()])
         raise typer.Exit(0)
     if scenario not in SCENARIOS:
-        raise SettingsError(f"SCENARIO {scenario!r}: one of {', '.join(SCENARIOS)} is allowed.")
+        names = ", ".join(SCENARIOS)
+        raise SettingsError(f"Unknown scenario {scenario!r}: expected one of {names}.")
     raise typer.Exit(
         run(scenario, url=url, streams=streams, rate=rate, readers=readers, as_json=as_json)
     )
@@ -157,17 +168,16 @@ def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     account: Annotated[
         str | None,
-        typer.Option(
-            "--account", help="The address of a user; this machine's own account when absent."
-        ),
+        typer.Option("--account", help="The email address of a user. Default: the local account."),
     ] = None,
     expires: Annotated[
-        str | None, typer.Option("--expires", help="A number and m, h, d or w, e.g. 90d.")
+        str | None,
+        typer.Option("--expires", help="A number and m, h, d or w, e.g. 90d. Default: never."),
     ] = None,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key; its secret is shown this once."""
+    """Create a key and print its secret, which is not shown again."""
     from server.command import people
 
     print(people.create_key(load_settings(config, data_dir), name, account, expires))
@@ -175,7 +185,7 @@ def create_key(
 
 @keys.command("list")
 def list_keys(config: Config = None, data_dir: DataDir = None) -> None:
-    """Show all keys."""
+    """List all keys."""
     from server.command import people
 
     _table(
@@ -189,7 +199,7 @@ def revoke_key(
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """End a key, for good; its open streams end within 5 s."""
+    """Revoke a key. Its open streams end within 5 s."""
     from server.command import people
 
     people.revoke_key(load_settings(config, data_dir), key_id)
@@ -198,11 +208,13 @@ def revoke_key(
 @users.command("create")
 def create_user(
     email: str,
-    admin: Annotated[bool, typer.Option("--admin")] = False,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Has no effect yet: users have no roles.")
+    ] = False,
     config: Config = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a user."""
+    """Create a user."""
     from server.command import people
 
     people.create_user(load_settings(config, data_dir), email, admin=admin)
@@ -210,29 +222,29 @@ def create_user(
 
 @users.command("list")
 def list_users(config: Config = None, data_dir: DataDir = None) -> None:
-    """Show all users."""
+    """List all users."""
     from server.command import people
 
-    _table(["id", "email", "role", "since"], people.list_users(load_settings(config, data_dir)))
+    _table(["id", "email", "since"], people.list_users(load_settings(config, data_dir)))
 
 
 @users.command("link")
 def link(email: str, config: Config = None, data_dir: DataDir = None) -> None:
-    """Print a link that signs one browser in, once, within an hour."""
+    """Print a sign-in link, which works once, within an hour."""
     from server.command import people
 
     print(people.link(load_settings(config, data_dir), email))
 
 
 def _ready(process: str, config: Path | None, data_dir: Path | None) -> Settings:
-    """The settings of a process that may write to its data folder, and logs. Raises StartError."""
+    """Loads the settings, sets up logging and creates the data folder. Raises StartError."""
     settings = load_settings(config, data_dir)
     set_up_logs(process)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StartError(
-            f"The data folder {settings.data_dir} cannot be made: {error.strerror}."
+            f"Cannot create the data folder {settings.data_dir}: {error.strerror}."
         ) from None
     return settings
 
@@ -242,7 +254,7 @@ def _flags(config: Path | None, settings: Settings) -> list[str]:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:
-    """Prints rows under their titles, as wide as they are, so that a pipe gets them whole."""
+    """Prints a table that is never cut to the width of the terminal, so that it can be piped."""
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     for row in [columns, *rows]:
         print(
@@ -251,16 +263,19 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def main() -> None:
-    """Runs the command line: 0 done, 1 failed, 2 wrong use or settings; why is one line on standard error."""
+    """Runs the command line. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
+
+    Errors are one line on standard error.
+    """
     try:
         cli()
     except SettingsError as error:
-        sys.exit(_say(str(error), 2))
+        sys.exit(_report(str(error), 2))
     except (StartError, Refused) as error:
-        sys.exit(_say(str(error), 1))
+        sys.exit(_report(str(error), 1))
 
 
-def _say(line: str, code: int) -> int:
+def _report(line: str, code: int) -> int:
     print(f"tidemark: {line}", file=sys.stderr)
     return code
 

@@ -606,14 +606,20 @@ def test_a_key_that_ends_some_other_time_is_not_made(
 
 @pytest.mark.quick
 def test_an_address_is_the_same_in_any_case(command: Command, data: Path) -> None:
-    assert command("user", "create", "Ada@Example.org", "--admin") == Ran(0, "", "")
+    assert command("user", "create", "Ada@Example.org") == Ran(0, "", "")
 
     check_one_line(command("user", "create", "ada@example.ORG"), 1, "already")
     assert command("user", "link", "ADA@example.org").code == 0
     assert command("key", "create", "x", "--account", "Ada@Example.org").code == 0
-    listed = command("user", "list").out
-    assert "ada@example.org" in listed
-    assert "admin" in listed
+    assert "ada@example.org" in command("user", "list").out
+
+
+def test_a_user_who_is_to_be_an_admin_is_a_user(command: Command, data: Path) -> None:
+    created = command("user", "create", "ada@example.org", "--admin")
+
+    assert (created.code, created.out) == (0, "")
+    assert created.err == "tidemark: --admin has no effect: users have no roles yet.\n"
+    assert "ada@example.org" in command("user", "list").out
 
 
 @pytest.mark.quick

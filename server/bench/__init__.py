@@ -1,6 +1,6 @@
 """`tidemark bench`: measures Tidemark from outside, with real processes and a scripted model.
 
-Times and costs are measured here and nowhere else: no test asserts one.
+No test asserts a time or a cost; they are only measured here.
 """
 
 import sys
@@ -9,17 +9,17 @@ from typing import Final
 from server.errors import StartError
 
 SCENARIOS: Final[dict[str, str]] = {
-    "first-token": "POST to first text_delta, one after the other",
-    "flood": "50 streams at once, unpaced: tokens per CPU-second",
+    "first-token": "time from POST to the first token, idle and under load",
+    "flood": "50 streams at full speed: tokens per CPU second",
     "paced": "100 streams at 50 tokens/s: CPU per token, delay",
-    "fan-out": "one answer, 1,000 readers: CPU per delivered token, delay",
-    "graphql": "one answer, 200 subscribers, beside 200 native readers; memory of 1,000",
-    "refusals": "CPU to refuse what cannot be read or asks for too much",
-    "idle": "memory of 1,000 silent streams; what an idle worker does",
-    "stop": "Stop to last token, to terminal event, to upstream let go",
-    "takeover": "kill -9 of the worker under `up` to the next token",
+    "fan-out": "one answer to 1,000 readers: CPU per delivered token, delay",
+    "graphql": "one answer to 200 subscribers and to 200 native readers; memory of 1,000",
+    "refusals": "CPU to reject GraphQL requests that are not valid or too large",
+    "idle": "memory of 1,000 silent streams; Redis commands and CPU of an idle worker",
+    "stop": "time from cancelling to the last token, the terminal event, the upstream's end",
+    "takeover": "time from kill -9 of the worker under `up` to the next token",
     "history": "lists and searches in 100,000 conversations and 1,000,000 messages",
-    "start": "`up` in a new folder until it serves, and to a first token",
+    "start": "time from `up` in a new folder until it is ready, and to the first token",
 }
 
 
@@ -32,12 +32,14 @@ def run(
     readers: int | None,
     as_json: bool,
 ) -> int:
-    """Measure one scenario and print what it came to.
+    """Runs one scenario and prints its report. Raises StartError if psutil is missing.
 
-    None is the scenario's own size, which the targets are for. `url`: a server that runs on this machine, whose API key is in
-    TIDEMARK_BENCH_API_KEY; first-token, stop and fan-out can measure one, with its built-in model and without CPU.
-    Returns the exit code: 0 measured (a missed target is printed as such), 1 a process failed or something was not delivered,
-    2 wrong use, with one line on standard error.
+    None means the scenario's own size, to which its targets apply. `url` is a running server on
+    this machine, whose API key is in TIDEMARK_BENCH_API_KEY; first-token, stop and fan-out can
+    measure one, with its demo model and without CPU times.
+
+    Returns the exit code: 0 measured (also if a target was missed), 1 a process failed or events
+    were not delivered, 2 wrong use. Errors are one line on standard error.
     """
     # Imported here: a command line that only lists SCENARIOS stays quick and needs no psutil.
     from server.bench.errors import MeasureError, UseError
@@ -60,7 +62,10 @@ def run(
         print(f"tidemark bench {scenario}: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"tidemark bench {scenario}: stopped; nothing it started is left.", file=sys.stderr)
+        print(
+            f"tidemark bench {scenario}: interrupted; all processes it started have ended.",
+            file=sys.stderr,
+        )
         return 1
     if as_json:
         import orjson

@@ -1,4 +1,4 @@
-"""A scripted answer, token by token in OpenAI's chunks, and the clock that all answers share."""
+"""A scripted answer in OpenAI's chunk format, and the timer that all answers share."""
 
 import asyncio
 import heapq
@@ -10,14 +10,10 @@ from server.bench.script import Script
 from server.bench.stamps import first_stamp, stamp
 
 MODEL: Final = "script"
-_TICK_MIN_S: Final = 0.001  # uvloop's timers count milliseconds
-_BURST_TOKENS: Final = (
-    512  # written at once by an unpaced answer, then the reader's back-pressure is asked
-)
+_TICK_MIN_S: Final = 0.001  # the resolution of uvloop's timers
+_BURST_TOKENS: Final = 512  # written by an unpaced answer between checks for back-pressure
 _PAUSED_RETRY_NS: Final = 10_000_000
-_GOLDEN: Final = (
-    0.618033988749895  # multiples of it, modulo 1, spread evenly however many there are
-)
+_GOLDEN: Final = 0.618033988749895  # its multiples, modulo 1, are evenly spread
 
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -26,7 +22,7 @@ _STREAM_HEAD: Final = (
 
 
 class Wire(Protocol):
-    """Where an answer goes: a connection that says when it is full."""
+    """The connection that an answer is written to; `paused` while its buffer is full."""
 
     @property
     def paused(self) -> bool: ...
@@ -37,7 +33,7 @@ class Wire(Protocol):
 
 
 class Clock:
-    """One timer for all paced answers: a heap of due times, looked at when the next is due and at most once a millisecond."""
+    """One timer for all paced answers: a heap of due times, checked at most once a millisecond."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -72,7 +68,7 @@ class Clock:
 
 
 class Answer:
-    """One answer on its way out: writes its tokens when the clock says so, until its end, its stall or its reader's leaving."""
+    """One answer: writes its tokens when they are due, until it ends, stalls or is disconnected."""
 
     def __init__(
         self,
@@ -93,13 +89,16 @@ class Answer:
         self._stop_at = (
             script.tokens if script.stall_after < 0 else min(script.tokens, script.stall_after)
         )
-        common = f'{{"id":"chatcmpl-{number}","object":"chat.completion.chunk","created":{int(time.time())},"model":"{MODEL}",'
+        common = (
+            f'{{"id":"chatcmpl-{number}","object":"chat.completion.chunk",'
+            f'"created":{int(time.time())},"model":"{MODEL}",'
+        )
         self._common = common
         self._before = f'data: {common}"choices":[{{"index":0,"delta":{{"content":"'
         self._after = '"},"logprobs":null,"finish_reason":null}]}\n\n'
 
     def first_due_ns(self) -> int:
-        """When the first token is due: paced answers that began together do not tick together."""
+        """When the first token is due. Answers that begin together are spread over one interval."""
         return (
             self.received_ns
             + self.script.first_token_ms * 1_000_000
@@ -107,18 +106,19 @@ class Answer:
         )
 
     def opening(self) -> bytes:
-        """Headers and the role-only chunk, as OpenAI sends them ahead of the first word."""
-        choice = '{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}'
+        """The headers and the chunk with only the role, which OpenAI sends first."""
+        delta = '{"role":"assistant","content":""}'
+        choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":null}}'
         return _STREAM_HEAD + _chunk(f'data: {self._common}"choices":[{choice}]}}\n\n')
 
     def advance(self, due_ns: int) -> int | None:
-        """Write what is due and return when to come again, or None at the end."""
+        """Writes the tokens that are due. Returns when the next are due, or None at the end."""
         if self.cut:
             return None
         if self._connection.paused:
             return time.monotonic_ns() + _PAUSED_RETRY_NS
         now_ns = time.monotonic_ns()
-        # Paced, more than one is due only after a late tick.
+        # A paced answer has more than one token due only after a late tick.
         due = 1 + (now_ns - due_ns) // self._interval_ns if self._interval_ns else _BURST_TOKENS
         until = min(self._stop_at, self.tokens_sent + due)
         events = [
@@ -136,12 +136,12 @@ class Answer:
         return None if at_end else due_ns + due * self._interval_ns if self._interval_ns else now_ns
 
     def leave(self) -> None:
-        """The reader is gone: nothing more is written."""
+        """The client has disconnected: nothing more is written."""
         if not self.ended_ns:
             self.cut, self.ended_ns = True, time.monotonic_ns()
 
     def record(self) -> dict[str, Any]:
-        """What became of it, for `GET /answers`."""
+        """Its state, for `GET /answers`."""
         keys = ("number", "received_ns", "ended_ns", "tokens_sent", "cut")
         return {key: getattr(self, key) for key in keys}
 
@@ -150,7 +150,8 @@ class Answer:
 
     def _closing(self) -> str:
         tokens = self.script.tokens
-        finish = f'data: {self._common}"choices":[{{"index":0,"delta":{{}},"logprobs":null,"finish_reason":"stop"}}]}}\n\n'
+        choice = '{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}'
+        finish = f'data: {self._common}"choices":[{choice}]}}\n\n'
         counts = f'"prompt_tokens":1,"completion_tokens":{tokens},"total_tokens":{tokens + 1}'
         usage = f'data: {self._common}"choices":[],"usage":{{{counts}}}}}\n\n'
         return finish + (usage if self._include_usage else "") + "data: [DONE]\n\n"

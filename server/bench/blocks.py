@@ -1,4 +1,4 @@
-"""A block: the events of a stream that arrived together, as far as the load looks at them."""
+"""Parsing the events of a stream that arrived together."""
 
 from typing import Final, NamedTuple
 
@@ -11,7 +11,7 @@ _WITH_TEXT: Final = frozenset({"text_delta", "snapshot"})
 
 
 class Event(NamedTuple):
-    """One event of a stream, as far as the load looks at it."""
+    """The parts of an event that the client uses."""
 
     seq: int
     name: str
@@ -19,9 +19,10 @@ class Event(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What the events amount to, parsed once even when a thousand readers get the same bytes.
+    """Parsed events: once, even if a thousand readers receive the same bytes.
 
-    `starts_over`: what was read before is void; `text` is what holds from there on, and `sent_ns` are its tokens' times.
+    If `starts_over`, earlier text is discarded. `text` is the text from there on, and `sent_ns`
+    are the send times of its tokens.
     """
 
     events: tuple[Event, ...]
@@ -30,11 +31,11 @@ class Block(NamedTuple):
     sent_ns: tuple[int, ...]
     received_ns: int | None
     broken: str = ""
-    """What was said instead of events."""
+    """The message that was received instead of events."""
 
 
 def parse(raw: bytes) -> Block:
-    """Parse whole events; comments and fields of no interest are passed over."""
+    """Parses complete events; comments and other fields are ignored."""
     events: list[Event] = []
     texts: list[str] = []
     starts_over = False

@@ -1,8 +1,10 @@
-"""The load: a process that opens many event streams and reads them with as little work as will do.
+"""The load generator: a process that opens many event streams and reads them cheaply.
 
-`python -m server.bench.client HOST PORT` takes JSON lines on standard input and answers with JSON lines, the first `{"event": "ready"}`;
-it ends with its input. `{"do": "open", …}` (see `Batch`) is answered by `{"event": "open"}` once every stream has its headers, and by
-`{"event": "ended", …}` once all have ended; `{"do": "close"}` hangs up on all that are still open.
+`python -m server.bench.client HOST PORT` reads commands from standard input and writes events to
+standard output, both as JSON lines. Its first event is `{"event": "ready"}`, and it ends with its
+input. `{"do": "open", …}` (see `Batch`) is answered by `{"event": "open"}` when every stream has
+its headers, and by `{"event": "ended", …}` when all have ended. `{"do": "close"}` closes all
+streams that are still open.
 """
 
 import argparse
@@ -28,12 +30,17 @@ _MEMO_MAX_BLOCKS: Final = 100_000
 
 
 class Batch:
-    """Streams opened by one command.
+    """The streams of one command, whose keys are:
 
-    `method`, `path` and `body` make the request, `keys` are used in turn, `streams` says how many, spread over `spread_s`;
-    after `deadline_s` all that is still open is closed. `tokens`: how many a whole answer has. `shared`: all read the same answer
-    (its bytes are parsed once). `lag`: delay is counted from the first reader to have a token, for answers without stamps.
-    `traced`: the report lists every event with its time. `subscription`: the payload of a GraphQL subscription, over a WebSocket each.
+    - `method`, `path`, `body`: the request
+    - `keys`: the API keys, used in turn
+    - `streams`: their number; `spread_s`: the time over which they are opened
+    - `deadline_s`: streams that are still open then are closed
+    - `tokens`: the number of tokens of a complete answer
+    - `shared`: all streams read the same answer, whose bytes are parsed once
+    - `lag`: delays are relative to the first reader of a token, for answers without stamps
+    - `traced`: the report lists every event with its time
+    - `subscription`: the payload of a GraphQL subscription; each stream is a WebSocket
     """
 
     def __init__(self, command: dict[str, Any], *, host: str, port: int) -> None:
@@ -55,13 +62,13 @@ class Batch:
         self.traced: bool = command.get("traced", False)
 
     async def run(self, output: TextIO) -> None:
-        """Open, follow to the end or the deadline, report."""
+        """Opens the streams, reads them until they end or the deadline, and reports."""
         deadline = asyncio.get_running_loop().time() + float(self._command["deadline_s"])
         try:
             async with asyncio.timeout_at(deadline):
                 await self._open()
                 await self._all_open.wait()
-                _tell(
+                _write(
                     output,
                     {
                         "event": "open",
@@ -75,7 +82,7 @@ class Batch:
         except TimeoutError:
             late = self._to_end
             self.close()
-        _tell(
+        _write(
             output,
             {
                 "event": "ended",
@@ -86,12 +93,12 @@ class Batch:
         )
 
     def close(self) -> None:
-        """Hang up on every stream that is still open."""
+        """Closes every stream that is still open."""
         for stream in self._streams:
             stream.end()
 
     def parse(self, body: bytes) -> Block:
-        """Parse a block of events, once for all readers where they share an answer."""
+        """Parses events; once for all readers if they share an answer."""
         if not self._shared:
             return self._parse(body)
         block = self._memo.get(body)
@@ -102,7 +109,7 @@ class Batch:
         return block
 
     def record_delays(self, block: Block, now_ns: int) -> None:
-        """Note how late each token of the block is."""
+        """Records the delay of each token."""
         if self._lag:
             for event in block.events:
                 if event.text:
@@ -114,7 +121,7 @@ class Batch:
                 self._delays_us.append((now_ns - sent_ns) // 1000)
 
     def verdict(self, text: str) -> dict[str, Any]:
-        """What a whole text amounts to; equal texts are looked at once."""
+        """Checks a complete text; equal texts only once."""
         verdict = self._verdicts.get(text)
         if verdict is None:
             words = len(re.findall(r"\S+", text))
@@ -137,7 +144,10 @@ class Batch:
             self._all_ended.set()
 
     async def _open(self) -> None:
-        """Connect, a few at a time; all requests then go out together, or each with its connection where they are spread."""
+        """Connects, a few at a time, and then sends all requests at once.
+
+        With `spread_s`, each request is sent when its connection is open.
+        """
         requests = [self._request(key) for key in self._command["keys"]]
         kind = SocketStream if self._subscription else Stream
         self._streams = [
@@ -182,18 +192,18 @@ class Batch:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _tell(output: TextIO, line: dict[str, Any]) -> None:
+def _write(output: TextIO, line: dict[str, Any]) -> None:
     output.write(orjson.dumps(line).decode() + "\n")
     output.flush()
 
 
-async def obey(host: str, port: int) -> None:
-    """Do what the parent says until its pipe ends."""
+async def run_commands(host: str, port: int) -> None:
+    """Executes commands until the parent closes its pipe."""
     commands = asyncio.StreamReader(limit=_COMMAND_MAX_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
     )
-    _tell(sys.stdout, {"event": "ready"})
+    _write(sys.stdout, {"event": "ready"})
     batch: Batch | None = None
     async with asyncio.TaskGroup() as batches:
         running: asyncio.Task[None] | None = None
@@ -206,22 +216,22 @@ async def obey(host: str, port: int) -> None:
                 case "close" if batch is not None:
                     batch.close()
                 case unknown:
-                    raise ValueError(f"The load cannot do {unknown!r} now.")
+                    raise ValueError(f"Command {unknown!r} is not possible now.")
         if running is not None:
             running.cancel()
 
 
 def main() -> None:
-    """Read the command line and obey."""
+    """Reads the command line and executes commands."""
     parser = argparse.ArgumentParser(
         prog="python -m server.bench.client",
-        description="Opens event streams as it is told on standard input.",
+        description="Opens event streams on commands from standard input.",
     )
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     arguments = parser.parse_args()
-    gc.disable()  # a collection here would be counted as lateness of the server; the process lives for one measurement
-    uvloop.run(obey(arguments.host, arguments.port))
+    gc.disable()  # a collection would count as delay; the process lives for one measurement only
+    uvloop.run(run_commands(arguments.host, arguments.port))
 
 
 if __name__ == "__main__":

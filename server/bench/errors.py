@@ -1,18 +1,18 @@
-"""What ends a measurement.
+"""The errors of a benchmark.
 
 BenchError
-├── UseError      the command line asks for what cannot be measured; exit code 2
-└── MeasureError  a process failed or something was not delivered; exit code 1
+├── UseError      the command line is wrong; exit code 2
+└── MeasureError  a process failed or events were not delivered; exit code 1
 """
 
 
 class BenchError(Exception):
-    """A measurement that came to nothing; the message is one line for the person at the terminal."""
+    """A benchmark failed; the message is one line for the terminal."""
 
 
 class UseError(BenchError):
-    """The command line asks for what cannot be measured."""
+    """The command line is wrong."""
 
 
 class MeasureError(BenchError):
-    """A process failed, or an answer was not delivered as it was sent."""
+    """A process failed, or an answer was not delivered completely and in order."""

@@ -1,4 +1,4 @@
-"""The load seen from the parent: one client process, told what to open and asked what it saw."""
+"""The load generator as its parent uses it: commands to its process, and their results."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +13,11 @@ from server.bench.script import Script
 from server.bench.service import Server
 from server.bench.system import MODEL
 
-_GRACE_S: Final = 15.0  # the client keeps the deadline itself; this is for a client that hangs
+_GRACE_S: Final = 15.0  # for a client that hangs; normally it keeps the deadline itself
 
 
-class Seen:
-    """What one batch of streams saw."""
+class Results:
+    """The results of one batch of streams."""
 
     def __init__(self, report: dict[str, Any]) -> None:
         self.streams: list[dict[str, Any]] = report["streams"]
@@ -26,17 +26,17 @@ class Seen:
 
     @property
     def tokens(self) -> int:
-        """Tokens that reached a reader, over all streams."""
+        """The number of tokens received, over all streams."""
         return sum(stream["tokens"] for stream in self.streams)
 
     def faults(self, *, stamped: bool = True) -> list[str]:
-        """What was not delivered as it was sent, one line per kind; a text without stamps cannot be checked for completeness."""
+        """Delivery errors, one line per kind. Completeness is only checked if `stamped`."""
         kinds: list[tuple[str, Callable[[dict[str, Any]], bool]]] = [
             ("were not answered with 200", lambda stream: stream["status"] != 200),
             ("had event numbers out of order", lambda stream: not stream["in_order"]),
             ("did not end with completed", lambda stream: stream["terminal"] != "completed"),
             (
-                "do not hold every token once and in order",
+                "do not have every token once and in order",
                 lambda stream: stamped and not stream["whole"],
             ),
         ]
@@ -60,26 +60,24 @@ def _brief(stream: dict[str, Any]) -> str:
 
 
 class Load:
-    """A client process."""
+    """A running load generator."""
 
     def __init__(self, client: Running, server: Server) -> None:
         self._client, self._server = client, server
         self._deadline_s = 0.0
 
     def cpu_s(self) -> float:
-        """CPU seconds the client has used."""
+        """The CPU time it has used."""
         return self._client.cpu_s()
 
     async def open(self, *, streams: int, deadline_s: float, **command: Any) -> list[str | None]:
-        """Open streams and wait until each has its headers; the keywords are those of the client's `Batch`.
+        """Opens streams and waits until each has its headers. `command` is described in `Batch`.
 
-        Returns the generation each says it is about (a stream opened by POST says so).
+        Returns the generation of each stream that was opened by POST, and None for others.
         """
         self._deadline_s = deadline_s + _GRACE_S
-        keys = {
-            "keys": self._server.keys
-        }  # all accounts in turn, where the command does not name one's
-        await self._client.tell(
+        keys = {"keys": self._server.keys}  # of all accounts, unless the command has its own
+        await self._client.send(
             {"do": "open", "streams": streams, "deadline_s": deadline_s} | keys | command
         )
         generation_ids: list[str | None] = (await self._expect("open"))["generation_ids"]
@@ -88,7 +86,7 @@ class Load:
     async def post(
         self, script: Script, *, streams: int, deadline_s: float, **command: Any
     ) -> None:
-        """Ask for answers by POST and follow them on the same connections."""
+        """Sends messages, and reads the answers on the same connections."""
         body = orjson.dumps({"text": str(script), "model": MODEL}).decode()
         await self.open(
             streams=streams,
@@ -100,13 +98,13 @@ class Load:
             **command,
         )
 
-    async def ended(self) -> Seen:
-        """Wait until every stream has ended, or the deadline has ended them."""
-        return Seen(await self._expect("ended"))
+    async def ended(self) -> Results:
+        """Waits until every stream has ended, or the deadline has closed it."""
+        return Results(await self._expect("ended"))
 
-    async def close(self) -> Seen:
-        """Hang up on all that is still open."""
-        await self._client.tell({"do": "close"})
+    async def close(self) -> Results:
+        """Closes all streams that are still open."""
+        await self._client.send({"do": "close"})
         return await self.ended()
 
     async def _expect(self, event: str) -> dict[str, Any]:
@@ -114,22 +112,24 @@ class Load:
             async with asyncio.timeout(self._deadline_s):
                 line: dict[str, Any] = await self._client.read_line()
         except TimeoutError:
-            raise MeasureError(f"The load said nothing for {self._deadline_s:.0f} s.") from None
+            raise MeasureError(
+                f"The load generator sent nothing for {self._deadline_s:.0f} s."
+            ) from None
         if line["event"] != event:
             raise MeasureError(
-                f"The load could not open its streams in time. {' '.join(Seen(line).faults())}"
+                f"The streams were not opened in time. {' '.join(Results(line).faults())}"
             )
         return line
 
 
 @asynccontextmanager
 async def load(folder: Folder, server: Server, name: str = "load") -> AsyncIterator[Load]:
-    """A client process of its own; it ends with the folder, or here."""
+    """Starts a load generator, and stops it at the end."""
     client = await folder.start(
         name, "server.bench.client", server.host, str(server.port), piped=True
     )
     try:
-        await client.read_line()  # ready: its own start is no part of any measurement
+        await client.read_line()  # ready: its start is not measured
         yield Load(client, server)
     finally:
         await client.stop()

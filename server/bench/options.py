@@ -1,4 +1,4 @@
-"""What the command line asked for, within bounds."""
+"""The validated options of a benchmark."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one measurement; None means the scenario's own size, which is the one its targets are for."""
+    """The options of one benchmark. None means the scenario's own size."""
 
     url: str | None = None
     streams: int | None = None
@@ -31,21 +31,21 @@ class Options:
         )
         for name, value, most in bounds:
             if value is not None and not 0 < value <= most:
-                raise UseError(f"--{name} {value:g}: more than 0 and at most {most:g} is allowed.")
+                raise UseError(
+                    f"--{name} {value:g} is not valid: expected more than 0 and at most {most:g}."
+                )
 
-    def refuse(self, *names: str) -> None:
-        """Raise UseError for options this scenario has no use for."""
+    def reject(self, *names: str) -> None:
+        """Raises UseError if an option is set that this scenario does not have."""
         for name in names:
             if getattr(self, name) is not None:
                 reason = (
-                    "starts processes of its own to measure them"
-                    if name == "url"
-                    else "has no such size"
+                    "starts its own processes" if name == "url" else "does not have this option"
                 )
-                raise UseError(f"--{name} cannot be used here: this scenario {reason}.")
+                raise UseError(f"--{name} cannot be used: this scenario {reason}.")
 
     def address(self) -> tuple[str, int]:
-        """Host and port of `--url`. Raises UseError unless it is plain http on loopback."""
+        """Host and port of `--url`. Raises UseError unless it is http on loopback."""
         assert self.url is not None
         try:
             parts = urlsplit(self.url)
@@ -54,14 +54,17 @@ class Options:
             host, port = "", 0
         if host not in _LOOPBACK or parts.scheme != "http":
             raise UseError(
-                f"--url {self.url}: http://127.0.0.1:<port> (or localhost, or [::1]) is allowed; a load is not for other machines."
+                f"{self.url!r} is not a valid value for --url: expected http://127.0.0.1:<port>, "
+                "or localhost or [::1]. Other machines cannot be measured."
             )
         return host, port
 
     @staticmethod
     def key() -> str:
-        """The API key for `--url`. Raises UseError when the environment has none."""
+        """The API key for `--url`. Raises UseError if the environment has none."""
         key = os.environ.get(KEY_VARIABLE, "")
         if not key:
-            raise UseError(f"--url needs an API key of that server in {KEY_VARIABLE}.")
+            raise UseError(
+                f"--url needs an API key of the server in the environment variable {KEY_VARIABLE}."
+            )
         return key

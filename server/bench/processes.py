@@ -1,4 +1,4 @@
-"""Started processes: in a temporary folder of their own, and ended by their ids whatever happens."""
+"""Child processes in a temporary folder, which are always ended."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ from server.bench.errors import MeasureError
 _COMMAND_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 15.0
 _LOG_TAIL_LINES: Final = 15
-_LINE_MAX_BYTES: Final = 512 * 1024 * 1024  # a report of the load lists the delay of every token
+_LINE_MAX_BYTES: Final = 512 * 1024 * 1024  # results list the delay of every token
 
 
 class Running:
-    """One started process: its pipes, its log, its costs."""
+    """A child process: its pipes, its log, its CPU time and memory."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name, self.process, self._log = name, process, log
@@ -35,22 +35,22 @@ class Running:
         return self.process.pid
 
     def cpu_s(self) -> float:
-        """CPU seconds so far, descendants included."""
+        """The CPU time used so far, with that of its descendants."""
         return usage.cpu_s(self.pid)
 
     def memory_bytes(self) -> int:
-        """Memory of its own, descendants included."""
+        """Its own memory, with that of its descendants."""
         return usage.memory_bytes(self.pid)
 
     def check(self) -> None:
-        """Raise MeasureError, with the end of its log, if it has ended."""
+        """Raises MeasureError, with the end of its log, if it has ended."""
         if self.process.returncode is not None:
             raise MeasureError(
                 f"{self.name} ended with code {self.process.returncode}.{self.log_tail()}"
             )
 
     def log_tail(self) -> str:
-        """The last lines it wrote, on lines of their own."""
+        """The last lines of its log, each after a line break."""
         lines = (
             self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
             if self._log.exists()
@@ -59,7 +59,7 @@ class Running:
         return "".join(f"\n    {self.name}: {line}" for line in lines)
 
     async def read_line(self) -> Any:
-        """The next JSON line it prints. Raises MeasureError when it ends instead."""
+        """The next JSON line it prints. Raises MeasureError if it ends instead."""
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         if not line:
@@ -69,14 +69,14 @@ class Running:
             )
         return orjson.loads(line)
 
-    async def tell(self, command: dict[str, Any]) -> None:
-        """Write one JSON line to its standard input."""
+    async def send(self, command: dict[str, Any]) -> None:
+        """Writes one JSON line to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(orjson.dumps(command) + b"\n")
         await self.process.stdin.drain()
 
     async def stop(self) -> None:
-        """End it and every descendant it had: SIGTERM and some seconds, then SIGKILL."""
+        """Ends it and its descendants: SIGTERM, and SIGKILL after some seconds."""
         family = usage.descendants(self.pid)
         with suppress(ProcessLookupError):
             self.process.terminate()
@@ -93,7 +93,7 @@ class Running:
 
 
 class Folder:
-    """A temporary data folder, the environment of the processes in it, and those processes."""
+    """A temporary folder, the settings of the processes in it, and these processes."""
 
     def __init__(self, path: Path, stack: AsyncExitStack) -> None:
         self.path = path
@@ -103,11 +103,11 @@ class Folder:
         (path / "config.toml").touch()
 
     def set(self, settings: Mapping[str, str]) -> None:
-        """Give settings to the processes started from now on, as `SECTION__KEY`."""
+        """Sets settings, as `SECTION__KEY`, for processes that are started from now on."""
         self._settings |= {f"TIDEMARK_{key}": value for key, value in settings.items()}
 
     async def start(self, name: str, *arguments: str, piped: bool = False) -> Running:
-        """Start `python -m …` with our environment; it is ended when the folder closes. `piped`: with JSON lines both ways."""
+        """Starts `python -m …`, to be ended with the folder. `piped`: it exchanges JSON lines."""
         log = self.path / f"{name}.log"
         with log.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
@@ -119,14 +119,14 @@ class Folder:
                 stdout=asyncio.subprocess.PIPE if piped else sink,
                 stderr=sink,
                 limit=_LINE_MAX_BYTES,
-                start_new_session=True,  # Ctrl-C reaches us alone: we end them in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends them
             )
         running = Running(name, process, log)
         self._stack.push_async_callback(running.stop)
         return running
 
     async def command(self, *arguments: str) -> str:
-        """Run one `tidemark` command to its end and return what it printed. Raises MeasureError."""
+        """Runs one `tidemark` command and returns its output. Raises MeasureError."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -153,19 +153,20 @@ class Folder:
         text = printed.decode(errors="replace")
         if process.returncode:
             raise MeasureError(
-                f"tidemark {' '.join(arguments)} ended with code {process.returncode}: {text.strip()[-1000:]}"
+                f"tidemark {' '.join(arguments)} ended with code {process.returncode}: "
+                f"{text.strip()[-1000:]}"
             )
         return text
 
     def _environment(self) -> dict[str, str]:
-        """Ours without anybody's settings or provider keys: what is measured must not depend on who measures."""
-        foreign = {"PORT", "DATABASE_URL", "REDIS_URL", "PYTHONDONTWRITEBYTECODE"}
+        """The environment without settings and provider keys, which would change the results."""
+        platform = {"PORT", "DATABASE_URL", "REDIS_URL", "PYTHONDONTWRITEBYTECODE"}
         kept = {
             key: value
             for key, value in os.environ.items()
             if not key.startswith("TIDEMARK_")
             and not key.endswith("_API_KEY")
-            and key not in foreign
+            and key not in platform
         }
         return (
             kept
@@ -176,7 +177,7 @@ class Folder:
 
 @asynccontextmanager
 async def temporary_folder() -> AsyncIterator[Folder]:
-    """A folder whose processes end, last started first, before it goes."""
+    """A folder that is removed at the end, after its processes have ended in reverse order."""
     usage.adopt_orphans()
     earlier = usage.descendants(os.getpid())
     path = Path(tempfile.mkdtemp(prefix="tmb-"))
@@ -184,9 +185,7 @@ async def temporary_folder() -> AsyncIterator[Folder]:
         async with AsyncExitStack() as stack:
             yield Folder(path, stack)
     finally:
-        for orphan in usage.descendants(
-            os.getpid()
-        ):  # what a process that died itself has left behind
+        for orphan in usage.descendants(os.getpid()):  # left by a process that crashed
             if orphan not in earlier:
                 with suppress(psutil.NoSuchProcess):
                     orphan.kill()
@@ -194,7 +193,7 @@ async def temporary_folder() -> AsyncIterator[Folder]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """A free port on the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -202,9 +201,9 @@ def free_port() -> int:
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process and those it starts open as many descriptors as they may; returns how many that is."""
+    """Raises the soft limit of open files to the hard limit. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(ValueError, OSError):  # macOS says "unlimited" and allows less
+        with suppress(ValueError, OSError):  # macOS reports "unlimited" but allows less
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

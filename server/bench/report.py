@@ -1,4 +1,4 @@
-"""What a measurement came to: figures against their targets, the CPU of each process, and what went wrong."""
+"""The report of a benchmark: figures and their targets, CPU times, and faults."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from server.bench.system import SERVER_ROLES
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; `at_most` or `at_least` is the target, where there is one."""
+    """One measured value. `at_most` or `at_least` is its target."""
 
     name: str
     value: float
@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target was met; None without one."""
+        """Whether the target was met; None if there is none."""
         if self.at_most is not None:
             return self.value <= self.at_most
         return None if self.at_least is None else self.value >= self.at_least
@@ -46,7 +46,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """CPU seconds of each process in a stretch of time, and the tokens they were spent on."""
+    """The CPU time of each process during an interval, and the number of tokens in it."""
 
     label: str
     wall_s: float
@@ -55,7 +55,7 @@ class Costs:
 
     @property
     def server_s(self) -> float:
-        """CPU seconds of web, worker and Redis together: what Tidemark costs."""
+        """The CPU time of web, worker and Redis together."""
         return sum(self.cpu_s.get(role, 0.0) for role in SERVER_ROLES)
 
     def us_per_token(self, cpu_s: float) -> float:
@@ -72,7 +72,7 @@ class Costs:
 
 
 class Meter:
-    """Reads clocks of CPU time now, and again when asked what was spent since."""
+    """Measures the CPU time that is used between its creation and `spent`."""
 
     def __init__(self, label: str, *clocks: Callable[[], Mapping[str, float]]) -> None:
         self._label, self._clocks = label, clocks
@@ -80,7 +80,7 @@ class Meter:
         self._before = self._read()
 
     def spent(self, tokens: int = 0) -> Costs:
-        """What each process has used since, on so many tokens."""
+        """The costs since its creation, of this number of tokens."""
         after = self._read()
         cpu_s = {name: after[name] - self._before.get(name, 0.0) for name in after}
         return Costs(self._label, time.monotonic() - self._started_s, cpu_s, tokens)
@@ -91,12 +91,15 @@ class Meter:
 
 def _machine() -> str:
     load = " ".join(f"{average:.2f}" for average in os.getloadavg())
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, load average {load}"
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}, load average {load}"
+    )
 
 
 @dataclass(slots=True)
 class Report:
-    """Everything one scenario has to say. `faults` make the exit code 1; a missed target does not."""
+    """The report of one scenario. Faults make the exit code 1; missed targets do not."""
 
     scenario: str
     sizes: dict[str, Any]
@@ -107,25 +110,25 @@ class Report:
     machine: str = field(default_factory=_machine)
 
     def add(self, *figures: Figure) -> Self:
-        """Append figures, in the order they shall be read."""
+        """Appends figures."""
         self.figures.extend(figures)
         return self
 
-    def spend(self, costs: Costs) -> None:
-        """Append what was spent, and say so where the machine was too full to measure on."""
+    def add_costs(self, costs: Costs) -> None:
+        """Appends costs, and a note if the machine was too busy for reliable delays."""
         self.costs.append(costs)
         for name, cpu_s in costs.cpu_s.items():
             if name in _ONE_THREAD and cpu_s > _BUSY * costs.wall_s:
                 self.notes.append(
-                    f"{name} kept a core busy ({costs.label}): delays count its queue."
+                    f"{name} kept a core busy ({costs.label}): delays include its queue."
                 )
         if sum(costs.cpu_s.values()) > _BUSY * costs.wall_s * (os.cpu_count() or 1):
             self.notes.append(
-                f"All cores were busy ({costs.label}): delays count the wait for one."
+                f"All cores were busy ({costs.label}): delays include the wait for one."
             )
 
     def as_json(self) -> dict[str, Any]:
-        """One object with everything in it, unrounded."""
+        """One object with all values, not rounded."""
         return {
             "scenario": self.scenario,
             "sizes": self.sizes,
@@ -163,7 +166,7 @@ class Report:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile; of nothing, not a number."""
+    """The nearest-rank percentile; not a number if there are no values."""
     if not values:
         return float("nan")
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""A script: what a scripted answer does, written as the first line of the message, `/script key=value …`."""
+"""The script of an answer: the first line of its message, `/script key=value …`."""
 
 from dataclasses import dataclass, fields
 from typing import Final, Self
@@ -10,14 +10,15 @@ _PREFIX: Final = "/script"
 
 
 class ScriptError(ValueError):
-    """The message is no script, or one that asks for what there is not; the text says which key."""
+    """The message is not a valid script."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """`tokens` words at `rate` a second (0: at once, in as few writes as possible), the first after `first_token_ms`.
+    """`tokens` words at `rate` per second (0: in as few writes as possible).
 
-    `stall_after` tokens the answer falls silent and never ends; -1: it does not.
+    The first is sent after `first_token_ms`. After `stall_after` tokens (-1: never), nothing more
+    is sent and the answer does not end.
     """
 
     tokens: int = 20
@@ -32,7 +33,7 @@ class Script:
 
     @classmethod
     def parse(cls, message: str) -> Self:
-        """Read the first line of a message. Raises ScriptError."""
+        """Parses the first line of a message. Raises ScriptError."""
         words = message.partition("\n")[0].split()
         if not words or words[0] != _PREFIX:
             raise ScriptError(f"The message must begin with {_PREFIX} key=value …")
@@ -41,18 +42,18 @@ class Script:
         for word in words[1:]:
             key, _, value = word.partition("=")
             if key not in known:
-                raise ScriptError(f"{key!r} is no key of a script; there are: {', '.join(known)}.")
+                raise ScriptError(f"Unknown key {key!r}: expected one of {', '.join(known)}.")
             try:
                 values[key] = float(value) if key == "rate" else int(value)
             except ValueError:
                 raise ScriptError(f"{key}={value!r} is not a number.") from None
-        script = cls(**values)  # type: ignore[arg-type]  # each value was read as its field's type above
+        script = cls(**values)  # type: ignore[arg-type]  # parsed as the field's type above
         if not 1 <= script.tokens <= TOKENS_MAX:
-            raise ScriptError(f"tokens={script.tokens}: 1 to {TOKENS_MAX} are allowed.")
+            raise ScriptError(f"tokens={script.tokens} is not from 1 to {TOKENS_MAX}.")
         if not 0 <= script.rate <= RATE_MAX_PER_S:
-            raise ScriptError(f"rate={script.rate}: 0 to {RATE_MAX_PER_S} are allowed.")
+            raise ScriptError(f"rate={script.rate} is not from 0 to {RATE_MAX_PER_S}.")
         if not 0 <= script.first_token_ms <= FIRST_TOKEN_MS_MAX:
             raise ScriptError(
-                f"first_token_ms={script.first_token_ms}: 0 to {FIRST_TOKEN_MS_MAX} are allowed."
+                f"first_token_ms={script.first_token_ms} is not from 0 to {FIRST_TOKEN_MS_MAX}."
             )
         return script

@@ -1,6 +1,7 @@
-"""Seeding: a long history, written straight into SQL.
+"""Writes a long history directly into SQL.
 
-`python -m server.bench.seed --email E --conversations N --messages N` fills the database that the settings name.
+`python -m server.bench.seed --email E --conversations N --messages N` fills the database of the
+settings.
 """
 
 import argparse
@@ -34,12 +35,14 @@ CONVERSATIONS_AT_ONCE: Final = 500
 
 
 def main() -> None:
-    """Seed, and print one line when it is done."""
+    """Writes the history, and prints one line at the end."""
     parser = argparse.ArgumentParser(prog="server.bench.seed", description=__doc__)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--email", required=True, help="whose account the history is")
+    parser.add_argument("--email", required=True, help="the user whose account gets the history")
     parser.add_argument("--conversations", type=int, required=True)
-    parser.add_argument("--messages", type=int, required=True, help="in all: questions and answers")
+    parser.add_argument(
+        "--messages", type=int, required=True, help="the total number of questions and answers"
+    )
     asked = parser.parse_args()
     settings = load_settings(None, asked.data_dir)
     engine = sqlite_engine(settings.database_url, begin="BEGIN IMMEDIATE")
@@ -53,15 +56,15 @@ def main() -> None:
 
 
 def seed(session: Session, account_id: str, numbers: Sequence[int], exchanges: int) -> None:
-    """Writes conversations of so many exchanges each, as they would have been written in the course of time."""
+    """Writes conversations with this number of exchanges each, with the rows of real ones."""
     conversations, messages, generations, said = [], [], [], []
     for number in numbers:
-        dice = random.Random(number)
+        rng = random.Random(number)
         at = now() - timedelta(minutes=200_000 - number)
         conversation_id, leaf_id = new_id(Prefix.CONVERSATION), None
-        index_title(session, account_id, conversation_id, title := _text(dice, 6))
+        index_title(session, account_id, conversation_id, title := _text(rng, 6))
         for _ in range(exchanges):
-            question, answer, generation = _exchange(dice, account_id, conversation_id, leaf_id, at)
+            question, answer, generation = _exchange(rng, account_id, conversation_id, leaf_id, at)
             leaf_id = answer["id"]
             messages += [question, answer]
             generations.append(generation)
@@ -81,17 +84,15 @@ def _account_of(session: Session, email: str) -> str:
     return account_id
 
 
-def _words(dice: random.Random) -> Iterator[str]:
+def _words(rng: random.Random) -> Iterator[str]:
     while True:
         yield (
-            dice.choice(COMMON)
-            if dice.random() < 0.25
-            else f"w{int(dice.paretovariate(0.6)) % WORDS}"
+            rng.choice(COMMON) if rng.random() < 0.25 else f"w{int(rng.paretovariate(0.6)) % WORDS}"
         )
 
 
-def _text(dice: random.Random, words: int) -> str:
-    return " ".join(word for _, word in zip(range(words), _words(dice), strict=False))
+def _text(rng: random.Random, words: int) -> str:
+    return " ".join(word for _, word in zip(range(words), _words(rng), strict=False))
 
 
 def _conversation(
@@ -115,7 +116,7 @@ def _conversation(
 
 
 def _exchange(
-    dice: random.Random, account_id: str, conversation_id: str, parent_id: str | None, at: Any
+    rng: random.Random, account_id: str, conversation_id: str, parent_id: str | None, at: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A question, its answer, and the generation that wrote it."""
     question_id, answer_id, generation_id = (
@@ -130,7 +131,7 @@ def _exchange(
         "created_at": at,
         "change": 1,
     }
-    asked, answered = ([{"type": "text", "text": _text(dice, WORDS_PER_MESSAGE)}] for _ in range(2))
+    asked, answered = ([{"type": "text", "text": _text(rng, WORDS_PER_MESSAGE)}] for _ in range(2))
     question = common | {
         "id": question_id,
         "parent_id": parent_id,

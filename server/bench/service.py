@@ -1,4 +1,4 @@
-"""A server to measure, from the parent's side: where it is, whether it serves, single JSON calls."""
+"""The measured server: its address, its readiness, and single JSON calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +17,7 @@ _CALL_TIMEOUT_S: Final = 30.0
 
 
 class Server:
-    """A server to talk to: an address and an API key."""
+    """The address of a server, and API keys for it."""
 
     def __init__(
         self, host: str, port: int, keys: Sequence[str], session: aiohttp.ClientSession
@@ -34,7 +34,7 @@ class Server:
         )
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """One JSON call with the first key. Raises MeasureError unless it is answered with 2xx."""
+        """One JSON call with the first key. Raises MeasureError unless its status is 2xx."""
         headers = {"Authorization": f"Bearer {self.keys[0]}"}
         try:
             async with self._session.request(
@@ -43,7 +43,8 @@ class Server:
                 text = await response.read()
                 if response.status >= 300:
                     raise MeasureError(
-                        f"{method} {path} was answered with {response.status}: {text.decode(errors='replace')[:500]}"
+                        f"{method} {path} was answered with {response.status}: "
+                        f"{text.decode(errors='replace')[:500]}"
                     )
                 return orjson.loads(text) if text else None
         except (aiohttp.ClientError, TimeoutError) as failure:
@@ -60,14 +61,14 @@ class Server:
 
 @asynccontextmanager
 async def connected(host: str, port: int, keys: Sequence[str]) -> AsyncIterator[Server]:
-    """Talk to a server that somebody else started."""
+    """A client for a server that is running or will be."""
     timeout = aiohttp.ClientTimeout(total=_CALL_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         yield Server(host, port, keys, session)
 
 
 async def ready(server: Server, *processes: Running) -> None:
-    """Wait until a server of ours can serve. Raises MeasureError when it ends or takes too long."""
+    """Waits until the server is ready. Raises MeasureError if a process ends, or after 60 s."""
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             while not await server.is_ready():

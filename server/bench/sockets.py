@@ -1,4 +1,4 @@
-"""Streams of the load that are GraphQL subscriptions over WebSocket."""
+"""Streams that are GraphQL subscriptions over WebSocket."""
 
 import struct
 import time
@@ -10,7 +10,8 @@ from server.bench.blocks import Block, Event
 from server.bench.stamps import stamps
 from server.bench.streams import REFUSAL_MAX_CHARACTERS, Stream
 
-SUBSCRIPTION: Final = """subscription ($id: ID!, $after: String) { generationEvents(id: $id, after: $after) {
+SUBSCRIPTION: Final = """subscription ($id: ID!, $after: String) {
+  generationEvents(id: $id, after: $after) {
   __typename seq
   ... on GenerationTextDelta { part text }
   ... on GenerationCompleted { finishReason usage { inputTokens outputTokens } }
@@ -20,14 +21,14 @@ _NAMES: Final = {"TextDelta": "text_delta"}
 
 
 class SocketStream(Stream):
-    """One socket with one subscription. All use the same id, so that what they get is taken apart once."""
+    """One WebSocket with one subscription. All use the same id, so equal frames are parsed once."""
 
     _handshake: bytes | None = b""
     _subscribe = b""
 
     @staticmethod
     def handshake(host: str, key: str, payload: dict[str, Any]) -> bytes:
-        """The request; after its blank line come the frames that follow the server's consent."""
+        """The handshake and, after its blank line, the frames to send when it is accepted."""
         lines = [
             "GET /graphql HTTP/1.1",
             f"Host: {host}",
@@ -79,7 +80,7 @@ class SocketStream(Stream):
 
 
 def parse_messages(frames: bytes) -> Block:
-    """What some whole frames hold."""
+    """Parses complete frames."""
     events: list[Event] = []
     broken = ""
     at = 0
@@ -92,9 +93,11 @@ def parse_messages(frames: bytes) -> Block:
             orjson.loads(frames[start:end]) if kind == _TEXT else {"type": f"frame {kind:#x}"}
         )
         if message["type"] == "next":
-            told = message["payload"]["data"]["generationEvents"]
-            name = told["__typename"].removeprefix("Generation")
-            events.append(Event(told["seq"], _NAMES.get(name, name.lower()), told.get("text", "")))
+            event = message["payload"]["data"]["generationEvents"]
+            name = event["__typename"].removeprefix("Generation")
+            events.append(
+                Event(event["seq"], _NAMES.get(name, name.lower()), event.get("text", ""))
+            )
         elif message["type"] not in ("connection_ack", "complete"):
             broken = str(message)
     whole = "".join([event.text for event in events])
@@ -110,7 +113,7 @@ def parse_messages(frames: bytes) -> Block:
 
 
 def _whole(data: bytes) -> int:
-    """How many bytes of this are whole frames."""
+    """The length of the complete frames at the beginning of `data`."""
     at = 0
     while at + 2 <= len(data):
         if (length := data[at + 1]) >= 126 and at + (4 if length == 126 else 10) > len(data):
@@ -123,7 +126,7 @@ def _whole(data: bytes) -> int:
 
 
 def _bounds(data: bytes, at: int) -> tuple[int, int]:
-    """Where the payload of the frame at `at` begins and ends."""
+    """The start and end of the payload of the frame at `at`."""
     length, start = data[at + 1], at + 2
     if length == 126:
         length, start = struct.unpack_from(">H", data, start)[0], start + 2
@@ -133,7 +136,7 @@ def _bounds(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _masked(payload: bytes) -> bytes:
-    """A text frame of a client; masked with zeros, a payload stays as it is."""
+    """A client's text frame. Its mask is zero, so the payload is unchanged."""
     size = (
         bytes([0x80 | len(payload)])
         if len(payload) < 126

@@ -1,4 +1,4 @@
-"""The streams of the load: a connection with a request, and the events that answer it, taken apart with as little work as will do."""
+"""One event stream of the load generator: a request, and cheap parsing of its response."""
 
 import asyncio
 import time
@@ -13,8 +13,8 @@ _TRACE_MAX_EVENTS: Final = 100_000
 _TERMINAL: Final = frozenset({"completed", "cancelled", "failed"})
 
 
-class Crowd(Protocol):
-    """What a stream belongs to."""
+class StreamOwner(Protocol):
+    """The batch that a stream belongs to."""
 
     traced: bool
 
@@ -30,9 +30,9 @@ class Crowd(Protocol):
 
 
 class Stream(asyncio.Protocol):
-    """One connection with one request and the event stream that answers it."""
+    """One connection with one request and its event stream."""
 
-    def __init__(self, batch: Crowd, request: bytes) -> None:
+    def __init__(self, batch: StreamOwner, request: bytes) -> None:
         self._batch = batch
         self._request = request
         self._parser = httptools.HttpResponseParser(self)
@@ -54,14 +54,16 @@ class Stream(asyncio.Protocol):
         self.terminal = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # uvloop's transport does not inherit from it
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
         self.end()
 
     def request(self) -> None:
-        """Send the request; first-token times count from here."""
+        """Sends the request, from which the time to the first token is measured."""
         self.requested_ns = time.monotonic_ns()
         if self._transport is None:
             self.end()
@@ -102,7 +104,7 @@ class Stream(asyncio.Protocol):
         self.end()
 
     def end(self) -> None:
-        """The stream is over, for whatever reason; hang up."""
+        """Closes the stream, which has ended for whatever reason."""
         if self._over:
             return
         self._over = True
@@ -137,7 +139,7 @@ class Stream(asyncio.Protocol):
             )
 
     def report(self) -> dict[str, Any]:
-        """What this stream saw. `digest` stands for its whole text; `whole`: it holds every token of the script once, in order."""
+        """The results of this stream. `whole`: it has every token once and in order."""
         keys = (
             "status",
             "in_order",

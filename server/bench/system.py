@@ -1,4 +1,4 @@
-"""The system under test as at scale: scripted upstream, Redis, migrations, worker and web, each a process of its own."""
+"""The system under test: scripted upstream, Redis, worker and web, each a process of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ _ACCOUNTS: Final = 4
 
 
 class System:
-    """Web, worker, Valkey and scripted upstream, each one process, and the costs of each."""
+    """The running processes, and the CPU time of each."""
 
     def __init__(self, folder: Folder, port: int) -> None:
         self.folder, self.port = folder, port
@@ -33,50 +33,50 @@ class System:
 
     @property
     def redis_socket(self) -> Path:
-        """Where the embedded Valkey listens."""
+        """The socket of the embedded Valkey."""
         return embedded_socket(self.folder.data)
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds so far, by process."""
+        """The CPU time used so far, by process."""
         return {name: process.cpu_s() for name, process in self.processes.items()}
 
     async def start(self, role: str) -> None:
-        """Start `tidemark <role>`."""
+        """Starts `tidemark <role>`."""
         self.processes[role] = await self.folder.start(
             role, "server", role, "--data-dir", str(self.folder.data)
         )
 
     async def stop(self, role: str) -> None:
-        """End `tidemark <role>`."""
+        """Ends `tidemark <role>`."""
         await self.processes.pop(role).stop()
 
     async def ready(self) -> None:
-        """Wait until the web process serves."""
+        """Waits until the web process is ready."""
         await ready(
             self.server, *(self.processes[role] for role in SERVER_ROLES if role in self.processes)
         )
 
     async def restart_web(self) -> None:
-        """Put a fresh web process in the old one's place."""
+        """Replaces the web process by a new one."""
         await self.stop("web")
         await self.start("web")
         await self.ready()
 
     async def upstream_answers(self) -> list[dict[str, Any]]:
-        """What the scripted upstream says about the answers it gave, oldest first."""
+        """The state of the answers of the scripted upstream, oldest first."""
         async with connected("127.0.0.1", self.upstream_port, [""]) as upstream:
             answers: list[dict[str, Any]] = (await upstream.call("GET", "/answers"))["answers"]
             return answers
 
     def check(self) -> None:
-        """Raise MeasureError if any process has ended."""
+        """Raises MeasureError if any process has ended."""
         for process in self.processes.values():
             process.check()
 
 
 @asynccontextmanager
 async def system(*, accounts: int = _ACCOUNTS, **settings: str) -> AsyncIterator[System]:
-    """Start everything apart, as at scale, and make the accounts; `settings` as `SECTION__KEY="value"`."""
+    """Starts all processes and creates accounts. `settings` are `SECTION__KEY="value"`."""
     raise_descriptor_limit()
     async with temporary_folder() as folder:
         tested = System(folder, free_port())

@@ -1,4 +1,4 @@
-"""`tidemark up` in a new folder, as somebody who has just installed it runs it."""
+"""`tidemark up` in a new folder, as after the installation."""
 
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from server.bench.usage import descendants
 
 
 class Up:
-    """A running `up`: its server, its process, when it was started and first ready (`time.monotonic_ns()`), and a reader at hand."""
+    """A running `up`, when it was started and ready (`time.monotonic_ns()`), and a reader."""
 
     def __init__(
         self, server: Server, process: Running, reader: Load, *, started_ns: int, ready_ns: int
@@ -27,7 +27,7 @@ class Up:
         self.started_ns, self.ready_ns = started_ns, ready_ns
 
     def worker(self) -> Any:
-        """Its worker process. Raises MeasureError when there is none."""
+        """Its worker process. Raises MeasureError if there is none."""
         for child in descendants(self.process.pid):
             if "worker" in child.cmdline():
                 return child
@@ -36,7 +36,7 @@ class Up:
 
 @asynccontextmanager
 async def up() -> AsyncIterator[Up]:
-    """Start it and wait until /readyz answers 200; its development key is in `server.keys`."""
+    """Starts it and waits until it is ready. Its development key is in `server.keys`."""
     raise_descriptor_limit()
     async with temporary_folder() as folder:
         port = free_port()

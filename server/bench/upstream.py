@@ -1,7 +1,8 @@
-"""A scripted upstream: speaks OpenAI's streaming wire format on loopback, so cheaply that the load hardly shows beside what it loads.
+"""A scripted upstream: a cheap server for OpenAI's streaming format on loopback.
 
-`python -m server.bench.upstream --port 0` prints `{"port": N}` and serves `POST /v1/chat/completions`, `GET /v1/models`, and
-`GET /answers`: what became of the last answers, so that one can see when a stopped one was really let go.
+`python -m server.bench.upstream --port 0` prints `{"port": N}` and serves
+`POST /v1/chat/completions`, `GET /v1/models`, and `GET /answers`: the state of the last answers,
+which shows when the connection of a cancelled one was closed.
 """
 
 import argparse
@@ -27,7 +28,7 @@ _BODY_MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection of a client's pool: a request, its answer, the next request."""
+    """One keep-alive connection: a request, its answer, the next request."""
 
     def __init__(self, upstream: "Upstream") -> None:
         self._upstream = upstream
@@ -76,9 +77,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         received_ns = time.monotonic_ns()
         self._keep_alive = self._parser.should_keep_alive()
-        if (
-            self._answer is not None
-        ):  # a second request before the first was answered: no client of ours pipelines
+        if self._answer is not None:  # a pipelined request, which Tidemark never sends
             self.close()
             return
         match self._parser.get_method(), self._path:
@@ -99,22 +98,22 @@ class Connection(asyncio.Protocol):
                     200, {"answers": [answer.record() for answer in self._upstream.answers]}
                 )
             case _:
-                self._reply(404, _error("There is no such path."))
+                self._reply(404, _error("Unknown path."))
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the reader, if it is still there."""
+        """Sends bytes, if the client is still connected."""
         if self._transport is not None:
             self._transport.write(data)
 
     def finish(self, data: bytes) -> None:
-        """Send the last bytes of an answer; the connection is free for the next request."""
+        """Sends the last bytes of an answer. The connection can then be reused."""
         self.write(data)
         self._answer = None
         if not self._keep_alive:
             self.close()
 
     def close(self) -> None:
-        """Hang up, once what was written is out."""
+        """Closes the connection after the written bytes are sent."""
         if self._transport is not None:
             self._transport.close()
 
@@ -143,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._upstream.answers.append(answer)
         self.write(answer.opening())
         due_ns = answer.first_due_ns()
-        if script.rate == 0 and script.first_token_ms == 0:  # nothing to wait for: not even a tick
+        if script.rate == 0 and script.first_token_ms == 0:  # no delay: not even one tick
             following_ns = answer.advance(due_ns)
             if following_ns is not None:
                 self._upstream.clock.add(following_ns, answer)
@@ -163,7 +162,7 @@ class Connection(asyncio.Protocol):
 
 
 class Upstream:
-    """What the connections share: the clock, the numbers of answers and the last of them."""
+    """What the connections share: the timer, and the last answers and their numbers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.clock = Clock(loop)
@@ -179,9 +178,9 @@ def _error(message: str) -> dict[str, Any]:
 
 
 def _script(request: Any) -> Script:
-    """The script in the last message of a user. Raises ScriptError, or what a request of another shape raises."""
+    """The script in the last user message. Raises ScriptError, KeyError or TypeError."""
     if request.get("stream") is not True:
-        raise ScriptError("Only streams are served: stream must be true.")
+        raise ScriptError("stream must be true.")
     content = next(
         message["content"] for message in reversed(request["messages"]) if message["role"] == "user"
     )
@@ -193,7 +192,7 @@ def _script(request: Any) -> Script:
 
 
 async def serve(port: int, *, announce: Callable[[int], None], with_parent: bool) -> None:
-    """Serve on 127.0.0.1 until SIGTERM or SIGINT, or, with a parent, until standard input ends."""
+    """Serves on 127.0.0.1 until SIGTERM or SIGINT; `with_parent`: until standard input ends."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -210,14 +209,14 @@ async def serve(port: int, *, announce: Callable[[int], None], with_parent: bool
 
 
 def main() -> None:
-    """Read the command line and serve."""
+    """Reads the command line and serves."""
     parser = argparse.ArgumentParser(
         prog="python -m server.bench.upstream", description="A scripted upstream on loopback."
     )
-    parser.add_argument("--port", type=int, default=0, help="0: one that is free, printed as JSON")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one; printed as JSON")
     parser.add_argument("--with-parent", action="store_true", help="end when standard input ends")
     arguments = parser.parse_args()
-    gc.disable()  # a collection here would delay tokens before they are stamped; the process lives for one measurement
+    gc.disable()  # a collection would delay tokens; the process lives for one measurement only
     uvloop.run(
         serve(
             arguments.port,

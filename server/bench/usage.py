@@ -1,4 +1,4 @@
-"""What a process uses, its descendants included: CPU seconds and memory, as the operating system counts them."""
+"""The CPU time and memory of a process and its descendants, from the operating system."""
 
 import ctypes
 import sys
@@ -12,12 +12,12 @@ _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds a process and its descendants have used; to the nanosecond where the kernel has a clock per process."""
+    """The CPU time of a process and its descendants; on Linux with a resolution of nanoseconds."""
     return sum(_own_cpu_s(member) for member in _family(pid))
 
 
 def memory_bytes(pid: int) -> int:
-    """Memory only this process and its descendants hold (USS), or what is resident where that cannot be read."""
+    """The unique memory (USS) of a process and its descendants, else the resident memory."""
     total = 0
     for member in _family(pid):
         try:
@@ -28,7 +28,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def descendants(pid: int) -> list[Any]:
-    """The living descendants of a process, as psutil processes (which know a reused id)."""
+    """The running descendants of a process, as psutil processes, which detect reused ids."""
     try:
         return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
@@ -36,7 +36,7 @@ def descendants(pid: int) -> list[Any]:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent dies (Linux), so that `descendants` still finds them."""
+    """Makes this process the parent of orphaned descendants, so they can be found (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -51,9 +51,8 @@ def _family(pid: int) -> list[Any]:
 def _own_cpu_s(process: Any) -> float:
     if sys.platform == "linux":
         with suppress(OSError):
-            return time.clock_gettime(
-                (~process.pid << 3) | 2
-            )  # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the kernel
+            # MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of the kernel
+            return time.clock_gettime((~process.pid << 3) | 2)
     try:
         times = process.cpu_times()
         return float(times.user + times.system)

@@ -1,6 +1,7 @@
-"""`tidemark key` and `tidemark user`: who may come in."""
+"""`tidemark key` and `tidemark user`: API keys, users and sign-in links."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def create_key(settings: Settings, name: str, email: str | None, expires: str | None) -> str:
-    """A new key of the account of `email`, or of this machine's own account; its secret."""
+    """Creates an API key for the account of `email`, or the local one. Returns its secret."""
     expires_at = now() + _duration(expires) if expires is not None else None
     email = _email(email) if email is not None else None
     key = new_key()
@@ -46,7 +47,7 @@ def create_key(settings: Settings, name: str, email: str | None, expires: str | 
 
 
 def list_keys(settings: Settings) -> list[list[str]]:
-    """A row per key: id, beginning, name, account, state."""
+    """One row per key: id, prefix, name, account, state."""
     rows = _write(settings, accounts.list_keys)
     return [
         [key.id, f"{key.prefix}…", key.name, account.name or account.id, _state(key)]
@@ -55,27 +56,25 @@ def list_keys(settings: Settings) -> list[list[str]]:
 
 
 def revoke_key(settings: Settings, key_id: str) -> None:
-    """Ends a key, for good."""
     _write(settings, accounts.revoke_key, key_id)
 
 
-def create_user(settings: Settings, email: str, *, admin: bool) -> None:
-    """A new user, who signs in with a link."""
-    if _write(settings, accounts.new_user, _email(email), admin=admin) is None:
-        raise StartError(f"There is a user {email} already.")
+def create_user(settings: Settings, email: str, *, admin: bool = False) -> None:
+    """Creates a user. `admin` has no effect yet, and says so on standard error."""
+    if _write(settings, accounts.new_user, _email(email)) is None:
+        raise StartError(f"The user {email} already exists.")
+    if admin:
+        sys.stderr.write("tidemark: --admin has no effect: users have no roles yet.\n")
 
 
 def list_users(settings: Settings) -> list[list[str]]:
-    """A row per user: id, address, whether an admin, since when."""
+    """One row per user: id, email address, time of creation."""
     rows = _write(settings, accounts.list_users)
-    return [
-        [user.id, user.email, "admin" if user.admin else "", rfc3339(user.created_at) or ""]
-        for user in rows
-    ]
+    return [[user.id, user.email, rfc3339(user.created_at) or ""] for user in rows]
 
 
 def link(settings: Settings, email: str) -> str:
-    """A link that signs one browser in, once, within an hour."""
+    """A URL that signs in one browser, once, within an hour."""
     token, address = new_token(), _email(email)
 
     def add(session: Session) -> None:
@@ -98,23 +97,23 @@ def _write(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Runs `fn` as one transaction of a database that is there already. Raises StartError."""
+    """Runs `fn` as one transaction on an existing database. Raises StartError."""
     url = settings.database_url
     if url.startswith("sqlite") and not (file := Path(url.removeprefix("sqlite:///"))).is_file():
         raise StartError(
-            f"There is no database in {file.parent} yet: run `tidemark up` or `tidemark migrate` first."
+            f"{file.parent} does not contain a database. Run `tidemark up` or `tidemark migrate`."
         )
 
     async def run() -> T:
         async with open_database(url) as database:
             if not await database.read(schema_is_current):
-                raise StartError("The database has an older schema: run `tidemark migrate` first.")
+                raise StartError("The database schema is outdated. Run `tidemark migrate`.")
             return await database.write(fn, *args, **kwargs)
 
     try:
         return asyncio.run(run())
     except DatabaseAway as error:
-        raise StartError(f"The database cannot be reached: {error.reason}.") from None
+        raise StartError(f"Cannot reach the database: {error.reason}.") from None
 
 
 def _duration(text: str) -> timedelta:
@@ -125,7 +124,8 @@ def _duration(text: str) -> timedelta:
         or not 0 < int(number) < 10_000
     ):
         raise SettingsError(
-            f"--expires {text}: a number and one of m, h, d, w is allowed, e.g. 90d."
+            f"{text!r} is not a valid value for --expires: "
+            "expected a number from 1 to 9999 and m, h, d or w, e.g. 90d."
         )
     return timedelta(**{_UNITS[unit]: int(number)})
 
@@ -133,7 +133,9 @@ def _duration(text: str) -> timedelta:
 def _email(text: str) -> str:
     name, at, host = text.strip().lower().partition("@")
     if not (name and at and host) or any(character.isspace() for character in text.strip()):
-        raise SettingsError(f"EMAIL {text!r}: an address like ada@example.org is allowed.")
+        raise SettingsError(
+            f"{text!r} is not a valid email address: expected one like ada@example.org."
+        )
     return f"{name}@{host}"
 
 

@@ -37,12 +37,12 @@ def named_account(session: Session, name: str) -> Account:
     return found or new_account(session, name)
 
 
-def new_user(session: Session, email: str, *, admin: bool = False) -> User | None:
+def new_user(session: Session, email: str) -> User | None:
     """A new user with an account; None when the address is taken."""
     if session.exec(select(User).where(User.email == email)).first():
         return None
     account_id = new_account(session, email).id
-    user = User(id=new_id(Prefix.USER), account_id=account_id, email=email, admin=admin)
+    user = User(id=new_id(Prefix.USER), account_id=account_id, email=email)
     session.add(user)
     return user
 

@@ -103,7 +103,6 @@ class User(SQLModel, table=True):
     id: str = Field(primary_key=True)
     account_id: str = Field(foreign_key="account.id", index=True)
     email: str = Field(unique=True)
-    admin: bool = False
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
 
 

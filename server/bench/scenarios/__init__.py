@@ -1,4 +1,4 @@
-"""The scenarios, by name: each starts what it needs, measures it, ends it, and returns a report."""
+"""The scenarios by name. Each starts what it needs, measures it, ends it and returns a report."""
 
 import asyncio
 import signal
@@ -40,17 +40,17 @@ assert _MEASURES.keys() == SCENARIOS.keys()
 
 
 def measure(scenario: str, options: Options) -> Report:
-    """Measure one scenario. Raises UseError, MeasureError, or KeyboardInterrupt once everything started is ended."""
+    """Runs one scenario. Raises UseError, MeasureError or KeyboardInterrupt."""
     if scenario not in _MEASURES:
-        raise UseError(f"there is no such scenario; there are: {', '.join(_MEASURES)}.")
+        raise UseError(f"unknown scenario: expected one of {', '.join(_MEASURES)}.")
     report = asyncio.run(_guarded(_MEASURES[scenario](options)))
     if options != Options():
-        report.notes.append("The targets are for the scenario's own sizes, upstream and processes.")
+        report.notes.append("The targets only apply to the scenario's own sizes and processes.")
     return report
 
 
 async def _guarded(measured: Awaitable[Report]) -> Report:
-    """Make SIGTERM unwind like Ctrl-C, so that the processes started are ended then too."""
+    """Handles SIGTERM like Ctrl-C, so that all processes are ended."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from server.bench.load import Load, Seen, load
+from server.bench.load import Load, Results, load
 from server.bench.options import Options
 from server.bench.processes import temporary_folder
 from server.bench.report import Figure, Meter, Report, percentile
@@ -31,7 +31,7 @@ async def measure(options: Options) -> Report:
 
     Each has a connection of its own, which is open before the clock starts.
     """
-    options.refuse("readers")
+    options.reject("readers")
     if options.url is not None:
         return await _measure_running(options)
     streams, rate = options.streams or _BUSY_STREAMS, options.rate or _RATE_PER_S
@@ -44,7 +44,7 @@ async def measure(options: Options) -> Report:
 
         meter = Meter("idle", tested.cpu_s, lambda: {"load": client.cpu_s()})
         idle = await _rounds(client, _ROUNDS, report)
-        report.spend(meter.spent())
+        report.add_costs(meter.spent())
 
         script = Script(tokens=int(rate * _BUSY_S), rate=rate)
         await others.post(script, streams=streams, deadline_s=2 * _BUSY_S, spread_s=1.0)
@@ -55,9 +55,9 @@ async def measure(options: Options) -> Report:
             lambda: {"load": client.cpu_s() + others.cpu_s()},
         )
         busy = await _rounds(client, _BUSY_ROUNDS, report)
-        report.spend(meter.spent())
-        seen = await others.close()
-    failed = [s for s in seen.streams if s["status"] != 200 or not s["in_order"]]
+        report.add_costs(meter.spent())
+        results = await others.close()
+    failed = [s for s in results.streams if s["status"] != 200 or not s["in_order"]]
     if failed:
         report.faults.append(f"{len(failed)} of the {streams} other streams failed.")
     return report.add(
@@ -75,7 +75,7 @@ async def measure(options: Options) -> Report:
 
 async def _measure_running(options: Options) -> Report:
     """The same on a running server, with its built-in model and no delay of its own."""
-    options.refuse("streams", "rate")
+    options.reject("streams", "rate")
     host, port = options.address()
     report = Report("first-token", {"url": options.url, "rounds": _ROUNDS, "model": "demo"})
     async with (
@@ -128,16 +128,16 @@ async def _rounds(client: Load, rounds: int, report: Report, body: str = "") -> 
             body=body,
             tokens=_SCRIPT.tokens,
         )
-        seen = await client.ended()
-        report.faults += seen.faults(stamped=stamped)
+        results = await client.ended()
+        report.faults += results.faults(stamped=stamped)
         if report.faults:
             break
-        waits.append(_wait(seen))
+        waits.append(_wait(results))
     return waits
 
 
-def _wait(seen: Seen) -> Wait:
-    stream = seen.streams[0]
+def _wait(results: Results) -> Wait:
+    stream = results.streams[0]
     requested_ns, sent_ns, received_ns = (
         stream["requested_ns"],
         stream["first_sent_ns"],

@@ -1,4 +1,4 @@
-"""GraphQL: what an event costs that goes to subscribers over WebSocket, beside native readers; and what a subscription holds."""
+"""GraphQL: the cost of events over WebSocket and natively, and the memory of a subscription."""
 
 import asyncio
 import time
@@ -26,37 +26,39 @@ _SPREAD_S_PER_STREAM: Final = 0.01
 
 
 async def measure(options: Options) -> Report:
-    """The same answer twice, to readers of the native stream and to as many subscribers; then subscriptions that only are open."""
-    options.refuse("url")
+    """An answer to native readers, one to as many subscribers, and then idle subscriptions."""
+    options.reject("url")
     readers, rate, streams = (
         options.readers or _SUBSCRIBERS,
         options.rate or _RATE_PER_S,
         options.streams or _OPEN,
     )
     report = Report("graphql", {"subscribers": readers, "rate": rate, "open": streams})
-    async with system(accounts=1) as tested, load(tested.folder, tested.server) as crowd:
-        await crowd.post(_WARM_UP, streams=10, deadline_s=_DEADLINE_S)
-        report.faults += (await crowd.ended()).faults()
-        await _fan_out(tested, crowd, report, readers=2, rate=rate, subscribing=True, warming=True)
+    async with system(accounts=1) as tested, load(tested.folder, tested.server) as clients:
+        await clients.post(_WARM_UP, streams=10, deadline_s=_DEADLINE_S)
+        report.faults += (await clients.ended()).faults()
+        await _fan_out(
+            tested, clients, report, readers=2, rate=rate, subscribing=True, warming=True
+        )
         native = await _fan_out(
-            tested, crowd, report, readers=readers, rate=rate, subscribing=False
+            tested, clients, report, readers=readers, rate=rate, subscribing=False
         )
         subscribed = await _fan_out(
-            tested, crowd, report, readers=readers, rate=rate, subscribing=True
+            tested, clients, report, readers=readers, rate=rate, subscribing=True
         )
         each = [costs.us_per_token(costs.cpu_s["web"]) for costs in (native, subscribed)]
         report.add(
             Figure("CPU of the web process per delivery, native", each[0], "µs"),
             Figure("  over WebSocket", each[1], "µs"),
             Figure("  ratio", each[1] / each[0] if each[0] else float("nan"), "", at_most=2),
-            await _memory(tested, crowd, report, streams),
+            await _memory(tested, clients, report, streams),
         )
     return report
 
 
 async def _fan_out(
     tested: System,
-    crowd: Load,
+    clients: Load,
     report: Report,
     *,
     readers: int,
@@ -64,7 +66,7 @@ async def _fan_out(
     subscribing: bool,
     warming: bool = False,
 ) -> Costs:
-    """What an answer costs that all of them read, from just before its first token to its end."""
+    """The costs of an answer that all of them read, from just before its first token."""
     gather_ms = _GATHER_MS + _GATHER_MS_PER_READER * readers
     script = Script(
         tokens=max(1, int(rate * (1 if warming else _DURATION_S))),
@@ -79,36 +81,38 @@ async def _fan_out(
         "tokens": script.tokens,
         "shared": True,
     }
-    await crowd.open(**command, **_request(sent["generation_id"], subscribing=subscribing))
+    await clients.open(**command, **_request(sent["generation_id"], subscribing=subscribing))
     await asyncio.sleep(max(0.0, first_token_s - _LEAD_S - time.monotonic()))
     name = "subscribers" if subscribing else "native readers"
-    meter = Meter(f"one answer to {readers} {name}", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
-    seen = await crowd.ended()
-    costs = meter.spent(seen.tokens)
-    report.faults += seen.faults()
+    meter = Meter(
+        f"one answer to {readers} {name}", tested.cpu_s, lambda: {"load": clients.cpu_s()}
+    )
+    results = await clients.ended()
+    costs = meter.spent(results.tokens)
+    report.faults += results.faults()
     if not warming:
-        report.spend(costs)
+        report.add_costs(costs)
     return costs
 
 
-async def _memory(tested: System, crowd: Load, report: Report, streams: int) -> Figure:
-    """Memory of each open subscription to one silent answer."""
+async def _memory(tested: System, clients: Load, report: Report, streams: int) -> Figure:
+    """The memory of an open subscription to a silent answer."""
     await tested.restart_web()
     sent = await tested.server.call("POST", "/api/messages", {"text": str(_SILENT), "model": MODEL})
     command = _request(sent["generation_id"], subscribing=True) | {
         "shared": True,
         "deadline_s": _DEADLINE_S,
     }
-    await crowd.open(streams=50, **command)
-    await crowd.close()
+    await clients.open(streams=50, **command)
+    await clients.close()
     await asyncio.sleep(_SETTLE_S)
     before_bytes = tested.processes["web"].memory_bytes()
     opening = Meter(
-        f"{streams} subscriptions opened", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+        f"{streams} subscriptions opened", tested.cpu_s, lambda: {"load": clients.cpu_s()}
     )
-    await crowd.open(streams=streams, spread_s=streams * _SPREAD_S_PER_STREAM, **command)
+    await clients.open(streams=streams, spread_s=streams * _SPREAD_S_PER_STREAM, **command)
     costs = opening.spent()
-    report.spend(costs)
+    report.add_costs(costs)
     report.add(
         Figure(
             "CPU of the web process per subscription opened",
@@ -118,11 +122,12 @@ async def _memory(tested: System, crowd: Load, report: Report, streams: int) -> 
     )
     await asyncio.sleep(_SETTLE_S)
     held_bytes = tested.processes["web"].memory_bytes() - before_bytes
-    seen = await crowd.close()
-    refused = [stream for stream in seen.streams if stream["status"] != 200]
+    results = await clients.close()
+    refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
-            f"{len(refused)} of {streams} subscriptions were refused: {refused[0].get('refusal') or refused[0]['status']}"
+            f"{len(refused)} of {streams} subscriptions were rejected: "
+            f"{refused[0].get('refusal') or refused[0]['status']}"
         )
     return Figure("memory per open subscription", held_bytes / 1000 / streams, "KB", at_most=100)
 

@@ -1,4 +1,4 @@
-"""History: what reading and searching cost when there is a lot to read: 100,000 conversations and 1,000,000 messages of one account."""
+"""History: lists and searches of an account with 1,000,000 messages."""
 
 import asyncio
 import random
@@ -19,15 +19,18 @@ ROUNDS: Final = 200
 PAGES_DEEP: Final = 20
 
 _LIST: Final = """query ($after: String) { conversations(first: 50, after: $after) {
-  nodes { id title model pinned updatedAt lastMessage { id role text status generation { id model usage { outputTokens } } } }
+  nodes { id title model pinned updatedAt
+          lastMessage { id role text status generation { id model usage { outputTokens } } } }
   pageInfo { endCursor } } }"""
+_BRANCH: Final = """query ($id: ID!) { conversation(id: $id) {
+  messages { nodes { id role text status } } } }"""
 _SEARCH: Final = """query ($words: String!) { search(query: $words, first: 20) {
   nodes { conversation { id title } message { id role createdAt } excerpt { text match } } } }"""
 
 
 async def measure(options: Options) -> Report:
-    """Seeds, then asks one question after the other: lists from the top and deep down, messages of a conversation, searches."""
-    options.refuse("url", "rate", "streams", "readers")
+    """Sends one query after the other: pages of the list, messages, searches."""
+    options.reject("url", "rate", "streams", "readers")
     report = Report(
         "history", {"conversations": CONVERSATIONS, "messages": MESSAGES, "rounds": ROUNDS}
     )
@@ -42,7 +45,7 @@ async def measure(options: Options) -> Report:
         searches = {
             name: await _searches(tested.server, queries) for name, queries in _queries().items()
         }
-        report.spend(meter.spent())
+        report.add_costs(meter.spent())
     found = [each for times in searches.values() for each in times]
     report.add(
         Figure("conversations(first: 50) p50", percentile(lists_ms, 50), "ms"),
@@ -74,7 +77,7 @@ async def _lists(server: Server) -> list[float]:
         ms, data = await _ask(server, _LIST, after=after)
         took_ms.append(ms)
         if len(data["conversations"]["nodes"]) != 50:
-            raise MeasureError("A list was not whole.")
+            raise MeasureError("A page of conversations was not full.")
         after = data["conversations"]["pageInfo"]["endCursor"] if number % PAGES_DEEP else None
     return took_ms
 
@@ -84,24 +87,23 @@ async def _branches(server: Server) -> list[float]:
     took_ms = []
     for number in range(ROUNDS):
         conversation_id = data["conversations"]["nodes"][number % 50]["id"]
-        query = "query ($id: ID!) { conversation(id: $id) { messages { nodes { id role text status } } } }"
-        ms, _ = await _ask(server, query, id=conversation_id)
+        ms, _ = await _ask(server, _BRANCH, id=conversation_id)
         took_ms.append(ms)
     return took_ms
 
 
 def _queries() -> dict[str, list[str]]:
-    dice = random.Random(1)
-    rare = [f"w{dice.randrange(2, WORDS)} " for _ in range(ROUNDS)]
-    common = [f"{dice.choice(COMMON)} " for _ in range(ROUNDS // 4)]
+    rng = random.Random(1)
+    rare = [f"w{rng.randrange(2, WORDS)} " for _ in range(ROUNDS)]
+    common = [f"{rng.choice(COMMON)} " for _ in range(ROUNDS // 4)]
     return {
         "a rare word": rare,
         "a common word": common,
         "two words": [
-            f"{dice.choice(COMMON)} w{dice.randrange(2, 200)} " for _ in range(ROUNDS // 4)
+            f"{rng.choice(COMMON)} w{rng.randrange(2, 200)} " for _ in range(ROUNDS // 4)
         ],
-        "a phrase": [f'"{dice.choice(COMMON)} {dice.choice(COMMON)}"' for _ in range(ROUNDS // 4)],
-        "the beginning of a word": [dice.choice(COMMON)[:3] for _ in range(ROUNDS // 4)],
+        "a phrase": [f'"{rng.choice(COMMON)} {rng.choice(COMMON)}"' for _ in range(ROUNDS // 4)],
+        "the beginning of a word": [rng.choice(COMMON)[:3] for _ in range(ROUNDS // 4)],
     }
 
 
@@ -114,5 +116,5 @@ async def _ask(server: Server, query: str, **variables: Any) -> tuple[float, dic
     answer = await server.call("POST", "/graphql", {"query": query, "variables": variables})
     took_ms = (time.monotonic() - began) * 1e3
     if "errors" in answer:
-        raise MeasureError(f"GraphQL answered: {answer['errors'][0]['message']}")
+        raise MeasureError(f"GraphQL error: {answer['errors'][0]['message']}")
     return took_ms, answer["data"]

@@ -1,4 +1,4 @@
-"""Idle: what it costs to hold streams open while nothing is said, and to have a worker that has nothing to do."""
+"""Idle: the memory of silent streams, and the load of an idle worker."""
 
 import asyncio
 from typing import Any, Final
@@ -22,12 +22,12 @@ _DEADLINE_S: Final = 300.0
 
 
 async def measure(options: Options) -> Report:
-    """First the worker alone; then, each in a fresh web process, readers of one silent answer, and streams with an answer each."""
-    options.refuse("url", "rate")
+    """The idle worker, then readers of one silent answer, then streams with one answer each."""
+    options.reject("url", "rate")
     streams, readers = options.streams or _STREAMS, options.readers or _STREAMS
     report = Report("idle", {"streams": streams, "readers": readers})
-    async with system() as tested, load(tested.folder, tested.server) as crowd:
-        await _warm_up(crowd, report)
+    async with system() as tested, load(tested.folder, tested.server) as clients:
+        await _warm_up(clients, report)
         await tested.stop("web")
         await asyncio.sleep(_SETTLE_S)
         commands, meter = await _commands(tested), Meter("an idle worker", tested.cpu_s)
@@ -37,7 +37,7 @@ async def measure(options: Options) -> Report:
             name: (calls - commands.get(name, 0)) / costs.wall_s
             for name, calls in (await _commands(tested)).items()
         }
-        report.spend(costs)
+        report.add_costs(costs)
         report.notes.append(
             "Redis commands/s of the idle worker: "
             + ", ".join(f"{n} {rate:.1f}" for n, rate in per_s.items() if rate > 0)
@@ -61,7 +61,7 @@ async def measure(options: Options) -> Report:
         one_answer = {"method": "GET", "path": path, "shared": True, "keys": tested.server.keys[:1]}
         report.add(
             await _memory_per_stream(
-                tested, crowd, report, name="readers of one answer", streams=readers, **one_answer
+                tested, clients, report, name="readers of one answer", streams=readers, **one_answer
             )
         )
         await tested.restart_web()
@@ -73,7 +73,7 @@ async def measure(options: Options) -> Report:
         report.add(
             await _memory_per_stream(
                 tested,
-                crowd,
+                clients,
                 report,
                 name="streams with an answer each",
                 streams=streams,
@@ -84,52 +84,52 @@ async def measure(options: Options) -> Report:
 
 
 async def _memory_per_stream(
-    tested: System, crowd: Load, report: Report, *, name: str, streams: int, **command: Any
+    tested: System, clients: Load, report: Report, *, name: str, streams: int, **command: Any
 ) -> Figure:
-    """Memory of each stream in the web process, and, as a cost, the CPU of holding them."""
-    await _warm_up(crowd, report)
+    """The memory of a stream in the web process, and the CPU time of silent streams."""
+    await _warm_up(clients, report)
     await asyncio.sleep(_SETTLE_S)
     web = tested.processes["web"]
     before_bytes = web.memory_bytes()
-    await crowd.open(
+    await clients.open(
         streams=streams, deadline_s=_DEADLINE_S, spread_s=streams * _SPREAD_S_PER_STREAM, **command
     )
     await asyncio.sleep(_SETTLE_S)
     open_bytes = web.memory_bytes()
-    meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": crowd.cpu_s()})
+    meter = Meter(f"{streams} {name}, silent", tested.cpu_s, lambda: {"load": clients.cpu_s()})
     await asyncio.sleep(_WATCH_S)
-    report.spend(meter.spent())
-    seen = await crowd.close()
-    refused = [stream for stream in seen.streams if stream["status"] != 200]
+    report.add_costs(meter.spent())
+    results = await clients.close()
+    refused = [stream for stream in results.streams if stream["status"] != 200]
     if refused:
         report.faults.append(
-            f"{len(refused)} of {streams} {name} were refused: {refused[0].get('refusal') or refused[0]['status']}"
+            f"{len(refused)} of {streams} {name} were rejected: "
+            f"{refused[0].get('refusal') or refused[0]['status']}"
         )
-    ended = [stream for stream in seen.streams if stream["terminal"]]
+    ended = [stream for stream in results.streams if stream["terminal"]]
     if ended:
         report.faults.append(
-            f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']} while they should have been silent."
+            f"{len(ended)} of {streams} {name} ended with {ended[0]['terminal']}, "
+            "but should have stayed open."
         )
     silent = [
-        stream for stream in seen.streams if stream["tokens"] != 1 and stream["status"] == 200
+        stream for stream in results.streams if stream["tokens"] != 1 and stream["status"] == 200
     ]
     if silent:
-        report.faults.append(
-            f"{len(silent)} of {streams} {name} had not got the one token that was sent."
-        )
+        report.faults.append(f"{len(silent)} of {streams} {name} did not receive the only token.")
     return Figure(
         f"memory per stream, {name}", (open_bytes - before_bytes) / 1000 / streams, "KB", at_most=50
     )
 
 
-async def _warm_up(crowd: Load, report: Report) -> None:
-    """Let a fresh process import and allocate what it needs for any stream at all."""
-    await crowd.post(_WARM_UP, streams=_WARM_UP_STREAMS, deadline_s=_DEADLINE_S)
-    report.faults += (await crowd.ended()).faults()
+async def _warm_up(clients: Load, report: Report) -> None:
+    """Makes a new process import and allocate what every stream needs."""
+    await clients.post(_WARM_UP, streams=_WARM_UP_STREAMS, deadline_s=_DEADLINE_S)
+    report.faults += (await clients.ended()).faults()
 
 
 async def _commands(tested: System) -> dict[str, int]:
-    """Calls of each Redis command so far, without our own look at them."""
+    """The number of calls of each Redis command, without those of this function."""
     async with Redis(unix_socket_path=str(tested.redis_socket)) as redis:
         stats: dict[str, Any] = await redis.info("commandstats")
     ours = {"info", "hello", "client|setinfo", "client|setname", "select"}

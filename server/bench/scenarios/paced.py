@@ -1,4 +1,4 @@
-"""Paced: as many streams as a busy small site has, at the pace of a real model; what a token costs and how late it comes."""
+"""Paced: the cost and delay of tokens at the rate of a real model."""
 
 from typing import Final
 
@@ -17,27 +17,27 @@ _DEADLINE_S: Final = 60.0
 
 
 async def measure(options: Options) -> Report:
-    """The streams begin within a second; the cost is of whole answers, their POST and their settling included."""
-    options.refuse("url", "readers")
+    """The streams begin within a second. Costs are of complete answers, from POST to settling."""
+    options.reject("url", "readers")
     streams, rate = options.streams or _STREAMS, options.rate or _RATE_PER_S
     script = Script(tokens=max(1, int(rate * _DURATION_S)), rate=rate)
     report = Report("paced", {"streams": streams, "tokens": script.tokens, "rate": rate})
-    async with system() as tested, load(tested.folder, tested.server) as crowd:
-        await crowd.post(_WARM_UP, streams=streams, deadline_s=_DEADLINE_S)
-        report.faults += (await crowd.ended()).faults()
+    async with system() as tested, load(tested.folder, tested.server) as clients:
+        await clients.post(_WARM_UP, streams=streams, deadline_s=_DEADLINE_S)
+        report.faults += (await clients.ended()).faults()
         meter = Meter(
-            "from the first POST to the last end", tested.cpu_s, lambda: {"load": crowd.cpu_s()}
+            "from the first POST to the last end", tested.cpu_s, lambda: {"load": clients.cpu_s()}
         )
-        await crowd.post(script, streams=streams, deadline_s=_DEADLINE_S, spread_s=_SPREAD_S)
-        seen = await crowd.ended()
-        costs = meter.spent(seen.tokens)
-    report.faults += seen.faults()
-    report.spend(costs)
-    delays_ms = [delay_us / 1000 for delay_us in seen.delays_us]
+        await clients.post(script, streams=streams, deadline_s=_DEADLINE_S, spread_s=_SPREAD_S)
+        results = await clients.ended()
+        costs = meter.spent(results.tokens)
+    report.faults += results.faults()
+    report.add_costs(costs)
+    delays_ms = [delay_us / 1000 for delay_us in results.delays_us]
     return report.add(
         Figure("CPU per token", costs.us_per_token(costs.server_s), "µs", at_most=150),
         Figure("extra delay p50", percentile(delays_ms, 50), "ms"),
         Figure("extra delay p99", percentile(delays_ms, 99), "ms", at_most=30),
         Figure("extra delay, worst", max(delays_ms, default=float("nan")), "ms"),
-        Figure("tokens delivered", seen.tokens, ""),
+        Figure("tokens delivered", results.tokens, ""),
     )

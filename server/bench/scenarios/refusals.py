@@ -1,4 +1,4 @@
-"""Refusals: what it costs to say no to bodies and documents that ask for too much, or are nothing at all."""
+"""Refusals: the cost of rejecting GraphQL requests that are not valid or too large."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -54,14 +54,15 @@ BODIES: Final[Mapping[str, bytes]] = {
         )
     ),
     "pages of pages": _asked(
-        "{ conversations(first: 100) { nodes { messages(first: 100) { nodes { siblings { text } } } } } }"
+        "{ conversations(first: 100) { nodes { "
+        "messages(first: 100) { nodes { siblings { text } } } } } }"
     ),
 }
 
 
 async def measure(options: Options) -> Report:
-    """Each body some times, one after the other: CPU of the web process for each refusal."""
-    options.refuse("url", "streams", "readers", "rate")
+    """Sends each body several times, and measures the CPU time of the web process."""
+    options.reject("url", "streams", "readers", "rate")
     report = Report("refusals", {"bodies": len(BODIES), "rounds": _ROUNDS})
     async with system(accounts=1) as tested, aiohttp.ClientSession() as session:
         costs_ms = {}
@@ -74,7 +75,10 @@ async def measure(options: Options) -> Report:
     dearest = sorted(costs_ms, key=lambda name: costs_ms[name], reverse=True)
     report.add(
         Figure(
-            "CPU of the web process for one refusal, worst", costs_ms[dearest[0]], "ms", at_most=50
+            "CPU of the web process per rejected request, worst",
+            costs_ms[dearest[0]],
+            "ms",
+            at_most=50,
         )
     )
     return report.add(
@@ -83,7 +87,7 @@ async def measure(options: Options) -> Report:
 
 
 async def _refused(tested: System, session: aiohttp.ClientSession, name: str, body: bytes) -> None:
-    """Sends one body to /graphql. Raises MeasureError where it is not refused with 4xx."""
+    """Sends one body to /graphql. Raises MeasureError if its status is not 4xx."""
     headers = {
         "Authorization": f"Bearer {tested.server.keys[0]}",
         "Content-Type": "application/json",

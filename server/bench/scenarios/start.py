@@ -1,4 +1,4 @@
-"""Start: from `up` in a new folder to a server that serves, and to the first word of an answer."""
+"""Start: the time from `up` in a new folder until it is ready, and to a first token."""
 
 from typing import Final
 
@@ -15,8 +15,8 @@ _DEADLINE_S: Final = 60.0
 
 
 async def measure(options: Options) -> Report:
-    """One start to warm the machine's file cache and the compiled modules, then three, each with a new data folder."""
-    options.refuse("url", "streams", "rate", "readers")
+    """One start to warm caches, then three, each in a new data folder."""
+    options.reject("url", "streams", "rate", "readers")
     report = Report("start", {"rounds": _ROUNDS})
     serves_s: list[float] = []
     first_token_s: list[float] = []
@@ -30,12 +30,15 @@ async def measure(options: Options) -> Report:
             stream = (await running.reader.ended()).streams[0]
         if stream["status"] != 200 or stream["terminal"] != "completed":
             raise MeasureError(
-                f"The first answer came to nothing: {stream['status']} {stream['terminal']} {stream.get('refusal', '')}"
+                f"The first answer did not complete: {stream['status']} {stream['terminal']} "
+                f"{stream.get('refusal', '')}"
             )
         if number:
             serves_s.append((running.ready_ns - running.started_ns) / 1e9)
             first_token_s.append((stream["first_token_ns"] - running.started_ns) / 1e9)
-            report.spend(Costs(f"start {number}, until it serves", serves_s[-1], {"up": used_s}))
+            report.add_costs(
+                Costs(f"start {number}, until it is ready", serves_s[-1], {"up": used_s})
+            )
     return report.add(
         Figure("up to /readyz, worst", max(serves_s), "s", at_most=3),
         Figure("up to /readyz, p50", percentile(serves_s, 50), "s"),

@@ -33,7 +33,7 @@ class Round(NamedTuple):
 
 async def measure(options: Options) -> Report:
     """In each round: start an answer, cancel it, and wait for its last token and terminal event."""
-    options.refuse("streams", "readers")
+    options.reject("streams", "readers")
     rate = options.rate or _RATE_PER_S
     tokens = int(rate * _LENGTH_S)
     report = Report("stop", {"rounds": _ROUNDS, "rate": rate})
@@ -108,5 +108,6 @@ def _fault(stream: dict[str, Any]) -> str:
     if stream["status"] != 200:
         return f"answered with {stream['status']}: {stream.get('refusal', '')}"
     if stream["terminal"] != "cancelled":
-        return f"the stream ended with {stream['terminal'] or 'no terminal event'} in place of cancelled."
+        terminal = stream["terminal"] or "no terminal event"
+        return f"the stream ended with {terminal} instead of cancelled."
     return "" if stream["in_order"] and stream["tokens"] else "tokens were missing or out of order."

@@ -1,4 +1,4 @@
-"""Takeover: the worker is killed in the middle of a sentence; how long until another goes on."""
+"""Takeover: the time from killing a worker until another continues its answer."""
 
 import asyncio
 import time
@@ -20,8 +20,8 @@ _DEADLINE_S: Final = 90.0
 
 
 async def measure(options: Options) -> Report:
-    """Each round in an `up` of its own, so that no round waits for the last one's restart back-off."""
-    options.refuse("url", "streams", "readers")
+    """Each round has its own `up`, so that none waits for the restart delay of an earlier one."""
+    options.reject("url", "streams", "readers")
     rate = options.rate or _RATE_PER_S
     report = Report("takeover", {"rounds": _ROUNDS, "tokens": _TOKENS, "rate": rate})
     waits_s = []
@@ -35,7 +35,7 @@ async def measure(options: Options) -> Report:
 
 
 async def _round(running: Up, rate: float, number: int, report: Report) -> float:
-    """Seconds from the kill to the first token a new owner wrote."""
+    """Seconds from the kill to the first token of the new worker."""
     body = orjson.dumps({"text": f"/demo tokens={_TOKENS} rate={rate:g}", "model": "demo"}).decode()
     await running.reader.open(
         streams=1,
@@ -67,7 +67,7 @@ async def _round(running: Up, rate: float, number: int, report: Report) -> float
     )
     if not how:
         raise MeasureError(
-            "No event said that another worker had taken over; the answer may have ended before the kill."
+            "Received neither resumed nor restarted: the answer may have ended before the kill."
         )
     after_ns = [
         at_ns
@@ -75,19 +75,21 @@ async def _round(running: Up, rate: float, number: int, report: Report) -> float
         if name == "text_delta" and at_ns >= passed_on_ns
     ]
     if not after_ns:
-        raise MeasureError("No token came after the takeover.")
+        raise MeasureError("Received no token after the takeover.")
     report.notes.append(
-        f"Round {number}: {how} after {(passed_on_ns - killed_ns) / 1e9:.2f} s, next token after {(after_ns[0] - killed_ns) / 1e9:.2f} s."
+        f"Round {number}: {how} after {(passed_on_ns - killed_ns) / 1e9:.2f} s, "
+        f"next token after {(after_ns[0] - killed_ns) / 1e9:.2f} s."
     )
     return float(after_ns[0] - killed_ns) / 1e9
 
 
 def _fault(stream: dict[str, Any], snapshot: dict[str, Any]) -> str:
     if stream["terminal"] != "completed":
-        return f"the stream ended with {stream['terminal'] or 'no terminal event'} in place of completed."
+        terminal = stream["terminal"] or "no terminal event"
+        return f"the stream ended with {terminal} instead of completed."
     if not stream["in_order"]:
         return "event numbers were out of order."
     if stream["tokens"] != _TOKENS:
-        return f"{stream['tokens']} words arrived in place of {_TOKENS}."
+        return f"{stream['tokens']} tokens were received instead of {_TOKENS}."
     same = sha256(snapshot["text"].encode()).hexdigest() == stream["digest"]
-    return "" if same else "the deltas do not add up to the stored text."
+    return "" if same else "the deltas do not match the stored text."
