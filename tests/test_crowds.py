@@ -11,14 +11,14 @@ from server.history.database import open_database
 from server.history.tables import Generation
 from tests.client import Client, Event
 from tests.crowd import Crowd, is_over, room_for
+from tests.databases import both_databases
 from tests.fault_table import note
 from tests.outcome import Outcome, log_of, outcome_of
-from tests.postgres import on_both_databases
 from tests.readers import reading
 from tests.system import System
 from tests.waiting import condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_both_databases]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 
 READERS = 1000
 RACES, LANES = 300, 10

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture
 from tests.saying import MODEL, Sayer
 from tests.system import System
 

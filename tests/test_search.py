@@ -19,7 +19,6 @@ from server.history.search import Hit, index_everything, search
 from server.history.tables import SEARCH_ENTRIES, Account, Generation, Status
 from server.history.words import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
-from tests.postgres import postgres_server
 from tests.system import System
 
 ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
