@@ -18,20 +18,20 @@ from server.api.edge import Edge
 from server.api.http import problem
 from server.api.openapi import docs, document
 from server.api.operations import routes
+from server.changes.follower import Changes
+from server.changes.watches import Watches
 from server.errors import MethodNotAllowed, NotFound, Refused
-from server.generate.endings import ends_in
-from server.generate.settling import Settler, Staleness
 from server.graph.view import GraphView
 from server.history.database import DatabaseAway
 from server.identity.callers import Callers
 from server.identity.credentials import cookie_name
 from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
+from server.lifecycle.row_events import ends_in
+from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
 from server.loops import keep
-from server.pages.following import Pages
-from server.pages.watches import Watches
-from server.resources import open_resources
+from server.resources import Resources, Services, open_resources
 from server.settings import Settings
 from server.stream.feed import Feeds
 from server.stream.tail import Tail
@@ -66,18 +66,11 @@ def build_app(settings: Settings) -> Starlette:
 async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[str, Any]]:
     async with open_resources(settings) as resources, asyncio.TaskGroup() as tasks:
         tail = Tail(settings.redis_url)
-        prefix = settings.redis.key_prefix
-        feeds = Feeds(
-            resources.redis,
-            tail,
-            ends_in(resources.database),
-            key_prefix=prefix,
-            retention_s=settings.generation.retention_s,
-        )
+        services = _services(resources, tail)
+        feeds, watches = services.feeds, services.changes.watches
         presence = Presence(resources.database)
-        watches = Watches(resources.database, tail, prefix)
         app.state.stop = partial(_stop, feeds, watches)
-        steps = (
+        loops = (
             tail.run,
             watches.run,
             resources.announcer.run,
@@ -88,22 +81,34 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
             drop_stuck_readers,
             partial(_settle_cancelled, resources.settler),
         )
-        running = [tasks.create_task(keep(step)) for step in steps]
+        running = [tasks.create_task(keep(loop)) for loop in loops]
         yield {
-            "resources": resources,
-            "feeds": feeds,
-            "pages": Pages(feeds, watches, resources.database, resources.redis, prefix),
+            "services": services,
             "presence": presence,
             "callers": Callers(resources.database),
             "guest_limit": GuestLimit(
                 resources.redis,
                 settings.redis_url,
-                key_prefix=prefix,
+                key_prefix=settings.redis.key_prefix,
                 per_hour=settings.auth.guest_sessions_max_per_hour_per_ip,
             ),
         }
         for task in running:
             task.cancel()
+
+
+def _services(resources: Resources, tail: Tail) -> Services:
+    settings, database, redis = resources.settings, resources.database, resources.redis
+    key_prefix = settings.redis.key_prefix
+    feeds = Feeds(
+        redis,
+        tail,
+        ends_in(database),
+        key_prefix=key_prefix,
+        retention_s=settings.generation.retention_s,
+    )
+    changes = Changes(feeds, Watches(database, tail, key_prefix), database, redis, key_prefix)
+    return Services(**vars(resources), feeds=feeds, changes=changes)
 
 
 def _stop(feeds: Feeds, watches: Watches) -> None:

@@ -1,29 +1,35 @@
-"""Cursors: places in a list, opaque to whoever keeps one."""
+"""Cursors: the number of an event, or an opaque place in a list."""
 
 import base64
-from datetime import UTC, datetime
+import re
+
+from server.errors import InvalidCursor
+
+SEQ_PATTERN = "0|[1-9][0-9]{0,15}"
+_SEQ = re.compile(SEQ_PATTERN, re.ASCII)
+
+
+def parse_seq(text: str | None) -> int:
+    """The number of the last event a reader has seen; 0 for none. Raises InvalidCursor."""
+    if not text:
+        return 0
+    if not _SEQ.fullmatch(text):
+        raise InvalidCursor(
+            "The cursor must be a whole number of at most 16 digits: the id of the last event seen."
+        )
+    return int(text)
 
 
 def pack(*fields: str) -> str:
-    """A cursor of these fields."""
+    """An opaque cursor with these fields."""
     return base64.urlsafe_b64encode("|".join(fields).encode()).decode().rstrip("=")
 
 
 def unpack(cursor: str, fields: int) -> list[str] | None:
-    """The fields of a cursor; None for what is none, or has another number of them."""
+    """The fields of a cursor; None unless it is a cursor with as many fields."""
     try:
-        found = (
-            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").split("|")
-        )
+        padded = cursor + "=" * (-len(cursor) % 4)
+        found = base64.urlsafe_b64decode(padded).decode("ascii").split("|")
     except ValueError:
         return None
     return found if len(found) == fields else None
-
-
-def moment_of(text: str) -> datetime | None:
-    """The moment that was packed as text; None for what is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None

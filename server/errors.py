@@ -108,6 +108,12 @@ class Invalid(Refused):
 
     status, title = 422, "Unprocessable content"
 
+    @classmethod
+    def at(cls, pointer: str, detail: str, *, code: str = "invalid_request") -> "Invalid":
+        """One fault: `pointer` is a JSON pointer into the body, or the name of a parameter."""
+        name = pointer.lstrip("/").replace("/", ".")
+        return cls(code, f"{name}: {detail}.", errors=[{"pointer": pointer, "detail": detail}])
+
 
 class TooMany(Refused):
     """A limit is reached; `retry_after_s` says when to come back."""

@@ -28,6 +28,11 @@ def new_id(prefix: Prefix) -> str:
     return f"{prefix}_{ULID()}"
 
 
+def made_at_ms(id: str) -> int:
+    """When an id was made, in milliseconds since 1970."""
+    return int(ULID.from_str(id.rpartition("_")[2]).milliseconds)
+
+
 def is_id(prefix: Prefix, text: str) -> bool:
     """Whether `text` has the form of such an id. What has not can name nothing and need not reach the database."""
     return _PATTERNS[prefix].fullmatch(text) is not None

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 from arq.connections import ArqRedis
 
-from server.generate.queue import Queue, open_redis
-from server.generate.settling import Settler
+from server.changes.follower import Changes
 from server.history.database import Database, open_database
-from server.history.exchange import Asker
 from server.ids import Prefix, new_id
+from server.lifecycle.queue import Queue, open_redis
+from server.lifecycle.settling import Settler
 from server.providers.registry import Models
 from server.settings import Settings
 from server.stream.announcer import Announcer
+from server.stream.feed import Feeds
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What web and worker processes have in common. `name` is the owner of whatever this process claims."""
+    """What web and worker processes have in common; `name` is the owner of what they claim."""
 
     name: str
     settings: Settings
@@ -29,16 +30,18 @@ class Resources:
     settler: Settler
     announcer: Announcer
 
-    def asker(self, account_id: str, key: str | None) -> Asker:
-        """An account that asks for an answer, within its limit, once per key."""
-        return Asker(
-            account_id, self.models.id_of, self.settings.generation.active_max_per_account, key
-        )
+
+@dataclass(frozen=True)
+class Services(Resources):
+    """What the verbs work with: the resources of a web process and its readers' feeds."""
+
+    feeds: Feeds
+    changes: Changes
 
 
 @asynccontextmanager
 async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Resources]:
-    """The database, Redis and what works on both. Opens no connection yet."""
+    """The database, Redis and what uses both. Opens no connection yet."""
     name = name or new_id(Prefix.WORKER)
     redis = open_redis(settings.redis_url)
     limits, key_prefix = settings.generation, settings.redis.key_prefix
@@ -53,15 +56,8 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
                 ttl_s=limits.deadline_s + limits.retention_s,
                 retention_s=limits.retention_s,
             )
-            yield Resources(
-                name,
-                settings,
-                Models(settings),
-                database,
-                redis,
-                Queue(redis, key_prefix),
-                settler,
-                announcer,
-            )
+            queue = Queue(redis, key_prefix)
+            models = Models(settings)
+            yield Resources(name, settings, models, database, redis, queue, settler, announcer)
     finally:
         await redis.aclose(close_connection_pool=True)

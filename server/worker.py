@@ -11,7 +11,11 @@ from redis.exceptions import RedisError
 
 from server.generate.arq_worker import QueueWorker
 from server.generate.ownership import Ownership
-from server.generate.queue import (
+from server.generate.titling import Titler
+from server.history.chores import forget_what_is_over
+from server.history.database import DatabaseAway
+from server.history.titles import due_titles
+from server.lifecycle.queue import (
     GENERATE,
     TITLE,
     answers_queue,
@@ -19,10 +23,6 @@ from server.generate.queue import (
     control_channel,
     worker_key,
 )
-from server.generate.titling import Titler
-from server.history.chores import forget_what_is_over
-from server.history.database import DatabaseAway
-from server.history.titles import due_titles
 from server.logs import log
 from server.loops import keep
 from server.providers.registry import open_providers

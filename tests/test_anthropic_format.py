@@ -24,8 +24,8 @@ from server.providers.base import (
     Turn,
     Usage,
 )
-from server.providers.foreign import NotOurs
-from server.providers.wire import EventParser, EventTooLong
+from server.providers.lenient import NotOurs
+from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
 from tests.scripted_models import call, text, thought
 from tests.upstream_anthropic import STREAMS

@@ -12,7 +12,7 @@ from server.graph.context import Context
 from server.graph.schema import Schema
 from server.identity.callers import Caller
 from server.ids import Prefix, new_id
-from server.resources import open_resources
+from server.resources import Services, open_resources
 from server.settings import GraphqlSettings
 from tests.client import Client
 from tests.databases import both_databases
@@ -92,7 +92,7 @@ async def test_a_message_is_what_http_shows(client: Client) -> None:
     query = """query ($id: ID!) { message(id: $id) {
         id role text status model finishReason metadata createdAt error { code }
         usage { inputTokens outputTokens } content { type ... on TextPart { text } }
-        conversation { id } parent { id } siblings { id } generation { id } } }"""
+        position siblingCount conversation { id } parent { id } siblings { id } generation { id } } }"""
 
     for message_id in (sent["question_id"], sent["message_id"]):
         found = (await graph(client, query, id=message_id))["message"]
@@ -505,8 +505,9 @@ async def run_here(system: System, account_id: str, query: str) -> tuple[dict[st
     """The data of a query that this very process answers from the system's database, and the SQL it took."""
     async with open_resources(system.settings) as resources:
         nothing: Any = None
+        services = Services(**vars(resources), feeds=nothing, changes=nothing)
         caller = Caller(account_id, None, None, "session")
-        context = Context(resources, nothing, nothing, nothing, nothing, "req_test", caller)
+        context = Context(services, nothing, nothing, "req_test", caller)
         with statements() as sent:
             result = await Schema(GraphqlSettings()).execute(query, context_value=context)
     assert result.errors is None

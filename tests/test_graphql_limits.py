@@ -337,14 +337,13 @@ async def test_a_document_that_was_seen_before_is_measured_again(client: Client)
 
 # The limits themselves, one by one.
 
-SMALL = GraphqlSettings(
-    depth_max=4,
-    tokens_max=200,
-    aliases_max=3,
-    directives_max=3,
-    cost_max=1000,
-    document_max_chars=10_000,
-)
+SMALL = {
+    "cost.DEPTH_MAX": 4,
+    "cost.ALIASES_MAX": 3,
+    "cost.DIRECTIVES_MAX": 3,
+    "guards.TOKENS_MAX": 200,
+    "guards.DOCUMENT_MAX_CHARS": 10_000,
+}
 
 
 def operations(count: int) -> str:
@@ -375,8 +374,12 @@ AT_THE_LIMIT = {
 
 
 @pytest.mark.parametrize("case", AT_THE_LIMIT.values(), ids=AT_THE_LIMIT)
-async def test_a_limit_is_where_the_settings_say(case: tuple[str, str, int]) -> None:
+async def test_a_limit_is_where_its_constant_says(
+    case: tuple[str, str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     within, beyond, limit = case
+    for name, value in SMALL.items():
+        monkeypatch.setattr(f"server.graph.{name}", value)
     nothing: Any = None
     context = Context(
         nothing,
@@ -387,7 +390,7 @@ async def test_a_limit_is_where_the_settings_say(case: tuple[str, str, int]) -> 
         "req_test",
         Caller("acct_x", None, None, "session"),
     )
-    schema = Schema(SMALL)
+    schema = Schema(GraphqlSettings(cost_max=1000))
 
     passed = await schema.execute(within, context_value=context)
     refused = await schema.execute(beyond, context_value=context)

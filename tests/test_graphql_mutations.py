@@ -619,7 +619,7 @@ async def test_a_fault_of_ours_says_nothing_but_where_it_is_recorded(
     request_id = error["extensions"]["requestId"]
     assert (error["extensions"]["code"], error["message"]) == (
         "internal",
-        f"The server failed; its log names request {request_id}.",
+        f"Internal server error. The server logged it with request id {request_id}.",
     )
     log = until(
         lambda: next(

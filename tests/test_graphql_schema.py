@@ -74,8 +74,6 @@ async def test_the_examples_of_the_documents_are_valid(
         nothing,
         nothing,
         nothing,
-        nothing,
-        nothing,
         "req_test",
         Caller("acct_x", None, None, "session"),
     )
@@ -84,7 +82,7 @@ async def test_the_examples_of_the_documents_are_valid(
     try:
         # The default log would render a traceback with all local variables.
         with capture_logs():
-            async for payloads in operations.answers(asked, context, list):
+            async for payloads in operations.results(asked, context, list):
                 answers += [json.loads(payload) for payload in payloads or ()]
     except NotRun as refused:
         answers.append({"errors": json.loads(refused.errors)})

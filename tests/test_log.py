@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.generate.queue import open_redis
+from server.lifecycle.queue import open_redis
 from server.stream.events import Event
 from server.stream.link import Link
 from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, close_log, log_keys, read_logs

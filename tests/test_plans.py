@@ -10,16 +10,17 @@ from sqlalchemy import Engine, event
 
 from server.history import (
     accounts,
+    changes,
     claims,
     conversations,
-    exchange,
     export,
+    feed,
     generations,
     messages,
-    pages,
     search,
-    several,
     titles,
+    tree,
+    turns,
 )
 from server.history.database import in_transaction, sqlite_engine
 from server.history.keyset import Slice
@@ -57,28 +58,28 @@ HOT: dict[str, Any] = {
     "sweep of the cancelled": lambda session: claims.open_rows(session, cancelled_only=True),
     "beat": lambda session: claims.beat(session, "worker"),
     "claim": lambda session: claims.claim(session, GENERATION, "worker"),
-    "active limit": lambda session: session.execute(exchange._ACTIVE, {"account": ACCOUNT}),
+    "active limit": lambda session: turns.count_active(session, ACCOUNT),
     "titles that are due": titles.due_titles,
     "a title": lambda session: titles.opening_of(session, CONVERSATION),
     "list": lambda session: conversations.page_of_conversations(
-        session, ACCOUNT, conversations.Listed(), Slice(50)
+        session, ACCOUNT, conversations.Listing(), Slice(50)
     ),
-    "writing marks": lambda session: conversations.active_generations(session, [CONVERSATION]),
+    "active answers": lambda session: generations.active_ids(session, [CONVERSATION]),
     "ends of answers": lambda session: generations.settled_generations(session, [GENERATION]),
-    "changes of a page": lambda session: pages.changes_since(
-        session, pages.Scope(ACCOUNT, CONVERSATION), pages.Place(5)
+    "changes of a page": lambda session: feed.changes_since(
+        session, feed.Scope(ACCOUNT, CONVERSATION), feed.Place(5)
     ),
-    "accounts of pages": lambda session: pages.account_changes(session, [ACCOUNT]),
+    "accounts of pages": lambda session: changes.account_changes(session, [ACCOUNT]),
     "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),
-    "nodes": lambda session: several.messages_by_id(session, ACCOUNT, [MESSAGE]),
-    "last messages": lambda session: several.last_messages(session, ACCOUNT, [CONVERSATION]),
-    "siblings": lambda session: several.siblings_of(
-        session, ACCOUNT, [several.Siblings(CONVERSATION, MESSAGE)]
+    "nodes": lambda session: messages.messages_by_id(session, ACCOUNT, [MESSAGE]),
+    "last messages": lambda session: messages.last_messages(session, ACCOUNT, [CONVERSATION]),
+    "siblings": lambda session: tree.sibling_rows(
+        session, ACCOUNT, [tree.SiblingKey(CONVERSATION, MESSAGE)]
     ),
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
-    "an export's page": lambda session: export.whole_rows(session, CONVERSATION, None),
-    "an export's branch": lambda session: messages.branch(session, MESSAGE, limit=200),
-    "what a model is told": lambda session: messages.spoken_branch(session, MESSAGE, limit=200),
+    "an export's page": lambda session: export.exported_rows(session, CONVERSATION, None),
+    "an export's branch": lambda session: tree.branch(session, MESSAGE, limit=200),
+    "what a model is told": lambda session: tree.prompt_branch(session, MESSAGE, limit=200),
     "a dead worker's rows": lambda session: claims.release_dead(session, "worker"),
 }
 

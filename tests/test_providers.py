@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.providers.openai import completions_url
-from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong
+from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong
 from tests.client import Client
 from tests.in_process import InProcess
 from tests.scripted_models import GENERATION, ask, call, check_failure, continued, text

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from server.history.asking import continue_message, regenerate_message, send_message
 from server.history.claims import Ending, Fence, claim, settle
 from server.history.conversations import change_conversation, delete_conversation
 from server.history.database import Database, open_database
-from server.history.exchange import Asker, Options
 from server.history.schema import migrate
 from server.history.search import Hit, index_everything, search
 from server.history.tables import SEARCH_ENTRIES, Account, Generation, Status
-from server.history.words import excerpt_of, terms_of, words_of
+from server.history.tokenizer import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
+from server.verbs.ask import Continue, Regenerate, Request, Send, write_turn
+from server.verbs.inputs import AnswerOptions, SendMessage
 from tests.system import System
 
 ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
@@ -45,21 +45,27 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         yield database
 
 
+class OneModel:
+    """Stands for the models of an installation that offers only `demo`."""
+
+    def id_of(self, _name: str | None) -> str:
+        return "demo"
+
+
 class Talk:
     """Somebody who asks and is answered, without a model."""
 
     def __init__(self, database: Database, account_id: str = ME) -> None:
         self.database, self.account_id = database, account_id
 
-    @property
-    def asker(self) -> Asker:
-        return Asker(self.account_id, lambda _name: "demo", active_max=100)
+    async def request(self, what: Request) -> Generation:
+        turn = await self.database.write(write_turn, self.account_id, what, None, OneModel(), 100)
+        return turn.generation
 
     async def ask(self, question: str, answer: str, **place: Any) -> Generation:
-        asked = await self.database.write(
-            send_message, self.asker, parts(question), Options(), **place
+        return await self.answer(
+            await self.request(Send(SendMessage(text=question, **place))), answer
         )
-        return await self.answer(asked.generation, answer)
 
     async def answer(self, generation: Generation, answer: str, **how: Any) -> Generation:
         claimed = await self.database.write(claim, generation.id, "worker")
@@ -145,10 +151,10 @@ async def test_an_answer_is_found_by_its_last_writing_and_by_each_of_its_sibling
     await database.write(
         lambda session: setattr(session.get_one(Generation, first.id), "finish_reason", "length")
     )
-    again = await database.write(continue_message, talk.asker, first.message_id, Options())
-    await talk.answer(again.generation, "beginning and end")
-    other = await database.write(regenerate_message, talk.asker, first.message_id, Options())
-    other_answer = await talk.answer(other.generation, "quite another beginning")
+    again = await talk.request(Continue(first.message_id, AnswerOptions()))
+    await talk.answer(again, "beginning and end")
+    other = await talk.request(Regenerate(first.message_id, AnswerOptions()))
+    other_answer = await talk.answer(other, "quite another beginning")
 
     assert await talk.found("end") == {first.message_id}
     assert (

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.generate.usage import Cost, cost_before, total
+from server.lifecycle.usage import Cost, cost_before, total
 from server.stream.events import EventType, make_event
 
 pytestmark = pytest.mark.quick

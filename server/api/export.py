@@ -1,4 +1,4 @@
-"""A conversation as a file, streamed whatever its size: JSON with every branch, or the shown branch as Markdown."""
+"""A conversation as a file: JSON with every branch, or the shown branch as Markdown."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -10,120 +10,114 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.api.present import conversation_json, message_json
 from server.errors import Invalid
-from server.history.database import Database
-from server.history.export import branch_page, exported_conversation, page_above, whole_page
-from server.history.generations import rfc3339
-from server.history.messages import Said
+from server.history.conversations import ConversationRow
+from server.history.messages import MessageRow
 from server.history.tables import Role
+from server.identity.callers import Caller
 from server.identity.credentials import caller_of
+from server.resources import Services
+from server.times import rfc3339
+from server.verbs import conversations
+from server.verbs import export as verbs
 
-STUCK_S = 20.0
-"""A reader that takes nothing for so long is dropped."""
+SEND_WITHIN_S = 20.0
+"""A client that takes nothing for so long is dropped."""
 
-SPEAKERS = {Role.USER: "Question", Role.ASSISTANT: "Answer"}
+_HEADINGS = {Role.USER: "Question", Role.ASSISTANT: "Answer"}
 
 
 class Download(Response):
-    """A file that is made while it is sent. Where it cannot be finished the connection breaks off, so nobody takes half of it for all."""
+    """A file that is generated while it is sent.
+
+    Where it cannot be finished the connection breaks off, so that no client takes a part for the
+    whole. It is no longer generated once the client has gone.
+    """
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], name: str, media_type: str) -> None:
-        super().__init__(
-            media_type=media_type,
-            headers={
-                "Content-Disposition": f'attachment; filename="{name}"',
-                "Cache-Control": "no-store",
-            },
-        )
+        headers = {
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Cache-Control": "no-store",
+        }
+        super().__init__(media_type=media_type, headers=headers)
         del self.headers["content-length"]
         self._chunks = chunks
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  it is how responses are called
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_until_disconnect(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send(self, send: Send) -> None:
+        start = {"status": self.status_code, "headers": self.raw_headers}
         async with aclosing(self._chunks) as chunks:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
+            await send({"type": "http.response.start", **start})
             async for chunk in chunks:
-                async with asyncio.timeout(STUCK_S):
+                async with asyncio.timeout(SEND_WITHIN_S):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 async def export(request: Request) -> Response:
-    """The whole conversation (`format=json`), or its shown branch (`format=markdown`)."""
-    caller, database = await caller_of(request), request.state.resources.database
+    """Exports a conversation: every branch (`format=json`), or the shown one (`markdown`)."""
+    caller, services = await caller_of(request), request.state.services
     format = request.query_params.get("format", "json")
     if format not in ("json", "markdown"):
-        reason = "json or markdown is allowed"
-        raise Invalid(
-            "invalid_request",
-            f"format: {reason}.",
-            errors=[{"pointer": "format", "detail": reason}],
-        )
-    conversation = await database.read(
-        exported_conversation, request.path_params["id"], caller.account_id
-    )
+        raise Invalid.at("format", "must be json or markdown")
+    row = await conversations.get(services, caller, request.path_params["id"])
+    id = row.conversation.id
     if format == "json":
-        return Download(
-            _json(database, conversation, caller.account_id),
-            f"{conversation['id']}.json",
-            "application/json",
-        )
-    return Download(
-        _markdown(database, conversation, caller.account_id),
-        f"{conversation['id']}.md",
-        "text/markdown; charset=utf-8",
-    )
+        return Download(_json(services, caller, row), f"{id}.json", "application/json")
+    chunks = _markdown(services, caller, row)
+    return Download(chunks, f"{id}.md", "text/markdown; charset=utf-8")
 
 
 async def _json(
-    database: Database, conversation: dict[str, Any], account_id: str
+    services: Services, caller: Caller, row: ConversationRow
 ) -> AsyncGenerator[bytes, None]:
-    yield b'{"conversation":%s,"messages":[' % orjson.dumps(conversation)
-    messages, key = await database.read(whole_page, conversation["id"], account_id, None)
-    first = True
-    while messages:
-        yield (b"" if first else b",") + b",".join(orjson.dumps(message) for message in messages)
-        first = False
-        messages, key = await database.read(whole_page, conversation["id"], account_id, key)
+    yield b'{"conversation":%s,"messages":[' % orjson.dumps(conversation_json(row))
+    separator = b""
+    async with aclosing(verbs.all_branches(services, caller, row)) as pages:
+        async for page in pages:
+            for message in page.rows:
+                siblings = page.siblings[message.message.id]
+                yield separator + orjson.dumps(message_json(message, siblings))
+                separator = b","
     yield b"]}"
 
 
 async def _markdown(
-    database: Database, conversation: dict[str, Any], account_id: str
+    services: Services, caller: Caller, row: ConversationRow
 ) -> AsyncGenerator[bytes, None]:
-    yield f"# {conversation['title']}\n".encode()
-    leaves, leaf = [], conversation["shown_message_id"]
-    while (
-        leaf is not None
-    ):  # upwards, noting one message of each page; then down again, page by page
-        leaves.append(leaf)
-        leaf = await database.read(page_above, conversation["id"], account_id, leaf)
-    for leaf_id in reversed(leaves):
-        for said in await database.read(branch_page, conversation["id"], account_id, leaf_id):
-            yield _section(said).encode()
+    yield f"# {row.conversation.title}\n".encode()
+    async with aclosing(verbs.shown_branch(services, caller, row)) as pages:
+        async for page in pages:
+            for message in page:
+                yield _section(message).encode()
 
 
-def _section(said: Said) -> str:
-    message, generation = said
-    about = (
-        f"{generation.model}, {rfc3339(message.created_at)}"
-        if generation
-        else rfc3339(message.created_at)
-    )
-    parts = [_as_markdown(part) for part in said.parts]
-    return (
-        f"\n## {SPEAKERS[message.role]}\n\n*{about}*\n\n"
-        + "\n\n".join(part for part in parts if part)
-        + "\n"
-    )
+def _section(row: MessageRow) -> str:
+    message, generation = row
+    time = rfc3339(message.created_at)
+    about = f"{generation.model}, {time}" if generation else time
+    parts = [text for part in row.parts if (text := _part(part))]
+    return f"\n## {_HEADINGS[message.role]}\n\n*{about}*\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _as_markdown(part: dict[str, Any]) -> str:
+def _part(part: dict[str, Any]) -> str:
     match part["type"]:
         case "text":
             return str(part["text"])
@@ -132,4 +126,4 @@ def _as_markdown(part: dict[str, Any]) -> str:
         case "tool_result":
             return f"```\n{part['content']}\n```"
         case _:
-            return ""  # reasoning is not part of what was answered
+            return ""  # reasoning is not part of the answer

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from server import __version__
 from server.api.http import Json
 from server.errors import NotFound
-from server.generate.queue import answers_queue, worker_key
 from server.history.claims import count_open
 from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
+from server.lifecycle.queue import answers_queue, worker_key
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
 from server.settings import LOOPBACK_HOSTS, Settings
 
@@ -32,7 +32,7 @@ async def readyz(request: Request) -> Response:
     """This process can serve: its database answers and has the schema. Redis may be away: questions are still taken."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            ready = await request.state.resources.database.read(schema_is_current)
+            ready = await request.state.services.database.read(schema_is_current)
     except (DatabaseAway, TimeoutError):
         ready = False
     return Json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
@@ -40,15 +40,15 @@ async def readyz(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """Database, Redis and workers, with figures."""
-    check_operator(request, request.state.resources.settings)
-    resources = request.state.resources
+    check_operator(request, request.state.services.settings)
+    resources = request.state.services
     database, redis = await asyncio.gather(
         _database(resources.database), _redis(resources.redis, resources.settings.redis.key_prefix)
     )
     web = {
         "version": __version__,
         "open_streams": request.state.presence.streams,
-        "feeds": len(request.state.feeds),
+        "feeds": len(request.state.services.feeds),
     }
     ok = database["ok"] and redis["ok"] and bool(redis.get("workers"))
     return Json(
@@ -58,9 +58,9 @@ async def status(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """Figures of this process for Prometheus."""
-    check_operator(request, request.state.resources.settings)
+    check_operator(request, request.state.services.settings)
     OPEN_STREAMS.set(request.state.presence.streams)
-    OPEN_FEEDS.set(len(request.state.feeds))
+    OPEN_FEEDS.set(len(request.state.services.feeds))
     TASKS.set(len(asyncio.all_tasks()))
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 

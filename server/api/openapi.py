@@ -5,12 +5,12 @@ import html
 import inspect
 from typing import Any
 
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from server import __version__
-from server.api import shapes
+from server.api import present
 from server.api.http import Json
 from server.api.operations import OPERATIONS, Operation, Parameter
 
@@ -24,15 +24,17 @@ EVENT = {
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
-TITLES = {
-    400: "unreadable",
-    401: "nobody",
-    403: "another site",
-    404: "not there, or not yours",
-    409: "state",
-    413: "too large",
-    422: "wrong",
-    429: "a limit",
+REFUSALS = {
+    400: "The request could not be read.",
+    401: "Not authenticated.",
+    403: "The request was made by another site, or is not allowed here.",
+    404: "Not found, or not the caller's.",
+    408: "The body did not arrive in time.",
+    409: "The request conflicts with the current state.",
+    413: "The body is too large.",
+    422: "The request is readable but invalid.",
+    429: "A limit is reached.",
+    503: "The server cannot serve the request now.",
 }
 
 
@@ -54,17 +56,13 @@ async def docs(_request: Request) -> Response:
 @functools.cache
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    models = {operation.body for operation in OPERATIONS if operation.body}
-    models |= {
-        shape for operation in OPERATIONS for shape in operation.answers.values() if shape
-    } | {shapes.Problem}
-    names, definitions = models_json_schema(
-        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
-        ref_template=REFERENCE,
+    types = {operation.body for operation in OPERATIONS if operation.body}
+    types |= {each for operation in OPERATIONS for each in operation.answers.values() if each}
+    in_order = sorted(types | {present.Problem}, key=str)
+    schemas, definitions = TypeAdapter.json_schemas(
+        [(type, "validation", TypeAdapter(type)) for type in in_order], ref_template=REFERENCE
     )
-    references: dict[Any, dict[str, Any]] = {
-        model: dict(schema) for (model, _mode), schema in names.items()
-    }
+    references: dict[Any, Any] = {type: dict(schema) for (type, _mode), schema in schemas.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
@@ -109,7 +107,7 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
     for status, shape in operation.answers.items():
         content = {"application/json": {"schema": references[shape]}} if shape else {}
         described["responses"][str(status)] = {
-            "description": "Done." if status < 400 else "Not now.",
+            "description": "Success." if status < 400 else "Not ready.",
             **({"content": content} if content else {}),
         }
     if operation.other_type is not None:
@@ -122,9 +120,9 @@ def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> d
             "content": {"text/event-stream": {"schema": EVENT}},
         }
     for status in operation.refusals:
-        problem = {"application/problem+json": {"schema": references[shapes.Problem]}}
+        problem = {"application/problem+json": {"schema": references[present.Problem]}}
         described["responses"][str(status)] = {
-            "description": f"Refused: {TITLES[status]}.",
+            "description": REFUSALS[status],
             "content": problem,
         }
     return described

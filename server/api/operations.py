@@ -1,4 +1,4 @@
-"""Every operation of the HTTP interface: the routes, and what openapi.json says of them, from one list."""
+"""Every operation of the HTTP interface: routes and openapi.json are made from this list."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
@@ -8,19 +8,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from server import bodies
 from server.api import (
-    asking,
+    changes,
     conversations,
     export,
     generations,
     health,
-    models,
+    messages,
     page,
-    page_events,
+    present,
     sessions,
-    shapes,
 )
+from server.cursors import SEQ_PATTERN
+from server.lifecycle.row_events import Snapshot
+from server.verbs import inputs
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -35,7 +36,7 @@ class Parameter(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One method of one path. `answers` maps a status to the shape of its body; refusals are problems, as everywhere."""
+    """One method of one path. `answers` maps statuses to types; `refusals` are problems."""
 
     method: str
     path: str
@@ -45,61 +46,63 @@ class Operation(NamedTuple):
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
     refusals: tuple[int, ...] = (401, 404)
-    public: bool = False  # for whoever comes
-    other_type: str | None = None  # in which 200 is answered, too
+    public: bool = False  # needs no authentication
+    other_type: str | None = None  # another media type of the 200 response
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
-_MARK = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,15})?$"}
+_SEQ = {"type": "string", "pattern": f"^({SEQ_PATTERN})?$"}
 KEY = Parameter(
     "Idempotency-Key",
     "The same key gives the same generation for 24 hours; with another body it is refused.",
     {"type": "string", "pattern": "^[ -~]{1,255}$"},
     "header",
 )
-MARK = Parameter(
+LAST_SEQ = Parameter(
     "Last-Event-ID",
-    "The id of the last event that was seen; the stream goes on after it.",
-    _MARK,
+    "The id of the last event seen; the stream resumes after it.",
+    _SEQ,
     "header",
 )
-AFTER = Parameter("after", "The same, for clients that cannot set headers.", _MARK)
+AFTER = Parameter("after", "The same, for clients that cannot set headers.", _SEQ)
 SNAPSHOT = Parameter(
     "snapshot",
-    "Begin with the whole content so far instead of the events that made it.",
+    "Start with the content so far instead of the events that led to it.",
     {"type": "boolean"},
 )
 WAIT = Parameter(
     "wait_s",
-    "How long to wait for the end, in seconds; 2 when absent.",
+    "How many seconds to wait for the end; by default 2.",
     {"type": "number", "minimum": 0, "maximum": 30},
 )
-PAGE_MARK = Parameter(
+CHANGE_CURSOR = Parameter(
     "Last-Event-ID",
-    "The id of the last event that was seen: opaque; the stream goes on after it.",
+    "The opaque id of the last event seen; the stream resumes after it.",
     _TEXT,
     "header",
 )
-PAGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
+CHANGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
 FORMAT = Parameter(
     "format",
-    "`json`: every branch; `markdown`: the shown branch, as `text/markdown`.",
+    "`json` for every branch, `markdown` for the shown branch as `text/markdown`.",
     {"type": "string", "enum": ["json", "markdown"]},
 )
 CONVERSATION = Parameter(
-    "conversation_id", "The conversation to follow beside the account's list.", _TEXT
+    "conversation_id", "The conversation to follow in addition to the account's list.", _TEXT
 )
 LIMIT = Parameter(
-    "limit", "How many at most; 20 when absent.", _NUMBER | {"minimum": 1, "maximum": 100}
+    "limit", "The maximum number of items; by default 20.", _NUMBER | {"minimum": 1, "maximum": 100}
 )
-BEFORE = Parameter("before", "`next` of the page before.", _TEXT)
-LEAF = Parameter("leaf", "The message the branch ends with; the shown leaf when absent.", _TEXT)
+BEFORE = Parameter("before", "The `next` of the previous page.", _TEXT)
+LEAF = Parameter("leaf", "The message that ends the branch; by default the shown leaf.", _TEXT)
 ARCHIVED = Parameter(
-    "archived", "Only archived conversations, or only others.", {"type": "boolean"}
+    "archived",
+    "Whether to list archived conversations or the others; by default both.",
+    {"type": "boolean"},
 )
 
 ASK: dict[str, Any] = {
-    "answers": {202: shapes.Asked},
+    "answers": {202: present.Asked},
     "parameters": (KEY,),
     "streams": True,
     "refusals": (400, 401, 404, 409, 413, 422, 429),
@@ -110,30 +113,34 @@ OPERATIONS = (
         "POST",
         "/api/session",
         sessions.open_,
-        {201: shapes.Session, 200: shapes.Session},
+        {201: present.Session, 200: present.Session},
         sessions.OpenSession,
         refusals=(400, 401, 403, 413, 422, 429),
         public=True,
     ),
-    Operation("GET", "/api/session", sessions.show, {200: shapes.Session}, refusals=(401,)),
+    Operation("GET", "/api/session", sessions.show, {200: present.Session}, refusals=(401,)),
     Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
-    Operation("POST", "/api/messages", asking.send, body=bodies.SendMessage, **ASK),
+    Operation("POST", "/api/messages", messages.send, body=inputs.SendMessage, **ASK),
     Operation(
-        "POST", "/api/messages/{id}/regenerate", asking.regenerate, body=bodies.AnswerOptions, **ASK
+        "POST",
+        "/api/messages/{id}/regenerate",
+        messages.regenerate,
+        body=inputs.AnswerOptions,
+        **ASK,
     ),
-    Operation("POST", "/api/messages/{id}/edit", asking.edit, body=bodies.EditMessage, **ASK),
+    Operation("POST", "/api/messages/{id}/edit", messages.edit, body=inputs.EditMessage, **ASK),
     Operation(
-        "POST", "/api/messages/{id}/continue", asking.continue_, body=bodies.AnswerOptions, **ASK
+        "POST", "/api/messages/{id}/continue", messages.continue_, body=inputs.AnswerOptions, **ASK
     ),
-    Operation("GET", "/api/messages/{id}", conversations.message, {200: shapes.Message}),
-    Operation("GET", "/api/generations/{id}", generations.show, {200: shapes.Snapshot}),
+    Operation("GET", "/api/messages/{id}", messages.show, {200: present.Message}),
+    Operation("GET", "/api/generations/{id}", generations.show, {200: Snapshot}),
     Operation(
         "GET",
         "/api/generations/{id}/events",
         generations.events,
         {204: None},
         None,
-        (MARK, AFTER, SNAPSHOT),
+        (LAST_SEQ, AFTER, SNAPSHOT),
         streams=True,
         refusals=(400, 401, 404, 422),
     ),
@@ -141,7 +148,7 @@ OPERATIONS = (
         "POST",
         "/api/generations/{id}/cancel",
         generations.cancel,
-        {200: shapes.Snapshot},
+        {200: Snapshot},
         None,
         (WAIT,),
         refusals=(401, 404, 422),
@@ -150,18 +157,18 @@ OPERATIONS = (
         "GET",
         "/api/conversations",
         conversations.list_,
-        {200: shapes.Page[shapes.Conversation]},
+        {200: present.Page[present.Conversation]},
         None,
         (LIMIT, BEFORE, ARCHIVED),
         refusals=(400, 401, 422),
     ),
-    Operation("GET", "/api/conversations/{id}", conversations.show, {200: shapes.Conversation}),
+    Operation("GET", "/api/conversations/{id}", conversations.show, {200: present.Conversation}),
     Operation(
         "PATCH",
         "/api/conversations/{id}",
         conversations.change,
-        {200: shapes.Conversation},
-        bodies.ChangeConversation,
+        {200: present.Conversation},
+        inputs.ChangeConversation,
         refusals=(400, 401, 404, 413, 422),
     ),
     Operation("DELETE", "/api/conversations/{id}", conversations.delete, {204: None}),
@@ -169,7 +176,7 @@ OPERATIONS = (
         "GET",
         "/api/conversations/{id}/messages",
         conversations.messages,
-        {200: shapes.Page[shapes.Message]},
+        {200: present.Page[present.Message]},
         None,
         (LIMIT, BEFORE, LEAF),
         refusals=(400, 401, 404, 422),
@@ -178,7 +185,7 @@ OPERATIONS = (
         "GET",
         "/api/conversations/{id}/export",
         export.export,
-        {200: shapes.Export},
+        {200: present.Export},
         None,
         (FORMAT,),
         refusals=(401, 404, 422),
@@ -187,32 +194,36 @@ OPERATIONS = (
     Operation(
         "GET",
         "/api/events",
-        page_events.events,
+        changes.events,
         {},
         None,
-        (PAGE_MARK, PAGE_AFTER, CONVERSATION),
+        (CHANGE_CURSOR, CHANGE_AFTER, CONVERSATION),
         streams=True,
         refusals=(400, 401, 404),
     ),
     Operation(
-        "GET", "/api/models", models.list_, {200: shapes.Page[shapes.Model]}, refusals=(401,)
+        "GET",
+        "/api/models",
+        generations.models,
+        {200: present.Page[present.Model]},
+        refusals=(401,),
     ),
-    Operation("GET", "/healthz", health.healthz, {200: shapes.Health}, refusals=(), public=True),
+    Operation("GET", "/healthz", health.healthz, {200: present.Health}, refusals=(), public=True),
     Operation(
         "GET",
         "/readyz",
         health.readyz,
-        {200: shapes.Health, 503: shapes.Health},
+        {200: present.Health, 503: present.Health},
         refusals=(),
         public=True,
     ),
-    Operation("GET", "/status", health.status, {200: shapes.Health}, refusals=(404,), public=True),
+    Operation("GET", "/status", health.status, {200: present.Health}, refusals=(404,), public=True),
     Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,), public=True),
 )
 
 
 def routes() -> list[Route | Mount]:
-    """The routes of all operations, one per path, so that a wrong method is told all the right ones; and of the page."""
+    """One route per path, so that 405 names all its methods; and the routes of the page."""
     by_path: dict[str, dict[str, Handler]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation.handler

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.http import Json, read_body
-from server.bodies import Body
 from server.errors import Forbidden, Unauthenticated
 from server.history.accounts import close_session, email_of, open_guest_session
 from server.history.database import Database
@@ -16,6 +15,7 @@ from server.identity.callers import Caller
 from server.identity.credentials import caller_of, cookie_name
 from server.identity.secrets import digest, new_token
 from server.settings import LOOPBACK_HOSTS, Settings
+from server.verbs.inputs import Body
 
 
 class OpenSession(Body):
@@ -26,7 +26,7 @@ class OpenSession(Body):
 
 async def open_(request: Request) -> Response:
     """Signs this browser in. One that is signed in already, and brings no link, stays who it is. A guest brings along what is there."""
-    body, resources = await read_body(request, OpenSession), request.state.resources
+    body, resources = await read_body(request, OpenSession), request.state.services
     if body.token is None and (signed_in := await _signed_in(request)) is not None:
         return Json(await _shown(resources.database, signed_in))
     token, ttl_s = new_token(), resources.settings.auth.session_ttl_s
@@ -57,15 +57,15 @@ async def open_(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """Who is signed in here."""
-    return Json(await _shown(request.state.resources.database, await caller_of(request)))
+    return Json(await _shown(request.state.services.database, await caller_of(request)))
 
 
 async def close(request: Request) -> Response:
     """Signs this browser out."""
-    caller, settings = await caller_of(request), request.state.resources.settings
+    caller, settings = await caller_of(request), request.state.services.settings
     response = Response(status_code=204)
     if caller.session_sha256 is not None:
-        await request.state.resources.database.write(close_session, caller.session_sha256)
+        await request.state.services.database.write(close_session, caller.session_sha256)
         request.state.callers.forget(caller.session_sha256)
         secure = settings.server.public_url.startswith("https://")
         response.delete_cookie(

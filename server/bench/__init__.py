@@ -6,6 +6,8 @@ Times and costs are measured here and nowhere else: no test asserts one.
 import sys
 from typing import Final
 
+from server.errors import StartError
+
 SCENARIOS: Final[dict[str, str]] = {
     "first-token": "POST to first text_delta, one after the other",
     "flood": "50 streams at once, unpaced: tokens per CPU-second",
@@ -37,13 +39,18 @@ def run(
     Returns the exit code: 0 measured (a missed target is printed as such), 1 a process failed or something was not delivered,
     2 wrong use, with one line on standard error.
     """
-    from server.bench.errors import (  # here, so that a command line that only lists SCENARIOS stays quick
-        MeasureError,
-        UseError,
-    )
+    # Imported here: a command line that only lists SCENARIOS stays quick and needs no psutil.
+    from server.bench.errors import MeasureError, UseError
     from server.bench.options import Options
-    from server.bench.scenarios import measure
 
+    try:
+        from server.bench.scenarios import measure
+    except ModuleNotFoundError as missing:
+        if missing.name != "psutil":
+            raise
+        raise StartError(
+            "The benchmarks need psutil. Install it with: pip install 'tidemark[bench]'"
+        ) from None
     try:
         report = measure(scenario, Options(url=url, streams=streams, rate=rate, readers=readers))
     except UseError as wrong:

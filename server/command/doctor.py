@@ -8,9 +8,9 @@ import aiohttp
 from redis.exceptions import RedisError
 
 from server.api.page import FOLDER
-from server.generate.queue import open_redis
 from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
+from server.lifecycle.queue import open_redis
 from server.providers.registry import KINDS, Models
 from server.settings import ProviderSettings, Settings
 

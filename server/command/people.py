@@ -11,11 +11,11 @@ from sqlmodel import Session
 from server.errors import SettingsError, StartError
 from server.history import accounts
 from server.history.database import DatabaseAway, open_database
-from server.history.generations import rfc3339
 from server.history.schema import schema_is_current
 from server.history.tables import ApiKey, now
 from server.identity.secrets import digest, new_key, new_token
 from server.settings import Settings
+from server.times import rfc3339
 
 P = ParamSpec("P")
 T = TypeVar("T")

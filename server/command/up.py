@@ -23,11 +23,11 @@ from server.command.child import PARENT_FD, SOCKET_FD, WORKER_NAME
 from server.command.devkey import write_dev_key
 from server.command.listening import address_of, listen
 from server.errors import StartError
-from server.generate.queue import Queue, open_redis
 from server.history.claims import release_dead
 from server.history.database import Database, DatabaseAway, open_database
 from server.history.schema import migrate
 from server.ids import Prefix, new_id
+from server.lifecycle.queue import Queue, open_redis
 from server.logs import log
 from server.providers.registry import Models
 from server.settings import Settings

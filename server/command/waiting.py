@@ -6,9 +6,9 @@ from time import monotonic
 from redis.exceptions import RedisError
 
 from server.errors import StartError
-from server.generate.queue import open_redis
 from server.history.database import open_database
 from server.history.schema import WAIT_S, wait_for_schema
+from server.lifecycle.queue import open_redis
 from server.settings import Settings
 
 

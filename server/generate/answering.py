@@ -1,24 +1,26 @@
 """Answering: writing one answer, from the opened log to the settled row."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from enum import StrEnum
+from itertools import count
 from typing import Any, NamedTuple
 
 import stamina
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.generate.endings import end_of, seq_of_unopened
+from server.generate.claim import Claimed
 from server.generate.owned_log import Found, OwnedLog, Superseded
-from server.generate.prompt import Claimed
-from server.generate.usage import Cost, cost_before, request_tokens, tokens_in
 from server.generate.writer import LogWriter
 from server.history.claims import Ending, Progress, checkpoint, give_back, hand_over, settle
 from server.history.database import Database, DatabaseAway
-from server.history.generations import Written, snapshot
-from server.history.tables import Status, now
+from server.history.generations import Written
+from server.history.tables import Generation, Status, now
+from server.lifecycle.row_events import end_of, seq_of_unopened, snapshot_data
+from server.lifecycle.usage import Cost, cost_before, request_tokens, tokens_in
 from server.logs import log
 from server.metrics import GENERATIONS
 from server.parts import Parts
@@ -35,6 +37,7 @@ from server.providers.base import (
 from server.settings import GenerationSettings
 from server.stream.events import EventType
 
+BEAT_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 5.0
 HAND_OVER_PATIENCE_S = 2.0
 LOG_PATIENCE_S = 10.0
@@ -44,6 +47,8 @@ LAST_CHANCE_S = 5.0
 """What an answer gets even after its deadline, so that its log can be opened and what was said is kept."""
 
 PROVIDER_TRIES = 3
+PROVIDER_RETRY_MIN_S = 0.5
+PROVIDER_JITTER_S = 1.0
 PROVIDER_RETRY_WAIT_S = 20.0
 
 
@@ -66,6 +71,16 @@ class Outcome(NamedTuple):
 def failed(code: str, message: str, *, retryable: bool = False) -> Outcome:
     """An answer that could not be written."""
     return Outcome(Status.FAILED, error={"code": code, "message": message, "retryable": retryable})
+
+
+def written_for_s(generation: Generation) -> float:
+    """How long the attempts before this one wrote, in seconds, at least.
+
+    Counted in beats, which every owner writes once a second by its own monotonic clock: the wall
+    clocks of two hosts may differ by more than the deadline. A claim adds one beat of its own.
+    Time during which nobody owned the answer does not count.
+    """
+    return max(0, generation.beat - generation.attempt) * BEAT_EVERY_S
 
 
 class Answering:
@@ -103,11 +118,10 @@ class Answering:
 
     async def run(self) -> None:
         """Writes the answer to its end, settles it and has its log closed."""
-        self.log.superseded.add_done_callback(lambda _: self.stop(Stop.SUPERSEDED))
-        checkpoints = asyncio.create_task(self._checkpoint())
+        self.log.superseded.add_done_callback(self._superseded)
         try:
-            outcome = await self._outcome()
-            checkpoints.cancel()
+            async with self._checkpoints():
+                outcome = await self._outcome()
             if self._stopped is Stop.HANDED_OVER and outcome.status is Status.CANCELLED:
                 await self._hand_over()
             else:
@@ -115,15 +129,36 @@ class Answering:
         except Superseded:
             log.info("superseded", generation=self.generation.id, attempt=self.generation.attempt)
         finally:
-            checkpoints.cancel()
             self._writer.remove(self.log)
+            self._release()
+
+    def _superseded(self, _future: object) -> None:
+        self.stop(Stop.SUPERSEDED)
+
+    def _release(self) -> None:
+        """Drops the log and breaks the reference cycles of this attempt.
+
+        The garbage collector runs too rarely to be relied on, see `server.command.memory`.
+        """
+        self.log.superseded.remove_done_callback(self._superseded)
+        self.log.release()
+        self._request, self._base = None, []
+
+    @asynccontextmanager
+    async def _checkpoints(self) -> AsyncIterator[None]:
+        """Stores checkpoints while the context is open."""
+        task = asyncio.create_task(self._checkpoint())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()):
+                log.error("checkpoints_failed", generation=self.generation.id, exc_info=error)
 
     async def _outcome(self) -> Outcome:
         """What the answer comes to; raises Superseded."""
-        left_s = (
-            self._limits.deadline_s
-            - (now() - (self.generation.started_at or now())).total_seconds()
-        )
+        left_s = self._limits.deadline_s - written_for_s(self.generation)
         self._saying = asyncio.create_task(self._say())
         if self._stopped is not None:
             self._saying.cancel()
@@ -157,6 +192,8 @@ class Answering:
                 f"The server failed; its log names generation {self.generation.id}.",
                 retryable=True,
             )
+        finally:
+            self._saying = None  # a finished task keeps its result, its error and their frames
 
     async def _say(self) -> Outcome:
         found = await asyncio.shield(self.log.opened)
@@ -177,31 +214,31 @@ class Answering:
             )
         self._prefix_bytes = sum(len(part.get("text", "").encode()) for part in prefix)
         request = self._request._replace(prefix=prefix)
-        async for attempt in stamina.retry_context(
-            on=self._may_retry,
-            attempts=PROVIDER_TRIES,
-            wait_initial=0.5,
-            wait_max=PROVIDER_RETRY_WAIT_S,
-            timeout=None,
-        ):
-            with attempt:
+        for tries in count(1):
+            try:
                 async with aclosing(self._provider.stream(request)) as deltas:
                     return await self._take(deltas)
-        raise AssertionError("the last attempt raises")
+            except ProviderError as error:
+                wait_s = self._retry_after_s(error, tries)
+                if wait_s is None:
+                    raise
+                log.info("provider_retried", code=error.code, wait_s=round(wait_s, 2))
+            await asyncio.sleep(wait_s)
+        raise AssertionError("the last try raises")
 
-    def _may_retry(self, error: Exception) -> bool | float:
-        """Whether, or after how many seconds, the provider is asked again: never once anything was said."""
-        if (
-            not isinstance(error, ProviderError)
-            or not error.retryable
-            or self._first_token_at is not None
-        ):
-            return False
+    def _retry_after_s(self, error: ProviderError, tries: int) -> float | None:
+        """After how many seconds to ask the provider again; None: not at all, as after its first token."""
+        if tries == PROVIDER_TRIES or not error.retryable or self._first_token_at is not None:
+            return None
         if error.code not in ("provider_unavailable", "provider_rate_limited"):
-            return False
-        if (error.retry_after_s or 0) > PROVIDER_RETRY_WAIT_S:
-            return False  # whoever asked is told now, rather than left waiting
-        return True if error.retry_after_s is None else error.retry_after_s
+            return None
+        if error.retry_after_s is None:
+            return PROVIDER_RETRY_MIN_S * float(2 ** (tries - 1)) + random.uniform(
+                0, PROVIDER_JITTER_S
+            )
+        if error.retry_after_s > PROVIDER_RETRY_WAIT_S:
+            return None  # the user is told now rather than left waiting
+        return error.retry_after_s
 
     def _begin(self, found: Found) -> Parts:
         """Says what this attempt does with what was written before; the content it goes on from."""
@@ -222,7 +259,8 @@ class Answering:
             self.log.event(EventType.RESTARTED, {"attempt": attempt, "reason": reason})
         if self._base:
             self.log.event(
-                EventType.SNAPSHOT, snapshot(self.generation, Written(self._base, self.log.seq))
+                EventType.SNAPSHOT,
+                dict(snapshot_data(self.generation, Written(self._base, self.log.seq))),
             )
         return self._base
 
@@ -336,7 +374,12 @@ class Answering:
         return Progress(parts, seq, self._cost.total(), self._first_token_at)
 
     async def _until_database(self, fn: Any, *args: Any) -> Any:
-        """Writes to SQL, again and again while it is away: the fence makes a second time harmless."""
+        """Writes to SQL, and again while it is away: the fence makes a second write harmless.
+
+        The first time without stamina, whose state is a reference cycle: one for every answer.
+        """
+        with suppress(DatabaseAway):
+            return await self._database.write(fn, *args)
         async for attempt in stamina.retry_context(
             on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0
         ):

@@ -58,6 +58,10 @@ class QueueWorker(Worker):
                 self._slots.release()
                 continue
             job_id, score = job
+            if not self._taking:  # while it waited; the job's data are still there
+                await self._put_back(job_id, score)
+                self._slots.release()
+                continue
             task = self.loop.create_task(self._run(job_id, score))
             self.tasks[job_id] = task
             task.add_done_callback(partial(self._done, job_id))
@@ -85,6 +89,12 @@ class QueueWorker(Worker):
             await asyncio.sleep(RETRY_S)
             return None
         return (popped[1].decode(), int(popped[2])) if popped else None
+
+    async def _put_back(self, job_id: str, score: int) -> None:
+        try:
+            await self.pool.zadd(self.queue_name, {job_id: score}, nx=True)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("job_not_put_back", job=job_id, reason=str(error))  # the sweep finds it
 
     async def _run(self, job_id: str, score: int) -> None:
         try:

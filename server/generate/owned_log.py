@@ -138,9 +138,9 @@ class OwnedLog:
         self.events, self.acked, self.seq = list(entries), len(entries), seq
         for event in entries:
             self.content.apply(event)
-        if (
-            whole or (self._handed_over and seq == self._checkpoint_seq)
-        ) and seq >= self._checkpoint_seq:
+        intact = seq == (entries[-1].seq if entries else FIRST_SEQ)
+        trusted = whole or (self._handed_over and seq == self._checkpoint_seq)
+        if intact and trusted and seq >= self._checkpoint_seq:
             self.complete = True
             self.opened.set_result(Found.WHOLE if entries else Found.NOTHING_YET)
         else:
@@ -171,6 +171,12 @@ class OwnedLog:
             if not future.done():
                 future.set_exception(Superseded())
                 future.exception()  # whoever waits gets it; nobody has to
+
+    def release(self) -> None:
+        """Drops everything that was written. Called at the end, after the writer dropped this log."""
+        self.events, self.acked, self._pending = [], 0, []
+        self.content = Content()
+        self._dirty = lambda _log: None
 
     async def flushed(self) -> None:
         """Waits until everything that was added is in the log; raises Superseded."""

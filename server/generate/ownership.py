@@ -1,21 +1,22 @@
 """Ownership: what a worker process owns, its signs of life, and its eye on everybody else's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from redis.exceptions import RedisError
 
-from server.generate.answering import Answering, Stop
+from server.generate.answering import BEAT_EVERY_S, Answering, Stop
+from server.generate.claim import Claimed, claim_and_prepare
 from server.generate.owned_log import OwnedLog
-from server.generate.prompt import Claimed, take_up
-from server.generate.queue import Queue
-from server.generate.settling import Settler, Staleness
 from server.generate.writer import LogWriter
-from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows
+from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows, touch
 from server.history.database import Database, DatabaseAway
+from server.lifecycle.queue import Queue
+from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
 from server.loops import keep
 from server.metrics import TAKEOVERS
@@ -24,11 +25,9 @@ from server.providers.registry import Models
 from server.settings import GenerationSettings
 from server.stream.log import log_keys
 
-BEAT_EVERY_S = 1.0
 HAND_OVER_S = 5.0
 SEAL_AFTER_S = 2.0
 ENQUEUE_AGAIN_AFTER_S = 2.0
-ENQUEUED_AT_ONCE = 100
 
 
 class Ownership:
@@ -55,6 +54,7 @@ class Ownership:
         self._answers: dict[str, Answering] = {}
         self._taking: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._repairing: asyncio.Task[None] | None = None
         self._staleness = Staleness()
         self._others = False  # somebody else owned something when this was last looked at
 
@@ -66,13 +66,13 @@ class Ownership:
         if generation_id in self._answers or generation_id in self._taking:
             return
         if self.draining:
-            await self._queue.put(generation_id)  # for another worker
+            await self._queue.pass_on(generation_id, self.owner)
             return
         self._taking.add(generation_id)
         try:
             began = monotonic()
             claimed = await self._database.write(
-                take_up,
+                claim_and_prepare,
                 generation_id,
                 self.owner,
                 self._models,
@@ -171,16 +171,19 @@ class Ownership:
                 raise
 
     async def _sweep(self) -> None:
-        """Looks after every generation that is not over and sealed."""
-        if self._others:  # a database that can be read but not written (SQLite, locked) lets nobody beat: that makes nobody dead
-            await self._database.write(beat, self.owner)
+        """Takes over what dead workers left, and finds what else has to be repaired."""
+        if self._others:
+            # A database that can be read but not written (SQLite, locked) lets nobody beat: that
+            # makes nobody dead. Not a beat: these are counted, see `written_for_s`.
+            await self._database.write(touch, self.owner)
         rows = await self._database.read(open_rows)
         self._others = any(
             row.seen.owner not in (None, self.owner) and not row.status.terminal for row in rows
         )
         dead = self._staleness.look(rows)
-        unsealed: list[str] = []
+        cancelled: list[OpenRow] = []
         waiting: list[str] = []
+        unsealed: list[str] = []
         for row in rows:
             for_s = self._staleness.for_s(row)
             ownerless = row.seen.owner is None or row.id in dead
@@ -189,18 +192,26 @@ class Ownership:
                     unsealed.append(row.id)
             elif row.cancel_requested:
                 if ownerless or self._forgotten(row):
-                    await self._settler.cancel(row.id, row.seen)
+                    cancelled.append(row)
             elif row.seen.attempt and (ownerless or self._forgotten(row)):
-                self._spawn(row)
+                self._spawn(self.take(row.id, row.seen))
             elif not row.seen.attempt and for_s > ENQUEUE_AGAIN_AFTER_S:
                 waiting.append(row.id)
-        if (
-            waiting and not self.draining and await self._queue.is_empty()
-        ):  # while there are jobs, it is slots that are missing
-            for generation_id in waiting[:ENQUEUED_AT_ONCE]:
-                await self._queue.put(generation_id)
-        if unsealed:
+        if self._repairing is None or self._repairing.done():
+            self._repairing = self._spawn(self._repair(cancelled, waiting, unsealed))
+
+    async def _repair(
+        self, cancelled: list[OpenRow], waiting: list[str], unsealed: list[str]
+    ) -> None:
+        """What a sweep found to do, apart from it: Redis may hang, and a sweep that waits for it watches nobody."""
+        try:
+            for row in cancelled:
+                await self._settler.cancel(row.id, row.seen)
+            if not self.draining:
+                await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)
+        except (DatabaseAway, RedisError, OSError, TimeoutError) as error:
+            log.warning("away", doing="repair", reason=str(error))
 
     def _forgotten(self, row: OpenRow) -> bool:
         """Whether it is ours by a claim whose reply never came, or by an answer that broke."""
@@ -210,16 +221,17 @@ class Ownership:
             and row.id not in self._taking
         )
 
-    def _spawn(self, row: OpenRow) -> None:
-        """Takes over what nobody writes any more, without waiting for a slot."""
-        task = asyncio.create_task(self.take(row.id, row.seen))
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs what a sweep began beside it. Answers that are taken over do not wait for a slot."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("recovered_answer_failed", exc_info=error)
+            log.error("sweep_failed", exc_info=error)
 
     def _answering(self, claimed: Claimed, began: float) -> Answering:
         generation = claimed.generation

@@ -5,10 +5,10 @@ import re
 from contextlib import aclosing
 
 from server.errors import Invalid
-from server.generate.usage import tokens_of
 from server.history.database import Database, DatabaseAway
 from server.history.tables import Role
 from server.history.titles import Opening, opening_of, set_title
+from server.lifecycle.usage import tokens_of
 from server.logs import log
 from server.providers.base import Finish, ModelRequest, Provider, ProviderError, TextDelta, Turn
 from server.providers.registry import DEMO, Model, Models

@@ -6,10 +6,9 @@ and no timer is involved. A new connection, or a log that is lost, makes each ow
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from time import monotonic
 from typing import Any
-
-import hiredis
 
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
@@ -18,10 +17,7 @@ from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
-from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
-
-OPEN_WITHIN_S = 5.0
-"""How long after a claim or beat a log may still be opened: less than the silence after which a successor may claim."""
+from server.stream.log import APPEND, CLOSE, OPEN, OPEN_WITHIN_S, LogKeys, events_of
 
 LOGS_AT_ONCE = 64
 BATCH_BYTES = 128 * 1024
@@ -31,6 +27,13 @@ REST_S = 0.002
 """How long the writer rests after a batch for several answers, so that the next one holds more. A lone answer never waits."""
 
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
+LOG_RETRY_MAX_S = 5.0
+
+BUSY_CODES = frozenset(
+    {"NOSCRIPT", "LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
+    | {"CLUSTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "UNKILLABLE"}
+)
+"""Error replies that say something of the server, not of the key."""
 
 Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
 """Beats in SQL for these fences; those that still hold. Raises DatabaseAway."""
@@ -51,6 +54,8 @@ class LogWriter:
         self._held_at: dict[
             OwnedLog, float
         ] = {}  # monotonic, before the claim or beat that showed it to be ours
+        self._paused: set[OwnedLog] = set()
+        self._failures: dict[OwnedLog, int] = {}
         self._doubtful: list[OwnedLog] = []
         self._doubt = asyncio.Event()
         self._work = asyncio.Event()
@@ -68,6 +73,7 @@ class LogWriter:
     def remove(self, owned: OwnedLog) -> None:
         """Forgets a log; what it holds is not written any more."""
         self._logs.discard(owned)
+        self._failures.pop(owned, None)
         self._dirty.discard(owned)
         self._held_at.pop(owned, None)
 
@@ -130,6 +136,8 @@ class LogWriter:
         good_since = monotonic() - OPEN_WITHIN_S / 2
         opening = []
         for owned in self._logs:
+            if owned in self._paused:
+                continue
             if owned.must_open and self._held_at.get(owned, 0.0) > good_since:
                 opening.append(owned)
             elif owned.must_open and not owned.confirming:
@@ -145,8 +153,12 @@ class LogWriter:
                 await link.execute([self._open_command(owned) for owned in chunk]),
                 strict=True,
             ):
-                _check(reply)
-                self._opened(owned, reply)
+                if owned not in self._logs:
+                    continue
+                if failure := _failure_of(reply):
+                    self._pause(owned, failure)
+                else:
+                    self._opened(owned, reply)
 
     def _open_command(self, owned: OwnedLog) -> Command:
         deadline_us = int((self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
@@ -168,7 +180,12 @@ class LogWriter:
         match reply[0]:
             case b"open":
                 owned.must_open = False
-                owned.adopt(reply[2], events_of(reply[3]), whole=reply[1] == 1)
+                try:
+                    entries = events_of(reply[3])
+                except ValueError as error:
+                    log.warning("log_damaged", log=owned.keys.events.decode(), reason=str(error))
+                    entries = []
+                owned.adopt(reply[2], entries, whole=reply[1] == 1)
                 self.dirty(owned)
             case b"late":
                 self._held_at.pop(owned, None)
@@ -186,6 +203,8 @@ class LogWriter:
                 began = monotonic()
                 held = await self._confirm([owned.fence for owned in doubtful])
                 for owned in doubtful:
+                    if owned not in self._logs:
+                        continue  # removed meanwhile: noting it now would keep it for ever
                     if owned.fence in held:
                         self._held_at[owned] = began
                     else:
@@ -198,6 +217,21 @@ class LogWriter:
                     owned.confirming = False  # where nothing is known, `_open` asks again
                 self._work.set()
 
+    def _pause(self, owned: OwnedLog, reason: str) -> None:
+        """Leaves alone, for a while, a log that Redis refuses to write; the others go on."""
+        if owned not in self._logs:
+            return
+        failures = self._failures[owned] = self._failures.get(owned, 0) + 1
+        pause_s = min(RETRY_MIN_S * float(2**failures), LOG_RETRY_MAX_S)
+        log.warning("log_refused", log=owned.keys.events.decode(), reason=reason, pause_s=pause_s)
+        self._paused.add(owned)
+        asyncio.get_running_loop().call_later(pause_s, self._resume, owned)
+
+    def _resume(self, owned: OwnedLog) -> None:
+        self._paused.discard(owned)
+        if owned in self._logs:
+            self.dirty(owned)
+
     def _supersede(self, owned: OwnedLog) -> None:
         owned.supersede()
         self.remove(owned)
@@ -206,14 +240,19 @@ class LogWriter:
         """Writes what is pending; to how many logs."""
         dirty, self._dirty = self._dirty, set()
         try:
-            writable = [owned for owned in dirty if not owned.must_open]
+            writable = [
+                owned for owned in dirty if not owned.must_open and owned not in self._paused
+            ]
             for start in range(0, len(writable), LOGS_AT_ONCE):
                 await self._append_some(link, writable[start : start + LOGS_AT_ONCE])
             return len(writable)
         finally:
             for owned in dirty:
-                if owned in self._logs and not owned.must_open and owned.acked < len(owned.events):
-                    self.dirty(owned)
+                unsent = owned.acked < len(owned.events)
+                if unsent and owned in self._logs and not owned.must_open:
+                    self._dirty.add(owned)
+                    if owned not in self._paused:
+                        self._work.set()
 
     async def _append_some(self, link: Link, some: list[OwnedLog]) -> None:
         sending: list[tuple[OwnedLog, int]] = []
@@ -228,8 +267,10 @@ class LogWriter:
         for (owned, sent), reply in zip(
             sending, await link.execute(commands) if commands else [], strict=True
         ):
-            _check(reply)
-            if reply == 1:
+            if failure := _failure_of(reply):
+                self._pause(owned, failure)
+            elif reply == 1:
+                self._failures.pop(owned, None)
                 EVENTS_APPENDED.inc(sent - owned.acked)
                 owned.acknowledge(sent)
             else:  # lost, or another's: SQL decides which
@@ -238,9 +279,9 @@ class LogWriter:
                 self._work.set()
 
     async def _close(self, link: Link) -> None:
-        if not self._closings:
+        closings = dict(islice(self._closings.items(), LOGS_AT_ONCE))
+        if not closings:
             return
-        closings = list(self._closings.items())
         commands: list[Command] = [
             (
                 "EVALSHA",
@@ -253,14 +294,17 @@ class LogWriter:
                 keys.channel,
                 self._retention_ms,
             )
-            for _id, (keys, terminal) in closings
+            for keys, terminal in closings.values()
         ]
-        for (generation_id, _closing), reply in zip(
-            closings, await link.execute(commands), strict=True
-        ):
-            _check(reply)
+        for generation_id, reply in zip(closings, await link.execute(commands), strict=True):
+            failure = _failure_of(reply)
             del self._closings[generation_id]
-            self.sealed.append(generation_id)
+            if failure:  # the sweep finds it unsealed, and tries again
+                log.warning("not_sealed", generation=generation_id, reason=failure)
+            else:
+                self.sealed.append(generation_id)
+        if self._closings:
+            self._work.set()
 
 
 def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
@@ -280,6 +324,18 @@ def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Comm
 
 
 def _check(reply: Any) -> None:
-    """Raises Busy for an error reply: a new connection loads the scripts again and opens every log anew."""
-    if isinstance(reply, hiredis.HiredisError | Exception):
+    """Raises Busy for an error reply."""
+    if isinstance(reply, Exception):
         raise Busy(str(reply))
+
+
+def _failure_of(reply: Any) -> str | None:
+    """The error of one log's reply, if it is one. Raises Busy for those that concern every log.
+
+    Then a new connection loads the scripts again and opens every log anew.
+    """
+    if not isinstance(reply, Exception):
+        return None
+    if str(reply).partition(" ")[0] in BUSY_CODES:
+        raise Busy(str(reply))
+    return str(reply)

@@ -1,4 +1,4 @@
-"""The context of an operation: who asks, and what the process holds open."""
+"""The context of an operation: its caller, and what the process holds open."""
 
 from dataclasses import dataclass, replace
 
@@ -7,51 +7,57 @@ from starlette.requests import HTTPConnection
 
 from server.errors import Unauthenticated
 from server.graph.loaders import Loaders
+from server.graph.search_budget import SearchBudget
 from server.identity.callers import Caller, Callers
 from server.identity.credentials import caller_by, caller_of
 from server.identity.presence import Presence
-from server.pages.following import Pages
-from server.resources import Resources
-from server.stream.feed import Feeds
+from server.resources import Services
 
 
 @dataclass
 class Context:
-    """What resolvers need. On a WebSocket one stands for the connection."""
+    """What resolvers need. A WebSocket has one for the whole connection."""
 
-    resources: Resources
-    feeds: Feeds
-    pages: Pages
+    services: Services
     presence: Presence
     callers: Callers
     request_id: str
     signed_in: Caller | None
     _loaders: Loaders | None = None
+    _search_budget: SearchBudget | None = None
 
     @property
     def caller(self) -> Caller:
-        """Who asks; raises Unauthenticated."""
+        """Who makes the call; raises Unauthenticated."""
         if self.signed_in is None:
             raise Unauthenticated
         return self.signed_in
 
     @property
-    def account_id(self) -> str:
-        """Whose everything is; raises Unauthenticated."""
-        return self.caller.account_id
-
-    @property
     def loaders(self) -> Loaders:
-        """The loaders of this operation."""
+        """The data loaders of this operation."""
         assert self._loaders is not None, "a resolver runs inside an operation"
         return self._loaders
 
-    def for_operation(self, *, keep: bool) -> "Context":
-        """The context of one operation, with loaders of its own. `keep`: they keep what they read until its end. Raises Unauthenticated."""
-        return replace(self, _loaders=Loaders(self.resources, self.account_id, keep=keep))
+    @property
+    def search_budget(self) -> SearchBudget:
+        """What the searches of this operation may use."""
+        assert self._search_budget is not None, "a resolver runs inside an operation"
+        return self._search_budget
+
+    def for_operation(self, search_budget: SearchBudget, *, keep: bool) -> "Context":
+        """The context of one operation, with loaders of its own. Raises Unauthenticated.
+
+        With `keep`, they cache what they have read until the operation ends.
+        """
+        loaders = Loaders(self.services, self.caller.account_id, keep=keep)
+        return replace(self, _loaders=loaders, _search_budget=search_budget)
 
     async def sign_in(self, authorization: object) -> None:
-        """Takes the credentials of `connection_init`, which go before those of the handshake; raises Unauthenticated."""
+        """Takes the credentials of `connection_init`, which override those of the handshake.
+
+        Raises Unauthenticated.
+        """
         if authorization is not None:
             if not isinstance(authorization, str):
                 raise Unauthenticated
@@ -64,7 +70,10 @@ Info = strawberry.Info[Context, None]
 
 
 async def context_of(connection: HTTPConnection) -> Context:
-    """The context of a request or a handshake. A request without credentials raises Unauthenticated; a handshake may bring them later."""
+    """The context of a request or a handshake.
+
+    A request without credentials raises Unauthenticated; a handshake may bring them later.
+    """
     state = connection.state
     signed_in: Caller | None = None
     try:
@@ -72,12 +81,4 @@ async def context_of(connection: HTTPConnection) -> Context:
     except Unauthenticated:
         if connection.scope["type"] == "http":
             raise
-    return Context(
-        state.resources,
-        state.feeds,
-        state.pages,
-        state.presence,
-        state.callers,
-        state.request_id,
-        signed_in,
-    )
+    return Context(state.services, state.presence, state.callers, state.request_id, signed_in)

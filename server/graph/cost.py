@@ -1,13 +1,14 @@
-"""What a document would cost: how deep it goes, what it repeats, and how many fields its answer may have.
+"""The limits of a document: its depth, what it repeats, and how many fields its response may have.
 
-Every field counts once for every object it may be read of: a page of 50 whose nodes have pages of 20 has 50 · 20 of what is asked of those.
-A page counts as long as it was asked to be, any other list as long as it usually is, siblings of siblings as long as they may be.
-Introspection has a price of its own: its answer has a fixed size.
+The cost counts every field once for every object it may be read of: in a page of 50 whose nodes have
+pages of 20, a field of the inner nodes counts 50 · 20. A page counts its requested length, any other
+list its usual length, siblings of siblings their maximum. Introspection has a fixed cost, because
+its response has a fixed size.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from graphql import (
     DocumentNode,
@@ -26,6 +27,7 @@ from graphql import (
     Node,
     ObjectValueNode,
     OperationDefinitionNode,
+    OperationType,
     SelectionSetNode,
     VariableNode,
     get_named_type,
@@ -33,47 +35,59 @@ from graphql import (
     is_list_type,
 )
 
-from server.bodies import PAGE_DEFAULT, PAGE_MAX
-from server.history.several import SIBLINGS_MAX
-from server.settings import GraphqlSettings
+from server.history.tree import SIBLINGS_MAX
+from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 
-USUAL_LENGTHS = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGenerations": 2}
-USUAL_LENGTH = 3
-INTROSPECTION_COST = 2000
-INTROSPECTION_DEPTH_MAX = 30
-REPEATS_MAX = 30
-"""How often one and the same field of an answer may be asked for: validation compares each time with every other."""
+DEPTH_MAX: Final = 12
+ALIASES_MAX: Final = 30
+ALIAS_MAX_CHARS: Final = 128
+"""An alias is repeated in the response as often as its field, and the cost counts it as one field."""
+
+DIRECTIVES_MAX: Final = 50
+REPEATS_MAX: Final = 30
+"""How often one response field may be selected: validation compares each selection with every other."""
+
+INTROSPECTION_DEPTH_MAX: Final = 30
+INTROSPECTION_COST: Final = 2000
+SEARCH_COST: Final = 2000
+"""A search ranks up to 2,000 matches and scans the texts of its page for excerpts."""
+
+SUBSCRIPTION_COST_MAX: Final = 500
+"""A query pays its cost once; a subscription pays it with every event, in each of its operations."""
+
+USUAL_LENGTHS: Final = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGenerations": 2}
+USUAL_LENGTH: Final = 3
 
 
-class _TooMuch(Exception):
-    """A limit is passed."""
-
-    def __init__(self, what: str, limit: int) -> None:
-        super().__init__(what, limit)
-        self.what, self.limit = what, limit
+class _LimitExceeded(Exception):
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message, limit)
+        self.message, self.limit = message, limit
 
 
-def too_complex(what: str, limit: int) -> GraphQLError:
-    """The error for a document that passes a limit."""
-    message = f"The document has {what}; at most {limit} is allowed."
+def too_complex(message: str, limit: int) -> GraphQLError:
+    """The error for a document that exceeds a limit."""
     return GraphQLError(message, extensions={"code": "document_too_complex", "limit": limit})
 
 
-def check_shape(document: DocumentNode, settings: GraphqlSettings) -> GraphQLError | None:
-    """What is wrong with a document whatever it is asked of: its depth, its aliases, its directives."""
+def check_shape(document: DocumentNode) -> GraphQLError | None:
+    """The error for a document with too much depth, or too many aliases or directives."""
     try:
-        shape = _Shape(settings)
+        shape = _Shape()
         for definition in document.definitions:
-            shape.walk(definition, 0, settings.depth_max)
-    except _TooMuch as fault:
-        return too_complex(fault.what, fault.limit)
+            shape.walk(definition, 0, DEPTH_MAX)
+    except _LimitExceeded as exceeded:
+        return too_complex(exceeded.message, exceeded.limit)
     return None
 
 
 def check_cost(
     schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any], cost_max: int
 ) -> GraphQLError | None:
-    """The error when an operation of the document would cost more than `cost_max`, or spread too deep."""
+    """The error for a document of which an operation costs more than `cost_max`.
+
+    A subscription may cost at most `SUBSCRIPTION_COST_MAX`.
+    """
     fragments = {
         each.name.value: each
         for each in document.definitions
@@ -82,29 +96,30 @@ def check_cost(
     try:
         for operation in document.definitions:
             if isinstance(operation, OperationDefinitionNode):
-                _Bill(schema, fragments, _pages_of(operation, variables), cost_max).operation(
-                    operation
-                )
-    except _TooMuch as fault:
-        return too_complex(fault.what, fault.limit)
+                subscribes = operation.operation is OperationType.SUBSCRIPTION
+                limit = min(cost_max, SUBSCRIPTION_COST_MAX) if subscribes else cost_max
+                pages = _page_variables(operation, variables)
+                _Cost(schema, fragments, pages, limit).add_operation(operation)
+    except _LimitExceeded as exceeded:
+        return too_complex(exceeded.message, exceeded.limit)
     return None
 
 
 class _Shape:
-    """Counts what can be counted without knowing the schema. Fragments count where they are written."""
+    """Counts what is known without the schema. A fragment counts once, where it is defined."""
 
-    def __init__(self, settings: GraphqlSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._aliases = self._directives = 0
 
     def walk(self, node: Node, depth: int, depth_max: int) -> None:
-        """Looks at a definition, a selection or a value, and at all within."""
+        """Counts a definition, selection or value, and everything in it."""
         if depth > depth_max:
-            raise _TooMuch(f"fields or values nested more than {depth_max} deep", depth_max)
+            raise _LimitExceeded(
+                f"The document exceeds the limit of {depth_max} levels of nested fields or values.",
+                depth_max,
+            )
         if isinstance(node, FieldNode):
-            self._aliases += node.alias is not None
-            if self._aliases > self._settings.aliases_max:
-                raise _TooMuch("too many aliases", self._settings.aliases_max)
+            self._count_alias(node)
             if node.name.value.startswith("__"):
                 depth_max = INTROSPECTION_DEPTH_MAX
         elif isinstance(node, FragmentDefinitionNode) and node.type_condition.name.value.startswith(
@@ -112,18 +127,30 @@ class _Shape:
         ):
             depth_max = INTROSPECTION_DEPTH_MAX
         self._directives += len(getattr(node, "directives", None) or ())
-        if self._directives > self._settings.directives_max:
-            raise _TooMuch("too many directives", self._settings.directives_max)
+        if self._directives > DIRECTIVES_MAX:
+            raise _LimitExceeded(
+                f"The document exceeds the limit of {DIRECTIVES_MAX} directives.", DIRECTIVES_MAX
+            )
         for inner in _within(node):
-            self.walk(
-                inner,
-                depth + isinstance(inner, FieldNode | ListValueNode | ObjectValueNode),
-                depth_max,
+            nested = isinstance(inner, FieldNode | ListValueNode | ObjectValueNode)
+            self.walk(inner, depth + nested, depth_max)
+
+    def _count_alias(self, node: FieldNode) -> None:
+        if node.alias is None:
+            return
+        self._aliases += 1
+        if self._aliases > ALIASES_MAX:
+            raise _LimitExceeded(
+                f"The document exceeds the limit of {ALIASES_MAX} aliases.", ALIASES_MAX
+            )
+        if len(node.alias.value) > ALIAS_MAX_CHARS:
+            raise _LimitExceeded(
+                f"An alias exceeds the limit of {ALIAS_MAX_CHARS} characters.", ALIAS_MAX_CHARS
             )
 
 
 def _within(node: Node) -> Iterator[Node]:
-    """The selections, variables and values that a node holds."""
+    """The selections, variables and values directly in a node."""
     if isinstance(node, ListValueNode):
         yield from node.values
     elif isinstance(node, ObjectValueNode):
@@ -143,10 +170,11 @@ def _within(node: Node) -> Iterator[Node]:
         yield from selections.selections
 
 
-class _At(NamedTuple):
-    """Where in the answer a selection stands: how often it is there, and how long the page is that it is selected of, if it is one.
+class _Parent(NamedTuple):
+    """What a selection set is read of: objects of a type, `times` of them in the response.
 
-    `path` are the names that lead there, `fragments` those it is in; `beside` says that it is below siblings.
+    `page` is the length of the page if the type is a connection, `path` the response names that
+    lead to it, `fragments` those that contain it.
     """
 
     type: GraphQLNamedType | None
@@ -154,11 +182,11 @@ class _At(NamedTuple):
     page: int | None
     path: tuple[str, ...] = ()
     fragments: frozenset[str] = frozenset()
-    beside: bool = False
+    below_siblings: bool = False
 
 
-class _Bill:
-    """Adds up one operation. Every step costs something, so that what is repeated without end comes to an end."""
+class _Cost:
+    """Adds up the cost of an operation. Every step adds something, so no repetition is endless."""
 
     def __init__(
         self,
@@ -167,85 +195,89 @@ class _Bill:
         pages: dict[str, int],
         cost_max: int,
     ) -> None:
-        self._schema, self._fragments, self._pages, self._cost_max = (
-            schema,
-            fragments,
-            pages,
-            cost_max,
-        )
-        self._cost = 0
-        self._asked: Counter[tuple[str, ...]] = Counter()
+        self._schema, self._fragments, self._pages = schema, fragments, pages
+        self._cost, self._cost_max = 0, cost_max
+        self._repeats: Counter[tuple[str, ...]] = Counter()
 
-    def operation(self, operation: OperationDefinitionNode) -> None:
-        """Adds everything that an operation selects."""
-        self._selections(
-            operation.selection_set, _At(self._schema.get_root_type(operation.operation), 1, None)
-        )
+    def add_operation(self, operation: OperationDefinitionNode) -> None:
+        root = self._schema.get_root_type(operation.operation)
+        self._selections(operation.selection_set, _Parent(root, 1, None))
 
     def _add(self, cost: int) -> None:
         self._cost += cost
         if self._cost > self._cost_max:
-            raise _TooMuch(
-                "an answer with too many fields (pages multiply what is in them)", self._cost_max
+            raise _LimitExceeded(
+                f"The response exceeds the limit of {self._cost_max} fields; "
+                "pages and lists multiply the fields in them.",
+                self._cost_max,
             )
 
-    def _selections(self, selections: SelectionSetNode, at: _At) -> None:
+    def _selections(self, selections: SelectionSetNode, parent: _Parent) -> None:
         for node in selections.selections:
-            self._add(at.times)
+            self._add(parent.times)
             match node:
                 case FieldNode():
-                    self._field(node, at)
+                    self._field(node, parent)
                 case InlineFragmentNode():
                     condition = node.type_condition
                     self._selections(
                         node.selection_set,
-                        at._replace(
-                            type=self._type(condition.name.value) if condition else at.type
+                        parent._replace(
+                            type=self._type(condition.name.value) if condition else parent.type
                         ),
                     )
                 case FragmentSpreadNode():
                     fragment = self._fragments.get(node.name.value)
-                    if fragment is not None and node.name.value not in at.fragments:
+                    if fragment is not None and node.name.value not in parent.fragments:
                         type = self._type(fragment.type_condition.name.value)
                         self._selections(
                             fragment.selection_set,
-                            at._replace(type=type, fragments=at.fragments | {node.name.value}),
+                            parent._replace(
+                                type=type, fragments=parent.fragments | {node.name.value}
+                            ),
                         )
 
-    def _field(self, node: FieldNode, at: _At) -> None:
+    def _field(self, node: FieldNode, parent: _Parent) -> None:
         name = node.name.value
-        path = (*at.path, node.alias.value if node.alias else name)
-        self._asked[path] += 1
-        if self._asked[path] > REPEATS_MAX:
-            raise _TooMuch("the same field too often", REPEATS_MAX)
+        path = (*parent.path, node.alias.value if node.alias else name)
+        self._repeats[path] += 1
+        if self._repeats[path] > REPEATS_MAX:
+            raise _LimitExceeded(
+                f"The document selects the same field more than {REPEATS_MAX} times.", REPEATS_MAX
+            )
         if name in ("__schema", "__type"):
             self._add(INTROSPECTION_COST)
-        elif node.selection_set is not None and not name.startswith("__"):
+            return
+        if name == "search":
+            self._add(SEARCH_COST)
+        if node.selection_set is not None and not name.startswith("__"):
             field = (
-                at.type.fields.get(name)
-                if isinstance(at.type, GraphQLObjectType | GraphQLInterfaceType)
+                parent.type.fields.get(name)
+                if isinstance(parent.type, GraphQLObjectType | GraphQLInterfaceType)
                 else None
             )
-            times = at.times * self._length(name, field, at)
+            times = parent.times * self._length(name, field, parent)
             type = get_named_type(field.type) if field is not None else None
-            beside = at.beside or name == "siblings"
+            below_siblings = parent.below_siblings or name == "siblings"
             self._selections(
                 node.selection_set,
-                _At(type, times, self._page(node, field), path, at.fragments, beside),
+                _Parent(
+                    type, times, self._page(node, field), path, parent.fragments, below_siblings
+                ),
             )
 
-    def _length(self, name: str, field: GraphQLField | None, at: _At) -> int:
-        """How many objects a field answers with."""
+    def _length(self, name: str, field: GraphQLField | None, parent: _Parent) -> int:
+        """How many objects a field returns."""
         if field is None or not is_list_type(get_nullable_type(field.type)):
             return 1
-        return at.page or (
+        return parent.page or (
             SIBLINGS_MAX
-            if name == "siblings" and at.beside
+            if name == "siblings" and parent.below_siblings
             else USUAL_LENGTHS.get(name, USUAL_LENGTH)
         )
 
     def _page(self, node: FieldNode, field: GraphQLField | None) -> int | None:
-        """How long the page is that a field answers with; None for one that answers with none."""
+        """The length of the page a field returns; None if it returns no page."""
         if field is None or "first" not in field.args:
             return None
         asked = [
@@ -264,8 +296,10 @@ class _Bill:
         return self._schema.get_type(name)
 
 
-def _pages_of(operation: OperationDefinitionNode, variables: dict[str, Any]) -> dict[str, int]:
-    """The variables of an operation that can be the length of a page."""
+def _page_variables(
+    operation: OperationDefinitionNode, variables: dict[str, Any]
+) -> dict[str, int]:
+    """The variables of an operation that may be the length of a page."""
     pages = {}
     for each in operation.variable_definitions or ():
         name = each.variable.name.value
@@ -278,7 +312,7 @@ def _pages_of(operation: OperationDefinitionNode, variables: dict[str, Any]) -> 
 
 
 def _clamped(value: str | float) -> int:
-    """A page's length between 1 and the most there is; longer ones are refused later."""
+    """A page length between 1 and the maximum; resolvers reject any other."""
     try:
         return min(max(int(value), 1), PAGE_MAX)
     except (ValueError, OverflowError):

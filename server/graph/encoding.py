@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from hashlib import sha256
 from inspect import isawaitable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import orjson
 from graphql import ExecutionResult as CoreResult
@@ -16,6 +16,7 @@ from strawberry.types import ExecutionResult
 
 from server.graph.context import Context
 from server.graph.errors import ERRORS_MAX, shown
+from server.stream.feed import Batch
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -23,6 +24,8 @@ F = TypeVar("F")
 SLICE_EVENTS: Final = 64
 """How many events are worked out in one go: some 4 ms of the process."""
 KEPT_EVENTS: Final = 256
+KEPT_BATCHES: Final = 4
+"""Of how many batches an encoder keeps the results: subscribers that follow live share the newest."""
 
 
 class Asked(NamedTuple):
@@ -34,27 +37,45 @@ class Asked(NamedTuple):
 
 
 class Told(NamedTuple, Generic[T]):
-    """Some events that a subscription's source gives; `tell` makes of one what the schema knows, or None for one that is not told.
+    """Events of a subscription. `tell` turns one into an object of the schema, or None to skip it.
 
-    What was made of them is kept in `encodings`. Where they are one subscriber's own, `key` may name an event, and those of
-    one name are told alike.
+    `batch` is the feed's batch they came in: its results are shared by all subscribers of one
+    encoder. None: the events are one subscriber's own. Then `key` may identify an event, and events
+    with equal keys have equal results.
     """
 
     events: Sequence[T]
     tell: Callable[[T], object | None]
-    encodings: dict[Any, Any]
+    batch: Batch | None
     key: Callable[[T], Hashable | None] = lambda _event: None
 
 
 class Encoder:
-    """Works out what one document selects of events. It lives as long as anybody subscribes with this document and these variables."""
+    """Executes one document on events. It lives while anybody subscribes with this document and these variables.
+
+    It owns the results that it shares: they are freed with it, with their batch, or when newer
+    batches take their place, whichever is first.
+    """
 
     def __init__(self, executor: Executor[Any]) -> None:
         self._executor = executor
         self._kept: dict[Hashable, bytes] = {}
+        self._made: WeakKeyDictionary[Batch, dict[tuple[Any, int], Any]] = WeakKeyDictionary()
+
+    def made(self, told: Told[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F | None:
+        """The results of a slice of events, if `make` was called for it and they are still kept."""
+        if told.batch is None or (made := self._made.get(told.batch)) is None:
+            return None
+        found: F | None = made.get((wrap, start))
+        return found
+
+    def _keep(self, batch: Batch, slice_of: tuple[Any, int], results: object) -> None:
+        if batch not in self._made and len(self._made) >= KEPT_BATCHES:
+            del self._made[next(iter(self._made))]  # the oldest
+        self._made.setdefault(batch, {})[slice_of] = results
 
     async def make(self, told: Told[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F:
-        """The results of a slice of events, made ready by `wrap`, and kept for others."""
+        """The results of a slice of events, formatted by `wrap`, and kept for other subscribers."""
         if start:
             await asyncio.sleep(0)  # others may have little to do
         payloads = [
@@ -62,8 +83,10 @@ class Encoder:
             for event in told.events[start : start + SLICE_EVENTS]
             if (payload := await self._told(told, event))
         ]
-        made = told.encodings[self, wrap, start] = wrap(payloads)
-        return made
+        results = wrap(payloads)
+        if told.batch is not None:
+            self._keep(told.batch, (wrap, start), results)
+        return results
 
     async def _told(self, told: Told[Any], event: Any) -> bytes | None:
         key = told.key(event)

@@ -1,4 +1,7 @@
-"""Errors as the graph shows them: with HTTP's codes, and nothing of a fault of ours but where it is recorded."""
+"""GraphQL errors as callers see them: with the codes of the HTTP interface.
+
+An internal error is logged, and its caller gets the id of the request instead of its message.
+"""
 
 import re
 from typing import Any
@@ -13,11 +16,12 @@ from server.metrics import REQUESTS_FAILED
 ERRORS_MAX = 20
 MESSAGE_MAX_CHARS = 1000
 TOO_MANY_TOKENS = re.compile(r"Syntax Error: Document contains more than (\d+) tokens")
-TOO_DEEP, TOO_DEEP_FOR_THE_PARSER = "Syntax Error: Document is nested too deeply", 200
+TOO_DEEP = "Syntax Error: Document is nested too deeply"
+PARSER_DEPTH_MAX = 200
 
 
 def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
-    """The error as the caller may see it, with `extensions.code`; `valid` says whether the document itself is."""
+    """The error for the caller, with `extensions.code`. `valid`: the document passed validation."""
     if error.extensions and "code" in error.extensions:
         return error
     cause: BaseException | None = error
@@ -32,13 +36,17 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
         REQUESTS_FAILED.inc()
         return _with(
             error,
-            f"The server failed; its log names request {request_id}.",
+            f"Internal server error. The server logged it with request id {request_id}.",
             {"code": "internal", "requestId": request_id},
         )
     if isinstance(error, GraphQLSyntaxError) and (tokens := TOO_MANY_TOKENS.match(error.message)):
-        return too_complex("too many words and signs", int(tokens[1]))
+        limit = int(tokens[1])
+        return too_complex(f"The document exceeds the limit of {limit} tokens.", limit)
     if isinstance(error, GraphQLSyntaxError) and error.message.startswith(TOO_DEEP):
-        return too_complex("fields or values nested too deep", TOO_DEEP_FOR_THE_PARSER)
+        return too_complex(
+            f"The document exceeds the limit of {PARSER_DEPTH_MAX} levels of nesting.",
+            PARSER_DEPTH_MAX,
+        )
     return _with(
         error,
         error.message[:MESSAGE_MAX_CHARS],
@@ -47,7 +55,7 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
 
 
 def refusal(refused: Refused) -> tuple[str, dict[str, object]]:
-    """The message and the extensions of a refusal: HTTP's, with names as they are written here."""
+    """The message and the extensions of a refused request, with names in camelCase."""
     detail = refused.detail
     extensions: dict[str, object] = {"code": refused.code}
     for name, member in refused.members.items():

@@ -1,4 +1,4 @@
-"""The events of a generation as the graph tells them. One field name has one type in all of them."""
+"""The events of a generation in the graph. One field name has one type in all of them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,59 +11,62 @@ import strawberry
 from server.graph.content import GenerationError, Usage, error_of, usage_of
 from server.graph.scalars import FinishReason, finish_reason
 from server.graph.types import Generation
+from server.lifecycle.row_events import Snapshot
 from server.stream.events import Event, EventType
 
 
 @strawberry.interface(
-    description="One event of a conversation. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
+    description="One event of a conversation. Kinds of events may be added: select `cursor` and "
+    "`__typename` of every event."
 )
 class ConversationEvent:
     cursor: str = strawberry.field(
-        description="Given as `after`, the stream goes on behind this event."
+        description="The stream resumes after this event when this is given as `after`."
     )
 
 
 @strawberry.interface(
-    description="One event of a generation. Kinds of events may be added: ask for `cursor` and `__typename` of every one."
+    description="One event of a generation. Kinds of events may be added: select `cursor` and "
+    "`__typename` of every event."
 )
 class GenerationEvent(ConversationEvent):
     seq: int = strawberry.field(
-        description="Its number. Numbers are consecutive, except that restarts and snapshots may jump ahead."
+        description="Its number. Numbers are consecutive, but restarts and snapshots may skip some."
     )
-    generation_id: strawberry.ID = strawberry.field(description="The generation it belongs to.")
+    generation_id: strawberry.ID = strawberry.field(description="Its generation.")
 
 
-@strawberry.type(description="The answer was asked for, and waits for a worker.")
+@strawberry.type(description="The answer was requested and waits for a worker.")
 class GenerationQueued(GenerationEvent):
-    conversation_id: strawberry.ID = strawberry.field(description="The conversation it is in.")
-    question_id: strawberry.ID = strawberry.field(description="The message it answers.")
+    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
+    question_id: strawberry.ID = strawberry.field(description="The question.")
     message_id: strawberry.ID = strawberry.field(description="The answer.")
-    model: str = strawberry.field(description="The id of the model that writes it.")
+    model: str = strawberry.field(description="The id of the model.")
 
 
-@strawberry.type(description="A worker has taken it.")
+@strawberry.type(description="A worker has claimed the generation.")
 class GenerationStarted(GenerationEvent):
-    attempt: int = strawberry.field(description="Which attempt this is.")
+    attempt: int = strawberry.field(description="The number of the attempt.")
 
 
-@strawberry.type(description="The answer starts over: forget all content.")
+@strawberry.type(description="The answer starts over: discard all content.")
 class GenerationRestarted(GenerationEvent):
-    attempt: int = strawberry.field(description="Which attempt this is.")
-    reason: str = strawberry.field(description="Why, e.g. `worker_lost`.")
+    attempt: int = strawberry.field(description="The number of the attempt.")
+    reason: str = strawberry.field(description="The reason, e.g. `worker_lost`.")
 
 
-@strawberry.type(description="Another worker goes on: keep everything.")
+@strawberry.type(description="Another worker continues the answer: keep all content.")
 class GenerationResumed(GenerationEvent):
-    attempt: int = strawberry.field(description="Which attempt this is.")
-    reason: str = strawberry.field(description="Why, e.g. `handed_over`.")
+    attempt: int = strawberry.field(description="The number of the attempt.")
+    reason: str = strawberry.field(description="The reason, e.g. `handed_over`.")
 
 
-@strawberry.type(description="More text. Deltas may be joined under load: never count them.")
+@strawberry.type(description="More text. Deltas may be joined under load, so do not count them.")
 class GenerationTextDelta(GenerationEvent):
     part: int = strawberry.field(
         description="The number of the part it is appended to; a new one opens a part."
     )
-    text: str = strawberry.field(description="What to append.")
+    text: str = strawberry.field(description="The text to append.")
 
 
 @strawberry.type(description="More reasoning.")
@@ -71,44 +74,46 @@ class GenerationReasoningDelta(GenerationEvent):
     part: int = strawberry.field(
         description="The number of the part it is appended to; a new one opens a part."
     )
-    text: str = strawberry.field(description="What to append.")
+    text: str = strawberry.field(description="The text to append.")
 
 
-@strawberry.type(description="The model wants a tool to be called: a whole part.")
+@strawberry.type(description="The model calls a tool. This is a whole part.")
 class GenerationToolCall(GenerationEvent):
     part: int = strawberry.field(description="The number of the part.")
-    call_id: strawberry.ID = strawberry.field(description="Names this call.")
-    name: str = strawberry.field(description="The tool's name.")
+    call_id: strawberry.ID = strawberry.field(description="The id of this call.")
+    name: str = strawberry.field(description="The name of the tool.")
     arguments: str = strawberry.field(description="The arguments: JSON, as the model wrote it.")
 
 
-@strawberry.type(description="What a tool answered: a whole part.")
+@strawberry.type(description="The result of a tool. This is a whole part.")
 class GenerationToolResult(GenerationEvent):
     part: int = strawberry.field(description="The number of the part.")
-    call_id: strawberry.ID = strawberry.field(description="The call this answers.")
+    call_id: strawberry.ID = strawberry.field(description="The id of the call.")
     content: str = strawberry.field(description="The answer.")
     is_error: bool = strawberry.field(description="Whether the tool failed.")
 
 
-@strawberry.type(description="The answer is complete. Nothing follows.")
+@strawberry.type(description="The answer is complete. This is the last event.")
 class GenerationCompleted(GenerationEvent):
-    finish_reason: FinishReason | None = strawberry.field(description="Why the model ended.")
-    usage: Usage | None = strawberry.field(description="What it used.")
-
-
-@strawberry.type(description="The answer was stopped; what was said is kept. Nothing follows.")
-class GenerationCancelled(GenerationEvent):
-    usage: Usage | None = strawberry.field(description="What it used.")
-
-
-@strawberry.type(description="The answer could not be written. Nothing follows.")
-class GenerationFailed(GenerationEvent):
-    error: GenerationError = strawberry.field(description="Why.")
-    usage: Usage | None = strawberry.field(description="What it used.")
+    finish_reason: FinishReason | None = strawberry.field(description="Why the model stopped.")
+    usage: Usage | None = strawberry.field(description="The tokens used.")
 
 
 @strawberry.type(
-    description="The whole generation so far: replace all content with that of `generation`."
+    description="The answer was cancelled and keeps its content. This is the last event."
+)
+class GenerationCancelled(GenerationEvent):
+    usage: Usage | None = strawberry.field(description="The tokens used.")
+
+
+@strawberry.type(description="The answer failed. This is the last event.")
+class GenerationFailed(GenerationEvent):
+    error: GenerationError = strawberry.field(description="The reason.")
+    usage: Usage | None = strawberry.field(description="The tokens used.")
+
+
+@strawberry.type(
+    description="The generation so far: replace all content with that of `generation`."
 )
 class GenerationSnapshot(GenerationEvent):
     generation: Generation = strawberry.field(description="The generation as of this event.")
@@ -134,25 +139,28 @@ _READ: dict[str, Callable[[dict[str, Any]], Any]] = {
     "usage": lambda data: usage_of(data["usage"]),
     "error": error_of,
     "is_error": lambda data: bool(data.get("is_error")),
-    "generation": Generation.of_snapshot,
+    "generation": lambda data: Generation.of_snapshot(cast("Snapshot", data)),
 }
-"""How a field is read from the data of an event, where it is not simply there under its name."""
+"""How fields are read that are not simply a value under their name."""
 
 _COMMON = [field.name for field in dataclasses.fields(cast("Any", GenerationEvent))]
 _READERS = {
     kind: [
         (field.name, _READ.get(field.name, itemgetter(field.name)))
-        for field in dataclasses.fields(cast("Any", told))
+        for field in dataclasses.fields(cast("Any", of_kind))
         if field.name not in _COMMON
     ]
-    for kind, told in KINDS.items()
+    for kind, of_kind in KINDS.items()
 }
 
 
 def generation_event(
     generation_id: str, event: Event, cursor: str | None = None
 ) -> GenerationEvent | None:
-    """An event as the graph tells it; None for one of a kind that a newer server wrote. Its cursor is its number where none is given."""
+    """An event in the graph; None for a kind that a newer server wrote.
+
+    Its cursor is its number, unless one is given.
+    """
     kind = KINDS.get(event.type)
     if kind is None:
         return None

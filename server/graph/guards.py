@@ -1,8 +1,11 @@
-"""Guards: what a document may ask for, checked before anything of it is validated or done; and errors as callers may see them."""
+"""Guards: limits of a document, checked before it is validated or executed, and its errors.
+
+`Guard` is the Strawberry extension around every operation.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from graphql import (
     DocumentNode,
@@ -18,26 +21,28 @@ from strawberry.types.graphql import OperationType
 from server.graph.context import Context
 from server.graph.cost import check_cost, check_shape, too_complex
 from server.graph.errors import ERRORS_MAX, shown
+from server.graph.search_budget import SearchBudget, SearchSlots
 from server.settings import GraphqlSettings
 
-KEPT_DOCUMENTS_MAX = 128
-KEPT_DOCUMENT_MAX_CHARS = 4096
+TOKENS_MAX: Final = 2000
+DOCUMENT_MAX_CHARS: Final = 65_536
+KEPT_DOCUMENTS_MAX: Final = 128
+KEPT_DOCUMENT_MAX_CHARS: Final = 4096
 
 
 class Documents:
-    """Documents that were parsed and found valid before: clients send the same few again and again."""
+    """A cache of parsed, valid documents: clients send the same few again and again."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, DocumentNode] = OrderedDict()
 
     def get(self, query: str) -> DocumentNode | None:
-        """The document of this text, if it was kept."""
         if query in self._kept:
             self._kept.move_to_end(query)
         return self._kept.get(query)
 
     def keep(self, query: str, document: DocumentNode) -> None:
-        """Keeps a valid document, unless it is long."""
+        """Caches a valid document, unless it is long."""
         if len(query) <= KEPT_DOCUMENT_MAX_CHARS:
             self._kept[query] = document
             if len(self._kept) > KEPT_DOCUMENTS_MAX:
@@ -45,49 +50,58 @@ class Documents:
 
 
 class Guard(SchemaExtension):
-    """Surrounds one operation."""
+    """Checks one operation, and shows its errors."""
 
     def __init__(
-        self, schema: GraphQLSchema, settings: GraphqlSettings, documents: Documents
+        self,
+        schema: GraphQLSchema,
+        settings: GraphqlSettings,
+        documents: Documents,
+        slots: SearchSlots,
     ) -> None:
         self._schema, self._settings, self._documents = schema, settings, documents
+        self._slots = slots
         self._valid = self._named = False
 
     def on_operation(self) -> Iterator[None]:
-        self._named = (
-            self.execution_context.operation_name is not None
-        )  # later it would be that of the first
-        self.execution_context.parse_options["max_tokens"] = self._settings.tokens_max
+        # Later, Strawberry sets the name of the first operation.
+        self._named = self.execution_context.operation_name is not None
+        self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
         yield
         self._show(self.execution_context.result)
 
     def on_parse(self) -> Iterator[None]:
-        """Takes the document from those that were seen before. One that is too long is not even read: that takes its time."""
-        query, chars_max = self.execution_context.query or "", self._settings.document_max_chars
-        if len(query) > chars_max:
-            raise too_complex("too many characters (long texts belong into variables)", chars_max)
+        """Takes the document from the cache. One that is too long is not even parsed."""
+        query = self.execution_context.query or ""
+        if len(query) > DOCUMENT_MAX_CHARS:
+            raise too_complex(
+                f"The document exceeds the limit of {DOCUMENT_MAX_CHARS} characters. "
+                "Send long texts as variables.",
+                DOCUMENT_MAX_CHARS,
+            )
         kept = self._documents.get(query)
         if kept is not None:
             self.execution_context.graphql_document, self._valid = kept, True
         yield
 
     def on_validate(self) -> Iterator[None]:
-        """Validates, the cheap limits first, in Strawberry's stead, which knows no limit of errors."""
+        """Validates in place of Strawberry, which does not limit the number of errors."""
         document = self.execution_context.graphql_document
         assert document is not None, "it was parsed"
         self.execution_context.pre_execution_errors = self._faults(document)
         yield
 
     def on_execute(self) -> Iterator[None]:
-        """Gives the operation loaders of its own. What a subscription loaded for one event is old by the next."""
-        streaming = self.execution_context.operation_type is OperationType.SUBSCRIPTION
-        self.execution_context.context = self.execution_context.context.for_operation(
-            keep=not streaming
+        """Creates the loaders of the operation; a subscription reads anew for every event."""
+        operation = self.execution_context
+        streaming = operation.operation_type is OperationType.SUBSCRIPTION
+        operation.context = operation.context.for_operation(
+            SearchBudget(self._slots), keep=not streaming
         )
         yield
 
     def _faults(self, document: DocumentNode) -> list[GraphQLError]:
-        if not self._valid and (fault := check_shape(document, self._settings)):
+        if not self._valid and (fault := check_shape(document)):
             return [fault]
         if fault := check_cost(
             self._schema, document, self.execution_context.variables or {}, self._settings.cost_max
@@ -103,7 +117,7 @@ class Guard(SchemaExtension):
         return self._unnamed(document)
 
     def _unnamed(self, document: DocumentNode) -> list[GraphQLError]:
-        """The error where nobody said which of several operations is meant; Strawberry would run the first."""
+        """The error for several operations without an `operationName`; Strawberry would run the first."""
         operations = [
             each for each in document.definitions if isinstance(each, OperationDefinitionNode)
         ]
@@ -111,7 +125,7 @@ class Guard(SchemaExtension):
             return []
         return [
             GraphQLError(
-                "The document has several operations: say which in `operationName`.",
+                "The document has several operations. Select one with `operationName`.",
                 extensions={"code": "invalid_document"},
             )
         ]

@@ -1,13 +1,13 @@
-"""Operations: a query, a mutation or a subscription, run for whichever transport it came by.
+"""Operations: queries, mutations and subscriptions, run alike for every transport.
 
-A subscription is taken out of Strawberry's hands once it is found valid: its source gives events that many subscribers share, and what is
-made of them is shared too (see `Encoder`).
+Strawberry validates a subscription, which is then run here: its source gives events that many
+subscribers share, and what is made of them is shared too (see `Encoder`).
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from graphql import ExecutionResult as CoreResult
 from graphql import GraphQLError
@@ -15,33 +15,39 @@ from graphql.execution import Executor, create_source_event_stream
 from strawberry import Schema
 from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import SchemaExtension
-from strawberry.schema.exceptions import CannotGetOperationTypeError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from server.errors import Refused
+from server.errors import Refused, Unreadable
 from server.graph.context import Context
 from server.graph.encoding import SLICE_EVENTS, Asked, Encoders, Told, encoded, encoded_errors
 
 F = TypeVar("F")
 
-_EVERY_TYPE = frozenset(OperationType)
+_EVERY_TYPE: Final = frozenset(OperationType)
+_SINGLE_RESULT: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
+_NO_OPERATION: Final = (CannotGetOperationTypeError, MissingQueryError)
 
 
 class NotRun(Exception):
-    """The operation was refused, or its stream cannot go on; `errors` is JSON, as the caller may see it."""
+    """The operation was refused, or its stream cannot continue; `errors` is JSON for the caller.
 
-    def __init__(self, errors: bytes) -> None:
-        super().__init__(errors.decode())
-        self.errors = errors
+    `codes` are the values of `extensions.code`.
+    """
+
+    def __init__(self, errors: Sequence[GraphQLError], context: Context) -> None:
+        self.errors = encoded_errors(errors, context)
+        super().__init__(self.errors.decode())
+        self.codes = [(error.extensions or {}).get("code") for error in errors]
 
 
 class BrokenOff(Exception):
-    """The stream stops between two events and is not at its end: whoever comes back may go on."""
+    """The stream stops between two events before its end: the client may resume it."""
 
 
 class Begun(ExecutionResult):
-    """In place of a result: a subscription that was found valid."""
+    """Takes the place of a result: a subscription that was found valid."""
 
     def __init__(self, executor: Executor[Any]) -> None:
         super().__init__(data=None, errors=None)
@@ -49,14 +55,17 @@ class Begun(ExecutionResult):
 
 
 class Subscribing(SchemaExtension):
-    """Keeps Strawberry from running subscriptions itself. The last of the extensions, so that what others do to the context is done."""
+    """Keeps Strawberry from running subscriptions itself.
+
+    It must be the last of the extensions, so that it sees the context that the others leave.
+    """
 
     def on_execute(self) -> Iterator[None]:
         running = self.execution_context
         if running.operation_type is OperationType.SUBSCRIPTION:
             schema: Any = running.schema
             executor = schema.execution_context_class.build(
-                schema._schema,  # noqa: SLF001  Strawberry shows graphql-core's schema nowhere else
+                schema._schema,  # noqa: SLF001  Strawberry exposes graphql-core's schema nowhere else
                 running.graphql_document,
                 context_value=running.context,
                 raw_variable_values=running.variables,
@@ -71,7 +80,7 @@ class Subscribing(SchemaExtension):
 
 
 class _Failed(Exception):
-    """graphql-core refused to begin, with these errors."""
+    """graphql-core refused to start a subscription, with these errors."""
 
     def __init__(self, errors: Sequence[GraphQLError]) -> None:
         super().__init__()
@@ -85,14 +94,34 @@ class Operations:
         self._schema = schema
         self._encoders = Encoders()
 
-    async def answers(
+    async def result(self, asked: Asked, context: Context) -> bytes:
+        """The result of a query or a mutation as JSON.
+
+        Raises NotRun for a refused operation, Unreadable for a subscription.
+        """
+        try:
+            return encoded(await self._run(asked, context, _SINGLE_RESULT), context)
+        except InvalidOperationTypeError:
+            detail = (
+                "A subscription has many results: accept text/event-stream, or use a WebSocket."
+            )
+            raise Unreadable("stream_required", detail) from None
+        except _NO_OPERATION as fault:
+            raise Unreadable("invalid_document", _reason(fault)) from None
+
+    async def results(
         self, asked: Asked, context: Context, wrap: Callable[[list[bytes]], F]
     ) -> AsyncGenerator[F | None, None]:
-        """The results of an operation, some at a time, as `wrap` makes them ready for a transport; None where a heartbeat is due.
+        """The results of an operation in batches; None where a heartbeat is due.
 
-        `wrap` takes results as JSON. It is one function per kind of transport: what it made is shared. Raises NotRun and BrokenOff.
+        `wrap` turns results, which are JSON, into what a transport sends. It must be one function
+        per transport, because what it made is shared. Raises NotRun and BrokenOff.
         """
-        result = await self._run(asked, context)
+        try:
+            result = await self._run(asked, context, _EVERY_TYPE)
+        except _NO_OPERATION as fault:
+            error = GraphQLError(_reason(fault), extensions={"code": "invalid_document"})
+            raise NotRun([error], context) from None
         if not isinstance(result, Begun):
             yield wrap([encoded(result, context)])
             return
@@ -104,37 +133,31 @@ class Operations:
                         yield None
                         continue
                     for start in range(0, len(told.events), SLICE_EVENTS):
-                        made: F | None = told.encodings.get((encoder, wrap, start))
+                        made = encoder.made(told, start, wrap)
                         yield await encoder.make(told, start, wrap) if made is None else made
-        except Exception as error:  # whatever it is, it ends the stream, and what is a fault of ours is recorded where it is shown
+        except Exception as error:  # it ends the stream; faults of ours are logged when presented
             raise _why(error, context) from error
-        if context.feeds.stopping:
+        if context.services.feeds.stopping:
             raise BrokenOff
 
-    async def _run(self, asked: Asked, context: Context) -> ExecutionResult:
-        try:
-            result = await self._schema.execute(
-                asked.query,
-                variable_values=asked.variables,
-                context_value=context,
-                operation_name=asked.operation_name,
-                allowed_operation_types=_EVERY_TYPE,
-            )
-        except CannotGetOperationTypeError as fault:
-            raise _invalid(f"{fault.as_http_error_reason().rstrip('.')}.", context) from None
-        except MissingQueryError:
-            raise _invalid("The document is missing.", context) from None
-        if (
-            not isinstance(result, Begun)
-            and result.data is None
-            and not any(error.path for error in result.errors or ())
-        ):
-            raise NotRun(encoded_errors(result.errors or [], context))
+    async def _run(
+        self, asked: Asked, context: Context, types: Collection[OperationType]
+    ) -> ExecutionResult:
+        result = await self._schema.execute(
+            asked.query,
+            variable_values=asked.variables,
+            context_value=context,
+            operation_name=asked.operation_name,
+            allowed_operation_types=types,
+        )
+        refused = result.data is None and not any(error.path for error in result.errors or ())
+        if refused and not isinstance(result, Begun):
+            raise NotRun(result.errors or [], context)
         return result
 
 
 async def _source(executor: Executor[Any]) -> AsyncGenerator[Told[Any] | None, None]:
-    """What a subscription's resolver gives."""
+    """What a subscription's resolver yields."""
     source: Any = create_source_event_stream(executor)
     if isawaitable(source):
         source = await source
@@ -144,19 +167,17 @@ async def _source(executor: Executor[Any]) -> AsyncGenerator[Told[Any] | None, N
     return given
 
 
-def _invalid(reason: str, context: Context) -> NotRun:
-    return NotRun(
-        encoded_errors([GraphQLError(reason, extensions={"code": "invalid_document"})], context)
-    )
+def _reason(fault: Exception) -> str:
+    """Why a document names no operation to run."""
+    if isinstance(fault, CannotGetOperationTypeError):
+        return f"{fault.as_http_error_reason().rstrip('.')}."
+    return "The document is missing."
 
 
 def _why(error: Exception, context: Context) -> NotRun | BrokenOff:
-    """What an error means to who follows: where something is only away for now, coming back is all there is to do."""
+    """What an error means to a subscriber: where a service is unavailable, it is to come back."""
     if isinstance(error, Refused) and error.status >= 500:
         return BrokenOff()
-    errors = (
-        error.errors
-        if isinstance(error, _Failed)
-        else [GraphQLError(str(error), original_error=error)]
-    )
-    return NotRun(encoded_errors(errors, context))
+    if isinstance(error, _Failed):
+        return NotRun(error.errors, context)
+    return NotRun([GraphQLError(str(error), original_error=error)], context)

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import strawberry
 
-from server.bodies import PAGE_DEFAULT, PAGE_MAX
-from server.cursors import moment_of, pack, unpack
+from server.cursors import pack, unpack
 from server.errors import Invalid, InvalidCursor
 from server.history.keyset import Page, Slice
 from server.ids import Prefix, is_id
+from server.times import parse_time
+from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 
 First = Annotated[
     int | None,
@@ -103,7 +104,7 @@ def moment_place(order: str, prefix: Prefix) -> Callable[[str], tuple[datetime, 
 
     def place(cursor: str) -> tuple[datetime, str] | None:
         fields = unpack(cursor, 3)
-        moment = moment_of(fields[1]) if fields else None
+        moment = parse_time(fields[1]) if fields else None
         if fields is None or moment is None or fields[0] != order or not is_id(prefix, fields[2]):
             return None
         return moment, fields[2]

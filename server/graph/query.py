@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import strawberry
 
-from server.bodies import ModelName, checked_value
 from server.errors import NotFound
 from server.graph.context import Context, Info
 from server.graph.page import (
@@ -24,48 +23,44 @@ from server.graph.search import SearchHitConnection, Words, search_hits
 from server.graph.types import Conversation, Generation, Message, Node
 from server.graph.viewer import Model, Viewer, models_offered, viewer_of
 from server.history import tables
-from server.history.conversations import Listed, page_of_conversations
+from server.history.conversations import Listing
 from server.history.generations import readable_generation
 from server.history.keyset import Page
 from server.ids import Prefix, is_id
+from server.verbs import conversations
+from server.verbs.inputs import ModelName, validated_value
 
-AnId = Annotated[strawberry.ID, strawberry.argument(description="Its id.")]
+AnId = Annotated[strawberry.ID, strawberry.argument(description="The id.")]
 
 
-@strawberry.input(description="Which conversations. What is absent or null does not matter.")
+@strawberry.input(description="Which conversations to list. Omitted and null fields do not filter.")
 class ConversationFilter:
-    archived: bool | None = strawberry.field(
-        default=None, description="Only those that are put away, or only the others."
-    )
-    pinned: bool | None = strawberry.field(
-        default=None, description="Only those that are kept at the top, or only the others."
-    )
-    model: str | None = strawberry.field(
-        default=None, description="Only those of the model with this id."
-    )
+    archived: bool | None = strawberry.field(default=None, description="Whether they are archived.")
+    pinned: bool | None = strawberry.field(default=None, description="Whether they are pinned.")
+    model: str | None = strawberry.field(default=None, description="The id of their model.")
 
 
-@strawberry.enum(description="What conversations can be ordered by.")
+@strawberry.enum(description="What conversations are ordered by.")
 class ConversationOrderField(Enum):
     UPDATED_AT = strawberry.enum_value(
-        "updated", description="When something was last asked or said in them."
+        "updated", description="When a message was last sent or an answer last ended in them."
     )
-    CREATED_AT = strawberry.enum_value("created", description="When they began.")
+    CREATED_AT = strawberry.enum_value("created", description="When they were created.")
 
 
-@strawberry.enum(description="Which way a list is ordered.")
+@strawberry.enum(description="The direction of an order.")
 class OrderDirection(Enum):
-    ASC = strawberry.enum_value("asc", description="The oldest first.")
-    DESC = strawberry.enum_value("desc", description="The newest first.")
+    ASC = strawberry.enum_value("asc", description="Oldest first.")
+    DESC = strawberry.enum_value("desc", description="Newest first.")
 
 
 @strawberry.input(description="The order of conversations.")
 class ConversationOrder:
     field: ConversationOrderField = strawberry.field(
-        default=ConversationOrderField.UPDATED_AT, description="By what."
+        default=ConversationOrderField.UPDATED_AT, description="The field to order by."
     )
     direction: OrderDirection = strawberry.field(
-        default=OrderDirection.DESC, description="Which way."
+        default=OrderDirection.DESC, description="The direction."
     )
 
     @property
@@ -74,26 +69,27 @@ class ConversationOrder:
 
     @property
     def list_name(self) -> str:
-        """What cursors of this order say of it."""
+        """The name of this order in its cursors."""
         return "created" if self.by_creation else "updated"
 
     def moment(self, row: tables.Conversation) -> datetime:
-        """What a conversation is placed by."""
+        """The time that a conversation is ordered by."""
         return row.created_at if self.by_creation else row.updated_at
 
 
 Filter = Annotated[
-    ConversationFilter | None, strawberry.argument(description="Which ones; all when absent.")
+    ConversationFilter | None,
+    strawberry.argument(description="Which conversations; all if omitted."),
 ]
 OrderBy = Annotated[
     ConversationOrder | None,
-    strawberry.argument(description="In which order; the one last written in first when absent."),
+    strawberry.argument(description="The order; if omitted, the one last written in comes first."),
 ]
 
 
 @strawberry.type(description="A conversation in a list.")
 class ConversationEdge:
-    cursor: str = strawberry.field(description="Its place, for `after` and `before`.")
+    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
     node: Conversation = strawberry.field(description="The conversation.")
 
 
@@ -103,7 +99,7 @@ class ConversationConnection:
         description="The conversations with their cursors."
     )
     nodes: list[Conversation] = strawberry.field(description="The conversations alone.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
 
     @classmethod
     def of(
@@ -124,20 +120,20 @@ class ConversationConnection:
 
 
 async def find_conversation(context: Context, id: str) -> Conversation | None:
-    row = await context.loaders.conversation.load(id) if is_id(Prefix.CONVERSATION, id) else None
+    is_well_formed = is_id(Prefix.CONVERSATION, id)
+    row = await context.loaders.conversation.load(id) if is_well_formed else None
     return Conversation.of(row) if row else None
 
 
 async def find_message(context: Context, id: str) -> Message | None:
-    said = await context.loaders.message.load(id) if is_id(Prefix.MESSAGE, id) else None
-    return Message.of(said) if said else None
+    row = await context.loaders.message.load(id) if is_id(Prefix.MESSAGE, id) else None
+    return Message.of(row) if row else None
 
 
 async def find_generation(context: Context, id: str) -> Generation | None:
+    database, account_id = context.services.database, context.caller.account_id
     try:
-        return Generation.of(
-            await context.resources.database.read(readable_generation, id, context.account_id)
-        )
+        return Generation.of(await database.read(readable_generation, id, account_id))
     except NotFound:
         return None
 
@@ -147,16 +143,16 @@ FINDERS: dict[str, Any] = {
     Prefix.MESSAGE: find_message,
     Prefix.GENERATION: find_generation,
 }
-"""How each kind of node is found by its id."""
+"""How each kind of node is read by its id."""
 
 
-@strawberry.type(description="What can be read. What is not there, or not yours, is null.")
+@strawberry.type(description="Reads. An object that does not exist, or is not yours, is null.")
 class Query:
-    @strawberry.field(description="Who asks.")
+    @strawberry.field(description="The caller.")
     async def viewer(self, info: Info) -> Viewer:
         return await viewer_of(info)
 
-    @strawberry.field(description="Anything that has an id of its own.")
+    @strawberry.field(description="Any object by its id.")
     async def node(self, info: Info, id: AnId) -> Node | None:
         find = FINDERS.get(id.partition("_")[0])
         found: Node | None = await find(info.context, id) if find else None
@@ -189,22 +185,21 @@ class Query:
         part = asked_slice(
             first, after, last, before, moment_place(order.list_name, Prefix.CONVERSATION)
         )
-        listed = Listed(
+        listing = Listing(
             archived=filter.archived if filter else None,
             pinned=filter.pinned if filter else None,
-            model=checked_value(ModelName, "filter/model", filter.model)
+            model=validated_value(ModelName, "filter/model", filter.model)
             if filter and filter.model is not None
             else None,
             by_creation=order.by_creation,
             descending=order.direction is OrderDirection.DESC,
         )
-        page = await info.context.resources.database.read(
-            page_of_conversations, info.context.account_id, listed, part
-        )
+        context = info.context
+        page = await conversations.page(context.services, context.caller, listing, part)
         return ConversationConnection.of(page, order)
 
     @strawberry.field(
-        description="What was said in the account, and conversations by their titles."
+        description="Searches the account's messages and the titles of its conversations."
     )
     async def search(
         self,
@@ -217,6 +212,6 @@ class Query:
     ) -> SearchHitConnection:
         return await search_hits(info, query, first, after, last, before)
 
-    @strawberry.field(description="The models that can be asked for.")
+    @strawberry.field(description="The models that can be requested.")
     def models(self, info: Info) -> list[Model]:
         return models_offered(info)

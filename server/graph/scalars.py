@@ -7,12 +7,11 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
 
-from server.cursors import moment_of
-from server.history.generations import rfc3339
+from server.times import parse_time, rfc3339
 
 
 def _parse_time(value: object) -> datetime:
-    moment = moment_of(value) if isinstance(value, str) else None
+    moment = parse_time(value) if isinstance(value, str) else None
     if moment is None:
         raise GraphQLError(
             'a moment is a string with its offset from UTC, e.g. "2026-11-20T12:00:00Z"'

@@ -6,14 +6,16 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types import ExecutionContext
 
+from server.graph.budget import BoundedExecutor
+from server.graph.change_events import CHANGE_KINDS
 from server.graph.content import PART_TYPES
 from server.graph.events import KINDS
 from server.graph.guards import Documents, Guard
 from server.graph.mutation import Mutation
 from server.graph.operations import Subscribing
-from server.graph.page_events import PAGE_KINDS
 from server.graph.query import Query
 from server.graph.scalars import CONFIG
+from server.graph.search_budget import SearchSlots
 from server.graph.subscription import Subscription
 from server.settings import GraphqlSettings
 
@@ -22,20 +24,21 @@ class Schema(strawberry.Schema):
     """The schema with its guards."""
 
     def __init__(self, settings: GraphqlSettings) -> None:
-        documents = Documents()
+        documents, slots = Documents(), SearchSlots()
         super().__init__(
             query=Query,
             mutation=Mutation,
             subscription=Subscription,
-            types=[*PART_TYPES, *KINDS.values(), *PAGE_KINDS],
-            extensions=[lambda: Guard(self._schema, settings, documents), Subscribing],
+            types=[*PART_TYPES, *KINDS.values(), *CHANGE_KINDS],
+            extensions=[lambda: Guard(self._schema, settings, documents, slots), Subscribing],
+            execution_context_class=BoundedExecutor,
             config=CONFIG,
         )
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Records nothing: Strawberry would write every refusal to the log. What is a fault of ours is recorded where it is shown."""
+        """Logs nothing: Strawberry would log every refusal. Our own faults are logged elsewhere."""
 
 
 def schema_text() -> str:

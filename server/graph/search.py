@@ -10,9 +10,9 @@ from server.errors import Invalid
 from server.graph.context import Info
 from server.graph.page import PageInfo, asked_slice, page_info
 from server.graph.types import Conversation, Message
-from server.history import words
 from server.history.keyset import Page, Slice
 from server.history.search import RANKED_MAX, Hit, search
+from server.history.tokenizer import INDEXED_CHARS, Piece, Term, excerpt_of, terms_of
 from server.parts import joined_text
 
 QUERY_MAX_CHARS = 1_000
@@ -72,7 +72,13 @@ async def search_hits(
         raise Invalid(
             "invalid_request", f"query: {detail}.", errors=[{"pointer": "/query", "detail": detail}]
         )
-    start, page = await _page_of_hits(info, query, asked_slice(first, after, last, before, _place))
+    part = asked_slice(first, after, last, before, _place)
+    async with info.context.search_budget.slots.take(info.context.caller.account_id):
+        return await _connection(info, query, part)
+
+
+async def _connection(info: Info, query: str, part: Slice) -> SearchHitConnection:
+    start, page = await _page_of_hits(info, query, part)
     conversations = await info.context.loaders.conversation.load_many(
         [hit.conversation_id for hit in page.items]
     )
@@ -80,14 +86,13 @@ async def search_hits(
         [hit.message_id for hit in page.items if hit.message_id]
     )
     messages = {each.message.id: each for each in said if each is not None}
-    terms = words.terms_of(query)
     found = [
         (start + n, row, messages.get(hit.message_id or ""))
         for n, (hit, row) in enumerate(zip(page.items, conversations, strict=True))
         if row is not None
     ]
     texts = [joined_text(said.parts) if said else row.title for _, row, said in found]
-    excerpts = await asyncio.to_thread(lambda: [words.excerpt_of(text, terms) for text in texts])
+    excerpts = await _excerpts(info, texts, terms_of(query))
     edges = [
         SearchHitEdge(
             cursor=pack("hit", str(n)),
@@ -106,6 +111,15 @@ async def search_hits(
     )
 
 
+async def _excerpts(info: Info, texts: list[str], terms: list[Term]) -> list[list[Piece]]:
+    """The excerpt of each text; only its beginning, once the operation's budget is used up."""
+    budget = info.context.search_budget
+    scanned = [
+        (text, terms if budget.take(min(len(text), INDEXED_CHARS)) else []) for text in texts
+    ]
+    return await asyncio.to_thread(lambda: [excerpt_of(*each) for each in scanned])
+
+
 async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[Hit]]:
     """The hits of a slice, and the place of the first of them. Places count from the best."""
     start = 0 if part.after is None else part.after + 1
@@ -113,7 +127,7 @@ async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[
     if part.backwards and part.before is not None:
         start = max(start, end - part.limit)
     most = max(0, end - start) if part.backwards else min(part.limit, max(0, end - start))
-    database, account_id = info.context.resources.database, info.context.account_id
+    database, account_id = info.context.services.database, info.context.caller.account_id
     hits = await database.read(search, account_id, query, offset=start, limit=most + 1)
     more, hits = len(hits) > most, hits[:most]
     if part.backwards:

@@ -1,4 +1,7 @@
-"""Operations over a WebSocket: the protocol `graphql-transport-ws` (https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md)."""
+"""Operations over a WebSocket: the protocol `graphql-transport-ws`.
+
+https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
+"""
 
 import asyncio
 from contextlib import ExitStack, aclosing, suppress
@@ -23,6 +26,7 @@ PROTOCOL: Final = "graphql-transport-ws"
 INIT_WITHIN_S: Final = 5.0
 ID_MAX_CHARS: Final = 256
 REASON_MAX_BYTES: Final = 120
+OPERATIONS_MAX: Final = 100
 
 UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY = (
     4400,
@@ -37,7 +41,7 @@ FAULT, AWAY, COME_BACK = 1011, 1013, 1012
 
 
 class Closing(Exception):
-    """The socket is to be closed with this code."""
+    """The socket closes with this code."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -45,11 +49,11 @@ class Closing(Exception):
 
 
 class Gone(Exception):
-    """The client has gone."""
+    """The client has disconnected."""
 
 
 def rest_of_next(payloads: list[bytes]) -> list[str]:
-    """All of a `next` message but its id, which comes first: what every subscriber is sent alike."""
+    """A `next` message without its id, which comes first: the same for every subscriber."""
     return [f',"type":"next","payload":{payload.decode()}}}' for payload in payloads]
 
 
@@ -76,7 +80,7 @@ class Socket:
         self.sending_since: float | None = None
 
     async def serve(self) -> None:
-        """Speaks the protocol until either side closes."""
+        """Runs the protocol until either side closes."""
         try:
             await self._open()
             with guarded(self), self._left:
@@ -95,16 +99,16 @@ class Socket:
             pass
 
     def drop(self) -> None:
-        """Ends it without a word: nobody reads."""
+        """Closes the socket of a slow reader without a close frame."""
         self._end(0, "")
 
     def _end(self, code: int, reason: str) -> None:
-        """Closes the socket from outside the conversation; the first reason counts."""
+        """Closes the socket from outside `_listen`; the first reason counts."""
         self._closing = self._closing or Closing(code, reason)
         self._listening.cancel()
 
     async def _open(self) -> None:
-        """Accepts the handshake; whatever else the client offered is refused where it can see why."""
+        """Accepts the handshake, and closes with a code where the subprotocol is another one."""
         if (await self._receive())["type"] != "websocket.connect":
             raise Gone
         offered = self._scope["subprotocols"]
@@ -115,7 +119,7 @@ class Socket:
             raise Gone
         self._send_on = self._scope["state"][
             "send"
-        ]  # every wrapper around it costs each event of each subscriber
+        ]  # a wrapper would cost time for each event and subscriber
 
     async def _listen(self) -> None:
         timer = asyncio.get_running_loop().call_later(
@@ -131,7 +135,7 @@ class Socket:
                     await self._sign_in(message.get("payload"))
                     timer.cancel()
                 case "ping":
-                    await self._say(
+                    await self._send_message(
                         {
                             "type": "pong",
                             **({"payload": message["payload"]} if "payload" in message else {}),
@@ -141,7 +145,7 @@ class Socket:
                     pass
                 case "subscribe":
                     self._subscribe(message)
-                    await asyncio.sleep(0)  # what ended is gone before the next is counted
+                    await asyncio.sleep(0)  # lets operations end before they are counted
                 case "complete":
                     if task := self._operations.pop(_id(message), None):
                         task.cancel()
@@ -149,9 +153,9 @@ class Socket:
                     raise Closing(UNREADABLE, "Unknown message type")
 
     async def _sign_in(self, payload: object) -> None:
-        """Lets in who brought credentials, with `connection_init` or with the handshake."""
+        """Authenticates by `connection_init`, or else by the handshake."""
         if not isinstance(payload, dict | None):
-            raise Closing(UNREADABLE, "payload: it must be an object")
+            raise Closing(UNREADABLE, "payload: must be an object")
         connection = WebSocket(self._scope, self._receive, self._send_on)
         try:
             self._context = await context_of(connection)
@@ -165,7 +169,7 @@ class Socket:
             presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden"))
         )
         self._signed_in = True
-        await self._say({"type": "connection_ack"})
+        await self._send_message({"type": "connection_ack"})
 
     def _subscribe(self, message: dict[str, Any]) -> None:
         if not self._signed_in:
@@ -178,26 +182,26 @@ class Socket:
         self._operations[id] = self._tasks.create_task(self._run(id, _asked(message)))
 
     async def _run(self, id: str, asked: Asked) -> None:
-        """One operation: its results, and how it ended."""
+        """Runs one operation, and sends its results and its end."""
         assert self._context is not None
         head = '{"id":' + orjson.dumps(id).decode()
         try:
             async with aclosing(
-                self._run_operations.answers(asked, self._context, rest_of_next)
-            ) as answers:
-                async for rests in answers:
-                    for rest in rests or ():  # a heartbeat is uvicorn's ping
+                self._run_operations.results(asked, self._context, rest_of_next)
+            ) as results:
+                async for rests in results:
+                    for rest in rests or ():  # uvicorn sends pings as heartbeats
                         await self._send({"type": "websocket.send", "text": head + rest})
             end: dict[str, Any] = {"id": id, "type": "complete"}
         except NotRun as refused:
             end = {"id": id, "type": "error", "payload": orjson.Fragment(refused.errors)}
         except BrokenOff:
-            stopping = self._context.feeds.stopping
+            stopping = self._context.services.feeds.stopping
             self._end(*((COME_BACK, "Service Restart") if stopping else (AWAY, "Try again later")))
             return
         except Gone:
             return
-        except Exception:  # a fault of ours: recorded, and the client is told
+        except Exception:  # a fault of ours, logged
             log.exception("fault", request=self._context.request_id, path="/graphql")
             self._end(FAULT, "Internal error")
             return
@@ -205,17 +209,17 @@ class Socket:
             if self._operations.get(id) is asyncio.current_task():
                 del self._operations[id]
         with suppress(Gone):
-            await self._say(end)
+            await self._send_message(end)
 
     async def _close(self, closing: Closing) -> None:
         reason = closing.reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
         await self._send({"type": "websocket.close", "code": closing.code, "reason": reason})
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _send_message(self, message: dict[str, Any]) -> None:
         await self._send({"type": "websocket.send", "text": orjson.dumps(message).decode()})
 
     async def _send(self, message: Message) -> None:
-        """Sends, once the client has taken most of what went before; raises Gone."""
+        """Sends once the client has read most of what was sent before; raises Gone."""
         self._sends += 1
         if self.sending_since is None:
             self.sending_since = monotonic()
@@ -224,7 +228,7 @@ class Socket:
         except (
             OSError,
             RuntimeError,
-        ) as error:  # uvicorn raises RuntimeError where it has sent a close frame of its own
+        ) as error:  # uvicorn raises RuntimeError after a close frame of its own
             raise Gone from error
         finally:
             self._sends -= 1
@@ -232,7 +236,7 @@ class Socket:
 
 
 def _read(received: Message) -> dict[str, Any]:
-    """The message in a frame."""
+    """The message in a frame; raises Closing."""
     text = received.get("text")
     if text is None:
         raise Closing(UNREADABLE, "A message must be text")
@@ -248,18 +252,18 @@ def _read(received: Message) -> dict[str, Any]:
 def _id(message: dict[str, Any]) -> str:
     id = message.get("id")
     if not isinstance(id, str) or not 0 < len(id) <= ID_MAX_CHARS:
-        raise Closing(UNREADABLE, f"id: it must be a string of 1 to {ID_MAX_CHARS} characters")
+        raise Closing(UNREADABLE, f"id: must be a string of 1 to {ID_MAX_CHARS} characters")
     return id
 
 
 def _asked(message: dict[str, Any]) -> Asked:
     payload = message.get("payload")
     if not isinstance(payload, dict):
-        raise Closing(UNREADABLE, "payload: it must be an object")
+        raise Closing(UNREADABLE, "payload: must be an object")
     _member(payload, "extensions", dict, "an object")
     query = payload.get("query")
     if not isinstance(query, str):
-        raise Closing(UNREADABLE, "payload.query: it must be a string")
+        raise Closing(UNREADABLE, "payload.query: must be a string")
     return Asked(
         query,
         _member(payload, "variables", dict, "an object"),
@@ -270,5 +274,5 @@ def _asked(message: dict[str, Any]) -> Asked:
 def _member(payload: dict[str, Any], name: str, type: type, what: str) -> Any:
     value = payload.get(name)
     if value is not None and not isinstance(value, type):
-        raise Closing(UNREADABLE, f"payload.{name}: it must be {what}")
+        raise Closing(UNREADABLE, f"payload.{name}: must be {what}")
     return value

@@ -1,4 +1,4 @@
-"""Operations whose results are a stream over HTTP: GraphQL over SSE (distinct connections), and multipart subscriptions.
+"""Operations whose results are streamed over HTTP: as SSE (distinct connections) or multipart.
 
 https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md · https://www.apollographql.com/docs/graphos/routing/operations/subscriptions/multipart-protocol
 """
@@ -17,7 +17,7 @@ from server.graph.operations import BrokenOff, NotRun, Operations
 
 
 class Transport(NamedTuple):
-    """How results are sent: the frames of some, the frames of a refusal, and the last bytes."""
+    """How results are framed: some results, a refusal, and the end of the stream."""
 
     wrapping: Wrapping
     frames: Callable[[list[bytes]], bytes]
@@ -31,7 +31,7 @@ def sse_frames(payloads: list[bytes]) -> bytes:
 
 
 def multipart_frames(payloads: list[bytes]) -> bytes:
-    """Results as parts. Each is followed by its boundary, so that a client need not wait for the next to know that it is whole."""
+    """Results as parts, each followed by its boundary, so that a client sees at once that it is complete."""
     return b"".join([_part(b'{"payload":%s}' % payload) for payload in payloads])
 
 
@@ -54,7 +54,7 @@ MULTIPART: Final = Transport(
 
 
 def transport_of(request: Request) -> Transport | None:
-    """The transport that a request accepts, if it is one that streams."""
+    """The streaming transport that a request accepts, if any."""
     for accepted in request.headers.get("accept", "").lower().split(","):
         media_type, *parameters = (word.strip() for word in accepted.split(";"))
         if media_type == "text/event-stream":
@@ -69,19 +69,22 @@ def transport_of(request: Request) -> Transport | None:
 def stream(
     operations: Operations, asked: Asked, context: Context, request: Request, transport: Transport
 ) -> Response:
-    """The results of an operation as they come. A stream that ends without its last bytes has not ended: come back."""
-    answers = _answers(operations, asked, context, transport)
+    """The results of an operation as they come.
+
+    A stream that breaks off without its last bytes is to be resumed by the client.
+    """
+    frames = _frames(operations, asked, context, transport)
     return EventStream(
-        answers, bytes, request=request, caller=context.caller, wrapping=transport.wrapping
+        frames, bytes, request=request, caller=context.caller, wrapping=transport.wrapping
     )
 
 
-async def _answers(
+async def _frames(
     operations: Operations, asked: Asked, context: Context, transport: Transport
 ) -> AsyncGenerator[bytes | None, None]:
     try:
-        async with aclosing(operations.answers(asked, context, transport.frames)) as answers:
-            async for frames in answers:
+        async with aclosing(operations.results(asked, context, transport.frames)) as results:
+            async for frames in results:
                 yield frames
     except NotRun as refused:
         yield transport.refused(refused.errors)

@@ -1,7 +1,7 @@
-"""The nodes of the graph: conversations, messages, generations, and the connections between them."""
+"""The nodes of the graph: conversations, messages, generations, and their connections."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 from strawberry.scalars import JSON
@@ -31,42 +31,43 @@ from server.graph.page import (
 )
 from server.graph.scalars import FinishReason, GenerationStatus, Role, finish_reason
 from server.history import tables
-from server.history.branches import BranchPart
-from server.history.generations import Written, snapshot
+from server.history.generations import GenerationsPart, Written
 from server.history.keyset import Page
-from server.history.messages import Said
-from server.history.several import Generations, Siblings
+from server.history.messages import MessageRow
+from server.history.tree import BranchPart, SiblingKey
 from server.ids import Prefix
+from server.lifecycle.row_events import Snapshot
 from server.parts import joined_text
+from server.times import parse_time
 
 Leaf = Annotated[
     strawberry.ID | None,
     strawberry.argument(
-        description="The message whose branch is read; the one that is shown when absent."
+        description="The message that ends the branch. If omitted, the shown branch is read."
     ),
 ]
 
 
-@strawberry.interface(
-    description="Anything that has an id of its own, and can be read again by it."
-)
+@strawberry.interface(description="An object that can be read again by its id.")
 class Node:
-    id: strawberry.ID = strawberry.field(description="Names it, in every interface.")
+    id: strawberry.ID = strawberry.field(description="The id, the same in every interface.")
 
 
-@strawberry.type(description="A tree of messages, of which one branch is shown.")
+@strawberry.type(description="A tree of messages, one branch of which is shown.")
 class Conversation(Node):
-    title: str = strawberry.field(description="What it is called.")
-    system_prompt: str | None = strawberry.field(description="What its models are told first.")
+    title: str = strawberry.field(description="The title.")
+    system_prompt: str | None = strawberry.field(
+        description="The system prompt that its models are given."
+    )
     model: str = strawberry.field(
         description="The id of the model that answers where a message names none."
     )
-    pinned: bool = strawberry.field(description="Whether it is kept at the top.")
-    archived: bool = strawberry.field(description="Whether it is put away.")
-    metadata: JSON = strawberry.field(description="Free pairs of strings, at most 16.")
-    created_at: datetime = strawberry.field(description="When it began.")
+    pinned: bool = strawberry.field(description="Whether it is pinned to the top of the list.")
+    archived: bool = strawberry.field(description="Whether it is archived.")
+    metadata: JSON = strawberry.field(description="Up to 16 pairs of strings.")
+    created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(
-        description="When something was last asked or said in it."
+        description="When a message was last sent or an answer last ended in it."
     )
     row: strawberry.Private[tables.Conversation]
 
@@ -86,28 +87,28 @@ class Conversation(Node):
         )
 
     @strawberry.field(
-        description="The message that the shown branch ends with; null while nothing was said."
+        description="The message that ends the shown branch; null while there are no messages."
     )
     async def shown_message(self, info: Info) -> "Message | None":
         return await loaded_message(info, self.row.shown_message_id)
 
     @strawberry.field(
-        description="The message that was written to last, on whichever branch; null while nothing was said."
+        description="The message written last, on any branch; null while there are no messages."
     )
     async def last_message(self, info: Info) -> "Message | None":
-        said = await info.context.loaders.last_message.load(self.row.id)
-        return Message.of(said) if said else None
+        row = await info.context.loaders.last_message.load(self.row.id)
+        return Message.of(row) if row else None
 
     @strawberry.field(
-        description="The generations that are not over yet, in the order they were asked for."
+        description="The generations that have not ended, in the order of their requests."
     )
     async def active_generations(self, info: Info) -> "list[Generation]":
-        return [
-            Generation.of(row) for row in await info.context.loaders.active.load(self.row.id) or ()
-        ]
+        rows = await info.context.loaders.active.load(self.row.id)
+        return [Generation.of(row) for row in rows or ()]
 
     @strawberry.field(
-        description="The messages of a branch, the oldest first. Without `first` and `after` it is the page with the newest ones."
+        description="The messages of a branch, oldest first. Without `first` and `after`, the "
+        "page with the newest ones. A page with large contents may be shorter than requested."
     )
     async def messages(
         self,
@@ -121,97 +122,105 @@ class Conversation(Node):
         part = asked_slice(first, after, last, before, message_place, newest=True)
         start = part.before or leaf
         if start is not None:
-            await self._check_holds(info, start)
-        page: Page[Said] | None = None
-        if start is not None or self.row.shown_message_id is not None:
-            page = await info.context.loaders.branch.load(
-                BranchPart(start or self.row.shown_message_id or "", part)
-            )
+            await self._check_contains(info, start)
+        end = start or self.row.shown_message_id
+        page: Page[MessageRow] | None = None
+        if end is not None:
+            page = await info.context.loaders.branch.load(BranchPart(end, part))
         return MessageConnection.of(page or Page([], has_previous=False, has_next=False))
 
-    async def _check_holds(self, info: Info, message_id: str) -> None:
-        """Raises NotFound where there is no such message, and InvalidCursor where it is in another conversation."""
-        said = await info.context.loaders.message.load(message_id)
-        if said is None:
+    async def _check_contains(self, info: Info, message_id: str) -> None:
+        """Raises NotFound for no message, InvalidCursor for one of another conversation."""
+        row = await info.context.loaders.message.load(message_id)
+        if row is None:
             raise NotFound("message")
-        if said.message.conversation_id != self.row.id:
+        if row.message.conversation_id != self.row.id:
             raise InvalidCursor("There is no such message in this conversation.")
 
 
-@strawberry.type(description="A question, or an answer.")
+@strawberry.type(description="A question or an answer.")
 class Message(Node):
-    role: Role = strawberry.field(description="Who says it.")
+    role: Role = strawberry.field(description="Who wrote it.")
     text: str = strawberry.field(description="The text parts of `content`, joined.")
     status: GenerationStatus = strawberry.field(
-        description="Where the answer stands; a question is always COMPLETED."
+        description="The state of an answer; a question is always COMPLETED."
     )
     model: str | None = strawberry.field(
         description="The id of the model that wrote it last; null for a question."
     )
     finish_reason: FinishReason | None = strawberry.field(
-        description="Why the model ended; null until it has, and for a question."
+        description="Why the model stopped; null until it has, and for a question."
     )
     usage: Usage | None = strawberry.field(
-        description="What writing it used; null while nothing is known, and for a question."
+        description="The tokens used for it; null while unknown, and for a question."
     )
     error: GenerationError | None = strawberry.field(
-        description="Why it could not be written; null unless that is so."
+        description="Why it failed; null unless it did."
     )
-    metadata: JSON = strawberry.field(description="Free pairs of strings, at most 16.")
-    created_at: datetime = strawberry.field(description="When it was asked, or asked for.")
-    said: strawberry.Private[Said]
+    metadata: JSON = strawberry.field(description="Up to 16 pairs of strings.")
+    position: int = strawberry.field(description="Its place among its siblings, from 0.")
+    created_at: datetime = strawberry.field(description="When it was sent or requested.")
+    row: strawberry.Private[MessageRow]
 
     @classmethod
-    def of(cls, said: Said) -> "Message":
-        message, generation = said
+    def of(cls, row: MessageRow) -> "Message":
+        message, generation = row
         return cls(
             id=strawberry.ID(message.id),
             role=Role(message.role),
-            text=joined_text(said.parts),
-            status=GenerationStatus(said.status),
+            text=joined_text(row.parts),
+            status=GenerationStatus(row.status),
             model=generation.model if generation else None,
             finish_reason=finish_reason(generation.finish_reason) if generation else None,
             usage=usage_of(generation.usage) if generation else None,
             error=error_of(generation.error) if generation else None,
             metadata=JSON(message.labels),
+            position=message.position,
             created_at=message.created_at,
-            said=said,
+            row=row,
         )
 
     @strawberry.field(
-        description="Its parts. Of an answer that is being written: those that were last stored; its `generation` has all."
+        description="Its parts. While an answer is being generated these are the last ones "
+        "stored; `generation` has all of them."
     )
     def content(self) -> list[ContentPart]:
-        return content_parts(self.said.parts)
+        return content_parts(self.row.parts)
 
-    @strawberry.field(
-        description="The conversation it is in; null where that was deleted meanwhile."
-    )
+    @strawberry.field(description="Its conversation; null if that was deleted in the meantime.")
     async def conversation(self, info: Info) -> Conversation | None:
-        return await loaded_conversation(info, self.said.message.conversation_id)
+        return await loaded_conversation(info, self.row.message.conversation_id)
 
     @strawberry.field(
-        description="What it follows: the question of an answer, the answer before a question; null at the beginning."
+        description="The message it follows: the question of an answer, or the answer before a "
+        "question; null for the first one."
     )
     async def parent(self, info: Info) -> "Message | None":
-        return await loaded_message(info, self.said.message.parent_id)
+        return await loaded_message(info, self.row.message.parent_id)
 
     @strawberry.field(
-        description="All messages that follow the same one, this one included, in order; at most the first 100."
+        description="The first 100 messages with the same parent, in order; this one is among "
+        "them unless there are more."
     )
     async def siblings(self, info: Info) -> "list[Message]":
-        message = self.said.message
-        found = await info.context.loaders.siblings.load(
-            Siblings(message.conversation_id, message.parent_id)
-        )
-        return [Message.of(said) for said in found or ()]
+        message = self.row.message
+        key = SiblingKey(message.conversation_id, message.parent_id)
+        rows = await info.context.loaders.siblings.load(key)
+        return [Message.of(row) for row in rows or ()]
+
+    @strawberry.field(description="How many messages have the same parent, this one included.")
+    async def sibling_count(self, info: Info) -> int:
+        message = self.row.message
+        key = SiblingKey(message.conversation_id, message.parent_id)
+        return await info.context.loaders.sibling_total.load(key) or 1
 
     @strawberry.field(description="The generation that wrote it last; null for a question.")
     def generation(self) -> "Generation | None":
-        return Generation.of(self.said.generation) if self.said.generation else None
+        return Generation.of(self.row.generation) if self.row.generation else None
 
     @strawberry.field(
-        description="All generations that wrote it, the first one first: a continued answer has several."
+        description="All generations that wrote it, first one first: a continued answer has "
+        "several."
     )
     async def generations(
         self,
@@ -221,96 +230,99 @@ class Message(Node):
         last: Last = None,
         before: Before = None,
     ) -> "GenerationConnection":
-        part = asked_slice(
-            first, after, last, before, moment_place("generation", Prefix.GENERATION)
-        )
-        page = await info.context.loaders.generations.load(Generations(self.said.message.id, part))
+        place = moment_place("generation", Prefix.GENERATION)
+        part = asked_slice(first, after, last, before, place)
+        key = GenerationsPart(self.row.message.id, part)
+        page = await info.context.loaders.generations.load(key)
         return GenerationConnection.of(page or Page([], has_previous=False, has_next=False))
 
 
-@strawberry.type(
-    description="One writing of an answer: what was asked of which model, and what it came to."
-)
+@strawberry.type(description="One run of a model that writes an answer.")
 class Generation(Node):
-    status: GenerationStatus = strawberry.field(description="Where it stands.")
-    attempt: int = strawberry.field(description="How many times a worker has taken it.")
-    model: str = strawberry.field(description="The id of the model that writes it.")
+    status: GenerationStatus = strawberry.field(description="Its state.")
+    attempt: int = strawberry.field(description="How many times a worker has claimed it.")
+    model: str = strawberry.field(description="The id of its model.")
     finish_reason: FinishReason | None = strawberry.field(
-        description="Why the model ended; null until it has."
+        description="Why the model stopped; null until it has."
     )
     usage: Usage | None = strawberry.field(
-        description="What it used, over all attempts; null while nothing is known."
+        description="The tokens used, over all attempts; null while unknown."
     )
     error: GenerationError | None = strawberry.field(
-        description="Why it failed; null unless it has."
+        description="Why it failed; null unless it did."
     )
     messages_left_out: int = strawberry.field(
-        description="How many of the oldest messages did not fit the model."
+        description="How many of the oldest messages did not fit the model's context."
     )
-    created_at: datetime = strawberry.field(description="When it was asked for.")
-    started_at: datetime | None = strawberry.field(description="When a worker first took it.")
+    created_at: datetime = strawberry.field(description="When it was requested.")
+    started_at: datetime | None = strawberry.field(description="When a worker first claimed it.")
     first_token_at: datetime | None = strawberry.field(
-        description="When the model first said something."
+        description="When the model sent its first token."
     )
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     conversation_id: strawberry.Private[str]
     message_id: strawberry.Private[str]
-    row: strawberry.Private[tables.Generation | None]
-    written: strawberry.Private[Written | None]
+    live: strawberry.Private[tables.Generation | Written]
 
     @classmethod
-    def of(cls, row: tables.Generation) -> "Generation":
-        """A row. What is written beyond it is read when it is asked for."""
-        return cls._made(
-            snapshot(row, Written([], 0)),
-            row,
-            Written(row.parts, row.seq) if row.status.terminal else None,
-        )
-
-    @classmethod
-    def of_snapshot(cls, shown: dict[str, Any]) -> "Generation":
-        """A generation as an event tells it."""
-        return cls._made(shown, None, Written(shown["content"], shown["seq"]))
-
-    @classmethod
-    def _made(
-        cls, shown: dict[str, Any], row: tables.Generation | None, written: Written | None
-    ) -> "Generation":
-        same = (
-            "id",
-            "attempt",
-            "model",
-            "created_at",
-            "started_at",
-            "first_token_at",
-            "finished_at",
-            "conversation_id",
-            "message_id",
-        )
+    def of(cls, row: tables.Generation, written: Written | None = None) -> "Generation":
+        """A row. Its content is read from the log when it is asked for, unless it is given."""
+        if written is None and row.status.terminal:
+            written = Written(row.parts, row.seq)
         return cls(
-            status=GenerationStatus(shown["status"]),
-            finish_reason=finish_reason(shown["finish_reason"]),
-            usage=usage_of(shown["usage"]),
-            error=error_of(shown["error"]),
-            messages_left_out=shown["context"]["messages_left_out"],
-            row=row,
-            written=written,
-            **{name: shown[name] for name in same},
+            id=strawberry.ID(row.id),
+            status=GenerationStatus(row.status),
+            attempt=row.attempt,
+            model=row.model,
+            finish_reason=finish_reason(row.finish_reason),
+            usage=usage_of(row.usage),
+            error=error_of(row.error),
+            messages_left_out=row.messages_left_out,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            first_token_at=row.first_token_at,
+            finished_at=row.finished_at,
+            conversation_id=row.conversation_id,
+            message_id=row.message_id,
+            live=written or row,
+        )
+
+    @classmethod
+    def of_snapshot(cls, data: Snapshot) -> "Generation":
+        """A generation as of a snapshot event of its log."""
+        created_at = parse_time(data["created_at"])
+        assert created_at is not None, "the log's times are RFC 3339"
+        return cls(
+            id=strawberry.ID(data["id"]),
+            status=GenerationStatus(data["status"]),
+            attempt=data["attempt"],
+            model=data["model"],
+            finish_reason=finish_reason(data["finish_reason"]),
+            usage=usage_of(data["usage"]),
+            error=error_of(dict(data["error"]) if data["error"] else None),
+            messages_left_out=data["context"]["messages_left_out"],
+            created_at=created_at,
+            started_at=parse_time(data["started_at"] or ""),
+            first_token_at=parse_time(data["first_token_at"] or ""),
+            finished_at=parse_time(data["finished_at"] or ""),
+            conversation_id=data["conversation_id"],
+            message_id=data["message_id"],
+            live=Written([dict(part) for part in data["content"]], data["seq"]),
         )
 
     async def _written(self, info: Info) -> Written:
-        if self.written is not None:
-            return self.written
-        assert self.row is not None, "one of the two is there"
-        return await info.context.loaders.written.load(self.row)
+        if isinstance(self.live, Written):
+            return self.live
+        return await info.context.loaders.written.load(self.live)
 
     @strawberry.field(
-        description="The number of the last event that `content` includes; the last one's when it is over."
+        description="The number of the last event that `content` includes; once it has ended, "
+        "that of the terminal event."
     )
     async def seq(self, info: Info) -> int:
         return (await self._written(info)).seq
 
-    @strawberry.field(description="What is written so far, as of event `seq`.")
+    @strawberry.field(description="What has been written so far, as of event `seq`.")
     async def content(self, info: Info) -> list[ContentPart]:
         return content_parts((await self._written(info)).parts)
 
@@ -319,33 +331,31 @@ class Generation(Node):
         return joined_text((await self._written(info)).parts)
 
     @strawberry.field(
-        description="The answer it writes; null where its conversation was deleted meanwhile."
+        description="The answer it writes; null if its conversation was deleted in the meantime."
     )
     async def message(self, info: Info) -> Message | None:
         return await loaded_message(info, self.message_id)
 
-    @strawberry.field(
-        description="The conversation it is in; null where that was deleted meanwhile."
-    )
+    @strawberry.field(description="Its conversation; null if that was deleted in the meantime.")
     async def conversation(self, info: Info) -> Conversation | None:
         return await loaded_conversation(info, self.conversation_id)
 
 
 async def loaded_conversation(info: Info, id: str) -> Conversation | None:
-    """The conversation of an id that was read from a row."""
+    """The conversation that a row refers to."""
     row = await info.context.loaders.conversation.load(id)
     return Conversation.of(row) if row else None
 
 
 async def loaded_message(info: Info, id: str | None) -> Message | None:
-    """The message of an id that was read from a row, if that has one."""
-    said = await info.context.loaders.message.load(id) if id is not None else None
-    return Message.of(said) if said else None
+    """The message that a row refers to, if it does."""
+    row = await info.context.loaders.message.load(id) if id is not None else None
+    return Message.of(row) if row else None
 
 
 @strawberry.type(description="A message on its branch.")
 class MessageEdge:
-    cursor: str = strawberry.field(description="Its place, for `after` and `before`.")
+    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
     node: Message = strawberry.field(description="The message.")
 
 
@@ -353,13 +363,13 @@ class MessageEdge:
 class MessageConnection:
     edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
     nodes: list[Message] = strawberry.field(description="The messages alone.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
 
     @classmethod
-    def of(cls, page: Page[Said]) -> "MessageConnection":
+    def of(cls, page: Page[MessageRow]) -> "MessageConnection":
         edges = [
-            MessageEdge(cursor=message_cursor(said.message.id), node=Message.of(said))
-            for said in page.items
+            MessageEdge(cursor=message_cursor(row.message.id), node=Message.of(row))
+            for row in page.items
         ]
         return cls(
             edges=edges,
@@ -370,7 +380,7 @@ class MessageConnection:
 
 @strawberry.type(description="A generation of an answer.")
 class GenerationEdge:
-    cursor: str = strawberry.field(description="Its place, for `after` and `before`.")
+    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
     node: Generation = strawberry.field(description="The generation.")
 
 
@@ -380,13 +390,14 @@ class GenerationConnection:
         description="The generations with their cursors."
     )
     nodes: list[Generation] = strawberry.field(description="The generations alone.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
 
     @classmethod
     def of(cls, page: Page[tables.Generation]) -> "GenerationConnection":
         edges = [
             GenerationEdge(
-                cursor=moment_cursor("generation", row.created_at, row.id), node=Generation.of(row)
+                cursor=moment_cursor("generation", row.created_at, row.id),
+                node=Generation.of(row),
             )
             for row in page.items
         ]

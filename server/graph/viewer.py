@@ -1,4 +1,4 @@
-"""Who asks, and what the server offers: accounts, users, keys, models."""
+"""The caller, and what the server offers: accounts, users, keys, models."""
 
 from datetime import datetime
 
@@ -6,101 +6,107 @@ import strawberry
 
 from server.graph.context import Info
 from server.history import tables
-from server.history.accounts import identity, live_keys
+from server.history.accounts import identity
 from server.providers.registry import Model as OfferedModel
+from server.verbs import keys
 
 
 @strawberry.type(
-    description="A key that opens an account to programs. Its secret is shown once, when it is made."
+    description="An API key of an account. Its secret is shown once, when it is created."
 )
 class ApiKey:
-    id: strawberry.ID = strawberry.field(description="Names the key.")
-    name: str = strawberry.field(description="What it is for, as its maker called it.")
-    prefix: str = strawberry.field(description="How its secret begins.")
-    created_at: datetime = strawberry.field(description="When it was made.")
+    id: strawberry.ID = strawberry.field(description="The id of the key.")
+    name: str = strawberry.field(description="The name that its creator gave it.")
+    prefix: str = strawberry.field(description="The first characters of its secret.")
+    created_at: datetime = strawberry.field(description="When it was created.")
     expires_at: datetime | None = strawberry.field(
-        description="When it ends by itself; null for never."
+        description="When it expires; null if it never does."
     )
     revoked_at: datetime | None = strawberry.field(
-        description="When it was ended; null while it was not."
+        description="When it was revoked; null unless it was."
     )
 
     @classmethod
     def of(cls, row: tables.ApiKey) -> "ApiKey":
-        names = ("name", "prefix", "created_at", "expires_at", "revoked_at")
-        return cls(id=strawberry.ID(row.id), **{name: getattr(row, name) for name in names})
+        return cls(
+            id=strawberry.ID(row.id),
+            name=row.name,
+            prefix=row.prefix,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+        )
 
 
-@strawberry.type(description="Who owns conversations, keys and limits.")
+@strawberry.type(description="The owner of conversations, keys and limits.")
 class Account:
-    id: strawberry.ID = strawberry.field(description="Names the account.")
-    created_at: datetime = strawberry.field(description="Since when it exists.")
+    id: strawberry.ID = strawberry.field(description="The id of the account.")
+    created_at: datetime = strawberry.field(description="When it was created.")
 
-    @strawberry.field(
-        description="Its keys that can be used, the oldest first; there are at most 100."
-    )
+    @strawberry.field(description="Its valid keys, oldest first; at most 100.")
     async def api_keys(self, info: Info) -> list[ApiKey]:
-        rows = await info.context.resources.database.read(live_keys, info.context.account_id)
+        rows = await keys.live(info.context.services, info.context.caller)
         return [ApiKey.of(row) for row in rows]
 
 
 @strawberry.type(description="A person who signs in.")
 class User:
-    id: strawberry.ID = strawberry.field(description="Names the user.")
-    email: str = strawberry.field(description="Their address.")
-    created_at: datetime = strawberry.field(description="Since when they are known.")
+    id: strawberry.ID = strawberry.field(description="The id of the user.")
+    email: str = strawberry.field(description="The email address.")
+    created_at: datetime = strawberry.field(description="When the user was created.")
 
 
-@strawberry.type(description="Who asks.")
+@strawberry.type(description="The caller.")
 class Viewer:
-    account: Account = strawberry.field(description="The account that everything here belongs to.")
+    account: Account = strawberry.field(description="The account of the caller.")
     user: User | None = strawberry.field(
-        description="The person it belongs to; null for a guest, and for an account of this machine."
+        description="The user of the account; null for a guest and for this machine's own account."
     )
     api_key: ApiKey | None = strawberry.field(
-        description="The key of this call; null in a browser's session."
+        description="The API key of this call; null in a browser session."
     )
 
 
 async def viewer_of(info: Info) -> Viewer:
-    """Who asks."""
-    caller = info.context.caller
-    account, user, key = await info.context.resources.database.read(
+    """The rows behind the caller."""
+    caller, database = info.context.caller, info.context.services.database
+    account, user, key = await database.read(
         identity, caller.account_id, caller.user_id, caller.key_id
     )
+    shown_user = None
+    if user is not None:
+        shown_user = User(id=strawberry.ID(user.id), email=user.email, created_at=user.created_at)
     return Viewer(
         account=Account(id=strawberry.ID(account.id), created_at=account.created_at),
-        user=User(id=strawberry.ID(user.id), email=user.email, created_at=user.created_at)
-        if user
-        else None,
+        user=shown_user,
         api_key=ApiKey.of(key) if key else None,
     )
 
 
-@strawberry.type(description="A model that can be asked for.")
+@strawberry.type(description="A model that can be requested.")
 class Model:
     id: strawberry.ID = strawberry.field(
-        description="`<provider>/<name>`, or `demo`; what `model` is everywhere."
+        description="`<provider>/<name>`, or `demo`: the value of `model` everywhere."
     )
-    provider: str = strawberry.field(description="Who offers it.")
-    name: str = strawberry.field(description="What its provider calls it.")
+    provider: str = strawberry.field(description="The provider that offers it.")
+    name: str = strawberry.field(description="The provider's name for it.")
     context_tokens: int = strawberry.field(
-        description="How many tokens a request and its answer may come to."
+        description="How many tokens a request and its answer have at most together."
     )
     default: bool = strawberry.field(description="Whether it answers where no model is named.")
+
+    @classmethod
+    def of(cls, model: OfferedModel, *, default: bool) -> "Model":
+        return cls(
+            id=strawberry.ID(model.id),
+            provider=model.provider,
+            name=model.name,
+            context_tokens=model.context_tokens,
+            default=default,
+        )
 
 
 def models_offered(info: Info) -> list[Model]:
     """Every model of this installation."""
-    offered = info.context.resources.models
-    return [_model(model, offered.default) for model in offered.all]
-
-
-def _model(model: OfferedModel, default: OfferedModel) -> Model:
-    return Model(
-        id=strawberry.ID(model.id),
-        provider=model.provider,
-        name=model.name,
-        context_tokens=model.context_tokens,
-        default=model == default,
-    )
+    offered = info.context.services.models
+    return [Model.of(model, default=model == offered.default) for model in offered.all]

@@ -1,8 +1,13 @@
-"""Change numbers: every change that a page shows takes the account's row and stamps what it touched with the next number."""
+"""Changes: every change that a page shows takes the account's row and the account's next number.
 
-from collections.abc import Callable
+Rows carry the number of the change that touched them last. Changes of one account are committed one
+after another, so whoever has seen change n has seen all before it. A reader gets each changed row
+once, in its latest state.
+"""
 
-from sqlalchemy import bindparam, update
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import bindparam, select, update
 from sqlmodel import Session
 
 from server.history.tables import ACCOUNTS as A
@@ -10,7 +15,7 @@ from server.history.tables import ACCOUNTS as A
 CHANGED = "changed"
 
 Tell = Callable[[dict[str, int]], None]
-"""Is told, after a commit, which accounts have changed, and the number of each one's last change."""
+"""Called after a commit with the accounts that changed and the number of each one's last change."""
 
 _NEXT = (
     update(A)
@@ -21,7 +26,13 @@ _NEXT = (
 
 
 def next_change(session: Session, account_id: str) -> int:
-    """The number of this change. Holds the account's row until the end of the transaction, so changes of one account come one by one."""
+    """The number of this change. Locks the account's row until the transaction ends."""
     change: int = session.execute(_NEXT, {"account": account_id}).scalar_one()
     session.info.setdefault(CHANGED, {})[account_id] = change
     return change
+
+
+def account_changes(session: Session, account_ids: Sequence[str]) -> dict[str, int]:
+    """The number of the last change of each of these accounts."""
+    rows = session.execute(select(A.c.id, A.c.change).where(A.c.id.in_(account_ids)))
+    return {row.id: row.change for row in rows}

@@ -5,8 +5,8 @@ from datetime import timedelta
 from sqlalchemy import delete
 from sqlmodel import Session, col
 
-from server.history.exchange import KEY_KEPT
 from server.history.tables import BrowserSession, Idempotency, SignInLink, now
+from server.history.turns import KEY_KEPT
 
 OVER_KEPT = timedelta(days=1)
 

@@ -144,12 +144,21 @@ def claim(
     return cast("Generation | None", session.execute(_CLAIM, values).one_or_none())
 
 
-_UNSEALED = text("NOT generation.sealed")
-"""In the words of the partial index: without them, or with SQLAlchemy's `sealed = 0`, SQLite reads the whole table."""
+_RUNNING = text("generation.status = 'running'")
+_QUEUED = text("generation.status = 'queued'")
+_CANCELLING = text("generation.cancel_requested_at IS NOT NULL AND generation.finished_at IS NULL")
+_UNSEALED = text("generation.finished_at IS NOT NULL AND NOT generation.sealed")
+"""In the words of the partial indexes: with a bound value, no database would use them."""
+
+RUNNING_ROWS_MAX = 20_000
+"""How many running answers a sweep watches: more than the slots of any fleet."""
+
+WAITING_ROWS_MAX = 1_000
+"""How many queued, cancelled and ended answers a sweep reads, the oldest of each."""
 
 _BEAT = (
     update(G)
-    .where(G.c.owner == bindparam("beater"), G.c.status == Status.RUNNING, _UNSEALED)
+    .where(G.c.owner == bindparam("beater"), _RUNNING)
     .values(beat=G.c.beat + 1)
     .returning(G.c.id, G.c.attempt, G.c.cancel_requested_at)
 )
@@ -163,19 +172,40 @@ def beat(session: Session, owner: str) -> list[Beat]:
     ]
 
 
-_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at).where(
-    _UNSEALED
+_TOUCH = update(G).where(G.c.owner == bindparam("toucher"), _RUNNING).values(beat=G.c.beat)
+
+
+def touch(session: Session, owner: str) -> None:
+    """Writes what `owner` owns as it is: succeeds only where the database takes a beat."""
+    session.execute(_TOUCH, {"toucher": owner})
+
+
+_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at)
+_OPEN_RUNNING = _OPEN.where(_RUNNING).order_by(G.c.owner).limit(RUNNING_ROWS_MAX)
+_OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED = (
+    _OPEN.where(which).order_by(G.c.id).limit(WAITING_ROWS_MAX)
+    for which in (_QUEUED, _CANCELLING, _UNSEALED)
 )
-_OPEN_CANCELLED = _OPEN.where(G.c.cancel_requested_at.isnot(None))
 
 
 def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow]:
-    """Every generation that is not over and sealed, or those of them whose cancellation was requested."""
-    rows = session.execute(_OPEN_CANCELLED if cancelled_only else _OPEN)
-    return [
-        OpenRow(id, status, Seen(owner, attempt, beat), cancel is not None)
-        for id, status, owner, attempt, beat, cancel in rows
-    ]
+    """The generations a sweep looks at, each once; or only those whose cancellation was requested.
+
+    All that run, and the oldest of those that are queued, that were cancelled, and that ended
+    without their log being sealed: what lies behind comes to the front when these are done.
+    """
+    which = (
+        [_OPEN_CANCELLING]
+        if cancelled_only
+        else [_OPEN_RUNNING, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED]
+    )
+    return list(
+        {
+            id: OpenRow(id, status, Seen(owner, attempt, beat), cancel is not None)
+            for statement in which
+            for id, status, owner, attempt, beat, cancel in session.execute(statement)
+        }.values()
+    )
 
 
 def count_open(session: Session) -> dict[str, int]:
@@ -203,7 +233,7 @@ def give_back(session: Session, fence: Fence) -> bool:
 
 def release_dead(session: Session, owner: str) -> list[str]:
     """Frees what a process owned that is known to be dead, counting a crash for each; the ids of what it freed."""
-    owned = update(G).where(G.c.owner == owner, G.c.status == Status.RUNNING, _UNSEALED)
+    owned = update(G).where(G.c.owner == owner, _RUNNING)
     return list(
         session.execute(
             owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)

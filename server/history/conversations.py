@@ -1,30 +1,39 @@
-"""Conversations: finding, listing, changing and deleting them."""
+"""Conversations as rows: finding, listing, changing and deleting them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, literal, update
-from sqlalchemy import select as sql_select
-from sqlmodel import Session, col, select
+from sqlalchemy import select
+from sqlmodel import Session
 
-from server.errors import Invalid, NotFound
+from server.errors import NotFound
 from server.history.changes import next_change
-from server.history.generations import rfc3339
+from server.history.generations import active_generations, active_ids, cancel_active
 from server.history.keyset import Page, Slice, keyset_page
+from server.history.messages import owned_by
 from server.history.search import index_title
-from server.history.tables import ACTIVE, Conversation, Generation, Message, now
-from server.history.tables import MESSAGES as M
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import Conversation, Generation, now
+from server.history.tree import newest_leaf
 from server.ids import Prefix, is_id, new_id
+
+
+class ConversationRow(NamedTuple):
+    """A conversation and the ids of its generations that have not ended."""
+
+    conversation: Conversation
+    active_ids: list[str]
 
 
 def readable_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
     """A conversation of this account that is not deleted; raises NotFound."""
     if is_id(Prefix.CONVERSATION, conversation_id):
-        found = session.exec(
+        found: Conversation | None = session.scalars(
             select(Conversation).where(
-                Conversation.id == conversation_id,
-                Conversation.account_id == account_id,
-                col(Conversation.deleted_at).is_(None),
+                C.c.id == conversation_id,
+                C.c.account_id == account_id,
+                C.c.deleted_at.is_(None),
             )
         ).one_or_none()
         if found is not None:
@@ -32,7 +41,28 @@ def readable_conversation(session: Session, conversation_id: str, account_id: st
     raise NotFound("conversation")
 
 
-class Listed(NamedTuple):
+def conversation_row(session: Session, conversation_id: str, account_id: str) -> ConversationRow:
+    """The same with its active generations; raises NotFound."""
+    return with_active(session, [readable_conversation(session, conversation_id, account_id)])[0]
+
+
+def with_active(session: Session, conversations: Sequence[Conversation]) -> list[ConversationRow]:
+    """Conversations with their active generations, in one statement."""
+    active = active_ids(session, [each.id for each in conversations]) if conversations else {}
+    return [ConversationRow(each, active.get(each.id, [])) for each in conversations]
+
+
+def conversations_by_id(
+    session: Session, account_id: str, ids: Sequence[str]
+) -> dict[str, Conversation]:
+    """Those of these conversations that the account may read."""
+    query = select(Conversation).where(
+        C.c.id.in_(ids), owned_by(account_id), C.c.deleted_at.is_(None)
+    )
+    return {conversation.id: conversation for conversation in session.scalars(query)}
+
+
+class Listing(NamedTuple):
     """Which conversations a list holds, and its order."""
 
     archived: bool | None = None
@@ -43,28 +73,20 @@ class Listed(NamedTuple):
 
 
 def page_of_conversations(
-    session: Session, account_id: str, listed: Listed, part: Slice
+    session: Session, account_id: str, listing: Listing, part: Slice
 ) -> Page[Conversation]:
-    """A part of the account's list of conversations; places are `(moment, id)`."""
-    query = select(Conversation).where(
-        Conversation.account_id == account_id, col(Conversation.deleted_at).is_(None)
-    )
-    for column, value in (
-        (Conversation.archived, listed.archived),
-        (Conversation.pinned, listed.pinned),
-        (Conversation.model, listed.model),
-    ):
-        if value is not None:
-            query = query.where(col(column) == value)
-    moment = Conversation.created_at if listed.by_creation else Conversation.updated_at
-    page = keyset_page(
-        session, query, (col(moment), col(Conversation.id)), part, descending=listed.descending
-    )
+    """A slice of the account's conversations; its cursors are `(time, id)`."""
+    query = select(Conversation).where(C.c.account_id == account_id, C.c.deleted_at.is_(None))
+    for name in ("archived", "pinned", "model"):
+        if (value := getattr(listing, name)) is not None:
+            query = query.where(C.c[name] == value)
+    time = C.c.created_at if listing.by_creation else C.c.updated_at
+    page = keyset_page(session, query, (time, C.c.id), part, descending=listing.descending)
     return page._replace(items=[conversation for (conversation,) in page.items])
 
 
 def create_conversation(session: Session, account_id: str, values: dict[str, Any]) -> Conversation:
-    """A conversation in which nothing was said yet. Without a title it is called by its first words, as any other."""
+    """An empty conversation. Without a title it takes the first words of its first message."""
     titled = values.get("title") is not None
     conversation = Conversation(
         id=new_id(Prefix.CONVERSATION),
@@ -83,16 +105,16 @@ def create_conversation(session: Session, account_id: str, values: dict[str, Any
 def change_conversation(
     session: Session, conversation_id: str, account_id: str, changes: dict[str, Any]
 ) -> Conversation:
-    """Sets what is named in `changes`. A shown message may be any of the conversation: the branch through it is shown to its newest leaf.
+    """Sets the columns named in `changes`.
 
-    Raises NotFound, and Invalid for a message that is not there.
+    `shown_message_id` may be any message of the conversation: the branch through it is shown down
+    to its newest leaf. Raises NotFound, and Invalid for a message that is not there.
     """
     change = next_change(session, account_id)
     conversation = readable_conversation(session, conversation_id, account_id)
     if "shown_message_id" in changes:
-        changes = changes | {
-            "shown_message_id": newest_leaf(session, conversation_id, changes["shown_message_id"])
-        }
+        leaf = newest_leaf(session, conversation_id, changes["shown_message_id"])
+        changes = changes | {"shown_message_id": leaf}
     if "title" in changes:
         conversation.titled_by_person, conversation.title_due = True, False
         index_title(session, account_id, conversation_id, changes["title"], again=True)
@@ -102,115 +124,28 @@ def change_conversation(
     return conversation
 
 
-def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
-    """The leaf that following the newest child of each message leads to; raises Invalid when the message is not in the conversation."""
-    if (
-        session.exec(
-            select(Message.id).where(
-                Message.id == message_id, Message.conversation_id == conversation_id
-            )
-        ).one_or_none()
-        is None
-    ):
-        reason = "there is no such message in this conversation"
-        raise Invalid(
-            "invalid_message",
-            f"shown_message_id: {reason}.",
-            errors=[{"pointer": "/shown_message_id", "detail": reason}],
-        )
-    sibling, child = M.alias(), M.alias()
-    branch = (
-        sql_select(M.c.id, literal(0).label("depth"))
-        .where(M.c.id == message_id)
-        .cte("branch", recursive=True)
-    )
-    newest = sql_select(func.max(sibling.c.position)).where(
-        sibling.c.conversation_id == conversation_id, sibling.c.parent_id == child.c.parent_id
-    )
-    branch = branch.union_all(
-        sql_select(child.c.id, branch.c.depth + 1)
-        .join(branch, child.c.parent_id == branch.c.id)
-        .where(
-            child.c.conversation_id == conversation_id, child.c.position == newest.scalar_subquery()
-        )
-    )
-    leaf: str = session.execute(
-        sql_select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)
-    ).scalar_one()
-    return leaf
-
-
 def delete_conversation(
     session: Session, conversation_id: str, account_id: str
 ) -> list[Generation]:
-    """Hides a conversation and asks its answers to stop; the generations that were being written. Raises NotFound."""
+    """Hides a conversation and asks its active generations, which it returns, to stop.
+
+    Raises NotFound.
+    """
     change = next_change(session, account_id)
     conversation = readable_conversation(session, conversation_id, account_id)
     conversation.deleted_at, conversation.change = now(), change
-    writing = list(
-        session.exec(
-            select(Generation).where(
-                Generation.conversation_id == conversation_id, col(Generation.status).in_(ACTIVE)
-            )
-        )
-    )
-    session.execute(
-        update(Generation)
-        .where(
-            col(Generation.conversation_id) == conversation_id,
-            col(Generation.status).in_(ACTIVE),
-            col(Generation.cancel_requested_at).is_(None),
-        )
-        .values(cancel_requested_at=now())
-    )
-    return writing
-
-
-def active_generations(session: Session, conversation_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The generations that are queued or running, by conversation. One statement for the page."""
-    if not conversation_ids:
-        return {}
-    rows = session.exec(
-        select(Generation.conversation_id, Generation.id)
-        .where(
-            col(Generation.conversation_id).in_(conversation_ids),
-            col(Generation.finished_at).is_(None),
-        )
-        .order_by(col(Generation.id))
-    )
-    active: dict[str, list[str]] = {}
-    for conversation_id, generation_id in rows:
-        active.setdefault(conversation_id, []).append(generation_id)
-    return active
+    active = active_generations(session, account_id, [conversation_id])
+    cancel_active(session, G.c.conversation_id == conversation_id)
+    return active.get(conversation_id, [])
 
 
 def restore_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
-    """Takes a deletion back; again is harmless. The answers that it stopped stay so. Raises NotFound."""
+    """Undoes a deletion; idempotent. Answers that it stopped stay stopped. Raises NotFound."""
     change = next_change(session, account_id)
-    found = (
-        session.get(Conversation, conversation_id)
-        if is_id(Prefix.CONVERSATION, conversation_id)
-        else None
-    )
+    is_well_formed = is_id(Prefix.CONVERSATION, conversation_id)
+    found = session.get(Conversation, conversation_id) if is_well_formed else None
     if found is None or found.account_id != account_id:
         raise NotFound("conversation")
     if found.deleted_at is not None:
         found.deleted_at, found.change = None, change
     return found
-
-
-def shown_conversation(conversation: Conversation, active: dict[str, list[str]]) -> dict[str, Any]:
-    """A conversation as the contract shows it; `active` are its generations, as `active_generations` gives them."""
-    return {
-        "id": conversation.id,
-        "title": conversation.title,
-        "pinned": conversation.pinned,
-        "archived": conversation.archived,
-        "model": conversation.model,
-        "system_prompt": conversation.system_prompt,
-        "metadata": conversation.labels,
-        "shown_message_id": conversation.shown_message_id,
-        "active_generations": active.get(conversation.id, []),
-        "created_at": rfc3339(conversation.created_at),
-        "updated_at": rfc3339(conversation.updated_at),
-    }

@@ -1,95 +1,93 @@
-"""Exports: a conversation page by page, so that its length costs no memory. Each page is a transaction of its own."""
+"""Exports: a conversation page by page, so that its length costs no memory.
+
+Each page is a short transaction of its own.
+"""
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import literal, tuple_
-from sqlalchemy import select as sql_select
-from sqlmodel import Session, col, select
+from sqlalchemy import tuple_
+from sqlmodel import Session
 
-from server.history.conversations import (
-    active_generations,
-    readable_conversation,
-    shown_conversation,
-)
-from server.history.messages import Said, branch, shown_message, siblings
+from server.history.conversations import readable_conversation
+from server.history.keyset import Page, Slice
+from server.history.messages import MessageRow, bounded_rows
 from server.history.tables import MESSAGES as M
-from server.history.tables import Generation, Message
+from server.history.tree import (
+    BranchPart,
+    SiblingWindow,
+    branch_pages,
+    message_above,
+    sibling_windows,
+)
 
 PAGE_MESSAGES = 200
 
 
 class Key(NamedTuple):
-    """Where a message stands among all of its conversation: first the roots, then by parent, each in the order of siblings."""
+    """A place in an export: roots first, then by parent, each group in the order of siblings."""
 
     parent_id: str | None
     position: int
 
 
-def exported_conversation(
-    session: Session, conversation_id: str, account_id: str
-) -> dict[str, Any]:
-    """The conversation itself; raises NotFound."""
-    conversation = readable_conversation(session, conversation_id, account_id)
-    return shown_conversation(conversation, active_generations(session, [conversation.id]))
+class ExportPage(NamedTuple):
+    """Some messages with their siblings; a large group of siblings has an empty window."""
+
+    rows: list[MessageRow]
+    siblings: dict[str, SiblingWindow]
+    next: Key | None
 
 
-def whole_page(
+def export_page(
     session: Session, conversation_id: str, account_id: str, after: Key | None
-) -> tuple[list[dict[str, Any]], Key | None]:
-    """The messages after a key, of all branches, and the key of the last one; raises NotFound when the conversation is gone."""
+) -> ExportPage:
+    """The messages of all branches after a key; raises NotFound when the conversation is gone."""
     readable_conversation(session, conversation_id, account_id)
-    said = whole_rows(session, conversation_id, after)
-    beside = siblings(session, [each.message for each in said])
-    last = said[-1].message if said else None
-    return [shown_message(each, beside[each.message.id]) for each in said], Key(
-        last.parent_id, last.position
-    ) if last else None
+    rows = exported_rows(session, conversation_id, after)
+    windows = sibling_windows(session, [row.message for row in rows], only_small=True)
+    last = rows[-1].message if rows else None
+    return ExportPage(rows, windows, Key(last.parent_id, last.position) if last else None)
 
 
-def whole_rows(session: Session, conversation_id: str, after: Key | None) -> list[Said]:
-    """The rows of such a page."""
-    query = (
-        select(Message, Generation)
-        .outerjoin(Generation, col(Generation.id) == col(Message.generation_id))
-        .where(Message.conversation_id == conversation_id)
-        .limit(PAGE_MESSAGES)
-    )
-    rows = []
+def exported_rows(session: Session, conversation_id: str, after: Key | None) -> list[MessageRow]:
+    """Up to PAGE_MESSAGES messages after a key, fewer when their content is large."""
+    rows: list[MessageRow] = []
     if after is None or after.parent_id is None:
-        roots = query.where(
-            col(Message.parent_id).is_(None),
-            col(Message.position) > (after.position if after else -1),
-        )
-        rows = list(session.exec(roots.order_by(col(Message.position))))
+        position = after.position if after else -1
+        roots = M.c.parent_id.is_(None) & (M.c.position > position)
+        rows = _rows(session, conversation_id, roots, (M.c.position,))
         after = Key("", -1)
     if not rows:
-        below = query.where(
-            tuple_(col(Message.parent_id), col(Message.position))
-            > (after.parent_id, after.position)
-        )
-        rows = list(session.exec(below.order_by(col(Message.parent_id), col(Message.position))))
-    return [Said(message, generation) for message, generation in rows]
+        place = tuple_(M.c.parent_id, M.c.position)
+        below = place > (after.parent_id, after.position)
+        rows = _rows(session, conversation_id, below, (M.c.parent_id, M.c.position))
+    return rows
 
 
-def page_above(session: Session, conversation_id: str, account_id: str, leaf_id: str) -> str | None:
-    """The message that stands a page above this one in its branch, or None; raises NotFound when the conversation is gone."""
-    readable_conversation(session, conversation_id, account_id)
-    up = (
-        sql_select(M.c.id, M.c.parent_id, literal(0).label("height"))
-        .where(M.c.id == leaf_id)
-        .cte("up", recursive=True)
-    )
-    parents = sql_select(M.c.id, M.c.parent_id, up.c.height + 1).join(up, M.c.id == up.c.parent_id)
-    up = up.union_all(parents.where(up.c.height < PAGE_MESSAGES))
-    above: str | None = session.execute(
-        sql_select(up.c.id).where(up.c.height == PAGE_MESSAGES)
-    ).scalar()
-    return above
+def _rows(
+    session: Session, conversation_id: str, which: Any, order: tuple[Any, ...]
+) -> list[MessageRow]:
+    of_conversation = M.c.conversation_id == conversation_id
+    return bounded_rows(session, of_conversation & which, order, limit=PAGE_MESSAGES).rows
 
 
-def branch_page(
+def message_above_page(
     session: Session, conversation_id: str, account_id: str, leaf_id: str
-) -> list[Said]:
-    """A page of a branch that ends with this message, oldest first; raises NotFound when the conversation is gone."""
+) -> str | None:
+    """The message PAGE_MESSAGES above this one on its branch; raises NotFound as above."""
     readable_conversation(session, conversation_id, account_id)
-    return branch(session, leaf_id, limit=PAGE_MESSAGES)
+    return message_above(session, leaf_id, PAGE_MESSAGES)
+
+
+def branch_after(
+    session: Session, conversation_id: str, account_id: str, leaf_id: str, after: str | None
+) -> Page[MessageRow]:
+    """A page of the branch that ends with a leaf, after one of its messages, oldest first.
+
+    Raises NotFound when the conversation is gone.
+    """
+    readable_conversation(session, conversation_id, account_id)
+    wanted = BranchPart(leaf_id, Slice(PAGE_MESSAGES, after=after))
+    page = branch_pages(session, [wanted])[wanted]
+    assert isinstance(page, Page), "messages never leave their branch"
+    return page

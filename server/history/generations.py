@@ -1,61 +1,20 @@
-"""Generations as readers see them: access, the snapshot, and the wish to stop."""
+"""Generations as rows: finding them within what their account may read, and asking them to stop."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlmodel import Session, col
 
 from server.errors import NotFound
 from server.history.changes import next_change
+from server.history.keyset import Page, Slice
 from server.history.tables import ACTIVE, Conversation, Generation, now
+from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.ids import Prefix, is_id
-from server.parts import Parts, joined_text
-
-
-def readable_generation(session: Session, generation_id: str, account_id: str) -> Generation:
-    """A generation of this account, in a conversation that is not deleted; raises NotFound."""
-    if is_id(Prefix.GENERATION, generation_id):
-        found = session.exec(
-            select(Generation)
-            .join(Conversation, col(Conversation.id) == col(Generation.conversation_id))
-            .where(
-                Generation.id == generation_id,
-                Generation.account_id == account_id,
-                col(Conversation.deleted_at).is_(None),
-            )
-        ).one_or_none()
-        if found is not None:
-            return found
-    raise NotFound("generation")
-
-
-def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
-    """Notes that this generation shall stop, unless it is over already; raises NotFound."""
-    readable_generation(session, generation_id, account_id)
-    next_change(
-        session, account_id
-    )  # first of all, as in `settle`: two that lock in different orders wait for each other
-    session.execute(
-        update(G)
-        .where(G.c.id == generation_id, G.c.status.in_(ACTIVE), G.c.cancel_requested_at.is_(None))
-        .values(cancel_requested_at=now())
-    )
-    session.expire_all()
-    return session.get_one(Generation, generation_id)
-
-
-def settled_generations(session: Session, generation_ids: Sequence[str]) -> list[Generation]:
-    """Those of these generations that are over."""
-    return list(
-        session.exec(
-            select(Generation).where(
-                col(Generation.id).in_(generation_ids), col(Generation.finished_at).isnot(None)
-            )
-        )
-    )
+from server.parts import Parts
 
 
 class Written(NamedTuple):
@@ -65,35 +24,134 @@ class Written(NamedTuple):
     seq: int
 
 
-def snapshot(generation: Generation, written: Written | None = None) -> dict[str, Any]:
-    """A generation as the contract shows it, with the content as of event `seq`: what is stored, or what is known to be newer."""
-    parts, seq = written or (generation.parts, generation.seq)
-    return {
-        "id": generation.id,
-        "conversation_id": generation.conversation_id,
-        "question_id": generation.question_id,
-        "message_id": generation.message_id,
-        "model": generation.model,
-        "status": generation.status,
-        "attempt": generation.attempt,
-        "seq": seq,
-        "content": parts,
-        "text": joined_text(parts),
-        "finish_reason": generation.finish_reason,
-        "usage": generation.usage,
-        "error": generation.error,
-        "context": {"messages_left_out": generation.messages_left_out},
-        "created_at": rfc3339(generation.created_at),
-        "started_at": rfc3339(generation.started_at),
-        "first_token_at": rfc3339(generation.first_token_at),
-        "finished_at": rfc3339(generation.finished_at),
-    }
+def readable_generation(session: Session, generation_id: str, account_id: str) -> Generation:
+    """A generation of this account in a conversation that is not deleted; raises NotFound."""
+    if is_id(Prefix.GENERATION, generation_id):
+        found: Generation | None = session.scalars(
+            select(Generation)
+            .join(Conversation, C.c.id == G.c.conversation_id)
+            .where(
+                G.c.id == generation_id,
+                G.c.account_id == account_id,
+                C.c.deleted_at.is_(None),
+            )
+        ).one_or_none()
+        if found is not None:
+            return found
+    raise NotFound("generation")
 
 
-def rfc3339(moment: datetime | None) -> str | None:
-    """A moment as it is written in every interface, e.g. `2026-11-20T12:00:00.123456Z`."""
+def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
+    """Records that this generation is to stop, unless it has ended; raises NotFound."""
+    readable_generation(session, generation_id, account_id)
+    # The account's row first, as in `settle`: two orders of locking would deadlock.
+    next_change(session, account_id)
+    cancel_active(session, G.c.id == generation_id)
+    session.expire_all()
+    return session.get_one(Generation, generation_id)
+
+
+def cancel_active(session: Session, which: Any) -> None:
+    """Records the wish to stop on every active generation that matches and has none yet."""
+    session.execute(
+        update(G)
+        .where(which, G.c.status.in_(ACTIVE), G.c.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=now())
+    )
+
+
+def settled_generations(session: Session, generation_ids: Sequence[str]) -> list[Generation]:
+    """Those of these generations that have ended."""
+    query = select(Generation).where(G.c.id.in_(generation_ids), G.c.finished_at.isnot(None))
+    return list(session.scalars(query))
+
+
+def generations_in(
+    session: Session, conversation_id: str, generation_ids: Sequence[str]
+) -> list[Generation]:
+    """Those of these generations that belong to this conversation."""
+    query = select(Generation).where(
+        G.c.id.in_(generation_ids), G.c.conversation_id == conversation_id
+    )
+    return list(session.scalars(query))
+
+
+def active_generations(
+    session: Session, account_id: str, conversation_ids: Sequence[str]
+) -> dict[str, list[Generation]]:
+    """The generations of each conversation that have not ended, in the order of their requests."""
+    found: dict[str, list[Generation]] = defaultdict(list)
+    query = select(Generation).where(G.c.account_id == account_id, *_active_in(conversation_ids))
+    for generation in session.scalars(query.order_by(G.c.created_at, G.c.id)):
+        found[generation.conversation_id].append(generation)
+    return found
+
+
+def active_ids(session: Session, conversation_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Their ids alone, for those who do not need the content."""
+    found: dict[str, list[str]] = defaultdict(list)
+    query = select(G.c.conversation_id, G.c.id).where(*_active_in(conversation_ids))
+    for conversation_id, generation_id in session.execute(query.order_by(G.c.created_at, G.c.id)):
+        found[conversation_id].append(generation_id)
+    return found
+
+
+def _active_in(conversation_ids: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    return G.c.conversation_id.in_(conversation_ids), G.c.finished_at.is_(None)
+
+
+class GenerationsPart(NamedTuple):
+    """A slice of the generations of an answer."""
+
+    message_id: str
+    part: Slice
+
+
+def generation_pages(
+    session: Session, account_id: str, wanted: Sequence[GenerationsPart]
+) -> dict[GenerationsPart, Page[Generation]]:
+    """Pages of the generations of answers, the first one first."""
+    message_ids: dict[Slice, list[str]] = defaultdict(list)
+    for message_id, part in wanted:
+        message_ids[part].append(message_id)
+    pages: dict[GenerationsPart, Page[Generation]] = {}
+    for part, ids in message_ids.items():
+        rows: dict[str, list[Generation]] = {message_id: [] for message_id in ids}
+        for generation in session.scalars(_generations(account_id, ids, part)):
+            rows[generation.message_id].append(generation)
+        pages |= {GenerationsPart(id, part): _page(rows[id], part) for id in ids}
+    return pages
+
+
+def _page(rows: list[Generation], part: Slice) -> Page[Generation]:
+    more = len(rows) > part.limit
+    items = rows[: part.limit]
+    if part.backwards:
+        items.reverse()
+    # Generations are never deleted, so one exists wherever a cursor points.
+    return Page(
+        items,
+        has_previous=(more and part.backwards) or part.after is not None,
+        has_next=(more and not part.backwards) or part.before is not None,
+    )
+
+
+def _generations(account_id: str, message_ids: list[str], part: Slice) -> Any:
+    """One more of each answer than its page holds, in the order of reading."""
+    key = (col(Generation.created_at), col(Generation.id))
+    order = [column.desc() if part.backwards else column.asc() for column in key]
+    place = func.row_number().over(partition_by=G.c.message_id, order_by=order).label("place")
+    placed = select(G.c.id, place).where(
+        G.c.message_id.in_(message_ids), G.c.account_id == account_id
+    )
+    if part.after is not None:
+        placed = placed.where(tuple_(*key) > part.after)
+    if part.before is not None:
+        placed = placed.where(tuple_(*key) < part.before)
+    numbered = placed.subquery()
     return (
-        moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        if moment
-        else None
+        select(Generation)
+        .join(numbered, numbered.c.id == G.c.id)
+        .where(numbered.c.place <= part.limit + 1)
+        .order_by(*order)
     )

@@ -1,23 +1,25 @@
-"""Messages: walking the tree. A branch is read from its leaf upwards, so that the newest page costs the same however long it is."""
+"""Messages as rows: finding them by id, within what their account may read."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, literal
-from sqlmodel import Session, col, select
+from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select
+from sqlmodel import Session
 
 from server.errors import NotFound
-from server.history.generations import rfc3339
+from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
-from server.history.tables import Conversation, Generation, Message, Role, Status
+from server.history.tables import Conversation, Generation, Message, Status
 from server.ids import Prefix, is_id
-from server.parts import Parts, joined_text
+from server.parts import Parts
 
-BRANCH_MAX_MESSAGES = 10_000
+PAGE_MAX_CHARS = 4 * 1024 * 1024
+"""How much content a page of messages holds at most, as JSON; its first message always fits."""
 
 
-class Said(NamedTuple):
-    """A message with the generation that wrote it last, if it is an answer."""
+class MessageRow(NamedTuple):
+    """A message and, for an answer, the generation that wrote it last."""
 
     message: Message
     generation: Generation | None
@@ -31,135 +33,109 @@ class Said(NamedTuple):
         return self.generation.status if self.generation else Status.COMPLETED
 
 
-def readable_message(session: Session, message_id: str, account_id: str) -> Said:
-    """A message of this account, in a conversation that is not deleted; raises NotFound."""
+def with_generation() -> Select[Any, Any]:
+    """Selects messages with their last generation, joined to their conversations."""
+    return (
+        select(Message, Generation)
+        .join(Conversation, C.c.id == M.c.conversation_id)
+        .outerjoin(Generation, G.c.id == M.c.generation_id)
+    )
+
+
+def owned_by(account_id: str) -> ColumnElement[bool]:
+    """Matches conversations of an account without using an index on the account.
+
+    For queries that find rows by id: SQLite would otherwise scan everything the account has.
+    """
+    return func.coalesce(C.c.account_id, "") == account_id
+
+
+def readable_message(session: Session, message_id: str, account_id: str) -> MessageRow:
+    """A message of this account in a conversation that is not deleted; raises NotFound."""
     if is_id(Prefix.MESSAGE, message_id):
-        found = session.exec(
-            select(Message, Generation)
-            .join(Conversation, col(Conversation.id) == col(Message.conversation_id))
-            .outerjoin(Generation, col(Generation.id) == col(Message.generation_id))
-            .where(
-                Message.id == message_id,
-                Conversation.account_id == account_id,
-                col(Conversation.deleted_at).is_(None),
-            )
-        ).one_or_none()
-        if found is not None:
-            return Said(*found)
+        found = messages_by_id(session, account_id, [message_id])
+        if found:
+            return found[message_id]
     raise NotFound("message")
 
 
-def branch(
-    session: Session,
-    leaf_id: str | None,
-    *,
-    limit: int = BRANCH_MAX_MESSAGES,
-    include_leaf: bool = True,
-) -> list[Said]:
-    """Up to `limit` messages that end with the leaf (or its parent), oldest first."""
-    if leaf_id is None:
-        return []
-    up: Any = select(
-        col(Message.id).label("id"),
-        col(Message.parent_id).label("parent_id"),
-        literal(0).label("height"),
-    ).where(Message.id == leaf_id)
-    ancestors = up.cte("ancestors", recursive=True)
-    ancestors = ancestors.union_all(
-        select(col(Message.id), col(Message.parent_id), ancestors.c.height + 1)
-        .join(ancestors, col(Message.id) == ancestors.c.parent_id)
-        .where(ancestors.c.height < limit)
+def messages_by_id(session: Session, account_id: str, ids: Sequence[str]) -> dict[str, MessageRow]:
+    """Those of these messages that the account may read."""
+    query = with_generation().where(M.c.id.in_(ids), owned_by(account_id), C.c.deleted_at.is_(None))
+    return {row.message.id: row for row in map(MessageRow._make, session.execute(query))}
+
+
+def last_messages(
+    session: Session, account_id: str, conversation_ids: Sequence[str]
+) -> dict[str, MessageRow]:
+    """The message of each conversation that was written last, on any branch.
+
+    Of a question and its answer, which are written together, it is the answer.
+    """
+    newest = (
+        select(M.c.id)
+        .where(M.c.conversation_id == C.c.id)
+        .order_by(M.c.change.desc(), M.c.role)
+        .limit(1)
+        .correlate(C)
+        .scalar_subquery()
     )
-    heights = (
-        ancestors.c.height >= (0 if include_leaf else 1),
-        ancestors.c.height < limit + (0 if include_leaf else 1),
-    )
-    rows = session.exec(
+    query = (
         select(Message, Generation)
-        .join(ancestors, col(Message.id) == ancestors.c.id)
-        .outerjoin(Generation, col(Generation.id) == col(Message.generation_id))
-        .where(*heights)
-        .order_by(ancestors.c.height.desc())
+        .select_from(Conversation)
+        .join(Message, M.c.id == newest)
+        .outerjoin(Generation, G.c.id == M.c.generation_id)
+        .where(C.c.id.in_(conversation_ids), owned_by(account_id))
     )
-    return [Said(message, generation) for message, generation in rows]
+    rows = map(MessageRow._make, session.execute(query))
+    return {row.message.conversation_id: row for row in rows}
 
 
-class Spoken(NamedTuple):
-    """What of a message matters to a model."""
+class BoundedRows(NamedTuple):
+    """The first of some messages; `complete` is false when PAGE_MAX_CHARS cut them short."""
 
-    role: Role
-    status: Status
-    parts: Parts
-
-
-def _spoken_branch() -> Select[Any]:
-    ancestors = (
-        select(M.c.id, M.c.parent_id, literal(0).label("height"))
-        .where(M.c.id == bindparam("leaf"))
-        .cte("ancestors", recursive=True)
-    )
-    parents = select(M.c.id, M.c.parent_id, ancestors.c.height + 1).join(
-        ancestors, M.c.id == ancestors.c.parent_id
-    )
-    ancestors = ancestors.union_all(parents.where(ancestors.c.height + 1 < bindparam("most")))
-    joined = ancestors.join(M, M.c.id == ancestors.c.id).outerjoin(G, G.c.id == M.c.generation_id)
-    return (
-        select(M.c.role, G.c.status, M.c.parts, G.c.parts)
-        .select_from(joined)
-        .order_by(ancestors.c.height.desc())
-    )
+    rows: list[MessageRow]
+    complete: bool
 
 
-_SPOKEN_BRANCH = _spoken_branch()
-
-
-def spoken_branch(session: Session, leaf_id: str, *, limit: int) -> list[Spoken]:
-    """Up to `limit` messages that end with the leaf, oldest first, as a model is to know them."""
-    rows = session.execute(_SPOKEN_BRANCH, {"leaf": leaf_id, "most": limit})
-    return [
-        Spoken(role, status or Status.COMPLETED, asked or answered or [])
-        for role, status, asked, answered in rows
-    ]
-
-
-def siblings(session: Session, messages: list[Message]) -> dict[str, list[str]]:
-    """For each message, the ids of all that share its parent, itself included, in order. One statement for the page."""
-    if not messages:
-        return {}
-    conversation_id = messages[0].conversation_id
-    parents = {message.parent_id for message in messages}
-    under = col(Message.parent_id).in_([parent for parent in parents if parent])
-    rows = session.execute(
-        select(Message.id, Message.parent_id)
-        .where(
-            Message.conversation_id == conversation_id,
-            (under | col(Message.parent_id).is_(None)) if None in parents else under,
+def bounded_rows(
+    session: Session, which: ColumnElement[bool], order: Sequence[Any], *, limit: int
+) -> BoundedRows:
+    """Up to `limit` messages that match, in order, fewer when their content is large."""
+    wanted = select(M.c.id, M.c.parts, M.c.generation_id, *order).where(which)
+    ids = wanted.order_by(*order).limit(limit).subquery()
+    in_order = [ids.c[column.name] for column in order]
+    size = chars(ids.c.parts) + chars(G.c.parts)
+    page = (
+        select(
+            ids.c.id,
+            func.row_number().over(order_by=in_order).label("place"),
+            func.count().over().label("count"),
+            (func.sum(size).over(order_by=in_order) - size).label("chars_before"),
         )
-        .order_by(col(Message.position))
-    ).all()
-    return {
-        message.id: [id for id, parent_id in rows if parent_id == message.parent_id]
-        for message in messages
-    }
+        .outerjoin(G, G.c.id == ids.c.generation_id)
+        .subquery()
+    )
+    query = (
+        select(Message, Generation, page.c.count)
+        .join(page, page.c.id == M.c.id)
+        .outerjoin(Generation, G.c.id == M.c.generation_id)
+        .where(or_(page.c.place == 1, page.c.chars_before < PAGE_MAX_CHARS))
+        .order_by(page.c.place)
+    )
+    found = session.execute(query).all()
+    rows = [MessageRow(message, generation) for message, generation, _count in found]
+    return BoundedRows(rows, not found or found[0][2] == len(rows))
 
 
-def shown_message(said: Said, siblings: list[str]) -> dict[str, Any]:
-    """A message as the contract shows it."""
-    message, generation = said
-    return {
-        "id": message.id,
-        "conversation_id": message.conversation_id,
-        "parent_id": message.parent_id,
-        "role": message.role,
-        "content": said.parts,
-        "text": joined_text(said.parts),
-        "status": said.status,
-        "model": generation.model if generation else None,
-        "generation_id": message.generation_id,
-        "finish_reason": generation.finish_reason if generation else None,
-        "usage": generation.usage if generation else None,
-        "error": generation.error if generation else None,
-        "metadata": message.labels,
-        "siblings": siblings,
-        "created_at": rfc3339(message.created_at),
-    }
+def chars(parts: Any) -> Any:
+    """The length of a column of parts, as JSON."""
+    return func.coalesce(func.length(cast(parts, Text)), 0)
+
+
+def changed_messages(
+    session: Session, conversation_id: str, since: int, until: int, *, limit: int
+) -> BoundedRows:
+    """Messages of a conversation whose last change is between two numbers, both included."""
+    which = (M.c.conversation_id == conversation_id) & M.c.change.between(since, until)
+    return bounded_rows(session, which, (M.c.change, M.c.id), limit=limit)

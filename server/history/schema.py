@@ -11,7 +11,7 @@ from sqlmodel import Session
 from server.errors import StartError
 from server.history.database import Database, DatabaseAway, dump_json, sqlite_engine
 
-REVISION = 5
+REVISION = 6
 """The newest migration this program knows: they are numbered `0001`, `0002`, …"""
 
 WAIT_S = 60.0

@@ -14,7 +14,7 @@ from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
 from server.history.tables import SEARCH_ENTRIES as E
-from server.history.words import Term, terms_of, words_of
+from server.history.tokenizer import Term, terms_of, words_of
 from server.parts import joined_text
 
 RANKED_MAX = 2_000

@@ -203,6 +203,10 @@ class Message(SQLModel, table=True):
     change: int = Field(default=0, sa_type=BigInteger)
 
 
+def _partial_index(name: str, column: str, where: str) -> Index:
+    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
+
+
 class Generation(SQLModel, table=True):
     """One writing of an answer: what was asked of which model, who owns it, and what it came to.
 
@@ -211,12 +215,14 @@ class Generation(SQLModel, table=True):
     """
 
     __table_args__ = (
-        Index(
-            "ix_generation_open",
-            "owner",
-            sqlite_where=text("NOT sealed"),
-            postgresql_where=text("NOT sealed"),
+        _partial_index("ix_generation_running", "owner", "status = 'running'"),
+        _partial_index("ix_generation_queued", "id", "status = 'queued'"),
+        _partial_index(
+            "ix_generation_cancelling",
+            "id",
+            "cancel_requested_at IS NOT NULL AND finished_at IS NULL",
         ),
+        _partial_index("ix_generation_unsealed", "id", "finished_at IS NOT NULL AND NOT sealed"),
         Index(
             "ix_generation_active",
             "account_id",

@@ -20,7 +20,7 @@ async def caller_of(connection: HTTPConnection) -> Caller:
     authorization = connection.headers.get("authorization")
     if authorization is not None:
         return await caller_by(callers, authorization)
-    token = connection.cookies.get(cookie_name(connection.state.resources.settings))
+    token = connection.cookies.get(cookie_name(connection.state.services.settings))
     if not token:
         raise Unauthenticated
     return await callers.by_session(token)

@@ -17,7 +17,7 @@ from server.providers.base import (
     ToolCall,
     Usage,
 )
-from server.providers.foreign import (
+from server.providers.lenient import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
     Characters,

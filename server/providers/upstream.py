@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import aiohttp
 
 from server.providers.base import Delta, ProviderError
-from server.providers.foreign import NotOurs, error_in
-from server.providers.wire import EVENT_MAX_BYTES, EventParser, EventTooLong, Patience
+from server.providers.lenient import NotOurs, error_in
+from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong, Patience
 from server.settings import ProviderSettings
 
 ERROR_BODY_MAX_BYTES = 16_384

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from server.errors import TidemarkError
 from server.logs import log
 from server.stream.events import Event, decode_event
-from server.stream.log import LogKeys, close_log, log_keys, read_logs
+from server.stream.log import LogKeys, close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 
 KEPT_BYTES: Final = 1 << 20
@@ -42,24 +42,27 @@ Ends = Callable[[Sequence[str]], Awaitable[dict[str, End]]]
 
 
 class Batch:
-    """Some consecutive events, shared by every reader that stands before them, with what dialects made of them."""
+    """Consecutive events, shared by all readers with the same cursor, and their encoded frames.
 
-    __slots__ = ("encodings", "events")
+    `encoded` is for the few encoders that live as long as the process. Shorter-lived ones keep
+    what they made themselves, with the batch as a weak key.
+    """
+
+    __slots__ = ("__weakref__", "_encoded", "events")
 
     def __init__(self, events: list[Event]) -> None:
         self.events = events
-        self.encodings: dict[Any, Any] = {}
-        """What was made of these events, by who made it."""
+        self._encoded: dict[Callable[[list[Event]], bytes], bytes] = {}
 
     @property
     def last(self) -> Event:
         return self.events[-1]
 
     def encoded(self, encode: Callable[[list[Event]], bytes]) -> bytes:
-        """`encode(events)`, made once for all readers."""
-        made: bytes | None = self.encodings.get(encode)
+        """`encode(events)`, computed once for all readers; `encode` is a module's function."""
+        made = self._encoded.get(encode)
         if made is None:
-            made = self.encodings[encode] = encode(self.events)
+            made = self._encoded[encode] = encode(self.events)
         return made
 
 
@@ -105,9 +108,10 @@ class Feed:
 
     def end(self, end: End) -> None:
         """Ends this feed with the row itself: the log is gone, and readers get the whole content at once."""
-        if end.terminal.seq > self.seq + 1:
+        if end.terminal.seq > self.seq + 1 and not self.ended:
             self._events, self._dropped = [self.queued, end.snapshot], 0
             self._seqs = [event.seq for event in self._events]
+            self._kept_bytes = 0  # the snapshot stays, whatever its size: the log does not have it
         self.add([end.terminal])
 
     def wake(self) -> None:
@@ -292,31 +296,51 @@ class Feeds:
             ids, self._doubtful = list(self._doubtful), set()
             try:
                 for start in range(0, len(ids), CHECKED_AT_ONCE):
-                    for id, end in (await self._ends(ids[start : start + CHECKED_AT_ONCE])).items():
-                        await self._end(id, end)
+                    await self._end_all(await self._ends(ids[start : start + CHECKED_AT_ONCE]))
             except TidemarkError as error:
                 log.warning("end_not_known", error=str(error))
 
-    async def _end(self, id: str, end: End) -> None:
-        """Ends one feed: with the rest of its log, which it has sealed; where there is none, or no Redis, with the row itself."""
-        events: list[Event] = []
-        if (feed := self._feeds.get(id)) is None or feed.ended:
-            return
+    async def _end_all(self, ends: dict[str, End]) -> None:
+        """Ends feeds: with the rest of their logs, which it seals; where there is none, or no Redis, with the row itself."""
+        ending = [
+            (id, feed, end)
+            for id, end in ends.items()
+            if (feed := self._feeds.get(id)) is not None and not feed.ended
+        ]
+        logs = await self._sealed_logs([(feed, end.terminal) for _id, feed, end in ending])
+        for (id, feed, end), events in zip(ending, logs, strict=True):
+            if events:
+                feed.add(events)
+                self._look(id)
+            else:
+                feed.end(end)
+
+    async def _sealed_logs(self, ending: list[tuple[Feed, Event]]) -> list[list[Event]]:
+        """What these logs have beyond their feeds, once each carries its terminal event; nothing where that fails."""
+        if not ending:
+            return []
         try:
-            if await close_log(self._redis, feed.keys, end.terminal, self._retention_s):
-                [events] = await read_logs(self._redis, [(feed.keys, feed.seq)], PAGE_EVENTS)
+            closed = await close_logs(
+                self._redis, [(feed.keys, terminal) for feed, terminal in ending], self._retention_s
+            )
+            sealed = [feed for (feed, _), done in zip(ending, closed, strict=True) if done is True]
+            logs = await read_logs(
+                self._redis, [(feed.keys, feed.seq) for feed in sealed], PAGE_EVENTS
+            )
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("redis_away", doing="end", error=str(error))
-        if events:
-            feed.add(events)
-            self._look(id)
-        else:
-            feed.end(end)
+            return [[] for _ in ending]
+        read = dict(zip(sealed, logs, strict=True))
+        return [read.get(feed, []) for feed, _ in ending]
 
     def _receive(self, generation_id: str, data: bytes) -> None:
         if (feed := self._feeds.get(generation_id)) is None:
             return
-        events = [decode_event(line) for line in data.split(b"\n")]
+        try:
+            events = [decode_event(line) for line in data.split(b"\n")]
+        except ValueError:
+            self._look(generation_id)
+            return
         if events[0].seq <= feed.seq + 1 and _consecutive(events):
             feed.add(events)
         else:

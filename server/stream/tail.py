@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+from server.logs import log
 from server.stream.link import Link, LinkLost
 
 PING_EVERY_S = 2.0
@@ -75,11 +76,20 @@ class Tail:
             for message in messages:
                 if isinstance(message, Exception):
                     raise LinkLost(str(message))  # loading, or not allowed: come back later
-                kind, *rest = message
-                if kind == b"message" and (listener := self._listeners.get(rest[0])):
-                    listener.message(rest[1])
-                elif kind == b"subscribe" and (listener := self._listeners.get(rest[0])):
-                    listener.live()
+                self._deliver(*message)
+
+    def _deliver(self, kind: bytes, *rest: bytes) -> None:
+        if kind not in (b"message", b"subscribe") or not (listener := self._listeners.get(rest[0])):
+            return
+        try:
+            if kind == b"message":
+                listener.message(rest[1])
+            else:
+                listener.live()
+        except (
+            Exception
+        ):  # whatever one message is, the other channels do not lose their connection
+            log.exception("message_not_handled", channel=rest[0])
 
     def _send(self, *command: bytes | str) -> None:
         if self._link is not None:

@@ -1,4 +1,4 @@
-"""First token: how long one waits for the first word, less what the model itself took; alone and beside others."""
+"""First token: the wait for the first token without the model's own time, idle and under load."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -15,11 +15,11 @@ from server.bench.service import connected
 from server.bench.system import MODEL, system
 
 _ROUNDS: Final = 200
-_ROUNDS_BESIDE: Final = 100
+_BUSY_ROUNDS: Final = 100
 _WARM_UP_ROUNDS: Final = 20
-_STREAMS_BESIDE: Final = 20
+_BUSY_STREAMS: Final = 20
 _RATE_PER_S: Final = 50.0
-_BESIDE_S: Final = 60.0
+_BUSY_S: Final = 60.0
 _SCRIPT: Final = Script(tokens=5, rate=0)
 _DEMO: Final = "/demo tokens=5 rate=0 first_token_ms=0"
 _DEADLINE_S: Final = 30.0
@@ -27,102 +27,73 @@ _SETTLE_S: Final = 2.0
 
 
 async def measure(options: Options) -> Report:
-    """POST with `Accept: text/event-stream`, one after the other, on a connection of its own that is open before the clock starts."""
+    """Request streams one after the other, on an idle server and then on a busy one.
+
+    Each has a connection of its own, which is open before the clock starts.
+    """
     options.refuse("readers")
     if options.url is not None:
         return await _measure_running(options)
-    streams, rate = options.streams or _STREAMS_BESIDE, options.rate or _RATE_PER_S
-    report = Report("first-token", {"rounds": _ROUNDS, "streams beside": streams, "rate": rate})
+    streams, rate = options.streams or _BUSY_STREAMS, options.rate or _RATE_PER_S
+    report = Report("first-token", {"rounds": _ROUNDS, "other streams": streams, "rate": rate})
     async with AsyncExitStack() as stack:
         tested = await stack.enter_async_context(system())
-        one = await stack.enter_async_context(load(tested.folder, tested.server))
-        crowd = await stack.enter_async_context(load(tested.folder, tested.server, "crowd"))
-        await _rounds(one, _WARM_UP_ROUNDS, report)
+        client = await stack.enter_async_context(load(tested.folder, tested.server))
+        others = await stack.enter_async_context(load(tested.folder, tested.server, "others"))
+        await _rounds(client, _WARM_UP_ROUNDS, report)
 
-        meter = Meter("alone", tested.cpu_s, lambda: {"load": one.cpu_s()})
-        alone = await _rounds(one, _ROUNDS, report)
+        meter = Meter("idle", tested.cpu_s, lambda: {"load": client.cpu_s()})
+        idle = await _rounds(client, _ROUNDS, report)
         report.spend(meter.spent())
 
-        script = Script(tokens=int(rate * _BESIDE_S), rate=rate)
-        await crowd.post(script, streams=streams, deadline_s=2 * _BESIDE_S, spread_s=1.0)
+        script = Script(tokens=int(rate * _BUSY_S), rate=rate)
+        await others.post(script, streams=streams, deadline_s=2 * _BUSY_S, spread_s=1.0)
         await asyncio.sleep(_SETTLE_S)
         meter = Meter(
-            f"beside {streams} streams", tested.cpu_s, lambda: {"load": one.cpu_s() + crowd.cpu_s()}
+            f"with {streams} other streams",
+            tested.cpu_s,
+            lambda: {"load": client.cpu_s() + others.cpu_s()},
         )
-        beside = await _rounds(one, _ROUNDS_BESIDE, report)
+        busy = await _rounds(client, _BUSY_ROUNDS, report)
         report.spend(meter.spent())
-        broken = [
-            stream
-            for stream in (await crowd.close()).streams
-            if stream["status"] != 200 or not stream["in_order"]
-        ]
-        if broken:
-            report.faults.append(f"{len(broken)} of {streams} streams beside failed.")
+        seen = await others.close()
+    failed = [s for s in seen.streams if s["status"] != 200 or not s["in_order"]]
+    if failed:
+        report.faults.append(f"{len(failed)} of the {streams} other streams failed.")
     return report.add(
+        *_first_token_figures(idle),
+        _median("  POST to the upstream's request p50", [wait.asked_ms for wait in idle]),
+        _median("  token sent to token received p50", [wait.carried_ms for wait in idle]),
+        _median(f"with {streams} other streams p50", [wait.total_ms for wait in busy]),
         Figure(
-            "first token p50", percentile([wait.total_ms for wait in alone], 50), "ms", at_most=8
-        ),
-        Figure(
-            "first token p95", percentile([wait.total_ms for wait in alone], 95), "ms", at_most=20
-        ),
-        Figure(
-            "  POST to its own headers p50",
-            percentile([wait.headers_ms for wait in alone], 50),
-            "ms",
-        ),
-        Figure(
-            "  POST to the upstream asked p50",
-            percentile([wait.asked_ms for wait in alone], 50),
-            "ms",
-        ),
-        Figure(
-            "  token sent to token read p50",
-            percentile([wait.carried_ms for wait in alone], 50),
-            "ms",
-        ),
-        Figure(
-            f"beside {streams} streams p50",
-            percentile([wait.total_ms for wait in beside], 50),
-            "ms",
-        ),
-        Figure(
-            f"beside {streams} streams p95",
-            percentile([wait.total_ms for wait in beside], 95),
+            f"with {streams} other streams p95",
+            percentile([wait.total_ms for wait in busy], 95),
             "ms",
         ),
     )
 
 
 async def _measure_running(options: Options) -> Report:
-    """The same against a running server and its built-in model, which is asked to take no time of its own."""
+    """The same on a running server, with its built-in model and no delay of its own."""
     options.refuse("streams", "rate")
     host, port = options.address()
     report = Report("first-token", {"url": options.url, "rounds": _ROUNDS, "model": "demo"})
     async with (
         temporary_folder() as folder,
         connected(host, port, [options.key()]) as server,
-        load(folder, server) as one,
+        load(folder, server) as client,
     ):
         body = orjson.dumps({"text": _DEMO, "model": "demo"}).decode()
-        await _rounds(one, _WARM_UP_ROUNDS, report, body)
-        alone = await _rounds(one, _ROUNDS, report, body)
-    return report.add(
-        Figure(
-            "first token p50", percentile([wait.total_ms for wait in alone], 50), "ms", at_most=8
-        ),
-        Figure(
-            "first token p95", percentile([wait.total_ms for wait in alone], 95), "ms", at_most=20
-        ),
-        Figure(
-            "  POST to its own headers p50",
-            percentile([wait.headers_ms for wait in alone], 50),
-            "ms",
-        ),
-    )
+        await _rounds(client, _WARM_UP_ROUNDS, report, body)
+        idle = await _rounds(client, _ROUNDS, report, body)
+    return report.add(*_first_token_figures(idle))
 
 
 class Wait(NamedTuple):
-    """One first token, in milliseconds: all but the upstream's own, and the stretches of the way."""
+    """The wait for one first token, in milliseconds, and its parts.
+
+    `total_ms` is without the upstream's own time.
+    """
 
     total_ms: float
     headers_ms: float
@@ -130,13 +101,26 @@ class Wait(NamedTuple):
     carried_ms: float
 
 
-async def _rounds(one: Load, rounds: int, report: Report, body: str = "") -> list[Wait]:
+def _first_token_figures(idle: list[Wait]) -> list[Figure]:
+    totals_ms = [wait.total_ms for wait in idle]
+    return [
+        Figure("first token p50", percentile(totals_ms, 50), "ms", at_most=8),
+        Figure("first token p95", percentile(totals_ms, 95), "ms", at_most=20),
+        _median("  POST to its response headers p50", [wait.headers_ms for wait in idle]),
+    ]
+
+
+def _median(name: str, values_ms: list[float]) -> Figure:
+    return Figure(name, percentile(values_ms, 50), "ms")
+
+
+async def _rounds(client: Load, rounds: int, report: Report, body: str = "") -> list[Wait]:
     """The wait for the first token in each round."""
     stamped = not body
     body = body or orjson.dumps({"text": str(_SCRIPT), "model": MODEL}).decode()
     waits = []
     for _ in range(rounds):
-        await one.open(
+        await client.open(
             streams=1,
             deadline_s=_DEADLINE_S,
             method="POST",
@@ -144,7 +128,7 @@ async def _rounds(one: Load, rounds: int, report: Report, body: str = "") -> lis
             body=body,
             tokens=_SCRIPT.tokens,
         )
-        seen = await one.ended()
+        seen = await client.ended()
         report.faults += seen.faults(stamped=stamped)
         if report.faults:
             break

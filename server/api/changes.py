@@ -1,0 +1,54 @@
+"""GET /api/events: the one stream of a page, as server-sent events with opaque cursors."""
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.http import stream_response
+from server.api.present import change_json
+from server.changes.follower import AnswerEvent, ChangeEvent
+from server.identity.credentials import caller_of
+from server.stream.events import EventType
+from server.verbs import changes
+
+_WITH_OWN_IDS = (EventType.QUEUED, EventType.SNAPSHOT)
+"""Events whose data already has a `generation_id` or a `seq`."""
+
+
+async def events(request: Request) -> Response:
+    """Follows the account's list, and a conversation if one is given, from a cursor or from now."""
+    caller = await caller_of(request)
+    batches = await changes.follow(
+        request.state.services,
+        caller,
+        conversation_id=request.query_params.get("conversation_id") or None,
+        after=request.headers.get("last-event-id") or request.query_params.get("after"),
+    )
+    return stream_response(request, caller, batches, encode)
+
+
+def encode(events: list[ChangeEvent]) -> bytes:
+    """The frames of some change events."""
+    return b"".join([_frame(event) for event in events])
+
+
+def _frame(event: ChangeEvent) -> bytes:
+    if isinstance(event.what, AnswerEvent):
+        type, data = event.what.event.type, _answer_data(event.what)
+    else:
+        type, fields = change_json(event)
+        data = orjson.dumps(fields)
+    cursor = event.cursor.encode("ascii")
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (cursor, type.encode(), data)
+
+
+def _answer_data(answer: AnswerEvent) -> bytes:
+    """The data of an answer's event, with its generation's id and its number there added."""
+    generation_id, event = answer
+    if event.type in _WITH_OWN_IDS:
+        added = {"generation_id": generation_id, "seq": event.seq}
+        return orjson.dumps(orjson.loads(event.data) | added)
+    rest = event.data[1:]
+    comma = b"" if rest == b"}" else b","
+    head = b'{"generation_id":"%s","seq":%d' % (generation_id.encode(), event.seq)
+    return head + comma + rest

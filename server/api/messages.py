@@ -1,0 +1,73 @@
+"""Messages: sending, editing, regenerating, continuing and reading them."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.http import Json, after_seq, idempotency_key, read_body, stream_response
+from server.api.present import asked_json, message_json
+from server.dialects import native
+from server.history.tables import Generation
+from server.identity.callers import Caller
+from server.identity.credentials import caller_of
+from server.verbs import conversations, generations
+from server.verbs.ask import Continue, Edit, Regenerate, Send, ask
+from server.verbs.ask import Request as Ask
+from server.verbs.inputs import AnswerOptions, EditMessage, SendMessage
+
+
+async def send(request: Request) -> Response:
+    """Sends a message and requests its answer."""
+    caller = await caller_of(request)
+    return await _ask(request, caller, Send(await read_body(request, SendMessage)))
+
+
+async def edit(request: Request) -> Response:
+    """Asks a question in other words: adds a sibling of the question, and an answer."""
+    caller = await caller_of(request)
+    message = await read_body(request, EditMessage)
+    return await _ask(request, caller, Edit(request.path_params["id"], message))
+
+
+async def regenerate(request: Request) -> Response:
+    """Requests another answer to the same question."""
+    caller = await caller_of(request)
+    options = await read_body(request, AnswerOptions)
+    return await _ask(request, caller, Regenerate(request.path_params["id"], options))
+
+
+async def continue_(request: Request) -> Response:
+    """Continues an answer that was cut short, or restarts one that failed or was cancelled."""
+    caller = await caller_of(request)
+    options = await read_body(request, AnswerOptions)
+    return await _ask(request, caller, Continue(request.path_params["id"], options))
+
+
+async def show(request: Request) -> Response:
+    """Returns a message."""
+    caller, services = await caller_of(request), request.state.services
+    found = await conversations.message(services, caller, request.path_params["id"])
+    return Json(message_json(*found))
+
+
+async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
+    """Asks, and answers with ids, or with the event stream where that is accepted."""
+    services = request.state.services
+    streamed = "text/event-stream" in request.headers.get("accept", "")
+    after = after_seq(request) if streamed else 0
+    generation, replayed = await ask(services, caller, what, key=idempotency_key(request))
+    headers = {"Idempotent-Replayed": "true"} if replayed else {}
+    if streamed:
+        batches = generations.follow_row(services, generation, after_seq=after if replayed else 0)
+        headers |= _id_headers(generation)
+        return stream_response(request, caller, batches, native.encode_batch, headers)
+    headers["Location"] = f"/api/generations/{generation.id}"
+    return Json(asked_json(generation), 202, headers)
+
+
+def _id_headers(generation: Generation) -> dict[str, str]:
+    return {
+        "Tidemark-Conversation": generation.conversation_id,
+        "Tidemark-Question": generation.question_id,
+        "Tidemark-Message": generation.message_id,
+        "Tidemark-Generation": generation.id,
+    }

@@ -1,0 +1,255 @@
+"""Following a change feed: an account's list, one conversation, and its active answers."""
+
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from server.changes.cursor import Cursor
+from server.changes.watches import Reader, Watches
+from server.errors import NotFound
+from server.history.database import Database
+from server.history.feed import (
+    AFTER_ALL_ROWS,
+    Change,
+    FeedPage,
+    MessageChange,
+    OpenedConversation,
+    Place,
+    Scope,
+    changes_since,
+    open_feed,
+)
+from server.history.generations import Written, generations_in
+from server.history.tables import Generation
+from server.lifecycle.row_events import queued_event
+from server.lifecycle.written import written_so_far
+from server.stream.events import Event
+from server.stream.feed import Feed, Feeds
+
+HEARTBEAT_S = 15.0
+LOOK_AGAIN_S = 1.0
+ROWS_PER_BATCH = 50
+
+
+class Opened(NamedTuple):
+    """The state that all following events change: the conversation, and its active answers."""
+
+    conversation: OpenedConversation | None
+    active: list[tuple[Generation, Written]]
+
+
+class Resync(NamedTuple):
+    """More has changed than is sent one by one: the reader has to read the list again."""
+
+
+class AnswerEvent(NamedTuple):
+    """An event of an active answer of the conversation."""
+
+    generation_id: str
+    event: Event
+
+
+class ChangeEvent(NamedTuple):
+    """One event of a change feed; the stream resumes after it with `cursor`."""
+
+    cursor: str
+    what: Opened | Resync | AnswerEvent | Change
+
+
+class Changes:
+    """Opens change feeds for the readers of this process."""
+
+    def __init__(
+        self, feeds: Feeds, watches: Watches, database: Database, redis: Redis, key_prefix: str
+    ) -> None:
+        self.feeds, self.watches, self.database = feeds, watches, database
+        self._redis, self._key_prefix = redis, key_prefix
+
+    async def open(self, scope: Scope, cursor: Cursor | None) -> "Follower":
+        """A follower that starts after the cursor, or with what there is now; raises NotFound."""
+        afresh = cursor is None or cursor.conversation_id != scope.conversation_id
+        since = cursor.place if cursor else None
+        page = await self.database.read(open_feed, scope, since, afresh=afresh)
+        follower = Follower(self, scope, since or Place(page.change), page)
+        if cursor is not None and not page.starts_over and scope.conversation_id is not None:
+            ids = list(cursor.after_seqs)
+            for generation in await self.database.read(generations_in, scope.conversation_id, ids):
+                follower.resume(generation, cursor.after_seqs[generation.id])
+        return follower
+
+    async def with_content(self, generations: list[Generation]) -> list[tuple[Generation, Written]]:
+        """These generations with everything written so far."""
+        written = await written_so_far(self._redis, self._key_prefix, generations)
+        return list(zip(generations, written, strict=True))
+
+
+class _Answer:
+    """An active answer and its feed, which `left` stops following."""
+
+    def __init__(self, generation: Generation, feed: Feed, left: ExitStack) -> None:
+        self.id, self.message_id, self.feed = generation.id, generation.message_id, feed
+        self.left = left
+
+
+class Follower:
+    """One reader's progress through a change feed. `follow` may be called once."""
+
+    def __init__(self, changes: Changes, scope: Scope, place: Place, page: FeedPage) -> None:
+        self._changes, self._scope, self._page = changes, scope, page
+        self._place = place
+        self._conversation_id = None if page.starts_over else scope.conversation_id
+        self._resumed: list[tuple[Generation, int]] = []
+        self._reader = Reader()
+        self._answers: dict[str, _Answer] = {}
+        self._after_seqs: dict[str, int] = {}
+        self._seen = page.change
+
+    def resume(self, generation: Generation, after_seq: int) -> None:
+        """Follows an answer that the reader had not seen to its end."""
+        if not (generation.status.terminal and after_seq >= generation.seq):
+            self._resumed.append((generation, after_seq))
+
+    async def follow(self) -> AsyncGenerator[list[ChangeEvent] | None, None]:
+        """Every event after the cursor, in order and once; None where a heartbeat is due.
+
+        Ends when the process stops.
+        """
+        watches, scope = self._changes.watches, self._scope
+        with ExitStack() as left, watches.watch(scope.account_id, self._reader) as watch:
+            left.callback(self._leave_all)
+            for generation, after_seq in self._resumed:
+                self._follow(generation, after_seq)
+            async for events in self._page_events(self._page):
+                yield events
+            while not watches.stopping:
+                idle = True
+                if watch.change > self._seen:
+                    page = await self._changes.database.read(changes_since, scope, self._place)
+                    self._seen = page.change
+                    async for events in self._page_events(page):
+                        yield events
+                        idle = False
+                for answer in list(self._answers.values()):
+                    if events := await self._next(answer):
+                        yield events
+                        idle = False
+                if idle and not await self._reader.wait(HEARTBEAT_S):
+                    yield None
+
+    async def _page_events(self, page: FeedPage) -> AsyncGenerator[list[ChangeEvent], None]:
+        """The events of a page; where it has too many changes, the state as it is now."""
+        if page.changes is None:
+            if not page.starts_over:
+                try:
+                    page = await self._changes.database.read(
+                        open_feed, self._scope, None, afresh=True
+                    )
+                except NotFound:
+                    return  # deleted among so many changes: a reader who comes back gets 404
+            yield [self._event(Resync())]
+        if page.starts_over:
+            changes = page.changes or []
+            for start in range(0, len(changes), ROWS_PER_BATCH):
+                yield [self._row(each) for each in changes[start : start + ROWS_PER_BATCH]]
+            yield [await self._open(page)]
+            return
+        async for events in self._changed(page.changes or []):
+            yield events
+        if not self._changes.watches.stopping:
+            self._place = Place(page.change, AFTER_ALL_ROWS)
+
+    async def _open(self, page: FeedPage) -> ChangeEvent:
+        self._leave_all()
+        active = await self._changes.with_content(page.opened.active if page.opened else [])
+        for generation, written in active:
+            self._follow(generation, written.seq)
+        self._place = Place(page.change, AFTER_ALL_ROWS)
+        self._conversation_id, self._seen = self._scope.conversation_id, page.change
+        return self._event(Opened(page.opened, active))
+
+    async def _changed(self, changes: list[Change]) -> AsyncGenerator[list[ChangeEvent], None]:
+        """The changed rows. The events of an answer precede the row that they lead to."""
+        events: list[ChangeEvent] = []
+        for change in changes:
+            if isinstance(change, MessageChange) and change.row.generation is not None:
+                generation = change.row.generation
+                for answer in self._ended_by(generation):
+                    if events:
+                        yield events
+                        events = []
+                    async for rest in self._to_the_end(answer):
+                        yield rest
+                if self._changes.watches.stopping:
+                    return
+                if not generation.status.terminal and generation.id not in self._answers:
+                    self._follow(generation, 0)
+            events.append(self._row(change))
+            if len(events) >= ROWS_PER_BATCH:
+                yield events
+                events = []
+        if events:
+            yield events
+
+    def _ended_by(self, generation: Generation) -> list[_Answer]:
+        """The followed generations of a message that have ended, `generation` being its last."""
+        of_message = [
+            answer
+            for answer in self._answers.values()
+            if answer.message_id == generation.message_id
+        ]
+        return [
+            answer
+            for answer in of_message
+            if answer.id != generation.id or generation.status.terminal
+        ]
+
+    async def _to_the_end(self, answer: _Answer) -> AsyncGenerator[list[ChangeEvent], None]:
+        while answer.id in self._answers and not self._changes.watches.stopping:
+            if events := await self._next(answer):
+                yield events
+            elif answer.id in self._answers:
+                await self._reader.wait(LOOK_AGAIN_S)
+
+    async def _next(self, answer: _Answer) -> list[ChangeEvent]:
+        """The next events of an answer, which is left after its last one."""
+        after_seq = self._after_seqs[answer.id]
+        batch = answer.feed.after(after_seq)
+        if batch is None and answer.feed.is_behind(after_seq):
+            batch = await self._changes.feeds.page(answer.id, after_seq)
+        if batch is None:
+            if answer.feed.ended and after_seq >= answer.feed.seq:
+                self._leave(answer)
+            return []
+        return [self._answer_event(answer, event) for event in batch.events]
+
+    def _answer_event(self, answer: _Answer, event: Event) -> ChangeEvent:
+        self._after_seqs[answer.id] = event.seq
+        if event.terminal:
+            self._leave(answer)
+        return self._event(AnswerEvent(answer.id, event))
+
+    def _follow(self, generation: Generation, after_seq: int) -> None:
+        left = ExitStack()
+        feeds = self._changes.feeds
+        feed = left.enter_context(feeds.feed(generation.id, queued_event(generation)))
+        feed.wakes.add(self._reader.wake)
+        left.callback(feed.wakes.discard, self._reader.wake)
+        self._answers[generation.id] = _Answer(generation, feed, left)
+        self._after_seqs[generation.id] = after_seq
+
+    def _leave(self, answer: _Answer) -> None:
+        answer.left.close()
+        del self._answers[answer.id], self._after_seqs[answer.id]
+
+    def _leave_all(self) -> None:
+        for answer in list(self._answers.values()):
+            self._leave(answer)
+
+    def _row(self, change: Change) -> ChangeEvent:
+        self._place = change.place
+        return self._event(change)
+
+    def _event(self, what: Opened | Resync | AnswerEvent | Change) -> ChangeEvent:
+        return ChangeEvent(str(Cursor(self._place, self._conversation_id, self._after_seqs)), what)

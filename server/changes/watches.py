@@ -1,0 +1,121 @@
+"""Watches: one per account that has a page open in this process, which knows the number of the account's last change."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from server.history.changes import account_changes
+from server.history.database import Database, DatabaseAway
+from server.logs import log
+from server.stream.announcer import account_channel
+from server.stream.tail import Listener, Tail
+
+CHECK_EVERY_S = 2.0
+CHECKED_AT_ONCE = 500
+
+
+class Watch:
+    """What is known of one account."""
+
+    def __init__(self) -> None:
+        self.change = 0
+        self.pages: set[Reader] = set()
+
+    def heard(self, change: int) -> None:
+        """Notes a change number; those that are no news wake nobody."""
+        if change > self.change:
+            self.change = change
+            for page in self.pages:
+                page.wake()
+
+
+class Reader:
+    """What one page waits with: for changes, for events, for the end of the process."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Lets the page look again."""
+        self._woken.set()
+
+    async def wait(self, for_s: float) -> bool:
+        """Waits until it is woken; false when nobody did for so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                await self._woken.wait()
+        woken = self._woken.is_set()
+        self._woken.clear()
+        return woken
+
+
+class Watches:
+    """All watches of this process."""
+
+    def __init__(self, database: Database, tail: Tail, key_prefix: str) -> None:
+        self.stopping = False
+        self._database, self._tail, self._key_prefix = database, tail, key_prefix
+        self._watches: dict[str, Watch] = {}
+        self._due: set[str] = set()
+        self._look = asyncio.Event()
+
+    @contextmanager
+    def watch(self, account_id: str, page: Reader) -> Iterator[Watch]:
+        """The watch of an account, which wakes `page` at every change while this is open."""
+        channel = account_channel(self._key_prefix, account_id)
+        watch = self._watches.get(account_id)
+        if watch is None:
+            watch = self._watches[account_id] = Watch()
+            self._tail.listen(
+                channel,
+                Listener(
+                    lambda: self._look_at(account_id), lambda change: self._hear(account_id, change)
+                ),
+            )
+        watch.pages.add(page)
+        try:
+            yield watch
+        finally:
+            watch.pages.discard(page)
+            if not watch.pages:
+                del self._watches[account_id]
+                self._tail.leave(channel)
+
+    def stop(self) -> None:
+        """Ends every page's stream between two events."""
+        self.stopping = True
+        for watch in self._watches.values():
+            for page in watch.pages:
+                page.wake()
+
+    async def run(self) -> None:
+        """Looks at every watched account now and then, and at once where a message may have been missed, until cancelled."""
+        loop = asyncio.get_running_loop()
+        tick_at = loop.time() + CHECK_EVERY_S
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(tick_at):
+                    await self._look.wait()
+            ids = list(self._due)
+            if loop.time() >= tick_at:
+                tick_at, ids = loop.time() + CHECK_EVERY_S, list(self._watches)
+            self._look.clear()
+            self._due.clear()
+            try:
+                for start in range(0, len(ids), CHECKED_AT_ONCE):
+                    changes = await self._database.read(
+                        account_changes, ids[start : start + CHECKED_AT_ONCE]
+                    )
+                    for account_id, change in changes.items():
+                        if watch := self._watches.get(account_id):
+                            watch.heard(change)
+            except DatabaseAway as error:
+                log.warning("away", doing="watch", reason=str(error))
+
+    def _hear(self, account_id: str, change: bytes) -> None:
+        if watch := self._watches.get(account_id):
+            watch.heard(int(change))
+
+    def _look_at(self, account_id: str) -> None:
+        self._due.add(account_id)
+        self._look.set()

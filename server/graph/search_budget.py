@@ -1,0 +1,65 @@
+"""The budget of searches: how many run at once, and how much text one operation may scan.
+
+A search takes CPU time from the process that streams to everybody, and on SQLite one of its two
+readers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+from weakref import WeakValueDictionary
+
+from server.errors import TooMany
+
+SEARCH_SCAN_MAX_CHARS: Final = 1_000_000
+SEARCHES_MAX: Final = 2
+SEARCH_WAIT_MAX_S: Final = 10
+
+
+class SearchSlots:
+    """Bounds how many searches of this process run at a time: one per account, two in all."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(SEARCHES_MAX)
+        self._accounts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def take(self, account_id: str) -> AsyncIterator[None]:
+        """A slot, free again at the end. Raises TooMany when there is none in time."""
+        account = self._accounts.setdefault(account_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(SEARCH_WAIT_MAX_S):
+                await account.acquire()
+                try:
+                    await self._all.acquire()
+                except BaseException:
+                    account.release()
+                    raise
+        except TimeoutError:
+            raise TooMany(
+                "too_many_searches",
+                "Too many searches are running. Try again later.",
+                limit=SEARCHES_MAX,
+                retry_after_s=1,
+            ) from None
+        try:
+            yield
+        finally:
+            self._all.release()
+            account.release()
+
+
+class SearchBudget:
+    """The text that the searches of one operation may still scan for excerpts, and their slots."""
+
+    def __init__(self, slots: SearchSlots) -> None:
+        self.slots = slots
+        self._left_chars = SEARCH_SCAN_MAX_CHARS
+
+    def take(self, chars: int) -> bool:
+        """Whether a text of this length may be scanned; it then counts."""
+        if chars > self._left_chars:
+            return False
+        self._left_chars -= chars
+        return True

@@ -1,0 +1,339 @@
+"""The tree of messages: branches, read from their leaf upwards, and siblings.
+
+A branch costs what is read of it, however long it is. Pages end early when their content is large.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
+from sqlmodel import Session
+
+from server.errors import Invalid, InvalidCursor
+from server.history.keyset import Page, Slice
+from server.history.messages import PAGE_MAX_CHARS, MessageRow, chars, owned_by
+from server.history.tables import CONVERSATIONS as C
+from server.history.tables import GENERATIONS as G
+from server.history.tables import MESSAGES as M
+from server.history.tables import Generation, Message, Role, Status
+from server.parts import Parts
+
+BRANCH_MAX_MESSAGES = 10_000
+SIBLINGS_MAX = 100
+
+
+def ancestors(start: ColumnElement[bool], height_max: Any, *, stop_at: str | None = None) -> CTE:
+    """The messages that match `start` (height 0) and those above them, each with its `leaf`.
+
+    Ends at `height_max` steps above the leaf, at the message `stop_at`, or at the root.
+    """
+    leaves = select(M.c.id, M.c.parent_id, M.c.id.label("leaf"), literal(0).label("height"))
+    up = leaves.where(start).cte("ancestors", recursive=True)
+    parents = (
+        select(M.c.id, M.c.parent_id, up.c.leaf, up.c.height + 1)
+        .join(up, M.c.id == up.c.parent_id)
+        .where(up.c.height < height_max)
+    )
+    return up.union_all(parents.where(up.c.id != stop_at) if stop_at is not None else parents)
+
+
+def branch(
+    session: Session, leaf_id: str | None, *, limit: int, include_leaf: bool = True
+) -> Page[MessageRow]:
+    """The last `limit` messages of the branch that ends with a leaf, or just before it.
+
+    Oldest first. The page is shorter when its content exceeds PAGE_MAX_CHARS.
+    """
+    if leaf_id is None:
+        return Page([], has_previous=False, has_next=False)
+    part = Slice(limit, backwards=True, before=None if include_leaf else leaf_id)
+    page = branch_pages(session, [BranchPart(leaf_id, part)])[BranchPart(leaf_id, part)]
+    assert isinstance(page, Page), "without `after` there is no cursor to refuse"
+    return page
+
+
+class BranchPart(NamedTuple):
+    """A slice of the branch that ends with `leaf`, whose cursors are message ids.
+
+    With `part.before`, `leaf` is that message and is itself excluded.
+    """
+
+    leaf: str
+    part: Slice
+
+
+def branch_pages(
+    session: Session, wanted: Sequence[BranchPart]
+) -> dict[BranchPart, Page[MessageRow] | InvalidCursor]:
+    """Pages of many branches, oldest message first; one statement for each distinct slice.
+
+    A page whose `after` is not on its branch is an InvalidCursor instead.
+    """
+    leaves: dict[Slice, list[str]] = defaultdict(list)
+    for leaf, part in wanted:
+        leaves[part].append(leaf)
+    return {
+        BranchPart(leaf, part): page
+        for part, of_part in leaves.items()
+        for leaf, page in _branch_pages(session, of_part, part).items()
+    }
+
+
+def _branch_pages(
+    session: Session, leaves: list[str], part: Slice
+) -> dict[str, Page[MessageRow] | InvalidCursor]:
+    lowest = 0 if part.before is None else 1
+    height_max = part.limit + lowest if part.backwards else BRANCH_MAX_MESSAGES
+    up = ancestors(M.c.id.in_(sorted(set(leaves))), height_max, stop_at=part.after)
+    top = func.max(up.c.height).over(partition_by=up.c.leaf).label("top")
+    walked = select(up.c.leaf, up.c.id, up.c.height, top).subquery()
+    in_order = walked.c.height if part.backwards else walked.c.height.desc()
+    size = chars(M.c.parts) + chars(G.c.parts)
+    sized = (
+        select(
+            walked.c.leaf,
+            walked.c.id,
+            walked.c.height,
+            func.row_number().over(partition_by=walked.c.leaf, order_by=in_order).label("place"),
+            func.count().over(partition_by=walked.c.leaf).label("count"),
+            (func.sum(size).over(order_by=(walked.c.leaf, in_order)) - size).label("chars_before"),
+        )
+        .join(M, M.c.id == walked.c.id)
+        .outerjoin(G, G.c.id == M.c.generation_id)
+        .where(walked.c.height >= lowest)
+    )
+    if not part.backwards:
+        most = part.limit + (0 if part.after is None else 1)
+        sized = sized.where(walked.c.top - walked.c.height <= most)
+    page = sized.subquery()
+    first = 1 if part.after is None else 2  # the message at `after` itself comes before the page
+    query = (
+        select(page.c.leaf, page.c.count, Message, Generation)
+        .join_from(page, Message, M.c.id == page.c.id)
+        .outerjoin(Generation, G.c.id == M.c.generation_id)
+        .where(or_(page.c.place <= first, page.c.chars_before < PAGE_MAX_CHARS))
+        .order_by(page.c.height.desc())
+    )
+    rows: dict[str, list[MessageRow]] = {leaf: [] for leaf in leaves}
+    counts: dict[str, int] = dict.fromkeys(leaves, 0)
+    for leaf, count, message, generation in session.execute(query):
+        rows[leaf].append(MessageRow(message, generation))
+        counts[leaf] = count
+    return {leaf: _page(rows[leaf], part, cut=counts[leaf] > len(rows[leaf])) for leaf in leaves}
+
+
+def _page(rows: list[MessageRow], part: Slice, *, cut: bool) -> Page[MessageRow] | InvalidCursor:
+    """The page in `rows`: perhaps the message at `after`, then the page, then perhaps one more.
+
+    `cut` means that the size limit left something out.
+    """
+    begins = bool(rows) and rows[0].message.id == part.after
+    if begins:
+        rows = rows[1:]
+    more = cut or len(rows) > part.limit
+    reaches = begins or (part.backwards and more)
+    if part.after is not None and not reaches and part.before != part.after:
+        return InvalidCursor("after: there is no such message on this branch.")
+    if part.backwards:
+        return Page(rows[-part.limit :], more or begins, part.before is not None)
+    return Page(rows[: part.limit], begins, more or part.before is not None)
+
+
+def message_above(session: Session, leaf_id: str, height: int) -> str | None:
+    """The message so many steps above another one on its branch; None beyond the root."""
+    up = ancestors(M.c.id == leaf_id, height)
+    above: str | None = session.execute(select(up.c.id).where(up.c.height == height)).scalar()
+    return above
+
+
+class PromptMessage(NamedTuple):
+    """What a model sees of a message."""
+
+    role: Role
+    status: Status
+    parts: Parts
+
+
+_PROMPT_ANCESTORS = ancestors(M.c.id == bindparam("leaf"), bindparam("height_max"))
+_PROMPT_BRANCH = (
+    select(M.c.role, G.c.status, M.c.parts, G.c.parts)
+    .select_from(
+        _PROMPT_ANCESTORS.join(M, M.c.id == _PROMPT_ANCESTORS.c.id).outerjoin(
+            G, G.c.id == M.c.generation_id
+        )
+    )
+    .order_by(_PROMPT_ANCESTORS.c.height.desc())
+)
+
+
+def prompt_branch(session: Session, leaf_id: str, *, limit: int) -> list[PromptMessage]:
+    """The last `limit` messages of the branch that ends with the leaf, oldest first."""
+    rows = session.execute(_PROMPT_BRANCH, {"leaf": leaf_id, "height_max": limit - 1})
+    return [
+        PromptMessage(role, status or Status.COMPLETED, question or answer or [])
+        for role, status, question, answer in rows
+    ]
+
+
+def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
+    """The leaf reached by following the newest child of each message.
+
+    Raises Invalid when the message is not in the conversation.
+    """
+    is_there = M.c.id == message_id, M.c.conversation_id == conversation_id
+    if session.execute(select(M.c.id).where(*is_there)).one_or_none() is None:
+        reason = "there is no such message in this conversation"
+        raise Invalid.at("/shown_message_id", reason, code="invalid_message")
+    sibling, child = M.alias(), M.alias()
+    down = select(M.c.id, literal(0).label("depth")).where(M.c.id == message_id)
+    branch = down.cte("branch", recursive=True)
+    newest = select(func.max(sibling.c.position)).where(
+        sibling.c.conversation_id == conversation_id, sibling.c.parent_id == child.c.parent_id
+    )
+    branch = branch.union_all(
+        select(child.c.id, branch.c.depth + 1)
+        .join(branch, child.c.parent_id == branch.c.id)
+        .where(
+            child.c.conversation_id == conversation_id,
+            child.c.position == newest.scalar_subquery(),
+        )
+    )
+    leaf: str = session.execute(
+        select(branch.c.id).order_by(branch.c.depth.desc()).limit(1)
+    ).scalar_one()
+    return leaf
+
+
+class SiblingKey(NamedTuple):
+    """Names a group of siblings: the children of a message, or the roots of a conversation."""
+
+    conversation_id: str
+    parent_id: str | None
+
+
+class SiblingWindow(NamedTuple):
+    """The ids of at most SIBLINGS_MAX siblings around a message, in order, and how many exist."""
+
+    ids: list[str]
+    total: int
+
+
+def sibling_windows(
+    session: Session, messages: Sequence[Message], *, only_small: bool = False
+) -> dict[str, SiblingWindow]:
+    """The siblings of each message, itself included. The messages are of one conversation.
+
+    Siblings are numbered without gaps, so a window is a range of positions. With `only_small`,
+    groups of more than SIBLINGS_MAX get an empty window, so that a list costs what its rows cost.
+    """
+    if not messages:
+        return {}
+    conversation_id = messages[0].conversation_id
+    counts = _sibling_counts(session, conversation_id, {each.parent_id for each in messages})
+    starts = {each.id: _window_start(each.position, counts[each.parent_id]) for each in messages}
+    large = {
+        (each.parent_id, starts[each.id])
+        for each in messages
+        if counts[each.parent_id] > SIBLINGS_MAX and not only_small
+    }
+    wanted = [_has_parent_in([parent for parent, n in counts.items() if n <= SIBLINGS_MAX])] + [
+        and_(_has_parent_in([parent]), M.c.position.between(start, start + SIBLINGS_MAX - 1))
+        for parent, start in large
+    ]
+    found: dict[str | None, dict[int, str]] = defaultdict(dict)
+    query = select(M.c.parent_id, M.c.position, M.c.id).where(
+        M.c.conversation_id == conversation_id, or_(*wanted)
+    )
+    for parent_id, position, id in session.execute(query):
+        found[parent_id][position] = id
+    windows = {}
+    for message in messages:
+        ids, start = found[message.parent_id], starts[message.id]
+        window = [ids[at] for at in range(start, start + SIBLINGS_MAX) if at in ids]
+        windows[message.id] = SiblingWindow(window, counts[message.parent_id])
+    return windows
+
+
+def _window_start(position: int, count: int) -> int:
+    return max(0, min(position - SIBLINGS_MAX // 2, count - SIBLINGS_MAX))
+
+
+def sibling_totals(
+    session: Session, account_id: str, wanted: Sequence[SiblingKey]
+) -> dict[SiblingKey, int]:
+    """How many messages each group has."""
+    parents: dict[str, set[str | None]] = defaultdict(set)
+    for conversation_id, parent_id in wanted:
+        parents[conversation_id].add(parent_id)
+    query = select(C.c.id).where(C.c.id.in_(sorted(parents)), owned_by(account_id))
+    totals: dict[SiblingKey, int] = {}
+    for conversation_id in session.scalars(query):
+        counts = _sibling_counts(session, conversation_id, parents[conversation_id])
+        totals |= {SiblingKey(conversation_id, parent): n for parent, n in counts.items()}
+    return totals
+
+
+def _sibling_counts(
+    session: Session, conversation_id: str, parent_ids: set[str | None]
+) -> dict[str | None, int]:
+    """How many messages each parent has; reads one index entry for each."""
+    child = M.alias()
+    of_conversation = child.c.conversation_id == conversation_id
+    last = select(func.max(child.c.position)).where(of_conversation, child.c.parent_id == M.c.id)
+    ids = [parent_id for parent_id in parent_ids if parent_id is not None]
+    query = select(M.c.id, last.correlate(M).scalar_subquery()).where(M.c.id.in_(ids))
+    counts: dict[str | None, int] = {}
+    if ids:
+        counts |= {id: position + 1 for id, position in session.execute(query)}
+    if None in parent_ids:
+        roots = select(func.max(child.c.position)).where(
+            of_conversation, child.c.parent_id.is_(None)
+        )
+        counts[None] = session.execute(roots).scalar_one() + 1
+    return counts
+
+
+def _has_parent_in(parent_ids: Sequence[str | None]) -> ColumnElement[bool]:
+    below = M.c.parent_id.in_([id for id in parent_ids if id is not None])
+    return or_(below, M.c.parent_id.is_(None)) if None in parent_ids else below
+
+
+def sibling_rows(
+    session: Session, account_id: str, wanted: Sequence[SiblingKey]
+) -> dict[SiblingKey, list[MessageRow]]:
+    """The first SIBLINGS_MAX messages of each group, in order."""
+    children = [each for each in wanted if each.parent_id is not None]
+    conversation_ids = {each.conversation_id for each in children}
+    parent_ids = [each.parent_id for each in children]
+    rooted = [each.conversation_id for each in wanted if each.parent_id is None]
+    of_account = (
+        select(M.c.id)
+        .join(C, C.c.id == M.c.conversation_id)
+        .where(owned_by(account_id), M.c.position < SIBLINGS_MAX)
+    )
+    ids = union_all(
+        of_account.where(M.c.conversation_id.in_(conversation_ids), M.c.parent_id.in_(parent_ids)),
+        of_account.where(M.c.conversation_id.in_(rooted), M.c.parent_id.is_(None)),
+    ).subquery()
+    query = (
+        select(Message, Generation)
+        .join(ids, ids.c.id == M.c.id)
+        .outerjoin(Generation, G.c.id == M.c.generation_id)
+        .order_by(M.c.position)
+    )
+    found: dict[SiblingKey, list[MessageRow]] = defaultdict(list)
+    for message, generation in session.execute(query):
+        key = SiblingKey(message.conversation_id, message.parent_id)
+        found[key].append(MessageRow(message, generation))
+    return found

@@ -1,0 +1,120 @@
+"""The queue: sending generations to whoever has a slot. Ids only; the claim in SQL is what makes a job somebody's."""
+
+from collections.abc import Sequence
+
+import orjson
+from arq.connections import ArqRedis
+from arq.constants import job_key_prefix, retry_key_prefix
+from arq.jobs import serialize_job
+from arq.utils import timestamp_ms
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
+
+from server.ids import made_at_ms
+from server.logs import log
+from server.stream.pools import REDIS_TIMEOUT_S, open_pool
+
+GENERATE = "generate"
+TITLE = "title"
+JOB_KEPT_MS = 86_400_000
+
+
+def answers_queue(key_prefix: str) -> str:
+    """The sorted set that holds the jobs of answers."""
+    return f"{key_prefix}queue:answers"
+
+
+def chores_queue(key_prefix: str) -> str:
+    """The sorted set that holds the jobs nobody waits for: they have slots of their own, and never take one of an answer."""
+    return f"{key_prefix}queue:chores"
+
+
+def control_channel(key_prefix: str, owner: str) -> bytes:
+    """The channel on which a worker is told which of its answers to stop."""
+    return f"{key_prefix}worker:{owner}".encode()
+
+
+def worker_key(key_prefix: str, owner: str) -> str:
+    """The key under which a living worker tells of itself; `owner` may be `*`."""
+    return f"{key_prefix}worker:{owner}"
+
+
+def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
+    """A pooled client, arq's and everybody's; connects when first used. Close it with `aclose(close_connection_pool=True)`.
+
+    The pool that waits is taken not only because it waits while every connection is in use: the other one connects under its lock, so that
+    callers of a Redis which does not answer would wait for each other's time-outs, one after the other.
+    """
+    pool = open_pool(
+        BlockingConnectionPool, url, max_connections=connections, timeout=REDIS_TIMEOUT_S
+    )
+    return ArqRedis(pool_or_conn=pool, job_serializer=orjson.dumps, job_deserializer=orjson.loads)
+
+
+def _add(pipe: Pipeline, job: str, id: str, queue: str, job_id: str, score: int) -> None:
+    """Adds a job in arq's format, with an id of our choice; one that is there already stays where it is.
+
+    Not by arq's `enqueue_job`: it refuses an id whose data a dead worker left behind, for a day.
+    """
+    data = serialize_job(job, (id,), {}, None, timestamp_ms(), serializer=orjson.dumps)
+    pipe.psetex(f"{job_key_prefix}{job_id}", JOB_KEPT_MS, data)
+    pipe.delete(f"{retry_key_prefix}{job_id}")
+    pipe.zadd(queue, {job_id: score}, nx=True)
+
+
+class Queue:
+    """Where generations wait for a worker. A generation has one job, which carries its id."""
+
+    def __init__(self, redis: ArqRedis, key_prefix: str) -> None:
+        self._redis, self._key_prefix = redis, key_prefix
+        self._name = answers_queue(key_prefix)
+
+    async def put(self, generation_id: str) -> bool:
+        """Sends a generation to the workers. False when Redis is away: the sweep will send it once it is back."""
+        return await self._put(GENERATE, generation_id, self._name)
+
+    async def pass_on(self, generation_id: str, owner: str) -> bool:
+        """Sends a generation to other workers while its job still runs in `owner`.
+
+        As a job of its own: the one that runs takes whatever has its id along when it ends.
+        """
+        job_id = f"{generation_id}.{owner}"
+        return await self._put(GENERATE, generation_id, self._name, job_id)
+
+    async def put_title(self, conversation_id: str) -> bool:
+        """Has a conversation named. False when Redis is away: the chores of the workers will find it."""
+        return await self._put(TITLE, conversation_id, chores_queue(self._key_prefix))
+
+    async def put_missing(self, generation_ids: Sequence[str]) -> int:
+        """Enqueues those generations that have no job in the queue; how many. Raises RedisError.
+
+        They go to where they would be had their jobs not been lost.
+        """
+        if not generation_ids:
+            return 0
+        scores = await self._redis.zmscore(self._name, list(generation_ids))
+        missing = [id for id, score in zip(generation_ids, scores, strict=True) if score is None]
+        if missing:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for id in missing:
+                    _add(pipe, GENERATE, id, self._name, id, made_at_ms(id))
+                await pipe.execute()
+        return len(missing)
+
+    async def _put(self, job: str, id: str, queue: str, job_id: str = "") -> bool:
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                _add(pipe, job, id, queue, job_id or id, timestamp_ms())
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("not_enqueued", job=job, id=id, reason=str(error))
+            return False
+        return True
+
+    async def tell_to_stop(self, owner: str, generation_id: str) -> None:
+        """Tells the owner that a generation was cancelled. It would find out by its next beat."""
+        try:
+            await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("owner_not_told", generation=generation_id, reason=str(error))

@@ -1,0 +1,216 @@
+"""Settling for others: ending answers that were cancelled and that nobody writes, and logs that nobody ended.
+
+Whoever settles for another claims first, then opens the log and reads it, so that what was said is kept and nobody can add to it.
+"""
+
+from time import monotonic
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from server.history.claims import (
+    Ending,
+    Fence,
+    OpenRow,
+    Seen,
+    claim,
+    give_back,
+    mark_sealed,
+    open_rows,
+    settle,
+)
+from server.history.database import Database
+from server.history.generations import settled_generations
+from server.history.tables import Generation, Status
+from server.lifecycle.prompt import prompt_tokens
+from server.lifecycle.row_events import end_of, seq_of_unopened
+from server.lifecycle.usage import cost_before
+from server.logs import log
+from server.stream.content import Content
+from server.stream.events import Event
+from server.stream.log import OPEN, OPEN_WITHIN_S, close_logs, events_of, log_keys
+
+STALE_AFTER_S = 8.0
+READ_GAP_MAX_S = 2.0
+SEALED_AT_ONCE = 100
+
+
+class Staleness:
+    """Which owners are dead: those whose beat this very process has watched stand still for 8 s, without a gap in its own watching."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[Seen, float]] = {}
+        self._read_at = monotonic()
+
+    def look(self, rows: list[OpenRow]) -> set[str]:
+        """Takes what was just read; the ids of rows whose owner is dead. An outage of the database makes nobody dead."""
+        at = monotonic()
+        gap = at - self._read_at > READ_GAP_MAX_S
+        self._read_at = at
+        before, self._since = self._since, {}
+        for row in rows:
+            seen, since = before.get(row.id, (None, at))
+            self._since[row.id] = (row.seen, since if seen == row.seen and not gap else at)
+        return {
+            row.id
+            for row in rows
+            if row.seen.owner and at - self._since[row.id][1] >= STALE_AFTER_S
+        }
+
+    def for_s(self, row: OpenRow) -> float:
+        """For how long a row has been as it is."""
+        return monotonic() - self._since[row.id][1]
+
+
+class Settler:
+    """Settles what is nobody's. Every process has one."""
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        redis: Redis,
+        *,
+        key_prefix: str,
+        ttl_s: float,
+        retention_s: float,
+    ) -> None:
+        self.name, self.database, self._redis = name, database, redis
+        self._key_prefix, self._ttl_s, self._retention_s = key_prefix, ttl_s, retention_s
+        self._cancelling: set[str] = set()
+
+    async def sweep_cancelled(self, staleness: Staleness) -> None:
+        """Settles every answer that was cancelled and that no living worker owns, or that an own claim whose reply was lost left behind."""
+        rows = [
+            row
+            for row in await self.database.read(open_rows, cancelled_only=True)
+            if not row.status.terminal
+        ]
+        dead = staleness.look(rows)
+        for row in rows:
+            if row.seen.owner in (None, self.name) or row.id in dead:
+                await self.cancel(row.id, row.seen)
+
+    async def cancel(self, generation_id: str, seen: Seen | None = None) -> Generation | None:
+        """Settles a cancelled answer that is nobody's, keeping what was said; None when it is somebody's, or Redis is away.
+
+        Raises DatabaseAway.
+        """
+        if generation_id in self._cancelling:
+            return None
+        self._cancelling.add(generation_id)
+        try:
+            return await self._cancel(generation_id, seen)
+        finally:
+            self._cancelling.discard(generation_id)
+
+    async def _cancel(self, generation_id: str, seen: Seen | None) -> Generation | None:
+        began = monotonic()
+        claimed = await self.database.write(
+            claim, generation_id, self.name, seen=seen, to_cancel=True
+        )
+        if claimed is None:
+            return None
+        try:
+            events, trusted = await self._open(claimed, began)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("not_settled", generation=generation_id, reason=str(error))
+            await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
+            return None
+        parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
+        if events:
+            usage = cost_before(events, usage, await self.database.read(prompt_tokens, claimed))
+        if trusted and events and events[-1].seq >= claimed.seq:
+            content = Content()
+            for event in events:
+                content.apply(event)
+            parts, seq = content.parts(), events[-1].seq
+        fence = Fence(generation_id, self.name, claimed.attempt)
+        settled = await self.database.write(
+            settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=usage)
+        )
+        if settled is None:
+            return None
+        await self.seal([settled.generation])
+        return settled.generation
+
+    async def fail(self, generation_id: str) -> None:
+        """Settles an answer that nobody owns and nobody can begin. Raises DatabaseAway."""
+        claimed = await self.database.write(claim, generation_id, self.name)
+        if claimed is None:
+            return
+        error = {
+            "code": "internal",
+            "message": f"The server failed; its log names generation {generation_id}.",
+            "retryable": True,
+        }
+        ending = Ending(
+            Status.FAILED,
+            seq_of_unopened(claimed) + 1,
+            claimed.parts,
+            error=error,
+            usage=claimed.usage,
+        )
+        settled = await self.database.write(
+            settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending
+        )
+        if settled is not None:
+            await self.seal([settled.generation])
+
+    async def seal(self, settled: list[Generation]) -> None:
+        """Ends the logs of settled answers, in one round trip."""
+        closings = [
+            (log_keys(self._key_prefix, generation.id), end_of(generation).terminal)
+            for generation in settled
+        ]
+        try:
+            closed = await close_logs(self._redis, closings, self._retention_s)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("not_sealed", generations=len(settled), reason=str(error))
+            return
+        sealed = []
+        for generation, reply in zip(settled, closed, strict=True):
+            if isinstance(reply, RedisError):
+                log.warning("not_sealed", generation=generation.id, reason=str(reply))
+            else:
+                sealed.append(generation.id)
+        if sealed:
+            await self.database.write(mark_sealed, sealed)
+
+    async def seal_left(self, generation_ids: list[str]) -> None:
+        """Ends the logs of those of these generations that are settled."""
+        for start in range(0, len(generation_ids), SEALED_AT_ONCE):
+            await self.seal(
+                await self.database.read(
+                    settled_generations, generation_ids[start : start + SEALED_AT_ONCE]
+                )
+            )
+
+    async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
+        """The events of a log that this claim opened, and whether nothing of them was lost. An answer nobody ever claimed has none."""
+        if claimed.attempt == 1:
+            return [], True
+        keys = log_keys(self._key_prefix, claimed.id)
+        seconds, microseconds = await self._redis.time()
+        deadline_us = int((seconds + began - monotonic() + OPEN_WITHIN_S) * 1e6) + microseconds
+        arguments = (
+            keys.state,
+            keys.events,
+            claimed.attempt,
+            deadline_us,
+            int(self._ttl_s * 1000),
+            "",
+            "entries",
+        )
+        try:
+            reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            reply = await self._redis.execute_command("EVAL", OPEN.source, 2, *arguments)  # type: ignore[no-untyped-call]
+        if reply[0] != b"open":
+            raise RedisError(f"the log could not be opened: {reply[0].decode()}")
+        try:
+            events = events_of(reply[3])
+        except ValueError as error:
+            log.warning("log_damaged", generation=claimed.id, reason=str(error))
+            return [], False
+        return events, reply[1] == 1 or claimed.handed_over == claimed.attempt - 1

@@ -1,0 +1,41 @@
+"""What is written of answers so far: the checkpoint in SQL, and what the log has beyond it."""
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from server.history.generations import Written
+from server.history.tables import Generation
+from server.logs import log
+from server.stream.content import Content
+from server.stream.events import Event
+from server.stream.log import log_keys, read_logs
+
+LIVE_EVENTS_MAX = 100_000
+
+
+async def written_so_far(
+    redis: Redis, key_prefix: str, generations: Sequence[Generation]
+) -> list[Written]:
+    """The content of these generations, in one round trip; the checkpoints while Redis is away."""
+    active = [generation for generation in generations if not generation.status.terminal]
+    newer: dict[str, list[Event]] = {}
+    if active:
+        wanted = [(log_keys(key_prefix, each.id), each.seq) for each in active]
+        try:
+            logs = await read_logs(redis, wanted, LIVE_EVENTS_MAX)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("redis_away", doing="snapshot", reason=str(error))
+        else:
+            newer = {each.id: events for each, events in zip(active, logs, strict=True)}
+    return [_written(generation, newer.get(generation.id, [])) for generation in generations]
+
+
+def _written(generation: Generation, newer: list[Event]) -> Written:
+    content, seq = Content(generation.parts), generation.seq
+    for event in newer:
+        if not event.terminal:
+            content.apply(event)
+            seq = event.seq
+    return Written(content.parts() if seq != generation.seq else generation.parts, seq)

@@ -1,1 +1,0 @@
-"""Pages: following everything that one page shows, as one stream that can be resumed."""

@@ -1,0 +1,420 @@
+"""Every setting with its default, bounds and description. `config.toml` is generated from this."""
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from server.errors import SettingsError
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+PLATFORM_VARIABLES = {
+    ("server", "port"): "PORT",
+    ("database", "url"): "DATABASE_URL",
+    ("redis", "url"): "REDIS_URL",
+}
+"""Variables that hosting platforms set. Each applies where the setting itself is not set."""
+
+PROVIDER_NAME = r"^[a-z0-9_-]{1,32}$"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400 * 365)]
+Count = Annotated[int, Field(ge=1)]
+Processes = Annotated[int, Field(ge=1, le=64)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _guests(value: object) -> bool | Literal["loopback"]:
+    values: dict[object, bool | Literal["loopback"]] = {
+        True: True,
+        False: False,
+        "true": True,
+        "false": False,
+        "loopback": "loopback",
+    }
+    if not isinstance(value, bool | str) or value not in values:
+        raise ValueError
+    return values[value]
+
+
+class Section(BaseModel):
+    """One table of the file. Every field has a `description`, which `config.toml` repeats.
+
+    `expected` in a field's schema says what a valid value is where types and bounds do not.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: Port = Field(8000, description="The port to listen on; 0 picks a free one.")
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^/\s]+)?/?$",
+        json_schema_extra={"expected": "an http or https URL without a path, or an empty string"},
+        description='The URL of this server as users see it, e.g. "https://chat.example.org". '
+        "Requests to its host are accepted, and with https session cookies are secure.",
+    )
+    allowed_hosts: list[str] = Field(
+        [],
+        description='Additional host names to accept requests for, e.g. ["chat.internal"]; "*" '
+        "accepts all. Loopback names and the host of public_url are always accepted.",
+    )
+    allowed_origins: list[str] = Field(
+        [],
+        description="Origins of other sites whose pages may call the API (CORS), e.g. "
+        '["https://app.example.org"].',
+    )
+    trusted_proxies: list[str] = Field(
+        [],
+        description="Addresses of the proxies whose X-Forwarded-* headers are trusted, e.g. "
+        '["10.0.0.2"].',
+    )
+    processes: Processes = Field(1, description="The number of web processes that `up` runs.")
+    body_max_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="The maximum size of a request body or WebSocket message, in bytes.",
+    )
+    metrics_token: str = Field(
+        "",
+        description="The bearer token for /status and /metrics. If empty, both answer only to "
+        "this machine.",
+    )
+    metrics_token_file: Path | None = Field(
+        None,
+        examples=["secrets/metrics-token"],
+        description="A file to read metrics_token from.",
+    )
+
+
+class DataSettings(Section):
+    dir: Path = Field(
+        Path(".tidemark"),
+        description="The folder of the SQLite database, the embedded Valkey and the development "
+        "API key.",
+    )
+
+
+class DatabaseSettings(Section):
+    url: str = Field(
+        "",
+        pattern=r"^(|sqlite:///.+|postgres(ql)?(\+asyncpg)?://.+)$",
+        json_schema_extra={"expected": "a postgresql:// or sqlite:/// URL, or an empty string"},
+        description='The database, e.g. "postgresql://user@host/name". If empty, SQLite in the '
+        "data folder, which is for one machine only.",
+    )
+    url_file: Path | None = Field(
+        None, examples=["secrets/database-url"], description="A file to read url from."
+    )
+
+
+class RedisSettings(Section):
+    url: str = Field(
+        "embedded",
+        pattern=r"^(embedded|(redis|rediss|unix)://.+)$",
+        json_schema_extra={
+            "expected": "'embedded', or a URL that begins with redis://, rediss:// or unix://"
+        },
+        description='"embedded" runs a Valkey of its own; otherwise the URL of a Redis or Valkey '
+        'server: "redis://…", "rediss://…" or "unix://…". That server needs '
+        "`maxmemory-policy noeviction`.",
+    )
+    url_file: Path | None = Field(
+        None, examples=["secrets/redis-url"], description="A file to read url from."
+    )
+    key_prefix: str = Field(
+        "tidemark:",
+        pattern=r"^[^\s{}]{0,64}$",
+        json_schema_extra={"expected": "at most 64 characters, without spaces and braces"},
+        description="The prefix of every key and channel. Installations that share a server need "
+        "different prefixes.",
+    )
+
+
+class WorkerSettings(Section):
+    processes: Processes = Field(1, description="The number of worker processes that `up` runs.")
+    concurrency: int = Field(
+        256, ge=1, le=10_000, description="The number of answers one worker generates at a time."
+    )
+    drain_s: float = Field(
+        20,
+        ge=0,
+        le=3600,
+        description="How long a stopping worker lets its answers finish before it hands them over "
+        "to other workers, in seconds. `up` waits at most 2.",
+    )
+    http_port: Port = Field(
+        0, description="The port on which a worker serves /healthz and /metrics; 0 turns it off."
+    )
+
+
+class GenerationSettings(Section):
+    default_model: str = Field(
+        "",
+        description="The model of new conversations. If empty, the first model of the first "
+        'usable provider, or "demo" if there is none.',
+    )
+    output_max_tokens: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="The maximum length of an answer, in tokens. Requests can ask for less, not "
+        "for more.",
+    )
+    output_max_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=16 * 1024 * 1024,
+        description="The maximum size of an answer, in bytes. A longer one ends there, with "
+        "finish_reason `length`.",
+    )
+    deadline_s: Seconds = Field(
+        900, description="How long an answer may take, in seconds. After that it fails."
+    )
+    attempts_max: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="The number of worker crashes after which an answer fails.",
+    )
+    retention_s: Seconds = Field(
+        900,
+        description="How long the events of a finished answer can be replayed, in seconds. After "
+        "that, readers get a snapshot of it.",
+    )
+    active_max_per_account: Count = Field(
+        16, description="The maximum number of unfinished answers of one account."
+    )
+    titles: bool = Field(
+        default=True,
+        description="Whether a model names new conversations after their first answer. Otherwise "
+        "the title is the beginning of the question.",
+    )
+    title_model: str = Field(
+        "", description="The model that names conversations. If empty, the conversation's own."
+    )
+
+
+class AuthSettings(Section):
+    guests: Annotated[bool | Literal["loopback"], PlainValidator(_guests)] = Field(
+        "loopback",
+        json_schema_extra={"expected": "true, false or 'loopback'"},
+        description="Whether anyone can chat without signing in: true, false, or "
+        '"loopback" (only while this server is reachable from this machine alone).',
+    )
+    guest_sessions_max_per_hour_per_ip: Count = Field(
+        20, description="The maximum number of guest sessions that one address can open per hour."
+    )
+    session_ttl_s: Seconds = Field(
+        2_592_000, description="How long a browser stays signed in, in seconds (30 days)."
+    )
+
+
+class GraphqlSettings(Section):
+    ide: bool = Field(
+        default=True, description="Whether /graphql shows browsers a page to try queries."
+    )
+    cost_max: int = Field(
+        30_000,
+        ge=1000,
+        le=10_000_000,
+        description="The maximum cost of a document: the number of fields its result can have. "
+        "A field inside a list counts once for every item that the list can return.",
+    )
+
+
+def _base_url(others: dict[str, Any]) -> str:
+    return (
+        "https://api.anthropic.com"
+        if others.get("kind") == "anthropic"
+        else "https://api.openai.com/v1"
+    )
+
+
+class ProviderSettings(Section):
+    """One server that hosts models, and the wire format it uses."""
+
+    kind: Literal["openai", "anthropic"] = Field(
+        "openai",
+        description='The wire format: "openai" (/chat/completions) or "anthropic" (/v1/messages).',
+    )
+    base_url: str = Field(
+        default_factory=_base_url,
+        pattern=r"^https?://\S+$",
+        json_schema_extra={"expected": "an http or https URL"},
+        description="The base URL of the API. /v1 is added if it has no path.",
+    )
+    api_key_env: str = Field(
+        "",
+        description="The environment variable that holds the API key. If empty, and without "
+        "api_key_file, the provider is used without a key.",
+    )
+    api_key_file: Path | None = Field(
+        None, examples=["secrets/openai-key"], description="A file to read the API key from."
+    )
+    models: list[str] = Field(
+        [], description="The models to offer. Requests name them `<provider>/<model>`."
+    )
+    prefill: list[str] = Field(
+        [],
+        description='For kind "anthropic": those of `models` that can continue an answer whose '
+        'beginning they are given, e.g. ["claude-haiku-4-5"]. Claude 4.6 and later cannot.',
+    )
+    connect_timeout_s: Seconds = Field(10, description="The connect timeout, in seconds.")
+    first_token_timeout_s: Seconds = Field(
+        300, description="The maximum wait for the first token of an answer, in seconds."
+    )
+    idle_timeout_s: Seconds = Field(
+        120, description="The maximum wait between two tokens, in seconds."
+    )
+    context_tokens: int = Field(
+        128_000,
+        ge=256,
+        description="The size of the models' context window, in tokens (128000 if not set). The "
+        "oldest messages that do not fit are left out.",
+    )
+
+    @field_validator("prefill")
+    @classmethod
+    def _can_prefill(cls, names: list[str], others: ValidationInfo) -> list[str]:
+        if names and others.data.get("kind") == "openai":
+            raise ValueError("expected an empty list, because kind is not 'anthropic'")
+        if set(names) - set(others.data.get("models", names)):
+            raise ValueError("expected names that are in models")
+        return names
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether this provider is off until it has a key."""
+        return bool(self.api_key_env or self.api_key_file)
+
+    def api_key(self) -> str | None:
+        """The key, from its file or the environment; None if neither has one."""
+        if self.api_key_file is not None:
+            return read_secret(self.api_key_file)
+        return os.environ.get(self.api_key_env) or None
+
+
+def _default_providers() -> dict[str, ProviderSettings]:
+    return {
+        "openai": ProviderSettings(
+            api_key_env="OPENAI_API_KEY",
+            models=["gpt-5-mini", "gpt-5"],
+            context_tokens=272_000,
+        ),
+        "anthropic": ProviderSettings(
+            kind="anthropic",
+            base_url="https://api.anthropic.com",
+            api_key_env="ANTHROPIC_API_KEY",
+            models=["claude-sonnet-5-5", "claude-opus-5-5"],
+            prefill=[],
+            context_tokens=200_000,
+        ),
+    }
+
+
+class Settings(BaseSettings):
+    """All settings of a process, frozen. Use `load_settings` to make one."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="TIDEMARK_", env_nested_delimiter="__"
+    )
+
+    server: ServerSettings = ServerSettings()
+    data: DataSettings = DataSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    worker: WorkerSettings = WorkerSettings()
+    generation: GenerationSettings = GenerationSettings()
+    auth: AuthSettings = AuthSettings()
+    graphql: GraphqlSettings = GraphqlSettings()
+    providers: dict[Annotated[str, Field(pattern=PROVIDER_NAME)], ProviderSettings] = Field(
+        default_factory=_default_providers
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        *_args: PydanticBaseSettingsSource,
+        **_sources: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        environment = EnvSettingsSource(settings_cls)
+        environment.env_vars = {
+            name: value for name, value in environment.env_vars.items() if "__" in name
+        }
+        return environment, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def data_dir(self) -> Path:
+        """The absolute path of the data folder."""
+        return self.data.dir
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL as SQLAlchemy takes it, e.g. `sqlite:////data/tidemark.db`."""
+        if not self.database.url:
+            return f"sqlite:///{self.data_dir / 'tidemark.db'}"
+        scheme, _, rest = self.database.url.partition("://")
+        return self.database.url if scheme == "sqlite" else f"postgresql+asyncpg://{rest}"
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether this program runs its own Valkey."""
+        return self.redis.url == "embedded"
+
+    @property
+    def redis_url(self) -> str:
+        """The URL of Redis; for the embedded one, of its socket."""
+        if self.embedded_redis:
+            return f"unix://{embedded_socket(self.data_dir)}"
+        return self.redis.url
+
+    @property
+    def metrics_token(self) -> str:
+        """The bearer token for /status and /metrics, from its file if there is one."""
+        return (
+            read_secret(self.server.metrics_token_file)
+            if self.server.metrics_token_file
+            else self.server.metrics_token
+        )
+
+
+def read_secret(file: Path) -> str:
+    """The content of a file without white space around it. Raises SettingsError."""
+    try:
+        return file.read_text().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{file}: cannot read the secret: {reason}.") from None
+
+
+def embedded_socket(data_dir: Path) -> Path:
+    """The Unix socket of the embedded Valkey.
+
+    Socket paths are limited to about 104 bytes, so a deep data folder gets a private folder under
+    /tmp for it.
+    """
+    socket = data_dir / "redis.sock"
+    if len(os.fsencode(socket)) <= 100:
+        return socket
+    folder = f"tidemark-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
+    return Path("/tmp") / folder / "redis.sock"  # noqa: S108  a folder of this user alone

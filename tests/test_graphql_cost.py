@@ -1,0 +1,57 @@
+"""The cost of documents: subscriptions have a lower limit than queries, and long aliases are refused."""
+
+import pytest
+from graphql import GraphQLSchema, parse
+
+from server.graph.cost import SUBSCRIPTION_COST_MAX, check_cost, check_shape
+from server.graph.schema import Schema
+from server.settings import GraphqlSettings
+from tests import test_graphql_clients, test_graphql_pages, test_subscriptions
+
+COST_MAX = GraphqlSettings().cost_max
+MESSAGES = "messages(first: 40) { nodes { id text siblings { id text } } }"
+
+
+@pytest.fixture(scope="module")
+def schema() -> GraphQLSchema:
+    return Schema(GraphqlSettings())._schema
+
+
+def limit_of(schema: GraphQLSchema, document: str) -> int | None:
+    """The limit of cost that a document exceeds."""
+    error = check_cost(schema, parse(document), {}, COST_MAX)
+    return error.extensions["limit"] if error and error.extensions else None
+
+
+def test_a_subscription_may_cost_less_than_a_query(schema: GraphQLSchema) -> None:
+    query = f'{{ conversation(id: "x") {{ {MESSAGES} }} }}'
+    changed = f"... on ConversationChanged {{ conversation {{ {MESSAGES} }} }}"
+    subscription = f'subscription {{ conversationEvents(id: "x") {{ {changed} }} }}'
+
+    assert limit_of(schema, query) is None
+    assert limit_of(schema, subscription) == SUBSCRIPTION_COST_MAX
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        test_subscriptions.WHOLE,
+        test_graphql_pages.CONVERSATION,
+        test_graphql_pages.LIST,
+        test_graphql_clients.QUERY,
+    ],
+)
+def test_the_subscriptions_of_clients_cost_a_fraction_of_it(
+    schema: GraphQLSchema, document: str
+) -> None:
+    assert check_cost(schema, parse(document), {}, SUBSCRIPTION_COST_MAX // 5) is None
+
+
+def test_an_alias_is_short_because_a_response_repeats_it() -> None:
+    within = check_shape(parse("{ %s: __typename }" % ("a" * 128)))
+    beyond = check_shape(parse("{ %s: __typename }" % ("a" * 129)))
+
+    assert within is None
+    assert beyond is not None
+    assert beyond.extensions == {"code": "document_too_complex", "limit": 128}
+    assert beyond.message == "An alias exceeds the limit of 128 characters."

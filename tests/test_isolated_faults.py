@@ -1,0 +1,224 @@
+"""One damaged log, one hanging call: the others neither stop nor wait for each other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from server.generate.owned_log import Found, OwnedLog
+from server.generate.writer import LogWriter
+from server.history.claims import Fence
+from server.lifecycle.queue import open_redis
+from server.metrics import LOG_LOSSES
+from server.stream.events import FIRST_SEQ, Event, EventType, make_event
+from server.stream.feed import KEPT_BYTES, End, Feed, Feeds
+from server.stream.link import Link
+from server.stream.log import close_logs, log_keys, read_logs
+from server.stream.tail import Listener, Tail
+from tests.system import System
+from tests.test_faults import condition
+
+PREFIX = "isolated:"
+QUEUED = make_event(FIRST_SEQ, EventType.QUEUED, {})
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    system = System(tmp_path_factory.mktemp("isolated"))
+    try:
+        system.start_redis()
+        yield system
+    finally:
+        system.close()
+
+
+@pytest.fixture
+async def redis(valkey: System) -> AsyncIterator[ArqRedis]:
+    redis = open_redis(valkey.settings.redis_url)
+    yield redis
+    await redis.flushall()
+    await redis.aclose(close_connection_pool=True)
+
+
+def delta(seq: int) -> Event:
+    return make_event(seq, EventType.TEXT_DELTA, {"part": 0, "text": f"{seq} "})
+
+
+def end(seq: int, content: str = "") -> End:
+    snapshot = make_event(seq - 1, EventType.SNAPSHOT, {"content": content})
+    return End(snapshot, make_event(seq, EventType.COMPLETED, {}))
+
+
+async def write(redis: ArqRedis, id: str, entries: dict[int, bytes]) -> None:
+    for seq, entry in entries.items():
+        await redis.xadd(log_keys(PREFIX, id).events, {"e": entry}, id=f"{seq}-0")
+
+
+async def test_a_log_that_cannot_be_read_does_not_keep_others_from_being_read(
+    redis: ArqRedis,
+) -> None:
+    good = {seq: delta(seq).encoded() for seq in (2, 3)}
+    await write(redis, "good", good)
+    await write(redis, "damaged", {2: good[2], 3: b"nonsense", 4: delta(4).encoded()})
+    await redis.set(log_keys(PREFIX, "no stream").events, "x")
+    ids = ["damaged", "no stream", "good"]
+
+    logs = await read_logs(redis, [(log_keys(PREFIX, id), 0) for id in ids], 10)
+
+    assert logs == [[delta(2)], [], [delta(2), delta(3)]]
+
+
+async def test_a_reader_goes_on_behind_the_damage_where_the_answer_starts_over(
+    redis: ArqRedis,
+) -> None:
+    restarted = make_event(1_000_001, EventType.RESTARTED, {})
+    await write(redis, "x", {2: b"nonsense", 3: delta(3).encoded(), 1_000_001: restarted.encoded()})
+
+    [events] = await read_logs(redis, [(log_keys(PREFIX, "x"), 0)], 10)
+
+    assert events == [restarted]
+
+
+async def test_one_log_that_cannot_be_ended_does_not_keep_others_from_being_ended(
+    redis: ArqRedis,
+) -> None:
+    await redis.set(log_keys(PREFIX, "no hash").state, "x")
+    await redis.hset(log_keys(PREFIX, "good").state, "seq", "4")
+    await redis.script_flush()
+    closings = [(log_keys(PREFIX, id), end(5).terminal) for id in ("no hash", "good", "gone")]
+
+    closed = await close_logs(redis, closings, 60)
+
+    assert isinstance(closed[0], Exception)
+    assert closed[1:] == [True, False]
+
+
+async def test_feeds_that_end_while_redis_hangs_wait_for_one_call(
+    redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    async def hang(_pipe: Pipeline, **_: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        raise RedisTimeoutError
+
+    async def ends(ids: Sequence[str]) -> dict[str, End]:
+        return {id: end(9) for id in ids}
+
+    monkeypatch.setattr(Pipeline, "execute", hang)
+    feeds = Feeds(redis, Tail(""), ends, key_prefix=PREFIX, retention_s=60)
+    with (
+        feeds.feed("one", QUEUED) as one,
+        feeds.feed("two", QUEUED) as two,
+        feeds.feed("three", QUEUED) as three,
+    ):
+        feeds._doubtful |= {"one", "two", "three"}
+        feeds._doubt.set()
+        ending = asyncio.create_task(feeds.end())
+        await condition(lambda: one.ended and two.ended and three.ended)
+        ending.cancel()
+
+    assert calls == 1
+
+
+def test_a_feed_that_ends_with_its_row_keeps_the_snapshot_whatever_its_size() -> None:
+    feed = Feed(log_keys(PREFIX, "x"), QUEUED)
+    feed.add([make_event(2, EventType.TEXT_DELTA, {"part": 0, "text": "x" * (KEPT_BYTES - 100)})])
+    last = end(9, "x" * (KEPT_BYTES + 1))
+
+    feed.end(last)
+
+    assert not feed.is_behind(2)
+    batch = feed.after(2)
+    assert batch is not None
+    assert batch.events == [last.snapshot]
+    batch = feed.after(8)
+    assert batch is not None
+    assert batch.events == [last.terminal]
+
+
+async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: System) -> None:
+    tail, heard, live = Tail(valkey.settings.redis_url), [], asyncio.Event()
+
+    def hear(data: bytes) -> None:
+        heard.append(int(data))
+
+    tail.listen(b"numbers", Listener(live.set, hear))
+    running = asyncio.create_task(tail.run())
+    await live.wait()
+
+    with valkey.redis() as other:
+        for message in ("1", "x", "2"):
+            other.publish("numbers", message)
+    await condition(lambda: heard[-1:] == [2])
+    running.cancel()
+
+    assert heard == [1, 2]
+
+
+class Writing:
+    """A writer of logs, and the logs it was given."""
+
+    def __init__(self, url: str) -> None:
+        self.writer = LogWriter(url, self._confirm, retention_s=60)
+        self._tasks = [asyncio.create_task(run()) for run in (self.writer.run, self.writer.confirm)]
+
+    async def _confirm(self, fences: Sequence[Fence]) -> set[Fence]:
+        return set(fences)
+
+    def add(self, id: str) -> OwnedLog:
+        owned = OwnedLog(
+            Fence(id, "wrk", 1),
+            log_keys(PREFIX, id),
+            ttl_s=60,
+            checkpoint_seq=FIRST_SEQ,
+            handed_over=False,
+            dirty=self.writer.dirty,
+        )
+        self.writer.add(owned, asyncio.get_running_loop().time())
+        return owned
+
+    def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+async def test_a_log_that_redis_refuses_does_not_keep_others_from_being_written(
+    redis: ArqRedis, valkey: System
+) -> None:
+    await redis.set(log_keys(PREFIX, "bad").state, "x")
+    writing, losses = Writing(valkey.settings.redis_url), LOG_LOSSES._value.get()
+    try:
+        bad, good = writing.add("bad"), writing.add("good")
+        assert await good.opened is Found.NOTHING_YET
+        for n in range(20):
+            good.delta(EventType.TEXT_DELTA, f"{n} ")
+            await good.flushed()
+        assert not bad.opened.done()
+        assert writing.writer._failures[bad] > 0
+        assert LOG_LOSSES._value.get() == losses
+
+        await redis.delete(log_keys(PREFIX, "bad").state)
+        assert await bad.opened is Found.NOTHING_YET
+    finally:
+        writing.end()
+
+
+async def test_a_damaged_entry_makes_its_owner_start_over(redis: ArqRedis, valkey: System) -> None:
+    keys = log_keys(PREFIX, "damaged")
+    await write(redis, "damaged", {2: b"nonsense"})
+    async with asyncio.timeout(10):
+        link = await Link.connect(valkey.settings.redis_url)
+        await link.close()
+    run_id = (await redis.info("server"))["run_id"]
+    await redis.hset(keys.state, mapping={"epoch": 1, "seq": 2, "whole": run_id})
+    writing = Writing(valkey.settings.redis_url)
+    try:
+        assert await writing.add("damaged").opened is Found.LOST
+    finally:
+        writing.end()

@@ -1,0 +1,150 @@
+"""The queue: a generation has one job; one that was lost is sent again, whatever else waits, and never twice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+
+from server.generate.arq_worker import QueueWorker
+from server.ids import Prefix, new_id
+from server.lifecycle.queue import GENERATE, Queue, answers_queue, open_redis
+from tests.client import Client
+from tests.system import System
+from tests.test_faults import condition
+
+PREFIX = "queue-test:"
+NAME = answers_queue(PREFIX)
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    system = System(tmp_path_factory.mktemp("queue"))
+    try:
+        system.start_redis()
+        yield system
+    finally:
+        system.close()
+
+
+@pytest.fixture
+async def redis(valkey: System) -> AsyncIterator[ArqRedis]:
+    redis = open_redis(valkey.settings.redis_url)
+    yield redis
+    await redis.flushall()
+    await redis.aclose(close_connection_pool=True)
+
+
+async def waiting(redis: ArqRedis) -> list[str]:
+    return [id.decode() for id in await redis.zrange(NAME, 0, -1)]
+
+
+async def run(redis: ArqRedis, count: int) -> list[str]:
+    """What a worker takes from the queue, until it took `count`."""
+    taken: list[str] = []
+
+    async def take(id: str) -> None:
+        taken.append(id)
+
+    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    working = asyncio.create_task(worker.main())
+    await condition(lambda: len(taken) >= count)
+    worker.stop_taking()
+    await working
+    return taken
+
+
+async def test_a_lost_job_is_sent_again_while_others_wait_and_comes_first(redis: ArqRedis) -> None:
+    queue, ids = Queue(redis, PREFIX), [new_id(Prefix.GENERATION) for _ in range(3)]
+    await asyncio.sleep(0.002)
+    for id in ids:
+        await queue.put(id)
+    await redis.zrem(NAME, ids[0])  # popped by a worker that died: the job's data stay behind
+    await redis.incr(f"arq:retry:{ids[0]}")
+
+    assert await queue.put_missing(ids) == 1
+
+    assert (await waiting(redis))[0] == ids[0]
+    assert sorted(await run(redis, 3)) == sorted(ids)
+
+
+async def test_what_waits_already_is_not_sent_again(redis: ArqRedis) -> None:
+    queue, ids = Queue(redis, PREFIX), [new_id(Prefix.GENERATION) for _ in range(3)]
+    for id in ids:
+        await queue.put(id)
+    before = await redis.zrange(NAME, 0, -1, withscores=True)
+
+    for _ in range(3):
+        await queue.put(ids[0])
+        assert await queue.put_missing(ids) == 0
+
+    assert await redis.zrange(NAME, 0, -1, withscores=True) == before
+
+
+async def test_a_job_that_ran_leaves_nothing_behind(redis: ArqRedis) -> None:
+    queue, id = Queue(redis, PREFIX), new_id(Prefix.GENERATION)
+    await queue.put(id)
+
+    await run(redis, 1)
+
+    await condition_of(lambda: redis.keys("*"), [])
+
+
+async def test_a_job_passed_on_outlives_the_one_that_runs(redis: ArqRedis) -> None:
+    queue, id = Queue(redis, PREFIX), new_id(Prefix.GENERATION)
+
+    async def take(id: str) -> None:
+        await queue.pass_on(id, "wrk_draining")
+        worker.stop_taking()
+
+    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    await queue.put(id)
+    await worker.main()
+    await condition(lambda: not worker.tasks)
+
+    assert await run(redis, 1) == [id]
+
+
+async def test_a_job_popped_by_a_worker_that_stops_taking_goes_back(redis: ArqRedis) -> None:
+    queue, id = Queue(redis, PREFIX), new_id(Prefix.GENERATION)
+
+    async def take(id: str) -> None:
+        raise AssertionError("it takes nothing any more")
+
+    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    working = asyncio.create_task(worker.main())
+    await asyncio.sleep(0)  # it waits for a job now
+    worker.stop_taking()
+    await queue.put(id)
+    await working
+
+    assert await waiting(redis) == [id]
+
+
+async def condition_of(read: Any, wanted: Any) -> None:
+    async with asyncio.timeout(10):
+        while await read() != wanted:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lost_job_does_not_starve_behind_a_full_queue(tmp_path_factory: Any) -> None:
+    system = System(tmp_path_factory.mktemp("overload"), {"worker": {"concurrency": 1}})
+    try:
+        await asyncio.to_thread(system.start)
+        async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+            busy = await client.send("/demo tokens=5 stall_after=1")
+            await condition(lambda: system.row(busy["generation_id"]).owner)
+            sent = [await client.send(f"/demo tokens=1\n{n}") for n in range(4)]
+            name, ids = "tidemark:queue:answers", [each["generation_id"] for each in sent]
+            before = system.redis().zcard(name)
+            [lost] = system.redis().zrange(name, 0, 0)
+            assert system.redis().zrem(name, lost) == 1
+
+            await condition(lambda: system.redis().zcard(name) == before)
+
+            await client.cancel(busy["generation_id"])
+            for id in ids:
+                await client.read(id)
+    finally:
+        system.close()

@@ -1,0 +1,116 @@
+"""Siblings: however many a message has, what is answered of them is bounded."""
+
+import json
+
+import pytest
+from sqlmodel import select
+
+from server.history.database import open_database
+from server.history.messages import PAGE_MAX_CHARS
+from server.history.tables import MESSAGES, Message, Role, now
+from server.history.tree import SIBLINGS_MAX, sibling_windows
+from server.ids import Prefix, new_id
+from tests.client import Client
+from tests.history import grow
+from tests.system import System
+
+SIBLINGS = 2_000
+
+
+@pytest.fixture
+async def crowded(tidemark: System, client: Client) -> dict[str, str]:
+    """A question with 2,000 siblings, all of them roots."""
+    sent = await client.send("/demo tokens=1 rate=0\nfirst")
+    await client.read_through(sent["generation_id"])
+
+    def add(session):  # type: ignore[no-untyped-def]
+        session.execute(
+            MESSAGES.insert(),
+            [
+                {
+                    "id": new_id(Prefix.MESSAGE),
+                    "conversation_id": sent["conversation_id"],
+                    "parent_id": None,
+                    "position": position,
+                    "role": Role.USER,
+                    "parts": [{"type": "text", "text": "again"}],
+                    "metadata": {},
+                    "created_at": now(),
+                    "change": 1,
+                }
+                for position in range(1, SIBLINGS)
+            ],
+        )
+
+    async with open_database(tidemark.settings.database_url) as database:
+        await database.write(add)
+    return sent
+
+
+async def test_a_message_names_at_most_100_siblings_around_it(
+    client: Client, crowded: dict[str, str]
+) -> None:
+    shown = await client.message(crowded["question_id"])
+
+    assert len(shown["siblings"]) == SIBLINGS_MAX
+    assert shown["siblings"][0] == crowded["question_id"]
+    assert (shown["position"], shown["sibling_count"]) == (0, SIBLINGS)
+
+
+async def test_the_window_of_siblings_is_around_the_message(
+    tidemark: System, client: Client, crowded: dict[str, str]
+) -> None:
+    def windows(session):  # type: ignore[no-untyped-def]
+        of_conversation = MESSAGES.c.conversation_id == crowded["conversation_id"]
+        roots = select(Message).where(of_conversation, MESSAGES.c.parent_id.is_(None))
+        rows = session.exec(roots).all()
+        by_position = {row.position: row for row in rows}
+        some = [by_position[n] for n in (0, 49, 51, 1_000, SIBLINGS - 1)]
+        return [(row.id, row.position, by_position) for row in some], sibling_windows(session, some)
+
+    async with open_database(tidemark.settings.database_url) as database:
+        some, found = await database.read(windows)
+
+    for id, position, by_position in some:
+        first = max(0, min(position - 50, SIBLINGS - 100))
+        assert found[id].ids == [by_position[n].id for n in range(first, first + 100)]
+        assert found[id].total == SIBLINGS
+
+
+async def test_an_export_with_many_siblings_is_as_long_as_its_messages(
+    client: Client, crowded: dict[str, str]
+) -> None:
+    exported = await client.http.get(f"/api/conversations/{crowded['conversation_id']}/export")
+
+    messages = json.loads(exported.content)["messages"]
+    assert len(messages) == SIBLINGS + 1
+    assert len(exported.content) < 1_000 * len(messages)
+    roots = [message for message in messages if message["parent_id"] is None]
+    assert sorted(message["position"] for message in roots) == list(range(SIBLINGS))
+    assert {len(message["siblings"]) for message in roots} == {0}
+
+
+async def test_a_page_of_large_messages_ends_early_and_goes_on(
+    tidemark: System, client: Client
+) -> None:
+    sent = await client.send("/demo tokens=1 rate=0\nlarge")
+    await client.read_through(sent["generation_id"])
+    large = "word " * 150_000
+    async with open_database(tidemark.settings.database_url) as database:
+        await database.write(grow, sent["conversation_id"], sent["message_id"], 8, large)
+
+    pages, before = [], None
+    while before is not None or not pages:
+        query = {"limit": "100"} | ({"before": before} if before else {})
+        url = f"/api/conversations/{sent['conversation_id']}/messages"
+        answer = await client.http.get(url, params=query)
+        pages.append(answer.json()["data"])
+        before = answer.json()["next"]
+
+    ids = [message["id"] for page in reversed(pages) for message in page]
+    assert len(ids) == len(set(ids)) == 18
+    assert all(
+        sum(len(json.dumps(message["content"])) for message in page[1:]) < PAGE_MAX_CHARS
+        for page in pages
+    )
+    assert len(pages) > 2

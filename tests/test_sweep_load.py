@@ -1,0 +1,146 @@
+"""A hundred thousand queued answers: a sweep reads few rows, by an index each, and still notices a death in time."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlmodel import Session
+
+from server.history.claims import RUNNING_ROWS_MAX, WAITING_ROWS_MAX, Seen, open_rows
+from server.history.database import Database, open_database
+from server.history.schema import migrate
+from server.history.tables import GENERATIONS, Account, Conversation, Generation, Status, now
+from server.ids import Prefix, new_id
+from server.lifecycle.settling import STALE_AFTER_S, Staleness
+from server.settings import Settings
+from server.worker import build_worker
+from tests.databases import Sql, both_databases, on_sqlite
+from tests.system import System
+
+pytestmark = both_databases
+
+QUEUED, UNSEALED, RUNNING = 100_000, 5_000, 20
+DEAD = "wrk_dead"
+INDEXES = {
+    "ix_generation_running",
+    "ix_generation_queued",
+    "ix_generation_cancelling",
+    "ix_generation_unsealed",
+}
+
+
+def overload(session: Session) -> None:
+    """Many answers that wait, many that ended without their log being sealed, and some of a dead owner."""
+    account = Account(id=new_id(Prefix.ACCOUNT))
+    session.add(account)
+    session.flush()
+    conversation = Conversation(id=new_id(Prefix.CONVERSATION), account_id=account.id, model="demo")
+    session.add(conversation)
+    session.flush()
+    like = Generation(
+        id="",
+        account_id=account.id,
+        conversation_id=conversation.id,
+        question_id="",
+        message_id="",
+        model="demo",
+    ).model_dump()
+    running = {"status": Status.RUNNING, "owner": DEAD, "attempt": 1, "beat": 7}
+    ended = {"status": Status.COMPLETED, "owner": DEAD, "attempt": 1, "finished_at": now()}
+    kinds = [{}] * QUEUED + [ended] * UNSEALED + [running] * RUNNING
+    rows = [like | kind | {"id": new_id(Prefix.GENERATION)} for kind in kinds]
+    for start in range(0, len(rows), 1_000):
+        session.execute(GENERATIONS.insert(), rows[start : start + 1_000])
+
+
+@pytest.fixture(scope="module")
+def settings(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Of an installation that is overloaded; nothing of it runs."""
+    made = System(tmp_path_factory.mktemp("overload"), sql.settings()).settings
+
+    async def fill() -> None:
+        made.data.dir.mkdir(exist_ok=True)
+        await migrate(made.database_url)
+        async with open_database(made.database_url) as database:
+            await database.write(overload)
+
+    asyncio.run(fill())
+    return made
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    async with open_database(settings.database_url) as database:
+        yield database
+
+
+async def test_a_sweep_reads_few_rows(database: Database) -> None:
+    rows = await database.read(open_rows)
+
+    assert len(rows) <= RUNNING_ROWS_MAX + 3 * WAITING_ROWS_MAX
+    assert len([row for row in rows if row.status is Status.RUNNING]) == RUNNING
+    assert len([row for row in rows if row.status is Status.QUEUED]) == WAITING_ROWS_MAX
+    assert len([row for row in rows if row.status is Status.COMPLETED]) == WAITING_ROWS_MAX
+
+
+async def test_every_statement_of_a_sweep_uses_its_index(database: Database, sql: Sql) -> None:
+    if sql.name == "PostgreSQL":
+        await database.write(lambda session: session.execute(text("ANALYZE generation")) and None)
+
+    plans = await database.read(plans_of_a_sweep)
+
+    assert len(plans) == len(INDEXES)
+    for plan in plans:
+        assert any(index in plan for index in INDEXES), plan
+        assert "Seq Scan" not in plan
+
+
+def plans_of_a_sweep(session: Session) -> list[str]:
+    """The plans of the statements that `open_rows` runs."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            statements.append((statement, parameters))
+
+    engine: Any = session.get_bind()
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        open_rows(session)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    return [
+        "\n".join(
+            str(row)
+            for row in session.connection().exec_driver_sql(f"{explain} {statement}", parameters)
+        )
+        for statement, parameters in statements
+    ]
+
+
+@on_sqlite
+async def test_a_death_is_noticed_within_its_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, taken = [0.0], set[str]()
+    monkeypatch.setattr(sys.modules[Staleness.__module__], "monotonic", lambda: clock[0])
+
+    async with build_worker(settings, "wrk_alive") as worker:
+        ownership = worker._ownership
+
+        async def take(generation_id: str, seen: Seen | None = None) -> None:
+            assert seen == (DEAD, 1, 7)
+            taken.add(generation_id)
+
+        monkeypatch.setattr(ownership, "take", take)
+        for second in range(int(STALE_AFTER_S) + 1):
+            assert not taken
+            clock[0] = float(second)
+            await ownership._sweep()
+            await asyncio.sleep(0)
+
+    assert len(taken) == RUNNING
