@@ -16,9 +16,11 @@ from tests.postgres import Postgres, running_postgres
 from tests.valkey import running_valkey
 
 if TYPE_CHECKING:
+    from arq.connections import ArqRedis
     from playwright.sync_api import Browser
 
     from tests.browser import NewWindow, Window
+    from tests.in_process import InProcess
     from tests.links import Linked
     from tests.system import System
 
@@ -63,6 +65,17 @@ def valkey() -> Iterator[str]:
     """The URL of a Valkey for tests that start no other process."""
     with running_valkey() as url:
         yield url
+
+
+@pytest.fixture
+async def redis(valkey: str) -> "AsyncIterator[ArqRedis]":
+    """A client of that Valkey, which is empty again after the test."""
+    from server.lifecycle.queue import open_redis
+
+    redis = open_redis(valkey)
+    yield redis
+    await redis.flushall()
+    await redis.aclose(close_connection_pool=True)
 
 
 # The shared installation
@@ -154,6 +167,18 @@ def linked(linked_of_module: "Linked") -> "Iterator[Linked]":
     yield linked_of_module
     for link in (linked_of_module.web_link, linked_of_module.worker_link):
         link.mend()
+
+
+@pytest.fixture(scope="module")
+def key_of_module(installation: "InProcess") -> str:
+    return installation.new_key()
+
+
+@pytest.fixture
+async def asker(installation: "InProcess", key_of_module: str) -> AsyncIterator[Client]:
+    """A caller of the installation that the test's file runs in this process."""
+    async with Client(installation.url, key_of_module) as client:
+        yield client
 
 
 # The chat page

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
@@ -36,12 +35,7 @@ class Sayer:
         self._ready.wait(10)
         return self
 
-    def __exit__(
-        self,
-        type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 

@@ -21,6 +21,24 @@ async def ask(
     return events, snapshot
 
 
+async def check_answer(
+    client: Client, upstream: Upstream, model: str, content: list[dict[str, Any]], reason: str
+) -> Any:
+    """An answer completes with this content, after one retry where the script wants one; its usage."""
+    upstream.asked[model] = 0
+
+    events, snapshot = await ask(client, model)
+
+    end = events[-1]
+    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
+    assert snapshot["content"] == content
+    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
+    assert end.data["usage"] == snapshot["usage"]
+    retried = model.endswith("-then-ok") or model == "429-date"
+    assert upstream.asked[model] == (2 if retried else 1)
+    return snapshot["usage"]
+
+
 async def check_failure(
     client: Client, upstream: Upstream, model: str, expected: tuple[str, str, int]
 ) -> None:

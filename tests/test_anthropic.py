@@ -1,7 +1,7 @@
 """Anthropic's format: whatever it says is understood, whatever fails is named, and an answer goes on where the model can."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tests.scripted_models import (
     GENERATION,
     ask,
     call,
+    check_answer,
     check_failure,
     continued,
     text,
@@ -53,17 +54,6 @@ def installation(
     settings = {"providers": {"up": up, "gone": gone}, "generation": GENERATION}
     with InProcess(folder, valkey, settings) as installation:
         yield installation
-
-
-@pytest.fixture(scope="module")
-def asker_key(installation: InProcess) -> str:
-    return installation.new_key()
-
-
-@pytest.fixture
-async def asker(installation: InProcess, asker_key: str) -> AsyncIterator[Client]:
-    async with Client(installation.url, asker_key) as client:
-        yield client
 
 
 def quick(*models: str) -> list[Any]:
@@ -164,16 +154,8 @@ async def test_what_can_be_understood_is_an_answer(
     model: str, asker: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
-    upstream.asked[model] = 0
 
-    events, snapshot = await ask(asker, model)
-
-    end = events[-1]
-    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
-    assert snapshot["content"] == content
-    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
-    assert end.data["usage"] == snapshot["usage"] == usage
-    assert upstream.asked[model] == (2 if model.endswith("-then-ok") else 1)
+    assert await check_answer(asker, upstream, model, content, reason) == usage
 
 
 # Answers that fail

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from server.providers.openai import completions_url
 from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong
 from tests.client import Client
 from tests.in_process import InProcess
-from tests.scripted_models import GENERATION, ask, call, check_failure, continued, text
+from tests.scripted_models import (
+    GENERATION,
+    ask,
+    call,
+    check_answer,
+    check_failure,
+    continued,
+    text,
+)
 from tests.system import System
 from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream
 
@@ -51,17 +59,6 @@ def installation(
     settings = {"providers": {"up": up, "small": small, "gone": gone}, "generation": GENERATION}
     with InProcess(folder, valkey, settings) as installation:
         yield installation
-
-
-@pytest.fixture(scope="module")
-def asker_key(installation: InProcess) -> str:
-    return installation.new_key()
-
-
-@pytest.fixture
-async def asker(installation: InProcess, asker_key: str) -> AsyncIterator[Client]:
-    async with Client(installation.url, asker_key) as client:
-        yield client
 
 
 # Answers that end well
@@ -134,22 +131,13 @@ async def test_what_can_be_understood_is_an_answer(
     model: str, asker: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
-    upstream.asked[model] = 0
 
-    events, snapshot = await ask(asker, model)
+    used = await check_answer(asker, upstream, model, content, reason)
 
-    end = events[-1]
-    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
-    assert snapshot["content"] == content
-    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
-    assert end.data["usage"] == snapshot["usage"]
     if usage == ESTIMATED:
-        assert snapshot["usage"]["estimated"] is True
+        assert used["estimated"] is True
     elif usage is not None:
-        assert snapshot["usage"] == usage
-    assert upstream.asked[model] == (
-        2 if model in ("429-then-ok", "429-date", "500-then-ok") else 1
-    )
+        assert used == usage
 
 
 # Answers that fail
