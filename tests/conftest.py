@@ -13,7 +13,6 @@ import pytest
 from tests.client import Client
 from tests.databases import POSTGRESQL, SQLITE, Sql, choose_databases
 from tests.postgres import Postgres, running_postgres
-from tests.valkey import running_valkey
 
 if TYPE_CHECKING:
     from arq.connections import ArqRedis
@@ -63,6 +62,8 @@ def sql(database_kind: str, request: pytest.FixtureRequest) -> Sql:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a Valkey for tests that start no other process."""
+    from tests.valkey import running_valkey
+
     with running_valkey() as url:
         yield url
 

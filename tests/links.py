@@ -31,7 +31,7 @@ def linked_system(system: System) -> Iterator[Linked]:
     with Proxy(socket) as web_link, Proxy(socket) as worker_link:
         try:
             system.start_redis()
-            system.run("migrate")
+            system.migrate()
             web = system.start_web(wait=False, TIDEMARK_REDIS__URL=url_of(web_link))
             system.start_worker(TIDEMARK_REDIS__URL=url_of(worker_link))
             system.wait_ready(web)

@@ -399,15 +399,15 @@ def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
 
 
 async def test_models_are_reached_through_every_spelling_of_the_base(
-    new_system: Make, upstream: Upstream
+    tmp_path: Path, valkey: str, upstream: Upstream
 ) -> None:
     paths = {"bare": "", "slash": "/", "whole": "/v1", "both": "/v1/", "other": "/openai/v1"}
     providers = {
         name: provider(upstream, base_url=f"{upstream.url}{path}", models=["plain"])
         for name, path in paths.items()
     }
-    system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+    with InProcess(tmp_path, valkey, {"providers": providers}) as installation:
+        client = Client(installation.url, installation.new_key())
         for name in paths:
             _, snapshot = await ask(client, f"{name}/plain")
             assert snapshot["text"] == GREETING
@@ -416,6 +416,7 @@ async def test_models_are_reached_through_every_spelling_of_the_base(
                 upstream.requests[-1].path,
                 upstream.requests[-1].headers.get("authorization"),
             ) == (path, None)
+        await client.http.aclose()
 
 
 # The wire
