@@ -9,6 +9,7 @@ from arq.connections import ArqRedis
 from redis import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from server.generate.queue import open_redis
 
 from server.generate.owned_log import Found, OwnedLog
 from server.generate.writer import LogWriter

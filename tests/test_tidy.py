@@ -24,8 +24,6 @@ pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "server").rglob("*.py"))
 FILE_MAX_LINES, FUNCTION_MAX_LINES = 500, 60
-LONGER_FUNCTIONS = {("exchange.py", "ask"): 66}
-"""Exceptions, each with its own limit."""
 
 PRIVATE_PARTS_USED = {
     "arq": "the loop of its Worker is replaced",
@@ -51,12 +49,10 @@ DISTRIBUTIONS = {
     "pydantic_settings": "pydantic-settings",
     "sse_starlette": "sse-starlette",
     "strawberry": "strawberry-graphql",
+    "typing_extensions": "typing-extensions",
     "ulid": "python-ulid",
 }
 """Where the name that is imported is not the name that is installed."""
-
-INDIRECT = {"cross_web"}
-"""Imported, but installed and pinned by another library: Strawberry's request adapter."""
 
 
 def test_imports_point_down(
@@ -83,8 +79,7 @@ def test_a_file_opens_with_a_sentence_and_is_about_one_thing(path: Path) -> None
     assert text.count("\n") <= FILE_MAX_LINES
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
-            limit = LONGER_FUNCTIONS.get((path.name, node.name), FUNCTION_MAX_LINES)
-            assert node.end_lineno - node.lineno <= limit, node.name
+            assert node.end_lineno - node.lineno <= FUNCTION_MAX_LINES, node.name
 
 
 def test_only_two_files_import_arq() -> None:
@@ -257,7 +252,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     for path in SOURCES:
         declared = runtime | bench if "bench" in path.parts else runtime
         imported = {module.split(".")[0] for module in imports_of(path)}
-        imported -= sys.stdlib_module_names | {"server"} | INDIRECT
+        imported -= sys.stdlib_module_names | {"server"}
         missing = {DISTRIBUTIONS.get(name, name) for name in imported} - declared.keys()
         assert not missing, path
 
