@@ -9,7 +9,6 @@ from arq.connections import ArqRedis
 from redis import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from server.generate.queue import open_redis
 
 from server.generate.owned_log import Found, OwnedLog
 from server.generate.writer import LogWriter
