@@ -1,4 +1,4 @@
-"""A client of the HTTP interface, and the law every reader's events have to obey."""
+"""A client of the HTTP interface, and the rules that every reader's events must obey."""
 
 import asyncio
 import itertools
@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -18,7 +17,7 @@ COME_BACK_S = 0.05
 
 @dataclass(frozen=True)
 class Event:
-    """One event as a reader got it, and when by its monotonic clock: the same event at another time is the same."""
+    """One event as a reader received it; `at` is monotonic and does not count for equality."""
 
     seq: int
     type: str
@@ -39,16 +38,11 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.http.aclose()
 
     async def send(self, text: str, *, key: str | None = None, **body: Any) -> dict[str, Any]:
-        """Asks a question; the 202's body."""
+        """Send a message; the body of the 202 response."""
         answer = await self.http.post(
             "/api/messages",
             json={"text": text, **body},
@@ -76,7 +70,7 @@ class Client:
     async def stream(
         self, generation_id: str, after: int | None = None, **params: Any
     ) -> AsyncGenerator[Event, None]:
-        """The events of one connection, as they come."""
+        """The events of one connection as they arrive."""
         headers = {"Last-Event-ID": str(after)} if after is not None else {}
         async with self.http.stream(
             "GET", f"/api/generations/{generation_id}/events", params=params, headers=headers
@@ -107,7 +101,7 @@ class Client:
     async def read_through(
         self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None
     ) -> list[Event]:
-        """Everything a reader sees who comes back, with its mark, whenever the connection ends before the answer does."""
+        """Everything a reader receives that resumes whenever its connection ends before the answer."""
         events = [] if events is None else events
         turn = 0
         while not events or events[-1].type not in TERMINAL:
@@ -125,7 +119,7 @@ class Client:
 
 
 async def parse(answer: httpx.Response) -> AsyncIterator[Event]:
-    """The events of a response. Every frame must be whole, with an id, a type and one line of data; heartbeats carry none."""
+    """The events of a response; each frame must have an id, a type and one line of data."""
     buffer = ""
     async for chunk in answer.aiter_text():
         buffer += chunk
@@ -139,7 +133,7 @@ async def parse(answer: httpx.Response) -> AsyncIterator[Event]:
 
 
 def content_of(events: list[Event]) -> list[dict[str, Any]]:
-    """The parts that these events make."""
+    """The parts that these events add up to."""
     parts: list[dict[str, Any]] = []
     for event in events:
         match event.type:
@@ -160,12 +154,12 @@ def content_of(events: list[Event]) -> list[dict[str, Any]]:
 
 
 def text_of(events: list[Event]) -> str:
-    """The text these events make."""
+    """The text that these events add up to."""
     return "".join(part["text"] for part in content_of(events) if part["type"] == "text")
 
 
 def check_law(events: list[Event], snapshot: dict[str, Any]) -> None:
-    """I3, I4 and I5 over everything one reader saw of a settled answer: once, in order, one end, and the content is what is stored."""
+    """Check one reader of a settled answer: no gap, no repeat, one end, and the stored content."""
     for before, after in itertools.pairwise(events):
         if after.type in ("restarted", "snapshot"):
             assert after.seq > before.seq, (before, after)
@@ -179,7 +173,7 @@ def check_law(events: list[Event], snapshot: dict[str, Any]) -> None:
 
 
 def check_agreement(readers: list[list[Event]]) -> None:
-    """I4 between readers: a number has one event, whoever saw it."""
+    """Check that a sequence number has the same event for every reader."""
     seen: dict[int, Event] = {}
     for events in readers:
         for event in events:

@@ -1,9 +1,19 @@
-"""Both databases, for tests whose claim holds on each: with `sql` among its arguments, a test runs on SQLite and on PostgreSQL."""
+"""The two kinds of database, and the marks that choose among them.
+
+Installations are on SQLite unless a test is marked; the closest mark wins. What a test does on
+PostgreSQL is slow: `uv run pytest -m slow` runs it.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+
+SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
+
+both_databases = pytest.mark.databases(SQLITE, POSTGRESQL)
+on_postgresql = pytest.mark.databases(POSTGRESQL)
+on_sqlite = pytest.mark.databases(SQLITE)
 
 
 class Sql(NamedTuple):
@@ -13,10 +23,17 @@ class Sql(NamedTuple):
     settings: Callable[[], dict[str, Any]]
 
 
-@pytest.fixture(scope="session", params=["SQLite", "PostgreSQL"])
-def sql(request: pytest.FixtureRequest) -> Sql:
-    """SQLite, then PostgreSQL; the fixture `postgres` has to be imported beside this one."""
-    if request.param == "SQLite":
-        return Sql("SQLite", dict)
-    postgres = request.getfixturevalue("postgres")
-    return Sql("PostgreSQL", lambda: {"database": {"url": postgres.new_url()}})
+def choose_databases(metafunc: pytest.Metafunc) -> None:
+    """Run a test that has an installation on the databases of its mark."""
+    if "database_kind" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker("databases")
+    kinds = [
+        pytest.param(
+            kind,
+            id=kind.lower() if mark else pytest.HIDDEN_PARAM,
+            marks=[pytest.mark.slow] if kind == POSTGRESQL else [],
+        )
+        for kind in (mark.args if mark else [SQLITE])
+    ]
+    metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")

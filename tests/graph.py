@@ -10,14 +10,14 @@ from tests.client import Client
 async def post(
     client: Client, query: str, variables: dict[str, Any] | None = None, **request: Any
 ) -> httpx.Response:
-    """One operation over HTTP, as it was answered."""
+    """The response to one operation over HTTP."""
     return await client.http.post(
         "/graphql", json={"query": query, "variables": variables or {}}, **request
     )
 
 
 async def graph(client: Client, query: str, **variables: Any) -> dict[str, Any]:
-    """The data of an operation that has to succeed."""
+    """The data of an operation that must succeed."""
     answer = await post(client, query, variables)
     body = answer.json()
     assert answer.status_code == 200, answer.text
@@ -26,7 +26,7 @@ async def graph(client: Client, query: str, **variables: Any) -> dict[str, Any]:
 
 
 async def refusal(client: Client, query: str, **variables: Any) -> dict[str, Any]:
-    """The only error of an operation that must not succeed, which has a code."""
+    """The only error of an operation that must fail."""
     body = (await post(client, query, variables)).json()
     [error] = body["errors"]
     assert error["extensions"]["code"], error
@@ -40,12 +40,12 @@ async def code(client: Client, query: str, **variables: Any) -> str:
 
 
 def mutation(name: str, selection: str = "__typename") -> str:
-    """A mutation that takes its input as a variable."""
+    """A mutation with its input as a variable."""
     return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ {selection} }} }}"
 
 
 async def mutate(
     client: Client, name: str, selection: str = "__typename", /, **input: Any
 ) -> dict[str, Any]:
-    """The payload of a mutation that has to succeed."""
+    """The payload of a mutation that must succeed."""
     return dict((await graph(client, mutation(name, selection), input=input))[name])

@@ -1,4 +1,4 @@
-"""Long histories, made at once."""
+"""Long histories, inserted at once."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from server.ids import Prefix, new_id
 def grow(
     session: Session, conversation_id: str, leaf_id: str, exchanges: int, text: str = "word " * 50
 ) -> None:
-    """Adds so many questions and answers below a message."""
+    """Add this many questions and answers below a message."""
     like = session.get_one(
         Generation,
         session.execute(MESSAGES.select().where(MESSAGES.c.id == leaf_id)).one().generation_id,

@@ -4,13 +4,11 @@ import asyncio
 import socket
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
 
 from server.app import build_app
-from server.history.schema import migrate
 from server.worker import build_worker
 from tests.installation import Installation
 from tests.waiting import condition
@@ -33,18 +31,14 @@ class InProcess(Installation):
         self._thread = threading.Thread(target=self._main, daemon=True)
 
     def __enter__(self) -> Self:
+        self.migrate()
         self._thread.start()
         assert self._started.wait(START_MAX_S), "the installation did not start"
         if self._failure is not None:
             raise self._failure
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(STOP_MAX_S)
         assert not self._thread.is_alive(), "the installation did not stop"
@@ -62,8 +56,6 @@ class InProcess(Installation):
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         settings = self.settings
-        settings.data_dir.mkdir(mode=0o700)
-        await migrate(settings.database_url)
         app = build_app(settings)
         config = uvicorn.Config(
             app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=1

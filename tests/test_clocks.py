@@ -11,14 +11,14 @@ import pytest
 
 from server.history.tables import now
 from tests.client import TERMINAL, Client, Event, text_of
+from tests.databases import both_databases
 from tests.outcome import outcome_of
-from tests.postgres import on_both_databases
 from tests.readers import reading, some_tokens
 from tests.system import System
 from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, comes_true, guest_of, is_refused
 from tests.waiting import condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_both_databases]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 
 FAST, SLOW = "+60s", "-60s"
 OFF = timedelta(seconds=30)

@@ -12,6 +12,8 @@ from server.errors import SettingsError
 from server.settings import ProviderSettings, Settings, load_settings
 from server.settings.__main__ import config_file
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parent.parent
 
 

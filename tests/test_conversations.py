@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.client import Client, check_law, content_of, parse, text_of
+from tests.databases import both_databases
 from tests.system import System
 
 QUICK = "/demo tokens=1 rate=0"
@@ -21,19 +22,6 @@ STREAM = {"Accept": "text/event-stream"}
 
 Sent = dict[str, Any]
 Make = Callable[..., System]
-
-
-@pytest.fixture
-def own_key(tidemark: System) -> str:
-    """A key of an account that only this test has."""
-    return tidemark.new_key(account=f"{uuid4().hex}@example.org")
-
-
-@pytest.fixture
-async def person(tidemark: System, own_key: str) -> AsyncIterator[Client]:
-    """Somebody who has no conversations yet."""
-    async with Client(tidemark.web.url, own_key) as person:
-        yield person
 
 
 async def ask(client: Client, text: str = QUICK, **body: Any) -> Sent:
@@ -213,6 +201,7 @@ async def test_a_system_prompt_is_cleared_by_null_and_left_by_silence(client: Cl
     assert changed["pinned"] is True
 
 
+@both_databases
 async def test_showing_a_message_shows_the_newest_leaf_of_its_branch(client: Client) -> None:
     root = await ask(client)
     older = await ask(client, conversation_id=root["conversation_id"])
@@ -253,6 +242,7 @@ async def test_the_next_message_follows_what_is_shown(client: Client) -> None:
 # Deleting
 
 
+@both_databases
 async def test_a_deleted_conversation_is_gone_with_all_that_is_below_it(person: Client) -> None:
     sent, kept = await ask(person), await ask(person)
     messages_of, generation = (
@@ -288,6 +278,7 @@ async def test_a_deleted_conversation_is_gone_with_all_that_is_below_it(person: 
     assert await pages(person, "/api/conversations") == [[kept["conversation_id"]]]
 
 
+@both_databases
 async def test_deleting_ends_what_is_being_written_and_whoever_reads_it(
     tidemark: System, own_key: str
 ) -> None:
@@ -313,6 +304,7 @@ async def test_deleting_ends_what_is_being_written_and_whoever_reads_it(
 # Reading messages
 
 
+@both_databases
 async def test_a_long_conversation_is_read_page_by_page(client: Client) -> None:
     root = await ask(client)
     turns = [root] + [await ask(client, conversation_id=root["conversation_id"]) for _ in range(29)]
@@ -376,6 +368,7 @@ async def test_content_of_several_parts_is_kept_as_it_was_sent(client: Client) -
 # The tree
 
 
+@both_databases
 async def test_another_answer_is_a_sibling_and_is_shown(client: Client) -> None:
     first = await ask(client, "/demo tokens=30 rate=0\nagain")
 
@@ -394,6 +387,7 @@ async def test_another_answer_is_a_sibling_and_is_shown(client: Client) -> None:
     assert (await client.message(first["question_id"]))["siblings"] == [first["question_id"]]
 
 
+@both_databases
 async def test_a_sibling_of_a_sibling_comes_last(client: Client) -> None:
     first = await ask(client)
     second = await to_end(
@@ -409,6 +403,7 @@ async def test_a_sibling_of_a_sibling_comes_last(client: Client) -> None:
     ]
 
 
+@both_databases
 async def test_an_edited_question_is_a_sibling_with_an_answer_of_its_own(client: Client) -> None:
     root = await ask(client)
     first = await ask(client, conversation_id=root["conversation_id"])
@@ -466,6 +461,7 @@ async def test_a_question_may_follow_any_answer(client: Client) -> None:
     ]
 
 
+@both_databases
 async def test_a_question_follows_no_question_and_no_answer_of_another_conversation(
     client: Client,
 ) -> None:
@@ -484,6 +480,7 @@ async def test_a_question_follows_no_question_and_no_answer_of_another_conversat
     assert await branch(client, here) == [here["question_id"], here["message_id"]]
 
 
+@both_databases
 async def test_nothing_follows_an_answer_that_is_being_written(client: Client) -> None:
     sent = await stalled(client)
     text = {"text": QUICK, "conversation_id": sent["conversation_id"]}
@@ -515,6 +512,7 @@ async def test_while_one_branch_is_being_written_another_can_be(client: Client) 
 # Continuing
 
 
+@both_databases
 async def test_an_answer_that_was_cut_short_goes_on_to_its_end(client: Client) -> None:
     text = "/demo tokens=20 rate=0\nlong"
     whole = (await client.message((await ask(client, text))["message_id"]))["text"]
@@ -535,6 +533,7 @@ async def test_an_answer_that_was_cut_short_goes_on_to_its_end(client: Client) -
     check_law(events, await client.snapshot(more["generation_id"]))
 
 
+@both_databases
 async def test_an_answer_may_be_continued_again_and_again(client: Client) -> None:
     text = "/demo tokens=20 rate=0 reasoning=3\nagain and again"
     whole = (await client.message((await ask(client, text))["message_id"]))["content"]
@@ -574,6 +573,7 @@ async def test_an_answer_that_was_stopped_starts_over(client: Client) -> None:
     check_law(events, await client.snapshot(again["generation_id"]))
 
 
+@both_databases
 async def test_an_answer_that_failed_starts_over(client: Client) -> None:
     sent = await ask(client, "/demo tokens=9 rate=0 fail_after=4")
     failed = await client.message(sent["message_id"])
@@ -803,6 +803,7 @@ async def test_the_limit_holds_however_many_ask_at_once(new_system: Make) -> Non
 # Asking once
 
 
+@both_databases
 async def test_fifty_equal_requests_at_once_are_one(tidemark: System, own_key: str) -> None:
     body, headers = {"text": QUICK, "metadata": {"a": "b"}}, {"Idempotency-Key": "fifty"}
     async with (
@@ -871,6 +872,7 @@ async def test_the_same_said_in_another_way_is_the_same(person: Client) -> None:
     assert len({answer.text for answer in answers}) == 1
 
 
+@both_databases
 async def test_a_key_is_a_key_for_one_operation_of_one_account(
     person: Client, client: Client
 ) -> None:
@@ -902,6 +904,7 @@ async def test_a_key_is_a_key_for_one_operation_of_one_account(
     assert replayed.json() == regenerated.json()
 
 
+@both_databases
 async def test_a_replay_may_be_followed_as_a_stream_from_any_mark(person: Client) -> None:
     sent = await person.send("/demo tokens=8 rate=0", key="followed")
     whole = await person.read(sent["generation_id"])

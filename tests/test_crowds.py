@@ -10,15 +10,15 @@ import pytest
 from server.history.database import open_database
 from server.history.tables import Generation
 from tests.client import Client, Event
-from tests.crowd import Crowd, is_over, room_for
+from tests.databases import both_databases
 from tests.fault_table import note
+from tests.many_readers import ManyReaders, allow_connections, has_ended
 from tests.outcome import Outcome, log_of, outcome_of
-from tests.postgres import on_both_databases
 from tests.readers import reading
 from tests.system import System
 from tests.waiting import condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_both_databases]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 
 READERS = 1000
 RACES, LANES = 300, 10
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
         await all_have(self.everybody, events)
 
     async def end(self) -> None:
-        await condition(lambda: all(map(is_over, self.everybody)), WAIT_S)
+        await condition(lambda: all(map(has_ended, self.everybody)), WAIT_S)
 
 
 class Race(NamedTuple):
@@ -60,13 +60,13 @@ class Race(NamedTuple):
 
 
 async def test_a_thousand_readers_come_back_after_their_web_process_died(new_system: Make) -> None:
-    room_for(READERS)
+    allow_connections(READERS)
     system = await asyncio.to_thread(lambda: new_system().start(webs=2))
     dying, other = system.of("web")
     key = await asyncio.to_thread(system.new_key)
     async with Client(dying.url, key) as doomed, Client(other.url, key) as client:
         sent = await client.send("/demo tokens=100000 rate=5\na thousand")
-        crowd = Crowd(sent["events_url"], key, [dying.url], READERS)
+        crowd = ManyReaders(sent["events_url"], key, [dying.url], READERS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(crowd.read())
             await all_have(crowd.seen, 10)
@@ -109,7 +109,7 @@ async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs
         assert all(
             [event.type for event in events] == ["queued"] for events in waiting.everybody
         )  # no slot was free so far
-        assert not any(is_over(events) for events in endless.everybody)
+        assert not any(has_ended(events) for events in endless.everybody)
         for each in endless.sent:
             await client.cancel(each["generation_id"])
         await waiting.end()

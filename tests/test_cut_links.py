@@ -10,25 +10,21 @@ from server.settings import embedded_socket
 from server.stream.link import Link, LinkLost
 from server.stream.log import APPEND, CLOSE, OPEN
 from tests.client import Client
-from tests.databases import Sql, sql
-from tests.linked import Linked, linked, shared, url_of
+from tests.databases import Sql, both_databases, on_sqlite
+from tests.links import Linked, url_of
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server
 from tests.proxy import Mode, Proxy, Then
 from tests.readers import reading, some_tokens
 from tests.system import System
 from tests.waiting import condition
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, both_databases]
 
 FAULT_S = 6.0
 PACED = "tokens=200 rate=100"
 SCRIPTS = {"open": OPEN.sha, "append": APPEND.sha, "close": CLOSE.sha}
 NOTHING, SNAPSHOT = frozenset[str](), frozenset({"snapshot"})
 """A web process that finds an answer settled while it still meets dead connections tells its end by the row."""
-
-on_sqlite = pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
-"""For what concerns the log alone."""
 
 
 def check(
@@ -100,6 +96,7 @@ async def test_questions_are_taken_while_every_link_is_silent(linked: Linked, sq
     check(outcome, "every link silent at the question", sql.name, may_tell=SNAPSHOT)
 
 
+@on_sqlite
 def test_a_connection_that_is_reset_while_it_is_made_is_an_outage(
     new_system: Callable[..., System],
 ) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from server.history.tokenizer import (
     terms_of,
     words_of,
 )
+
+pytestmark = pytest.mark.quick
 
 LONG = ("the high water mark of the harbour, " * 3_000)[:99_000]
 PHRASES = " ".join(f'"high water mark of {n}"' for n in range(14)) + ' "high water" mark'

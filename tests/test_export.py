@@ -8,10 +8,12 @@ import pytest
 
 from server.history.database import open_database
 from tests.client import Client
+from tests.databases import both_databases
 from tests.history import grow
 from tests.system import System
 
 
+@both_databases
 async def test_every_branch_is_in_the_json(client: Client) -> None:
     first = await client.send("/demo tokens=3 rate=0\nfirst", metadata={"k": "v"})
     await client.read_through(first["generation_id"])
@@ -43,6 +45,7 @@ async def test_every_branch_is_in_the_json(client: Client) -> None:
     }
 
 
+@both_databases
 async def test_the_shown_branch_is_in_the_markdown(client: Client) -> None:
     first = await client.send("/demo tokens=3 rate=0\nWhat *is* a tide?")
     await client.read_through(first["generation_id"])

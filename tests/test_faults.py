@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.client import Client, Event, check_law
-from tests.postgres import on_both_databases
+from tests.databases import both_databases
 from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
 from tests.waiting import condition
@@ -14,7 +14,7 @@ from tests.waiting import condition
 PACED = "tokens=300 rate=100"
 
 
-@on_both_databases
+@both_databases
 async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(
     new_system: Callable[..., System],
 ) -> None:
@@ -100,7 +100,7 @@ async def test_redis_forgets_everything_and_the_owner_writes_it_again(
 
 
 @pytest.mark.slow
-@on_both_databases
+@both_databases
 async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -115,7 +115,7 @@ async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..
     assert restarted.seq == 1_000_001
 
 
-@on_both_databases
+@both_databases
 async def test_a_deploy_hands_answers_over_without_counting_a_crash(
     new_system: Callable[..., System],
 ) -> None:
@@ -154,7 +154,7 @@ async def test_a_web_process_that_stops_ends_streams_between_two_events(
 
 
 @pytest.mark.slow
-@on_both_databases
+@both_databases
 async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
@@ -170,7 +170,7 @@ async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..
     assert system.row(sent["generation_id"]).crashes == 1
 
 
-@on_both_databases
+@both_databases
 async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[..., System]) -> None:
     system = new_system().start(workers=0)
     async with Client(system.web.url, system.new_key()) as client:
@@ -203,7 +203,7 @@ async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[...,
 
 
 @pytest.mark.slow
-@on_both_databases
+@both_databases
 async def test_stop_ends_an_answer_whose_workers_are_all_dead(
     new_system: Callable[..., System],
 ) -> None:
@@ -236,7 +236,7 @@ async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_b
         await check_all(client, sent, seen)
 
 
-@on_both_databases
+@both_databases
 @pytest.mark.slow
 async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(
     new_system: Callable[..., System],
@@ -259,7 +259,7 @@ async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(
 
 
 @pytest.mark.slow
-@on_both_databases
+@both_databases
 async def test_an_answer_that_kills_every_worker_is_given_up(
     new_system: Callable[..., System],
 ) -> None:

@@ -10,7 +10,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from server.graph.graphiql import PAGE
 from tests.browser import Window
-from tests.page_fixtures import browser_fixture
 from tests.system import System
 
 pytestmark = pytest.mark.slow

@@ -1,10 +1,9 @@
 """GraphQL: what is read over HTTP is what the HTTP interface shows, page by page, and in few statements."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, event
@@ -16,27 +15,17 @@ from server.ids import Prefix, new_id
 from server.resources import Services, open_resources
 from server.settings import GraphqlSettings
 from tests.client import Client
+from tests.databases import both_databases
 from tests.graph import code, graph, mutate, refusal
 from tests.system import System
+
+pytestmark = both_databases
 
 QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 NOBODY = "01K00000000000000000000000"
-
-
-@pytest.fixture
-def own_key(tidemark: System) -> str:
-    """A key of an account that only this test has."""
-    return tidemark.new_key(account=f"{uuid4().hex}@example.org")
-
-
-@pytest.fixture
-async def person(tidemark: System, own_key: str) -> AsyncIterator[Client]:
-    """Somebody who has no conversations yet."""
-    async with Client(tidemark.web.url, own_key) as person:
-        yield person
 
 
 async def ask(client: Client, text: str = QUICK, **body: Any) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from server.graph.schema import Schema
 from server.settings import GraphqlSettings
 from tests import test_graphql_clients, test_graphql_pages, test_subscriptions
 
+pytestmark = pytest.mark.quick
+
 COST_MAX = GraphqlSettings().cost_max
 MESSAGES = "messages(first: 40) { nodes { id text siblings { id text } } }"
 

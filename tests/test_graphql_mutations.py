@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,19 +18,6 @@ from tests.waiting import until
 QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
 ASKED = "replayed conversation { id shownMessage { id } } question { id text } answer { id status } generation { id status seq model }"
-
-
-@pytest.fixture
-def own_key(tidemark: System) -> str:
-    """A key of an account that only this test has."""
-    return tidemark.new_key(account=f"{uuid4().hex}@example.org")
-
-
-@pytest.fixture
-async def person(tidemark: System, own_key: str) -> AsyncIterator[Client]:
-    """Somebody who has no conversations yet."""
-    async with Client(tidemark.web.url, own_key) as person:
-        yield person
 
 
 async def ask(client: Client, text: str = QUICK, **input: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client
+from tests.databases import both_databases
 from tests.graph import code, graph
 from tests.system import System
 
@@ -48,6 +49,7 @@ async def test_what_was_said_is_found_with_its_excerpt(asker: Client, client: Cl
     assert (await search(client, "dunkirchen"))["edges"] == []
 
 
+@both_databases
 async def test_pages_of_hits_join_without_a_gap(asker: Client) -> None:
     for n in range(7):
         sent = await asker.send(f"/demo tokens=1 rate=0\npelican {n}")
@@ -70,6 +72,7 @@ async def test_pages_of_hits_join_without_a_gap(asker: Client) -> None:
     assert backwards == whole
 
 
+@both_databases
 async def test_what_is_deleted_is_found_again_once_it_is_restored(asker: Client) -> None:
     sent = await asker.send("/demo tokens=1 rate=0\ncormorant")
     await asker.read_through(sent["generation_id"])

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tests.client import Client, check_agreement, check_law
+from tests.databases import both_databases
 from tests.fault_table import note_test
-from tests.postgres import on_both_databases
 from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
 from tests.waiting import condition
@@ -115,7 +115,7 @@ async def test_a_locked_database_makes_nobody_stale(
             assert "restarted" not in types_of(events[0])
 
 
-@on_both_databases
+@both_databases
 async def test_everything_waits_for_the_first_worker(new_system: Callable[..., System]) -> None:
     system = new_system().start()
     async with Client(system.web.url, system.new_key()) as client:
@@ -131,7 +131,7 @@ async def test_everything_waits_for_the_first_worker(new_system: Callable[..., S
         check_law(events, await client.snapshot(queued["generation_id"]))
 
 
-@on_both_databases
+@both_databases
 async def test_three_hundred_answers_survive_the_death_of_one_of_two_workers(
     new_system: Callable[..., System],
 ) -> None:
@@ -156,7 +156,7 @@ async def test_three_hundred_answers_survive_the_death_of_one_of_two_workers(
     note_test(seen)
 
 
-@on_both_databases
+@both_databases
 async def test_a_deploy_under_load_loses_nothing_and_counts_no_crash(
     new_system: Callable[..., System],
 ) -> None:

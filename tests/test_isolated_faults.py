@@ -1,11 +1,12 @@
 """One damaged log, one hanging call: the others neither stop nor wait for each other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
+from redis import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -19,29 +20,12 @@ from server.stream.feed import KEPT_BYTES, End, Feed, Feeds
 from server.stream.link import Link
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
-from tests.system import System
-from tests.test_faults import condition
+from tests.waiting import condition
+
+pytestmark = pytest.mark.quick
 
 PREFIX = "isolated:"
 QUEUED = make_event(FIRST_SEQ, EventType.QUEUED, {})
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("isolated"))
-    try:
-        system.start_redis()
-        yield system
-    finally:
-        system.close()
-
-
-@pytest.fixture
-async def redis(valkey: System) -> AsyncIterator[ArqRedis]:
-    redis = open_redis(valkey.settings.redis_url)
-    yield redis
-    await redis.flushall()
-    await redis.aclose(close_connection_pool=True)
 
 
 def delta(seq: int) -> Event:
@@ -143,8 +127,8 @@ def test_a_feed_that_ends_with_its_row_keeps_the_snapshot_whatever_its_size() ->
     assert batch.events == [last.terminal]
 
 
-async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: System) -> None:
-    tail, heard, live = Tail(valkey.settings.redis_url), [], asyncio.Event()
+async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: str) -> None:
+    tail, heard, live = Tail(valkey), [], asyncio.Event()
 
     def hear(data: bytes) -> None:
         heard.append(int(data))
@@ -153,7 +137,7 @@ async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: 
     running = asyncio.create_task(tail.run())
     await live.wait()
 
-    with valkey.redis() as other:
+    with Redis.from_url(valkey) as other:
         for message in ("1", "x", "2"):
             other.publish("numbers", message)
     await condition(lambda: heard[-1:] == [2])
@@ -190,10 +174,10 @@ class Writing:
 
 
 async def test_a_log_that_redis_refuses_does_not_keep_others_from_being_written(
-    redis: ArqRedis, valkey: System
+    redis: ArqRedis, valkey: str
 ) -> None:
     await redis.set(log_keys(PREFIX, "bad").state, "x")
-    writing, losses = Writing(valkey.settings.redis_url), LOG_LOSSES._value.get()
+    writing, losses = Writing(valkey), LOG_LOSSES._value.get()
     try:
         bad, good = writing.add("bad"), writing.add("good")
         assert await good.opened is Found.NOTHING_YET
@@ -210,15 +194,15 @@ async def test_a_log_that_redis_refuses_does_not_keep_others_from_being_written(
         writing.end()
 
 
-async def test_a_damaged_entry_makes_its_owner_start_over(redis: ArqRedis, valkey: System) -> None:
+async def test_a_damaged_entry_makes_its_owner_start_over(redis: ArqRedis, valkey: str) -> None:
     keys = log_keys(PREFIX, "damaged")
     await write(redis, "damaged", {2: b"nonsense"})
     async with asyncio.timeout(10):
-        link = await Link.connect(valkey.settings.redis_url)
+        link = await Link.connect(valkey)
         await link.close()
     run_id = (await redis.info("server"))["run_id"]
     await redis.hset(keys.state, mapping={"epoch": 1, "seq": 2, "whole": run_id})
-    writing = Writing(valkey.settings.redis_url)
+    writing = Writing(valkey)
     try:
         assert await writing.add("damaged").opened is Found.LOST
     finally:

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.client import Client, Event
-from tests.databases import Sql, sql
+from tests.databases import Sql, both_databases, on_sqlite
 from tests.deaths import begin, death_of, waiting_worker
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server
 from tests.system import System
 from tests.test_faults import condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 
 READERS = 3
 PACED = "tokens=200 rate=100"
@@ -111,7 +110,7 @@ def test_a_worker_that_dies_at_a_transaction_is_succeeded(
     check(point, outcomes[point.fault], sql.name)
 
 
-@pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("point", AT_REDIS, ids=lambda point: point.fault)
 def test_a_worker_that_dies_at_the_queue_or_the_log_is_succeeded(
     point: Point, outcomes: dict[str, Outcome], sql: Sql

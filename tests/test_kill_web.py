@@ -7,15 +7,14 @@ import httpx
 import pytest
 
 from tests.client import Client, Event
-from tests.databases import Sql, sql
+from tests.databases import Sql, both_databases
 from tests.deaths import begin, death_of, waiting_web, waiting_worker
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server
 from tests.readers import some_tokens
 from tests.system import Process, System
 from tests.waiting import condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 
 READERS = 3
 PACED, LONG = "tokens=200 rate=100", "tokens=5000 rate=100"

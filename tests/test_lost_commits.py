@@ -12,7 +12,7 @@ import pytest
 from tests.client import Client
 from tests.dying import mark_of
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import Postgres, postgres_server
+from tests.postgres import Postgres
 from tests.proxy import Proxy, Trap
 from tests.system import System
 from tests.test_faults import condition, reading, some_tokens

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client import Client, Event
-from tests.databases import Sql, sql
+from tests.databases import Sql, both_databases
 from tests.outcome import outcome_of
-from tests.postgres import postgres_server
 from tests.readers import reading, some_tokens
 from tests.system import System
 from tests.waiting import condition
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, both_databases]
 
 BEYOND = 900  # more events than the first attempt writes, fewer than 1,000,000
 

@@ -16,7 +16,7 @@ from server.stream.events import Event
 from server.worker import build_worker
 from tests.client import Client
 from tests.system import Process, System
-from tests.test_faults import condition
+from tests.waiting import condition
 
 ANSWERS = 10
 HELD_BY_AN_ANSWER = (Answering, OwnedLog, Event, ModelRequest)

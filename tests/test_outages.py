@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from tests.client import Client, Event
+from tests.databases import on_postgresql
 from tests.outcome import outcome_of
-from tests.postgres import Postgres, on_postgres
+from tests.postgres import Postgres
 from tests.readers import reading, some_tokens
 from tests.system import System
 from tests.waiting import condition
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_postgres]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), on_postgresql]
 
 RATE = 50
 ENDING_S = 3

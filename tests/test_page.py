@@ -7,7 +7,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import LastingAddress, NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture
 from tests.system import System
 
 HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](//a.example/y.png)"  # short enough to be repeated whole

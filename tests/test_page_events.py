@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.client import TERMINAL, Client
+from tests.databases import both_databases
 from tests.graph import mutate
 from tests.page_client import Page, page_events
 from tests.system import System
@@ -70,6 +71,7 @@ async def test_a_page_opens_with_what_there_is_and_follows_its_answers(asker: Cl
     page.check_answers()
 
 
+@both_databases
 async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere: Client) -> None:
     first = await asker.send("/demo tokens=3 rate=0\nfirst")
     await asker.read_through(first["generation_id"])
@@ -125,6 +127,7 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
     assert pages[0].messages == pages[1].messages
 
 
+@both_databases
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_page_that_is_cut_anywhere_goes_on_exactly(
     asker: Client, elsewhere: Client, seed: int
@@ -182,6 +185,7 @@ async def test_a_page_that_is_cut_anywhere_goes_on_exactly(
     page.check_answers()
 
 
+@both_databases
 async def test_a_page_of_the_list_alone_is_told_of_conversations_only(asker: Client) -> None:
     page = Page()
     await page.read(asker, events=1)
@@ -216,6 +220,7 @@ async def test_a_writing_mark_comes_and_goes(asker: Client) -> None:
     await page.read(asker, until=active([]))
 
 
+@both_databases
 async def test_a_deleted_conversation_is_removed_and_its_answer_ends(asker: Client) -> None:
     sent = await asker.send("/demo tokens=1000 rate=100\nlong")
     page = Page(sent["conversation_id"])
@@ -234,6 +239,7 @@ async def test_a_deleted_conversation_is_removed_and_its_answer_ends(asker: Clie
     assert answer.status_code == 404
 
 
+@both_databases
 async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_list(
     asker: Client,
 ) -> None:

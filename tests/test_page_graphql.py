@@ -5,7 +5,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import NewWindow, Window
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser import NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture
-from tests.saying import MODEL, Sayer
+from tests.scripted_provider import MODEL, ScriptedProvider
 from tests.system import System
 
 EVIL = "https://evil.example"
@@ -55,11 +54,11 @@ def tokens_of(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An installation with a model that says all this."""
-    with Sayer() as sayer:
-        sayer.texts.update({name: tokens_of(text) for name, text in ANSWERS.items()})
+    with ScriptedProvider() as scripted:
+        scripted.texts.update({name: tokens_of(text) for name, text in ANSWERS.items()})
         settings = {
             "auth": {"guest_sessions_max_per_hour_per_ip": 1000},
-            "providers": {"said": sayer.provider()},
+            "providers": {"said": scripted.provider()},
         }
         system = System(
             tmp_path_factory.mktemp("hostile"), settings | {"generation": {"default_model": MODEL}}

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.browser import LastingAddress, NewWindow, Window, windows
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture
 from tests.system import System
 from tests.waiting import until
 

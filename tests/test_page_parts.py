@@ -13,7 +13,6 @@ from server.history.database import open_database
 from server.history.tables import Conversation, now
 from server.ids import Prefix, new_id
 from tests.browser import Window
-from tests.page_fixtures import browser_fixture, new_window_fixture, window_fixture
 from tests.system import System
 from tests.waiting import until
 

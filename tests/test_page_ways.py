@@ -17,7 +17,6 @@ from server.history.database import open_database
 from server.history.tables import Conversation, Generation, Message, Role, Status, now
 from server.ids import Prefix, new_id
 from tests.browser import NewWindow, Window, _demand
-from tests.page_fixtures import browser_fixture, new_window_fixture, served_fixture, window_fixture
 from tests.system import System
 
 SCRIPT_MAX_BYTES = 60_000

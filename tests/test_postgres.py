@@ -1,8 +1,8 @@
-"""On PostgreSQL as on SQLite: the schema, the ways to ask, the races, and what happens when the server goes away."""
+"""PostgreSQL: the schema, races, and what happens when the server goes away."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,60 +15,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import Session, SQLModel
 
-from server.history import tables
 from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
 from tests.client import Client, check_law, content_of
+from tests.databases import on_postgresql, on_sqlite
 from tests.postgres import Postgres
 from tests.readers import check_all, reading, types_of
 from tests.system import System
-
-# The interesting cases once more: in this file `tidemark` and `new_system` are installations on PostgreSQL.
-from tests.test_conversations import (
-    own_key,
-    person,
-    test_a_deleted_conversation_is_gone_with_all_that_is_below_it,
-    test_a_key_is_a_key_for_one_operation_of_one_account,
-    test_a_long_conversation_is_read_page_by_page,
-    test_a_question_follows_no_question_and_no_answer_of_another_conversation,
-    test_a_replay_may_be_followed_as_a_stream_from_any_mark,
-    test_a_sibling_of_a_sibling_comes_last,
-    test_an_answer_may_be_continued_again_and_again,
-    test_an_answer_that_failed_starts_over,
-    test_an_answer_that_was_cut_short_goes_on_to_its_end,
-    test_an_edited_question_is_a_sibling_with_an_answer_of_its_own,
-    test_another_answer_is_a_sibling_and_is_shown,
-    test_deleting_ends_what_is_being_written_and_whoever_reads_it,
-    test_fifty_equal_requests_at_once_are_one,
-    test_nothing_follows_an_answer_that_is_being_written,
-    test_showing_a_message_shows_the_newest_leaf_of_its_branch,
-)
 from tests.upstream import MODELS, Upstream
 
 Make = Callable[..., System]
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def tidemark(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[System]:
-    """An installation on PostgreSQL that all tests of this file share which disturb nothing."""
-    system = System(tmp_path_factory.mktemp("postgres"), {"database": {"url": postgres.new_url()}})
-    try:
-        yield system.start(webs=2, workers=2)
-    finally:
-        system.close()
-
-
-@pytest.fixture(scope="session")
-def key(tidemark: System) -> str:
-    return tidemark.new_key()
-
-
-@pytest.fixture
-def new_system(new_system: Make, postgres: Postgres) -> Make:
-    """Makes installations on PostgreSQL, each on a database of its own."""
-    return lambda **settings: new_system(**{"database": {"url": postgres.new_url()}} | settings)
+pytestmark = [pytest.mark.slow, on_postgresql]
 
 
 # The schema
@@ -109,8 +67,9 @@ async def test_the_schema_is_the_tables_however_often_it_is_made(new_system: Mak
     assert (found, revision) == ([], REVISION)
 
 
+@on_sqlite
 def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
-    system = new_system(database={})
+    system = new_system()
     assert system.settings.database_url.startswith("sqlite")
     migrate_twice_at_once(system)
 

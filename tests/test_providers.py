@@ -1,9 +1,10 @@
-"""Whatever a provider does, the answer ends, says how, and keeps what was said. Whole installations before a scripted upstream."""
+"""Whatever a provider does, the answer ends, names the cause and keeps its text."""
 
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,17 @@ from hypothesis import strategies as st
 
 from server.providers.openai import completions_url
 from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong
-from tests.asking import ask, call, text
-from tests.client import Client, text_of
+from tests.client import Client
+from tests.in_process import InProcess
+from tests.scripted_models import (
+    GENERATION,
+    ask,
+    call,
+    check_answer,
+    check_failure,
+    continued,
+    text,
+)
 from tests.system import System
 from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream
 
@@ -36,7 +46,9 @@ def provider(upstream: Upstream, **settings: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterator[System]:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, upstream: Upstream, valkey: str
+) -> Iterator[InProcess]:
     """An installation whose models are all scripted."""
     folder = tmp_path_factory.mktemp("providers")
     (folder / "key").write_text(f"{KEY}\n")
@@ -44,25 +56,9 @@ def system(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iter
     up = provider(upstream, **key)
     small = provider(upstream, **key, context_tokens=512, models=["plain"])
     gone = provider(upstream, base_url="http://127.0.0.1:9/v1", models=["nobody"])
-    generation = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
-    system = System(
-        folder, {"providers": {"up": up, "small": small, "gone": gone}, "generation": generation}
-    )
-    try:
-        yield system.start()
-    finally:
-        system.close()
-
-
-@pytest.fixture(scope="module")
-def system_key(system: System) -> str:
-    return system.new_key()
-
-
-@pytest.fixture
-async def asker(system: System, system_key: str) -> AsyncIterator[Client]:
-    async with Client(system.web.url, system_key) as client:
-        yield client
+    settings = {"providers": {"up": up, "small": small, "gone": gone}, "generation": GENERATION}
+    with InProcess(folder, valkey, settings) as installation:
+        yield installation
 
 
 # Answers that end well
@@ -129,27 +125,19 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
 """For each model: what the answer is, why it ended, and what it used."""
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("model", COMPLETED)
 async def test_what_can_be_understood_is_an_answer(
     model: str, asker: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
-    upstream.asked[model] = 0
 
-    events, snapshot = await ask(asker, model)
+    used = await check_answer(asker, upstream, model, content, reason)
 
-    end = events[-1]
-    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
-    assert snapshot["content"] == content
-    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
-    assert end.data["usage"] == snapshot["usage"]
     if usage == ESTIMATED:
-        assert snapshot["usage"]["estimated"] is True
+        assert used["estimated"] is True
     elif usage is not None:
-        assert snapshot["usage"] == usage
-    assert upstream.asked[model] == (
-        2 if model in ("429-then-ok", "429-date", "500-then-ok") else 1
-    )
+        assert used == usage
 
 
 # Answers that fail
@@ -193,23 +181,10 @@ FAILED: dict[str, tuple[str, str, int]] = {
 async def test_a_fault_is_named_and_what_was_said_before_is_kept(
     model: str, asker: Client, upstream: Upstream
 ) -> None:
-    code, said, times = FAILED[model]
-    before = upstream.asked[model]
-
-    events, snapshot = await ask(asker, model)
-
-    assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
-    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot[
-        "error"
-    ]
-    assert snapshot["text"] == text_of(events) == said
-    assert upstream.asked[model] - before == times, (
-        "it is asked again before the first token, never after it"
-    )
-    assert bool(snapshot["usage"]) == bool(said)
-    assert "\0" not in snapshot["error"]["message"]
+    await check_failure(asker, upstream, model, FAILED[model])
 
 
+@pytest.mark.quick
 def test_every_script_is_tried() -> None:
     assert set(COMPLETED) | set(FAILED) | {"endless", "huge-events"} == set(STREAMS) | set(SCRIPTS)
 
@@ -234,6 +209,7 @@ async def test_retry_after_is_honoured(asker: Client, upstream: Upstream) -> Non
     assert time.monotonic() - began >= 1
 
 
+@pytest.mark.quick
 async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
     _, snapshot = await ask(asker, "gone/nobody")
 
@@ -292,6 +268,7 @@ def turns(upstream: Upstream) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.quick
 async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
     await ask(
         asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
@@ -314,6 +291,7 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
     }
 
 
+@pytest.mark.quick
 async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
     asker: Client, upstream: Upstream
 ) -> None:
@@ -351,6 +329,7 @@ async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
     )
 
 
+@pytest.mark.quick
 async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> None:
     sent = await asker.send("think", model="up/reasoning")
     await asker.read_through(sent["generation_id"])
@@ -360,23 +339,17 @@ async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> 
     assert turns(upstream) == [("user", "think"), ("assistant", GREETING), ("user", "and now")]
 
 
+@pytest.mark.quick
 async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(
     asker: Client, upstream: Upstream
 ) -> None:
-    sent = await asker.send("go on", model="up/finish-own-chunk")
-    await asker.read_through(sent["generation_id"])
+    whole = await continued(asker, "finish-own-chunk", "plain")
 
-    more = (
-        await asker.http.post(
-            f"/api/messages/{sent['message_id']}/continue", json={"model": "up/plain"}
-        )
-    ).json()
-
-    await asker.read_through(more["generation_id"])
     assert turns(upstream) == [("user", "go on"), ("assistant", GREETING)]
-    assert (await asker.message(sent["message_id"]))["text"] == GREETING * 2
+    assert whole == GREETING * 2
 
 
+@pytest.mark.quick
 async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(
     asker: Client, upstream: Upstream
 ) -> None:
@@ -395,15 +368,20 @@ async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(
     assert 0 < snapshot["context"]["messages_left_out"] < 11
 
 
-async def test_the_key_is_in_no_log(system: System, asker: Client) -> None:
-    for model in ("401", "500-always", "reset-midstream"):
-        _, snapshot = await ask(asker, model)
-        assert KEY not in str(snapshot)
+async def test_the_key_is_in_no_log(new_system: Make, upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    up = provider(upstream, api_key_file=str(tmp_path / "key"))
+    system = await asyncio.to_thread(lambda: new_system(providers={"up": up}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        for model in ("401", "500-always", "reset-midstream"):
+            _, snapshot = await ask(client, model)
+            assert KEY not in str(snapshot)
 
     for process in system.processes:
         assert KEY not in process.output()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("base", "url"),
     [
@@ -421,15 +399,15 @@ def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
 
 
 async def test_models_are_reached_through_every_spelling_of_the_base(
-    new_system: Make, upstream: Upstream
+    tmp_path: Path, valkey: str, upstream: Upstream
 ) -> None:
     paths = {"bare": "", "slash": "/", "whole": "/v1", "both": "/v1/", "other": "/openai/v1"}
     providers = {
         name: provider(upstream, base_url=f"{upstream.url}{path}", models=["plain"])
         for name, path in paths.items()
     }
-    system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
-    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+    with InProcess(tmp_path, valkey, {"providers": providers}) as installation:
+        client = Client(installation.url, installation.new_key())
         for name in paths:
             _, snapshot = await ask(client, f"{name}/plain")
             assert snapshot["text"] == GREETING
@@ -438,6 +416,7 @@ async def test_models_are_reached_through_every_spelling_of_the_base(
                 upstream.requests[-1].path,
                 upstream.requests[-1].headers.get("authorization"),
             ) == (path, None)
+        await client.http.aclose()
 
 
 # The wire
@@ -471,6 +450,7 @@ LINES = st.sampled_from(
 )
 
 
+@pytest.mark.quick
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(LINES, st.sampled_from(["\n", "\r\n", "\r"])), max_size=30),
@@ -487,6 +467,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(
     assert parsed([bytes([byte]) for byte in data]) == whole
 
 
+@pytest.mark.quick
 @settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))),
@@ -498,12 +479,14 @@ def test_every_event_is_given_as_it_was_meant(texts: list[str], end: str) -> Non
     assert parsed([data]) == [text.encode() for text in texts]
 
 
+@pytest.mark.quick
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(min_value=0), max_size=10))
 def test_no_bytes_break_the_parser(data: bytes, cuts: list[int]) -> None:
     assert parsed(split(data, cuts)) == parsed([data])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "line",
     [

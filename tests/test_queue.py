@@ -1,39 +1,19 @@
 """The queue: a generation has one job; one that was lost is sent again, whatever else waits, and never twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import pytest
 from arq.connections import ArqRedis
 
 from server.generate.arq_worker import QueueWorker
 from server.ids import Prefix, new_id
-from server.lifecycle.queue import GENERATE, Queue, answers_queue, open_redis
+from server.lifecycle.queue import GENERATE, Queue, answers_queue
 from tests.client import Client
 from tests.system import System
-from tests.test_faults import condition
+from tests.waiting import condition
 
 PREFIX = "queue-test:"
 NAME = answers_queue(PREFIX)
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("queue"))
-    try:
-        system.start_redis()
-        yield system
-    finally:
-        system.close()
-
-
-@pytest.fixture
-async def redis(valkey: System) -> AsyncIterator[ArqRedis]:
-    redis = open_redis(valkey.settings.redis_url)
-    yield redis
-    await redis.flushall()
-    await redis.aclose(close_connection_pool=True)
 
 
 async def waiting(redis: ArqRedis) -> list[str]:

@@ -7,15 +7,14 @@ import pytest
 
 from server.stream.log import CLOSE, OPEN
 from tests.client import Client, Event
-from tests.databases import Sql, sql
-from tests.linked import Linked, linked, shared
+from tests.databases import Sql, both_databases, on_sqlite
+from tests.links import Linked
 from tests.outcome import Outcome, outcome_of
-from tests.postgres import postgres_server
 from tests.readers import reading
 from tests.system import System
 from tests.waiting import condition
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, both_databases]
 
 PACED = "tokens=200 rate=100"
 
@@ -77,7 +76,7 @@ async def read_when_asked(
         return seen
 
 
-@pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 async def test_when_a_job_is_sent(linked: Linked, sql: Sql, fault: Fault) -> None:
     outcome = await befall(
@@ -87,7 +86,7 @@ async def test_when_a_job_is_sent(linked: Linked, sql: Sql, fault: Fault) -> Non
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
 
 
-@pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 async def test_when_a_log_is_to_be_opened(linked: Linked, sql: Sql, fault: Fault) -> None:
     outcome = await befall(linked, sql, OPEN.sha, fault, f"Valkey {fault.__name__} before open")

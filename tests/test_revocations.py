@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.client import TERMINAL, Client, Event, check_law
-from tests.postgres import on_both_databases
+from tests.databases import both_databases
 from tests.readers import some_tokens
 from tests.system import System
 from tests.test_identity import (
@@ -20,7 +20,7 @@ from tests.test_identity import (
     revoke,
 )
 
-pytestmark = [pytest.mark.slow, on_both_databases]
+pytestmark = [pytest.mark.slow, both_databases]
 
 SESSION_TTL_S = 8
 

@@ -19,7 +19,6 @@ from server.history.tokenizer import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
 from server.verbs.ask import Continue, Regenerate, Request, Send, write_turn
 from server.verbs.inputs import AnswerOptions, SendMessage
-from tests.postgres import postgres_server
 from tests.system import System
 
 ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)

@@ -11,6 +11,8 @@ from server.graph.encoding import KEPT_BATCHES, Encoder, Told
 from server.stream.events import EventType, make_event
 from server.stream.feed import Batch
 
+pytestmark = pytest.mark.quick
+
 EVENT = make_event(2, EventType.TEXT_DELTA, {"part": 0, "text": "tide"})
 
 

@@ -1,8 +1,6 @@
 """Siblings: however many a message has, what is answered of them is bounded."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlmodel import select
@@ -10,7 +8,7 @@ from sqlmodel import select
 from server.history.database import open_database
 from server.history.messages import PAGE_MAX_CHARS
 from server.history.tables import MESSAGES, Message, Role, now
-from server.history.tree import SIBLINGS_MAX, branch, sibling_windows
+from server.history.tree import SIBLINGS_MAX, sibling_windows
 from server.ids import Prefix, new_id
 from tests.client import Client
 from tests.history import grow

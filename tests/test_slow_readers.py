@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.client import TERMINAL, Client, Event
-from tests.crowd import FRAME, Crowd
+from tests.many_readers import FRAME, ManyReaders
 from tests.outcome import outcome_of
 from tests.readers import reading
 from tests.system import System
@@ -29,7 +29,7 @@ KEPT_BYTES = 1 << 20
 class Trickler:
     """A reader that takes 80 bytes ten times a second, for as long as it is told to."""
 
-    def __init__(self, crowd: Crowd, seen: list[Event], url: str) -> None:
+    def __init__(self, crowd: ManyReaders, seen: list[Event], url: str) -> None:
         self._crowd, self.seen = crowd, seen
         self._connection = socket.socket()
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -80,7 +80,8 @@ async def test_readers_that_trickle_are_dropped_and_lack_nothing_when_they_come_
         live = await stack.enter_async_context(reading(client, long, 1))
         sizes = await stack.enter_async_context(watched(web))
         crowds = [
-            Crowd(each["events_url"], key, [system.web.url], TRICKLERS) for each in (short, long)
+            ManyReaders(each["events_url"], key, [system.web.url], TRICKLERS)
+            for each in (short, long)
         ]
         enough = asyncio.Event()
         tricklers = [

@@ -17,9 +17,10 @@ from server.ids import Prefix, new_id
 from server.lifecycle.settling import STALE_AFTER_S, Staleness
 from server.settings import Settings
 from server.worker import build_worker
-from tests.databases import Sql, sql
-from tests.postgres import postgres_server
+from tests.databases import Sql, both_databases, on_sqlite
 from tests.system import System
+
+pytestmark = both_databases
 
 QUEUED, UNSEALED, RUNNING = 100_000, 5_000, 20
 DEAD = "wrk_dead"
@@ -121,7 +122,7 @@ def plans_of_a_sweep(session: Session) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("sql", ["SQLite"], indirect=True)
+@on_sqlite
 async def test_a_death_is_noticed_within_its_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

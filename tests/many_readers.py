@@ -1,4 +1,7 @@
-"""A crowd: readers that cost so little that one process can be a thousand of them. Each keeps its mark and comes back with it."""
+"""Readers that cost so little that one process runs a thousand of them.
+
+Each keeps its cursor and resumes with it.
+"""
 
 import asyncio
 import json
@@ -16,8 +19,11 @@ FRAME = re.compile(rb"id: (\d+)\nevent: ([a-z_]+)\ndata: ([^\n]*)\n\n")
 SPARE_FILES = 200
 
 
-class Crowd:
-    """Readers of one answer at `urls`, which may change meanwhile. They share what they parsed, and have to agree on its bytes."""
+class ManyReaders:
+    """Readers of one answer at `urls`, which may change meanwhile.
+
+    They share the events they parsed and must agree on their bytes.
+    """
 
     def __init__(self, events_url: str, key: str, urls: list[str], readers: int) -> None:
         self._path, self._key = events_url, key
@@ -26,14 +32,14 @@ class Crowd:
         self.seen: list[list[Event]] = [[] for _ in range(readers)]
 
     async def read(self) -> None:
-        """Reads until everybody has the end; a reader whose connection ends earlier goes to the next address."""
+        """Read until every reader has the end; one that is disconnected resumes at the next URL."""
         async with asyncio.TaskGroup() as tasks:
             for n, seen in enumerate(self.seen):
                 tasks.create_task(self._read(n, seen))
 
     async def _read(self, turn: int, seen: list[Event]) -> None:
         loop = asyncio.get_running_loop()
-        while not is_over(seen):
+        while not has_ended(seen):
             address = urlsplit(self.urls[turn % len(self.urls)])
             turn += 1
             try:
@@ -50,13 +56,13 @@ class Crowd:
             finally:
                 transport.close()
 
-    def request(self, mark: int) -> bytes:
-        last = f"Last-Event-ID: {mark}\r\n" if mark else ""
+    def request(self, cursor: int) -> bytes:
+        last = f"Last-Event-ID: {cursor}\r\n" if cursor else ""
         head = f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._key}\r\nConnection: close\r\n"
         return f"{head}{last}\r\n".encode()
 
     def event(self, seq: int, type: bytes, data: bytes) -> Event:
-        """The event of a frame; whatever has its number has to have its bytes."""
+        """The event of a frame; frames with the same number must have the same bytes."""
         known = self._frames.get(seq)
         if known is None:
             known = self._frames[seq] = type, data, json.loads(data)
@@ -65,9 +71,9 @@ class Crowd:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection of a reader. It is over when it closes, or with the answer."""
+    """One connection of a reader; it ends with the answer or when it is closed."""
 
-    def __init__(self, crowd: Crowd, seen: list[Event]) -> None:
+    def __init__(self, crowd: ManyReaders, seen: list[Event]) -> None:
         self._crowd, self._seen = crowd, seen
         self._buffer = b""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -79,7 +85,7 @@ class _Connection(asyncio.Protocol):
             end = frame.end()
             self._seen.append(self._crowd.event(int(frame[1]), frame[2], frame[3]))
         self._buffer = self._buffer[end:]
-        if is_over(self._seen):
+        if has_ended(self._seen):
             self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio calls it so
@@ -90,12 +96,12 @@ class _Connection(asyncio.Protocol):
             self.closed.set_result(None)
 
 
-def is_over(seen: list[Event]) -> bool:
+def has_ended(seen: list[Event]) -> bool:
     return bool(seen) and seen[-1].type in TERMINAL
 
 
-def room_for(connections: int) -> None:
-    """Lets this process, and those it starts, hold so many connections; the test is skipped where that is not allowed."""
+def allow_connections(connections: int) -> None:
+    """Raise the limit of open files for this process and its children, or skip the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + SPARE_FILES
     if soft < wanted:

@@ -1,0 +1,83 @@
+"""Installations whose models are scripted, and checks of what they answer."""
+
+from typing import Any
+
+from tests.client import Client, Event, check_law, text_of
+from tests.upstream import Upstream
+
+GENERATION = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
+"""Limits that a test can reach."""
+
+
+async def ask(
+    client: Client, model: str, text: str = "hello", **body: Any
+) -> tuple[list[Event], dict[str, Any]]:
+    """An answer's events and its snapshot, which agree."""
+    sent = await client.send(text, model=f"up/{model}" if "/" not in model else model, **body)
+    events = await client.read_through(sent["generation_id"])
+    snapshot = await client.snapshot(sent["generation_id"])
+    check_law(events, snapshot)
+    assert not {"restarted", "resumed"} & {event.type for event in events}
+    return events, snapshot
+
+
+async def check_answer(
+    client: Client, upstream: Upstream, model: str, content: list[dict[str, Any]], reason: str
+) -> Any:
+    """An answer completes with this content, after one retry where the script wants one; its usage."""
+    upstream.asked[model] = 0
+
+    events, snapshot = await ask(client, model)
+
+    end = events[-1]
+    assert (snapshot["status"], snapshot["error"]) == ("completed", None)
+    assert snapshot["content"] == content
+    assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
+    assert end.data["usage"] == snapshot["usage"]
+    retried = model.endswith("-then-ok") or model == "429-date"
+    assert upstream.asked[model] == (2 if retried else 1)
+    return snapshot["usage"]
+
+
+async def check_failure(
+    client: Client, upstream: Upstream, model: str, expected: tuple[str, str, int]
+) -> None:
+    """An answer fails with this code, keeps this text, and its model was asked so many times."""
+    code, said, times = expected
+    before = upstream.asked[model]
+
+    events, snapshot = await ask(client, model)
+
+    assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", code)
+    assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot[
+        "error"
+    ]
+    assert snapshot["text"] == text_of(events) == said
+    assert upstream.asked[model] - before == times, (
+        "it is asked again before the first token, never after it"
+    )
+    assert bool(snapshot["usage"]) == bool(said)
+    assert "\0" not in snapshot["error"]["message"]
+
+
+async def continued(client: Client, first: str, model: str) -> str:
+    """The text of an answer that one model began and another one continued."""
+    sent = await client.send("go on", model=f"up/{first}")
+    await client.read_through(sent["generation_id"])
+    more = await client.http.post(
+        f"/api/messages/{sent['message_id']}/continue", json={"model": f"up/{model}"}
+    )
+    await client.read_through(more.json()["generation_id"])
+    return str((await client.message(sent["message_id"]))["text"])
+
+
+def text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def thought(text: str) -> dict[str, Any]:
+    return {"type": "reasoning", "text": text}
+
+
+def call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"type": "tool_call", "call_id": call_id, "name": name, "arguments": arguments}
