@@ -11,7 +11,7 @@ from server.history.tables import BrowserSession, Idempotency, SignInLink, now
 OVER_KEPT = timedelta(days=1)
 
 
-def forget_what_is_over(session: Session) -> None:
+def delete_expired(session: Session) -> None:
     """Deletes Idempotency-Keys after their 24 hours, and sessions and sign-in links a day after they ended."""
     session.execute(delete(Idempotency).where(col(Idempotency.created_at) < now() - KEY_KEPT))
     session.execute(
