@@ -87,7 +87,8 @@ class Worker:
     async def _do_chores(self) -> None:
         while True:
             try:
-                await self._resources.database.write(delete_expired)
+                while await self._resources.database.write(delete_expired):
+                    pass
                 if self._resources.settings.generation.titles:
                     for conversation_id in await self._resources.database.read(due_titles):
                         await self._resources.queue.put_title(conversation_id)
