@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import CursorResult, Select, delete, select, tuple_
+from sqlalchemy import CursorResult, delete, select, tuple_
 from sqlmodel import Session, SQLModel, col
 
 from server.history.exchange import KEY_KEPT
@@ -20,7 +20,7 @@ def delete_expired(session: Session) -> bool:
     True: there may be more.
     """
     keys_before, expired_before = now() - KEY_KEPT, now() - EXPIRED_KEPT
-    expired: list[tuple[type[SQLModel], Select[Any]]] = [
+    expired: list[tuple[type[SQLModel], Any]] = [
         (
             Idempotency,
             select(
@@ -42,7 +42,7 @@ def delete_expired(session: Session) -> bool:
     return BATCH in deleted
 
 
-def _delete_batch(session: Session, table: type[SQLModel], keys: Select[Any]) -> int:
+def _delete_batch(session: Session, table: type[SQLModel], keys: Any) -> int:
     key = tuple_(*keys.selected_columns)
     result: CursorResult[tuple[()]] = session.execute(  # type: ignore[assignment]
         delete(table).where(key.in_(keys.limit(BATCH)))
