@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from server.generate.arq_worker import QueueWorker
 from server.generate.ownership import Ownership
 from server.generate.titling import Titler
-from server.history.chores import forget_what_is_over
+from server.history.chores import delete_expired
 from server.history.database import DatabaseAway
 from server.history.titles import due_titles
 from server.lifecycle.queue import (
@@ -87,7 +87,8 @@ class Worker:
     async def _do_chores(self) -> None:
         while True:
             try:
-                await self._resources.database.write(forget_what_is_over)
+                while await self._resources.database.write(delete_expired):
+                    pass
                 if self._resources.settings.generation.titles:
                     for conversation_id in await self._resources.database.read(due_titles):
                         await self._resources.queue.put_title(conversation_id)

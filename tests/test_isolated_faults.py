@@ -13,7 +13,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from server.generate.owned_log import Found, OwnedLog
 from server.generate.writer import LogWriter
 from server.history.claims import Fence
-from server.lifecycle.queue import open_redis
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
 from server.stream.feed import KEPT_BYTES, End, Feed, Feeds

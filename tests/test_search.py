@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
 
 from server.history.claims import Ending, Fence, claim, settle
 from server.history.conversations import change_conversation, delete_conversation
 from server.history.database import Database, open_database
 from server.history.schema import migrate
-from server.history.search import Hit, index_everything, search
-from server.history.tables import SEARCH_ENTRIES, Account, Generation, Status
+from server.history.search import Hit, search
+from server.history.tables import Account, Generation, Status
 from server.history.tokenizer import excerpt_of, terms_of, words_of
 from server.ids import Prefix, new_id
 from server.verbs.ask import Continue, Regenerate, Request, Send, write_turn
@@ -262,18 +261,3 @@ def test_an_excerpt_shows_where_it_was_found() -> None:
     assert pieces[0].text == "…"
     assert pieces[-1].text.endswith("…")
     assert sum(len(piece.text) for piece in pieces) < 200
-
-
-async def test_what_was_said_before_there_was_an_index_is_found(database: Database) -> None:
-    talk = Talk(database)
-    said = await talk.ask("the tide", "is high in the harbour")
-    await database.write(lambda session: session.execute(delete(SEARCH_ENTRIES)))
-    assert await talk.find("tide") == []
-
-    await database.write(index_everything)
-
-    assert await talk.found("harbour") == {said.message_id}
-    assert await talk.find("tide") == [
-        Hit(said.conversation_id, None),
-        Hit(said.conversation_id, said.question_id),
-    ]

@@ -1,4 +1,4 @@
-"""What an answer is made of: parts, usage and errors. One field name has one type in all of them."""
+"""Content parts, usage and errors. A field name has the same type in all of them."""
 
 from enum import Enum
 from typing import Any
@@ -8,56 +8,58 @@ import strawberry
 from server.parts import Parts
 
 
-@strawberry.enum(description="What a part is. Values may be added.")
+@strawberry.enum(description="The type of a content part. Values may be added.")
 class PartType(Enum):
-    TEXT = strawberry.enum_value("text", description="Something said.")
+    TEXT = strawberry.enum_value("text", description="Text.")
     REASONING = strawberry.enum_value(
-        "reasoning", description="What a model thought before it spoke."
+        "reasoning", description="Reasoning of the model before its answer."
     )
     TOOL_CALL = strawberry.enum_value(
-        "tool_call", description="A tool that a model wants to be called."
+        "tool_call", description="A tool call requested by the model."
     )
-    TOOL_RESULT = strawberry.enum_value("tool_result", description="What a tool answered.")
+    TOOL_RESULT = strawberry.enum_value("tool_result", description="The result of a tool call.")
     FILE = strawberry.enum_value("file", description="A file.")
 
 
 @strawberry.interface(
-    description="One part of a content, which is an ordered list of them. Kinds of parts may be added."
+    description="A content part. Content is an ordered list of parts; types of parts may be added."
 )
 class ContentPart:
-    type: PartType = strawberry.field(description="What kind of part this is.")
+    type: PartType = strawberry.field(description="The type of the part.")
 
 
-@strawberry.type(description="Something said.")
+@strawberry.type(description="Text.")
 class TextPart(ContentPart):
-    text: str = strawberry.field(description="The words.")
+    text: str = strawberry.field(description="The text.")
 
 
-@strawberry.type(description="What a model thought before it spoke.")
+@strawberry.type(description="Reasoning of the model before its answer.")
 class ReasoningPart(ContentPart):
-    text: str = strawberry.field(description="The words.")
+    text: str = strawberry.field(description="The text.")
 
 
-@strawberry.type(description="A tool that a model wants to be called.")
+@strawberry.type(description="A tool call requested by the model.")
 class ToolCallPart(ContentPart):
     call_id: strawberry.ID = strawberry.field(
-        description="Names this call; its result carries the same."
+        description="The id of the call; its result has the same."
     )
     name: str = strawberry.field(description="The tool's name.")
-    arguments: str = strawberry.field(description="The arguments: JSON, as the model wrote it.")
+    arguments: str = strawberry.field(
+        description="The arguments as JSON, exactly as the model wrote them."
+    )
 
 
-@strawberry.type(description="What a tool answered.")
+@strawberry.type(description="The result of a tool call.")
 class ToolResultPart(ContentPart):
-    call_id: strawberry.ID = strawberry.field(description="The call this answers.")
-    content: str = strawberry.field(description="The answer.")
+    call_id: strawberry.ID = strawberry.field(description="The id of the call.")
+    content: str = strawberry.field(description="The result.")
     is_error: bool = strawberry.field(description="Whether the tool failed.")
 
 
 @strawberry.type(description="A file.")
 class FilePart(ContentPart):
-    file_id: strawberry.ID = strawberry.field(description="Names the file.")
-    media_type: str = strawberry.field(description="What it is, e.g. `image/png`.")
+    file_id: strawberry.ID = strawberry.field(description="The id of the file.")
+    media_type: str = strawberry.field(description="The media type, e.g. `image/png`.")
     name: str = strawberry.field(description="What it is called.")
 
 
@@ -99,18 +101,18 @@ def _part(part: dict[str, Any]) -> ContentPart | None:
     return None
 
 
-@strawberry.type(description="What an answer used, summed over every attempt at it.")
+@strawberry.type(description="Token usage, summed over all attempts.")
 class Usage:
-    input_tokens: int = strawberry.field(description="Tokens the model read.")
-    output_tokens: int = strawberry.field(description="Tokens the model wrote, reasoning included.")
+    input_tokens: int = strawberry.field(description="Input tokens.")
+    output_tokens: int = strawberry.field(description="Output tokens, including reasoning.")
     cached_input_tokens: int | None = strawberry.field(
-        description="Of the tokens read, those its provider had kept; null where it does not say."
+        description="Input tokens read from the provider's cache; null if not reported."
     )
     reasoning_tokens: int | None = strawberry.field(
-        description="Of the tokens written, those of reasoning; null where its provider does not say."
+        description="Output tokens used for reasoning; null if not reported."
     )
     estimated: bool = strawberry.field(
-        description="Whether a part of this was not counted by the provider but taken from the text."
+        description="Whether some counts are estimated from the text, not reported by the provider."
     )
 
 
@@ -127,13 +129,13 @@ def usage_of(usage: dict[str, Any] | None) -> Usage | None:
     )
 
 
-@strawberry.type(description="Why an answer could not be written.")
+@strawberry.type(description="Why a generation failed.")
 class GenerationError:
     code: str = strawberry.field(
-        description="For programs, e.g. `provider_rate_limited`; docs/http.md lists them. Codes may be added."
+        description="A code, e.g. `provider_rate_limited`; see docs/http.md. Codes may be added."
     )
-    message: str = strawberry.field(description="For people.")
-    retryable: bool = strawberry.field(description="Whether asking again may succeed.")
+    message: str = strawberry.field(description="A message for people.")
+    retryable: bool = strawberry.field(description="Whether a retry may succeed.")
 
 
 def error_of(error: dict[str, Any] | None) -> GenerationError | None:

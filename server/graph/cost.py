@@ -1,9 +1,9 @@
 """The limits of a document: its depth, what it repeats, and how many fields its response may have.
 
-The cost counts every field once for every object it may be read of: in a page of 50 whose nodes have
-pages of 20, a field of the inner nodes counts 50 · 20. A page counts its requested length, any other
-list its usual length, siblings of siblings their maximum. Introspection has a fixed cost, because
-its response has a fixed size.
+The cost counts every field once for every object it may be read of: in a page of 50 whose nodes
+have pages of 20, a field of the inner nodes counts 50 · 20. A page counts its requested length, any
+other list its usual length, siblings of siblings their maximum. Introspection has a fixed cost,
+because its response has a fixed size.
 """
 
 from collections import Counter
@@ -41,11 +41,11 @@ from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 DEPTH_MAX: Final = 12
 ALIASES_MAX: Final = 30
 ALIAS_MAX_CHARS: Final = 128
-"""An alias is repeated in the response as often as its field, and the cost counts it as one field."""
+"""The response repeats an alias as often as its field, and the cost ignores its length."""
 
 DIRECTIVES_MAX: Final = 50
 REPEATS_MAX: Final = 30
-"""How often one response field may be selected: validation compares each selection with every other."""
+"""How often one response field may be selected: validation compares all selections of it."""
 
 INTROSPECTION_DEPTH_MAX: Final = 30
 INTROSPECTION_COST: Final = 2000
@@ -53,7 +53,7 @@ SEARCH_COST: Final = 2000
 """A search ranks up to 2,000 matches and scans the texts of its page for excerpts."""
 
 SUBSCRIPTION_COST_MAX: Final = 500
-"""A query pays its cost once; a subscription pays it with every event, in each of its operations."""
+"""A query has its cost once, a subscription with every event."""
 
 USUAL_LENGTHS: Final = {"siblings": 10, "apiKeys": 100, "models": 20, "activeGenerations": 2}
 USUAL_LENGTH: Final = 3

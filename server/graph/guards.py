@@ -117,7 +117,7 @@ class Guard(SchemaExtension):
         return self._unnamed(document)
 
     def _unnamed(self, document: DocumentNode) -> list[GraphQLError]:
-        """The error for several operations without an `operationName`; Strawberry would run the first."""
+        """The error for several operations without `operationName`; Strawberry runs the first."""
         operations = [
             each for each in document.definitions if isinstance(each, OperationDefinitionNode)
         ]

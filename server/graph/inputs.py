@@ -1,4 +1,7 @@
-"""What mutations take. Absent leaves, null clears; limits are those of the HTTP interface, in `server.serve.request_body`."""
+"""The inputs of mutations. An omitted field is left unchanged, null clears it.
+
+Limits are those of the HTTP interface, in `server.verbs.inputs`.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -8,121 +11,126 @@ from strawberry.scalars import JSON
 
 from server.graph.content import PartType
 
-KEY = "The same key gives the same generation for 24 hours, over HTTP too; with another input it is refused."
+KEY = (
+    "For 24 hours, a request with the same key returns the same generation, over HTTP too. "
+    "The same key with a different input is an error."
+)
 
 
 @strawberry.input(description="A part of a question.")
 class ContentPartInput:
-    type: PartType = strawberry.field(
-        description="What kind of part this is; only TEXT can be asked."
-    )
-    text: str | None = strawberry.field(default=strawberry.UNSET, description="The words.")
+    type: PartType = strawberry.field(description="The type of the part; only TEXT is accepted.")
+    text: str | None = strawberry.field(default=strawberry.UNSET, description="The text.")
 
 
 @strawberry.input(
-    description="How an answer is to be written. What is absent is the conversation's, else the server's."
+    description="Options of an answer. An omitted one is taken from the conversation or the server."
 )
 class AnswerOptionsInput:
     model: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Which model: its id, or its name where only one has it.",
+        description="The model: its id, or its name if that is unique.",
     )
     system_prompt: str | None = strawberry.field(
-        default=strawberry.UNSET, description="What the model is told first."
+        default=strawberry.UNSET, description="The system prompt."
     )
     max_output_tokens: int | None = strawberry.field(
-        default=strawberry.UNSET, description="How many tokens it may say."
+        default=strawberry.UNSET, description="The maximum number of output tokens."
     )
     temperature: float | None = strawberry.field(
-        default=strawberry.UNSET, description="From 0 to 2; the provider's own when absent."
+        default=strawberry.UNSET,
+        description="The sampling temperature, 0 to 2. If omitted, the provider's default.",
     )
     metadata: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="At most 16 pairs of strings."
+        default=strawberry.UNSET, description="Up to 16 pairs of strings."
     )
     idempotency_key: str | None = strawberry.field(default=strawberry.UNSET, description=KEY)
 
 
-@strawberry.input(description="A question, and where it belongs.")
+@strawberry.input(description="A question to send.")
 class SendMessageInput(AnswerOptionsInput):
     text: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The question. Exactly one of `text` and `content`."
+        default=strawberry.UNSET,
+        description="The question. Exactly one of `text` and `content` is required.",
     )
     content: list[ContentPartInput] | None = strawberry.field(
         default=strawberry.UNSET, description="The question in parts."
     )
     conversation_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Where it is asked. Absent: a new conversation, whose own `model` and `systemPrompt` become.",
+        description="If omitted, a new conversation is created with this `model` and `systemPrompt`.",
     )
     parent_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The answer it follows. Absent: the one that is shown last; null: none, a new beginning.",
+        description="The answer it follows; by default the last one shown. Null starts a new branch.",
     )
 
 
-@strawberry.input(description="A question in other words.")
+@strawberry.input(description="A question to edit.")
 class EditMessageInput(AnswerOptionsInput):
-    id: strawberry.ID = strawberry.field(description="The question that is asked anew.")
+    id: strawberry.ID = strawberry.field(description="The question to replace with a sibling.")
     text: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The question. Exactly one of `text` and `content`."
+        default=strawberry.UNSET,
+        description="The question. Exactly one of `text` and `content` is required.",
     )
     content: list[ContentPartInput] | None = strawberry.field(
         default=strawberry.UNSET, description="The question in parts."
     )
 
 
-@strawberry.input(description="Another answer to the same question.")
+@strawberry.input(description="An answer to regenerate.")
 class RegenerateMessageInput(AnswerOptionsInput):
-    id: strawberry.ID = strawberry.field(description="The answer that gets a sibling.")
+    id: strawberry.ID = strawberry.field(description="The answer to write a sibling of.")
 
 
-@strawberry.input(description="More of an answer.")
+@strawberry.input(description="An answer to continue.")
 class ContinueMessageInput(AnswerOptionsInput):
-    id: strawberry.ID = strawberry.field(description="The answer that goes on, or starts over.")
+    id: strawberry.ID = strawberry.field(
+        description="The answer. If it failed or was cancelled, it is restarted."
+    )
 
 
-@strawberry.input(description="A conversation in which nothing was said yet.")
+@strawberry.input(description="An empty conversation to create.")
 class CreateConversationInput:
     title: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="What it is called; absent: it is named after its first words.",
+        description="The title. If omitted, the first words of the conversation.",
     )
     model: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The model that answers in it; the default when absent.",
+        description="The model. If omitted, the default model.",
     )
     system_prompt: str | None = strawberry.field(
-        default=strawberry.UNSET, description="What its models are told first."
+        default=strawberry.UNSET, description="The system prompt."
     )
     metadata: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="At most 16 pairs of strings."
+        default=strawberry.UNSET, description="Up to 16 pairs of strings."
     )
 
 
-@strawberry.input(
-    description="What of a conversation is to change. Absent leaves; null clears the system prompt."
-)
+@strawberry.input(description="Changes to a conversation. Omitted fields keep their values.")
 class UpdateConversationInput:
     id: strawberry.ID = strawberry.field(description="The conversation.")
-    title: str | None = strawberry.field(default=strawberry.UNSET, description="What it is called.")
+    title: str | None = strawberry.field(default=strawberry.UNSET, description="The title.")
     pinned: bool | None = strawberry.field(
-        default=strawberry.UNSET, description="Whether it is kept at the top."
+        default=strawberry.UNSET, description="Whether it is pinned to the top of the list."
     )
     archived: bool | None = strawberry.field(
-        default=strawberry.UNSET, description="Whether it is put away."
+        default=strawberry.UNSET, description="Whether it is archived."
     )
     model: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The model that answers in it."
+        default=strawberry.UNSET, description="The default model of the conversation."
     )
     system_prompt: str | None = strawberry.field(
-        default=strawberry.UNSET, description="What its models are told first; null for nothing."
+        default=strawberry.UNSET, description="The system prompt; null removes it."
     )
     shown_message_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="A message of it: the branch through it is shown, to its newest leaf.",
+        description="A message of it: the branch through it, to its newest leaf, is shown.",
     )
     metadata: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="At most 16 pairs of strings; replaces all."
+        default=strawberry.UNSET,
+        description="Up to 16 pairs of strings; replaces the existing ones.",
     )
 
 
@@ -136,30 +144,30 @@ class RestoreConversationInput:
     id: strawberry.ID = strawberry.field(description="The conversation.")
 
 
-@strawberry.input(description="The generation to stop.")
+@strawberry.input(description="The generation to cancel.")
 class CancelGenerationInput:
     id: strawberry.ID = strawberry.field(description="The generation.")
     wait_s: float = strawberry.field(
-        default=2.0, description="How long to wait for its end, in seconds, 0 to 30."
+        default=2.0, description="How many seconds to wait for it to end, 0 to 30."
     )
 
 
-@strawberry.input(description="The key to make.")
+@strawberry.input(description="The API key to create.")
 class CreateApiKeyInput:
-    name: str = strawberry.field(description="What it is for.")
+    name: str = strawberry.field(description="A name that says what the key is for.")
     expires_at: datetime | None = strawberry.field(
         default=strawberry.UNSET,
-        description="When it ends by itself; never when absent. A key that expires makes none that outlives it.",
+        description="When it expires; by default never. No key can create one that outlives it.",
     )
 
 
-@strawberry.input(description="The key to revoke.")
+@strawberry.input(description="The API key to revoke.")
 class RevokeApiKeyInput:
-    id: strawberry.ID = strawberry.field(description="The key.")
+    id: strawberry.ID = strawberry.field(description="The API key.")
 
 
 def given(input: Any) -> dict[str, Any]:
-    """What was given of an input, as the body of the same call over HTTP; `id` and the idempotency key are no part of one."""
+    """The given fields of an input, as the body of the same HTTP request: without ids and keys."""
     values = {
         name: value
         for name, value in vars(input).items()

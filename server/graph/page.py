@@ -1,4 +1,4 @@
-"""Connections: the arguments that name a page, its cursors, and what a page says of itself."""
+"""Connections: their arguments, cursors and page info."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -16,30 +16,32 @@ from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 First = Annotated[
     int | None,
     strawberry.argument(
-        description="How many to read from the beginning, 1 to 100; 20 where neither is given."
+        description="The number of items from the start, 1 to 100. Without `first` and `last`: 20."
     ),
 ]
-After = Annotated[str | None, strawberry.argument(description="Only what follows this cursor.")]
+After = Annotated[str | None, strawberry.argument(description="Only items after this cursor.")]
 Last = Annotated[
-    int | None, strawberry.argument(description="How many to read from the end, 1 to 100.")
+    int | None, strawberry.argument(description="The number of items from the end, 1 to 100.")
 ]
-Before = Annotated[str | None, strawberry.argument(description="Only what precedes this cursor.")]
+Before = Annotated[str | None, strawberry.argument(description="Only items before this cursor.")]
 
 
-@strawberry.type(description="Where a page stands in its list.")
+@strawberry.type(description="The position of a page in its list.")
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether anything follows the page.")
-    has_previous_page: bool = strawberry.field(description="Whether anything precedes the page.")
+    has_next_page: bool = strawberry.field(description="Whether there are items after the page.")
+    has_previous_page: bool = strawberry.field(
+        description="Whether there are items before the page."
+    )
     start_cursor: str | None = strawberry.field(
-        description="The cursor of the first one; null on an empty page."
+        description="The cursor of the first item; null if the page is empty."
     )
     end_cursor: str | None = strawberry.field(
-        description="The cursor of the last one; null on an empty page."
+        description="The cursor of the last item; null if the page is empty."
     )
 
 
 def page_info(page: Page[Any], cursors: list[str]) -> PageInfo:
-    """What a page whose items have these cursors says of itself."""
+    """The page info of a page whose items have these cursors."""
     return PageInfo(
         has_next_page=page.has_next,
         has_previous_page=page.has_previous,
@@ -57,18 +59,18 @@ def asked_slice(
     *,
     newest: bool = False,
 ) -> Slice:
-    """What the arguments of a connection ask for; `place` reads a cursor. `newest`: it ends with the newest, where nothing else is asked.
+    """The slice that the arguments of a connection select; `place` parses a cursor.
 
-    Raises Invalid and InvalidCursor.
+    `newest`: by default, the last items. Raises Invalid and InvalidCursor.
     """
     if first is not None and last is not None:
-        detail = "only one of first and last may be given"
+        detail = "first and last cannot be used together"
         raise Invalid(
             "invalid_limit", f"first: {detail}.", errors=[{"pointer": "/first", "detail": detail}]
         )
     for name, value in (("first", first), ("last", last)):
         if value is not None and not 1 <= value <= PAGE_MAX:
-            detail = f"a number from 1 to {PAGE_MAX} is allowed"
+            detail = f"must be between 1 and {PAGE_MAX}"
             raise Invalid(
                 "invalid_limit",
                 f"{name}: {detail}.",
@@ -88,19 +90,17 @@ def _place(name: str, cursor: str | None, place: Callable[[str], Any | None]) ->
         return None
     found = place(cursor)
     if found is None:
-        raise InvalidCursor(
-            f"{name}: this is not a cursor that this server gave out for this list."
-        )
+        raise InvalidCursor(f"{name}: not a valid cursor of this list.")
     return found
 
 
 def moment_cursor(order: str, moment: datetime, id: str) -> str:
-    """The cursor of a place in a list that is in the order of a moment; `order` names the list, whose cursors fit no other."""
+    """A cursor of a list ordered by time; `order` names the list, since no other accepts it."""
     return pack(order, moment.isoformat(), id)
 
 
 def moment_place(order: str, prefix: Prefix) -> Callable[[str], tuple[datetime, str] | None]:
-    """Reads such cursors."""
+    """A parser of these cursors."""
 
     def place(cursor: str) -> tuple[datetime, str] | None:
         fields = unpack(cursor, 3)
@@ -113,12 +113,12 @@ def moment_place(order: str, prefix: Prefix) -> Callable[[str], tuple[datetime, 
 
 
 def message_cursor(id: str) -> str:
-    """The cursor of a message on its branch."""
+    """The cursor of a message in its branch."""
     return pack("message", id)
 
 
 def message_place(cursor: str) -> str | None:
-    """The message of such a cursor."""
+    """The message id in a cursor."""
     fields = unpack(cursor, 2)
     return (
         fields[1]

@@ -1,4 +1,4 @@
-"""Scalars and enums of the schema, and the words they stand for."""
+"""Scalars and enums of the schema."""
 
 from datetime import datetime
 from enum import Enum
@@ -14,7 +14,7 @@ def _parse_time(value: object) -> datetime:
     moment = parse_time(value) if isinstance(value, str) else None
     if moment is None:
         raise GraphQLError(
-            'a moment is a string with its offset from UTC, e.g. "2026-11-20T12:00:00Z"'
+            'DateTime must be a string with a UTC offset, e.g. "2026-11-20T12:00:00Z".'
         )
     return moment
 
@@ -25,7 +25,8 @@ def _show_time(value: datetime | str) -> str | None:
 
 DATE_TIME = strawberry.scalar(
     name="DateTime",
-    description="A moment as RFC 3339 writes it, in UTC: `2026-11-20T12:00:00.123456Z`. Any offset is accepted.",
+    description="An RFC 3339 timestamp in UTC, e.g. `2026-11-20T12:00:00.123456Z`. "
+    "Inputs may have any offset.",
     specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
     serialize=_show_time,
     parse_value=_parse_time,
@@ -34,36 +35,36 @@ DATE_TIME = strawberry.scalar(
 CONFIG = StrawberryConfig(scalar_map={datetime: DATE_TIME})
 
 
-@strawberry.enum(description="Who says something.")
+@strawberry.enum(description="The author of a message.")
 class Role(Enum):
     USER = strawberry.enum_value("user", description="A question.")
     ASSISTANT = strawberry.enum_value("assistant", description="An answer.")
 
 
-@strawberry.enum(description="Where an answer stands. Values may be added.")
+@strawberry.enum(description="The status of an answer. Values may be added.")
 class GenerationStatus(Enum):
-    QUEUED = strawberry.enum_value("queued", description="It waits for a worker.")
-    RUNNING = strawberry.enum_value("running", description="It is being written.")
-    COMPLETED = strawberry.enum_value("completed", description="It has come to its end.")
+    QUEUED = strawberry.enum_value("queued", description="Waiting for a worker.")
+    RUNNING = strawberry.enum_value("running", description="Being written.")
+    COMPLETED = strawberry.enum_value("completed", description="Complete.")
     CANCELLED = strawberry.enum_value(
-        "cancelled", description="It was stopped; what was said is kept."
+        "cancelled", description="Stopped; the content so far is kept."
     )
-    FAILED = strawberry.enum_value(
-        "failed", description="It could not be written; `error` says why."
-    )
+    FAILED = strawberry.enum_value("failed", description="Failed; see `error`.")
 
 
-@strawberry.enum(description="Why a model ended. Values may be added.")
+@strawberry.enum(description="Why the model stopped. Values may be added.")
 class FinishReason(Enum):
-    STOP = strawberry.enum_value("stop", description="It had said everything.")
+    STOP = strawberry.enum_value("stop", description="The answer is complete.")
     LENGTH = strawberry.enum_value(
-        "length", description="It reached a limit; the answer can be continued."
+        "length", description="A length limit was reached; the answer can be continued."
     )
-    TOOL_CALLS = strawberry.enum_value("tool_calls", description="It wants a tool's result.")
+    TOOL_CALLS = strawberry.enum_value(
+        "tool_calls", description="The model requests the result of a tool call."
+    )
     CONTENT_FILTER = strawberry.enum_value(
-        "content_filter", description="Its provider would not let it go on."
+        "content_filter", description="The provider's content filter stopped it."
     )
-    OTHER = strawberry.enum_value("other", description="Something else.")
+    OTHER = strawberry.enum_value("other", description="Any other reason.")
 
 
 def finish_reason(word: str | None) -> FinishReason | None:

@@ -1,4 +1,4 @@
-"""Search: what was found, and where in its text."""
+"""The search field: hits with excerpts."""
 
 import asyncio
 from typing import Annotated
@@ -20,42 +20,43 @@ QUERY_MAX_CHARS = 1_000
 Words = Annotated[
     str,
     strawberry.argument(
-        description="Words that must all be there, without regard to case and accents; in double quotes, words in a row. "
-        "The last word may be unfinished, from two letters; any other before a `*`. Nothing else has a meaning, so no query is wrong."
+        description="Words that must all occur, ignoring case and accents. Words in double quotes must be "
+        "consecutive. The last word, and any word followed by `*`, is a prefix of at least two letters. "
+        "No other character has a meaning, so every query is valid."
     ),
 ]
 
 
-@strawberry.type(description="A piece of the text around what was found.")
+@strawberry.type(description="A part of an excerpt.")
 class ExcerptPart:
-    text: str = strawberry.field(description="The piece.")
-    match: bool = strawberry.field(description="Whether it is what was found.")
+    text: str = strawberry.field(description="The text.")
+    match: bool = strawberry.field(description="Whether it matches the query.")
 
 
-@strawberry.type(description="A message that was found, or a conversation by its title.")
+@strawberry.type(description="A message, or a conversation whose title matches.")
 class SearchHit:
-    conversation: Conversation = strawberry.field(description="The conversation it is in.")
+    conversation: Conversation = strawberry.field(description="The conversation.")
     message: Message | None = strawberry.field(
-        description="The message; null where the title was found."
+        description="The message; null if the title matches."
     )
     excerpt: list[ExcerptPart] = strawberry.field(
-        description="The text around the first place where something was found, piece by piece."
+        description="The text around the first match, or the beginning of a text that was not scanned."
     )
 
 
-@strawberry.type(description="A hit in a list.")
+@strawberry.type(description="A search hit in a list.")
 class SearchHitEdge:
-    cursor: str = strawberry.field(description="Its place, for `after` and `before`.")
+    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
     node: SearchHit = strawberry.field(description="The hit.")
 
 
 @strawberry.type(
-    description="A page of hits: titles first, then messages; of the newest 2,000 the best first."
+    description="A page of hits: titles, then messages, the best first of the newest 2,000."
 )
 class SearchHitConnection:
     edges: list[SearchHitEdge] = strawberry.field(description="The hits with their cursors.")
     nodes: list[SearchHit] = strawberry.field(description="The hits alone.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
 
 
 async def search_hits(
@@ -66,9 +67,9 @@ async def search_hits(
     last: int | None,
     before: str | None,
 ) -> SearchHitConnection:
-    """A page of what the caller finds. Raises Invalid and InvalidCursor."""
+    """A page of hits of the caller's account. Raises Invalid, InvalidCursor and TooMany."""
     if len(query) > QUERY_MAX_CHARS:
-        detail = f"at most {QUERY_MAX_CHARS} characters are allowed"
+        detail = f"exceeds the limit of {QUERY_MAX_CHARS} characters"
         raise Invalid(
             "invalid_request", f"query: {detail}.", errors=[{"pointer": "/query", "detail": detail}]
         )
@@ -121,7 +122,7 @@ async def _excerpts(info: Info, texts: list[str], terms: list[Term]) -> list[lis
 
 
 async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[Hit]]:
-    """The hits of a slice, and the place of the first of them. Places count from the best."""
+    """The hits of a slice, and the rank of the first one, from 0 for the best."""
     start = 0 if part.after is None else part.after + 1
     end = RANKED_MAX if part.before is None else part.before
     if part.backwards and part.before is not None:

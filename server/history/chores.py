@@ -1,20 +1,50 @@
-"""Chores: forgetting what has served its time."""
+"""Chores: deleting expired rows."""
 
 from datetime import timedelta
+from typing import Any, Final
 
-from sqlalchemy import delete
-from sqlmodel import Session, col
+from sqlalchemy import CursorResult, delete, select, tuple_
+from sqlmodel import Session, SQLModel, col
 
 from server.history.tables import BrowserSession, Idempotency, SignInLink, now
 from server.history.turns import KEY_KEPT
 
-OVER_KEPT = timedelta(days=1)
+EXPIRED_KEPT: Final = timedelta(days=1)
+BATCH: Final = 1_000
+"""How many rows of a table one transaction deletes: on SQLite, others wait for it to write."""
 
 
-def forget_what_is_over(session: Session) -> None:
-    """Deletes Idempotency-Keys after their 24 hours, and sessions and sign-in links a day after they ended."""
-    session.execute(delete(Idempotency).where(col(Idempotency.created_at) < now() - KEY_KEPT))
-    session.execute(
-        delete(BrowserSession).where(col(BrowserSession.expires_at) < now() - OVER_KEPT)
+def delete_expired(session: Session) -> bool:
+    """Deletes some Idempotency-Keys after 24 hours, and sessions and links a day after they expired.
+
+    True: there may be more.
+    """
+    keys_before, expired_before = now() - KEY_KEPT, now() - EXPIRED_KEPT
+    expired: list[tuple[type[SQLModel], Any]] = [
+        (
+            Idempotency,
+            select(
+                col(Idempotency.account_id), col(Idempotency.operation), col(Idempotency.key)
+            ).where(col(Idempotency.created_at) < keys_before),
+        ),
+        (
+            BrowserSession,
+            select(col(BrowserSession.sha256)).where(
+                col(BrowserSession.expires_at) < expired_before
+            ),
+        ),
+        (
+            SignInLink,
+            select(col(SignInLink.sha256)).where(col(SignInLink.expires_at) < expired_before),
+        ),
+    ]
+    deleted = [_delete_batch(session, table, keys) for table, keys in expired]
+    return BATCH in deleted
+
+
+def _delete_batch(session: Session, table: type[SQLModel], keys: Any) -> int:
+    key = tuple_(*keys.selected_columns)
+    result: CursorResult[tuple[()]] = session.execute(  # type: ignore[assignment]
+        delete(table).where(key.in_(keys.limit(BATCH)))
     )
-    session.execute(delete(SignInLink).where(col(SignInLink.expires_at) < now() - OVER_KEPT))
+    return result.rowcount

@@ -226,23 +226,32 @@ def dump_json(value: object) -> str:
 
 
 def _raise(error: BaseException) -> NoReturn:
-    """Raises DatabaseAway for what a retry may cure, and any other fault as it is."""
+    """Raises Collision or DatabaseAway for what a retry may cure, and any other error as it is."""
     cause = getattr(error, "orig", None) or error
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
-    state = getattr(cause, "sqlstate", None) or ""
-    if isinstance(cause, sqlite3.Error):
-        away = any(word in str(cause) for word in _SQLITE_AWAY)
-    else:
-        # A value that asyncpg itself cannot send is a fault of ours, and its message names the value: never to be tried again.
-        unfit = isinstance(cause.__cause__, ValueError)
-        away = not unfit and (not state or state[:2] in _POSTGRES_AWAY or state == "25006")
-    if state.startswith("40"):
+    if str(getattr(cause, "sqlstate", None) or "").startswith("40"):
         raise Collision(reason) from error
-    if away:
+    if _is_away(error, cause):
         raise DatabaseAway(reason) from error
     raise error
 
 
+def _is_away(error: BaseException, cause: BaseException) -> bool:
+    """Whether the database, not the statement, is at fault."""
+    if isinstance(cause, sqlite3.Error):
+        return any(words in str(cause) for words in _SQLITE_AWAY)
+    if isinstance(cause, PoolTimeoutError | OSError | TimeoutError):
+        return True
+    if state := getattr(cause, "sqlstate", None):
+        return state[:2] in _POSTGRES_AWAY or state == "25006"
+    # asyncpg's own errors have no SQLSTATE. One about a value or about arguments would be the same
+    # at every retry; one that comes with the end of the connection would not.
+    invalidated = isinstance(error, DBAPIError) and error.connection_invalidated
+    return invalidated or "connection is closed" in str(cause)
+
+
 _SQLITE_AWAY = ("locked", "busy", "full", "unable to open", "disk I/O", "readonly")
 _POSTGRES_AWAY = frozenset({"08", "53", "55", "57", "58"})
-"""Classes of SQLSTATE: connection, resources, locks, operators, system. 25006 is a server that became a replica."""
+"""Classes of SQLSTATE: connection, resources, locks, operator intervention, system errors.
+25006 comes from a server that has become a replica.
+"""

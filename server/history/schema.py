@@ -2,6 +2,7 @@
 
 import asyncio
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -10,6 +11,9 @@ from sqlmodel import Session
 
 from server.errors import StartError
 from server.history.database import Database, DatabaseAway, dump_json, sqlite_engine
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 REVISION = 8
 """The newest migration this program knows: they are numbered `0001`, `0002`, …"""
@@ -88,10 +92,16 @@ def _upgrade(connection: Connection) -> tuple[int, int]:
         return before, before
     # Alembic takes a tenth of a second to import, and most starts do not need it.
     from alembic import command
+
+    command.upgrade(alembic_config(connection), "head")
+    return before, REVISION
+
+
+def alembic_config(connection: Connection) -> "Config":
+    """Alembic's configuration for the migrations of this program on an open connection."""
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "server:history/migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return before, REVISION
+    return config

@@ -177,21 +177,3 @@ def _tsquery(account_id: str, terms: list[Term]) -> str:
 
 def _account_word(account_id: str) -> str:
     return account_id.replace("_", "").lower()
-
-
-def index_everything(session: Session) -> None:
-    """Makes everything found that was said before there was an index."""
-    for conversation_id, account_id, title in session.execute(
-        select(C.c.id, C.c.account_id, C.c.title)
-    ).yield_per(PAGE):
-        index_title(session, account_id, conversation_id, title)
-    said = select(M.c.id, C.c.account_id, C.c.id, M.c.parts, G.c.parts).join(
-        C, C.c.id == M.c.conversation_id
-    )
-    said = said.outerjoin(G, G.c.id == M.c.generation_id).order_by(M.c.id)
-    for message_id, account_id, conversation_id, asked, answered in session.execute(said).yield_per(
-        PAGE
-    ):
-        index_message(
-            session, account_id, conversation_id, message_id, joined_text(asked or answered)
-        )
