@@ -7,7 +7,7 @@ import pytest
 
 from server.command import people
 from tests.client import Client, text_of
-from tests.graph import graph
+from tests.graph import graph, mutate
 from tests.page_client import Page
 from tests.system import System
 
@@ -32,8 +32,9 @@ async def link_token(system: System, email: str) -> str:
     return await asyncio.to_thread(make)
 
 
-async def sign_in(client: Client, token: str) -> None:
-    answer = await client.http.post("/api/session", json={"token": token})
+async def sign_in(client: Client, token: str, *, bring: bool = True) -> None:
+    body = {"token": token, "bring_conversations": bring}
+    answer = await client.http.post("/api/session", json=body)
     assert answer.status_code == 201, answer.text
 
 
@@ -137,3 +138,47 @@ async def test_a_link_that_was_used_moves_nothing(tidemark: System, browser: Cli
         assert refused.status_code == 401
         assert await listed(other) == set()
         assert await listed(browser) == {sent["conversation_id"]}
+
+
+async def test_a_preview_names_the_user_and_uses_nothing_up(
+    tidemark: System, browser: Client
+) -> None:
+    token = await link_token(tidemark, "preview@example.org")
+    await browser.send("/demo tokens=3 rate=0")
+
+    for _ in range(2):
+        shown = await browser.http.post("/api/session/preview", json={"token": token})
+
+        assert shown.json() == {"email": "preview@example.org", "guest_conversations": 1}
+    assert (await browser.get("/api/session"))["guest"]
+    await sign_in(browser, token)
+    used = await browser.http.post("/api/session/preview", json={"token": token})
+    assert (used.status_code, used.json()["code"]) == (401, "unauthenticated")
+
+
+async def test_conversations_stay_behind_unless_they_are_asked_for(
+    tidemark: System, browser: Client
+) -> None:
+    sent = await browser.send("/demo tokens=3 rate=0\nconfidential")
+    before = dict(browser.http.cookies)
+
+    await sign_in(browser, await link_token(tidemark, "mallory@example.org"), bring=False)
+
+    assert await listed(browser) == set()
+    assert await found(browser, "confidential") == set()
+    missing = await browser.http.get(f"/api/conversations/{sent['conversation_id']}")
+    assert missing.status_code == 404
+    async with Client(tidemark.web.url, cookies=before) as other:
+        assert (await other.http.get("/api/session")).status_code == 401
+
+
+async def test_a_guests_keys_end_with_the_guests_last_session(
+    tidemark: System, browser: Client
+) -> None:
+    made = await mutate(browser, "createApiKey", "secret", name="k")
+    async with Client(tidemark.web.url, made["secret"]) as by_key:
+        await by_key.get("/api/session")
+
+        await browser.http.delete("/api/session")
+
+        assert (await by_key.http.get("/api/session")).status_code == 401

@@ -624,6 +624,8 @@ def body_of(operation: Operation) -> dict[str, Any] | None:
         return None
     if operation.path in ("/api/messages", "/api/messages/{id}/edit"):
         return {"text": "/demo tokens=1 rate=0"}
+    if operation.path == "/api/session/preview":
+        return {"token": "no such link"}
     return {"title": "stolen"} if operation.method == "PATCH" else {}
 
 

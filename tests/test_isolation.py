@@ -152,7 +152,8 @@ OWN = {
 """What names nothing: for nobody it is closed, and for another account it has nothing of the owner."""
 
 PUBLIC = {
-    "POST /api/session",  # whoever comes, as a guest or with a link
+    "POST /api/session",  # anyone, as a guest or with a link
+    "POST /api/session/preview",  # anyone who has a link
     *(
         "GET /healthz",
         "GET /readyz",

@@ -121,6 +121,8 @@ class Up:
             PARENT_FD: str(alive),
             WORKER_NAME: new_id(Prefix.WORKER),
             "TIDEMARK_WORKER__DRAIN_S": str(drain_s),
+            # Whether `demo` is offered depends on it, in workers too.
+            "TIDEMARK_SERVER__HOST": self._settings.server.host,
         }
 
     async def run(self, *, open_page: bool) -> int:

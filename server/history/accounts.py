@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, or_, update
 from sqlmodel import Session, col, select
 
-from server.errors import Conflict, Invalid, NotFound
+from server.errors import Conflict, Invalid, NotFound, Unauthenticated
 from server.history.changes import next_change
 from server.history.tables import Account, ApiKey, BrowserSession, SignInLink, User, now
 from server.ids import Prefix, is_id, new_id
@@ -99,8 +99,11 @@ def add_own_key(
     sha256: str,
 ) -> ApiKey:
     """A key that a caller creates for its own account. Raises Conflict and Invalid."""
-    next_change(session, account_id)  # locks the account's row, so that the limit is exact
+    # Locks the account's row: the limit is exact, and a key revoked meanwhile makes no other.
+    next_change(session, account_id)
     maker = session.get(ApiKey, made_by) if made_by else None
+    if maker is not None and maker.revoked_at is not None:
+        raise Unauthenticated("This API key is revoked.")
     until = maker.expires_at if maker else None
     if expires_at is not None and expires_at <= now():
         raise Invalid.at("/expires_at", "must be in the future")
@@ -148,6 +151,7 @@ def revoke_key(session: Session, key_id: str) -> list[ApiKey]:
     key = session.get(ApiKey, key_id)
     if key is None:
         raise NotFound(f"key {key_id}")
+    next_change(session, key.account_id)  # a key that is being created is created before this
     revoked, makers = [key], [key.id]
     while makers:
         made = select(ApiKey).where(col(ApiKey.made_by).in_(makers))
@@ -208,6 +212,7 @@ def close_session(session: Session, sha256: str) -> list[ApiKey]:
     found = session.get(BrowserSession, sha256)
     if found is None:
         return []
+    next_change(session, found.account_id)  # keys that are being created are created before this
     session.delete(found)
     session.flush()
     account_id = found.account_id

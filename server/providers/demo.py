@@ -24,6 +24,7 @@ from server.providers.base import (
 )
 
 COMMAND = "/demo"
+SCRIPT_MAX_CHARS = 500
 BURST = 200
 """How many tokens are made before other answers of the process proceed."""
 
@@ -108,10 +109,10 @@ class Demo:
         async with aclosing(output.deltas(_deltas(script, topic, request))) as deltas:
             async for delta in deltas:
                 yield delta
-        counts = {
-            "input_tokens": sum(len(joined_text(turn.parts).split()) for turn in request.turns),
-            "output_tokens": output.tokens,
-        }
+        counts = {"input_tokens": 0, "output_tokens": output.tokens}
+        for turn in request.turns:
+            counts["input_tokens"] += len(joined_text(turn.parts).split())
+            await asyncio.sleep(0)  # lets other answers proceed
         if script.reasoning:
             counts["reasoning_tokens"] = script.reasoning
         yield Usage(counts)
@@ -182,9 +183,12 @@ def _deltas(script: DemoScript, topic: str, request: ModelRequest) -> Iterator[D
 def read_script(message: str) -> tuple[DemoScript, str]:
     """What a message sets, and the rest of it; raises ProviderError for a bad key or value."""
     first, _, rest = message.partition("\n")
-    words = first.split()
+    words = first[:SCRIPT_MAX_CHARS].split()
     if not words or words[0] != COMMAND:
         return DemoScript(), message
+    if len(first) > SCRIPT_MAX_CHARS:
+        detail = f"{COMMAND}: the line exceeds the limit of {SCRIPT_MAX_CHARS} characters."
+        raise ProviderError("invalid_request", detail)
     settings: dict[str, str] = {}
     for word in words[1:]:
         key, equals, value = word.partition("=")
@@ -230,7 +234,7 @@ def _answer(script: DemoScript, topic: str, place: int) -> Iterable[str]:
     dice = random.Random(f"{place}:{topic}")
     if script.tokens is not None:
         return _spaced(dice.choice(_WORDS) for _ in range(script.tokens))
-    about = " ".join(topic.split())[:80] or "nothing in particular"
+    about = " ".join(topic[:1000].split())[:80] or "nothing in particular"
     one, two, three = dice.sample(_WORDS, 3)
     high, low = dice.randint(40, 70) / 10, dice.randint(5, 20) / 10
     return _tokens(
