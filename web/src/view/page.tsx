@@ -13,6 +13,7 @@ import { Icon, Mark } from "./icon";
 import { Menu } from "./menu";
 import { LinkSign } from "./link_sign";
 import { deleteHere, Side } from "./side";
+import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
 
 export function Page() {
@@ -115,6 +116,7 @@ function Threshold() {
     <main class="threshold">
       <Mark />
       {session.value === "starting" && <p class="quiet">Opening…</p>}
+      {session.value === "confirming" && <SignIn />}
       {session.value === "unreachable" && <p role="status">The server cannot be reached. Trying again…</p>}
       {session.value === "signed_out" && (
         <div role="status">
