@@ -1,5 +1,4 @@
-// The parts of the page that speak GraphQL: search, undoing a deletion, API keys. Where the server has none of it, they are not offered.
-import { signal } from "@preact/signals";
+// GraphQL calls: search, pinned conversations, undoing a deletion, API keys.
 import { call } from "./api";
 import type { Conversation } from "./state/shapes";
 
@@ -16,7 +15,7 @@ export interface Hit {
 
 export interface Hits {
   hits: Hit[];
-  /** What leads to more; null where there are none. */
+  /** The cursor of the next page; null on the last one. */
   next: string | null;
 }
 
@@ -27,37 +26,17 @@ export interface Key {
   createdAt: string;
 }
 
-/** The names of what the server can be asked and told. */
-export const offered = signal<ReadonlySet<string>>(new Set());
-
-export class Refused extends Error {}
+/** An error in a GraphQL response. */
+export class GraphQLError extends Error {}
 
 async function ask<T>(query: string, variables: object = {}): Promise<T> {
   const { data, errors } = await call<{ data?: T | null; errors?: { message: string }[] }>("POST", "/graphql", { query, variables });
-  if (errors?.length || !data) throw new Refused(errors?.[0]?.message ?? "The server did not answer.");
+  if (errors?.length || !data) throw new GraphQLError(errors?.[0]?.message ?? "The server returned no data.");
   return data;
 }
 
-type Named = { fields: { name: string }[] } | null;
-
-const namesOf = (type: Named): string[] => type?.fields.map(({ name }) => name) ?? [];
-
-/** Finds out what the server offers. */
-export async function discover(): Promise<void> {
-  const fields = "{ fields { name } }";
-  const of = (name: string) => `${name}: __type(name: "${name}") ${fields}`;
-  try {
-    const types = await ask<Record<"Query" | "Mutation" | "Account", Named>>(`{ ${of("Query")} ${of("Mutation")} ${of("Account")} }`);
-    const account = namesOf(types.Account).map((name) => `account.${name}`);
-    offered.value = new Set([...namesOf(types.Query), ...namesOf(types.Mutation), ...account]);
-  } catch {
-    offered.value = new Set(); // an older server, or one that does not say
-  }
-}
-
-/** What is kept at the top, however old it is; nothing where the server does not say. */
+/** The pinned conversations, however old they are. */
 export async function pinned(): Promise<Conversation[]> {
-  if (!offered.value.has("conversations")) return [];
   const { conversations } = await ask<{ conversations: { edges: { node: Listed }[] } }>(
     "{ conversations(first: 100, filter: { pinned: true }) { edges { node { id title pinned archived model systemPrompt updatedAt } } } }",
   );
@@ -96,7 +75,7 @@ export const restore = (id: string) =>
     input: { id },
   });
 
-/** A new key, with its secret, which is told this once. */
+/** Creates an API key. The secret is in this response only. */
 export async function createKey(name: string): Promise<{ secret: string; id: string }> {
   const { createApiKey } = await ask<{ createApiKey: { secret: string; apiKey: { id: string } } }>(
     "mutation NewKey($input: CreateApiKeyInput!) { createApiKey(input: $input) { secret apiKey { id } } }",
@@ -105,9 +84,8 @@ export async function createKey(name: string): Promise<{ secret: string; id: str
   return { secret: createApiKey.secret, id: createApiKey.apiKey.id };
 }
 
-/** The account's keys; null where the server does not list them. */
-export async function keys(): Promise<Key[] | null> {
-  if (!offered.value.has("account.apiKeys")) return null;
+/** The API keys of the account. */
+export async function keys(): Promise<Key[]> {
   const { viewer } = await ask<{ viewer: { account: { apiKeys: Key[] } } }>(
     "{ viewer { account { apiKeys { id name prefix createdAt } } } }",
   );

@@ -2,7 +2,6 @@
 import { render } from "preact";
 import { start as startConversation } from "./conversation";
 import { keepDraft } from "./drafts";
-import { discover } from "./graphql";
 import { listen } from "./keys";
 import { readModels } from "./models";
 import { start as startSending } from "./sending";
@@ -26,5 +25,4 @@ if (session.value === "ready") {
   startConversation();
   startSending();
   void readModels();
-  void discover();
 }

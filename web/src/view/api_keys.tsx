@@ -1,4 +1,4 @@
-// API keys: made here, shown once, revoked here. Not there where the server does not offer them.
+// API keys: list, create (the secret is shown once), revoke.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { copy } from "../copying";
@@ -9,12 +9,10 @@ export function ApiKeys() {
   const keys = useSignal<graphql.Key[] | null>(null);
   const made = useSignal<{ id: string; secret: string } | null>(null);
   const name = useRef<HTMLInputElement>(null);
-  const offered = graphql.offered.value.has("createApiKey");
   const read = async () => {
     keys.value = await graphql.keys().catch(() => null);
   };
-  useEffect(() => void (offered && read()), [offered]);
-  if (!offered) return null;
+  useEffect(() => void read(), []);
   const attempt = (work: () => Promise<unknown>) => work().then(read).catch(report);
   const create = (event: Event) => {
     event.preventDefault();
