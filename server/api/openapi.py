@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import json
+import sys
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -136,3 +138,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "description": parameter.description,
         "schema": parameter.schema,
     }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(openapi(), indent=2) + "\n")

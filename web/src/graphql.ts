@@ -1,17 +1,9 @@
-// GraphQL calls: search, pinned conversations, undoing a deletion, API keys.
+// GraphQL operations: search, pinned conversations, undoing a deletion, API keys.
 import { call } from "./api";
+import type { CreateKeyResult, KeysResult, PinnedResult, RestoreResult, RevokeKeyResult, SearchResult } from "./state/api_types";
 import type { Conversation } from "./state/shapes";
 
-export interface Excerpt {
-  text: string;
-  match: boolean;
-}
-
-export interface Hit {
-  conversation: { id: string; title: string };
-  message: { id: string; role: string } | null;
-  excerpt: Excerpt[];
-}
+export type Hit = SearchResult["search"]["edges"][number]["node"];
 
 export interface Hits {
   hits: Hit[];
@@ -19,12 +11,7 @@ export interface Hits {
   next: string | null;
 }
 
-export interface Key {
-  id: string;
-  name: string;
-  prefix: string;
-  createdAt: string;
-}
+export type Key = KeysResult["viewer"]["account"]["apiKeys"][number];
 
 /** An error in a GraphQL response. */
 export class GraphQLError extends Error {}
@@ -37,26 +24,19 @@ async function ask<T>(query: string, variables: object = {}): Promise<T> {
 
 /** The pinned conversations, however old they are. */
 export async function pinned(): Promise<Conversation[]> {
-  const { conversations } = await ask<{ conversations: { edges: { node: Listed }[] } }>(
-    "{ conversations(first: 100, filter: { pinned: true }) { edges { node { id title pinned archived model systemPrompt updatedAt } } } }",
+  const { conversations } = await ask<PinnedResult>(
+    /* GraphQL */ `query Pinned { conversations(first: 100, filter: { pinned: true }) { edges { node { id title pinned archived model systemPrompt updatedAt } } } }`,
   );
   return conversations.edges.map(({ node: { systemPrompt, updatedAt, ...rest } }) => ({
     ...{ ...rest, system_prompt: systemPrompt, updated_at: updatedAt, shown_message_id: null, active_generations: [] },
   }));
 }
 
-interface Listed extends Pick<Conversation, "id" | "title" | "pinned" | "archived" | "model"> {
-  systemPrompt: string | null;
-  updatedAt: string;
-}
-
 const search_page = 20;
 
 export async function search(query: string, after: string | null): Promise<Hits> {
-  const { search: found } = await ask<{
-    search: { edges: { node: Hit }[]; pageInfo: { hasNextPage: boolean; endCursor: string | null } };
-  }>(
-    `query Search($query: String!, $first: Int, $after: String) {
+  const { search: found } = await ask<SearchResult>(
+    /* GraphQL */ `query Search($query: String!, $first: Int, $after: String) {
       search(query: $query, first: $first, after: $after) {
         edges { node { conversation { id title } message { id role } excerpt { text match } } }
         pageInfo { hasNextPage endCursor }
@@ -71,14 +51,14 @@ export async function search(query: string, after: string | null): Promise<Hits>
 }
 
 export const restore = (id: string) =>
-  ask("mutation Restore($input: RestoreConversationInput!) { restoreConversation(input: $input) { conversation { id } } }", {
+  ask<RestoreResult>(/* GraphQL */ `mutation Restore($input: RestoreConversationInput!) { restoreConversation(input: $input) { conversation { id } } }`, {
     input: { id },
   });
 
 /** Creates an API key. The secret is in this response only. */
 export async function createKey(name: string): Promise<{ secret: string; id: string }> {
-  const { createApiKey } = await ask<{ createApiKey: { secret: string; apiKey: { id: string } } }>(
-    "mutation NewKey($input: CreateApiKeyInput!) { createApiKey(input: $input) { secret apiKey { id } } }",
+  const { createApiKey } = await ask<CreateKeyResult>(
+    /* GraphQL */ `mutation CreateKey($input: CreateApiKeyInput!) { createApiKey(input: $input) { secret apiKey { id } } }`,
     { input: { name } },
   );
   return { secret: createApiKey.secret, id: createApiKey.apiKey.id };
@@ -86,11 +66,11 @@ export async function createKey(name: string): Promise<{ secret: string; id: str
 
 /** The API keys of the account. */
 export async function keys(): Promise<Key[]> {
-  const { viewer } = await ask<{ viewer: { account: { apiKeys: Key[] } } }>(
-    "{ viewer { account { apiKeys { id name prefix createdAt } } } }",
+  const { viewer } = await ask<KeysResult>(
+    /* GraphQL */ `query Keys { viewer { account { apiKeys { id name prefix createdAt } } } }`,
   );
   return viewer.account.apiKeys;
 }
 
 export const revokeKey = (id: string) =>
-  ask("mutation Revoke($input: RevokeApiKeyInput!) { revokeApiKey(input: $input) { apiKey { id } } }", { input: { id } });
+  ask<RevokeKeyResult>(/* GraphQL */ `mutation RevokeKey($input: RevokeApiKeyInput!) { revokeApiKey(input: $input) { apiKey { id } } }`, { input: { id } });

@@ -2,17 +2,12 @@
 import { signal } from "@preact/signals";
 import { call, isAway, Problem, untilReached } from "./api";
 import { say } from "./notices";
+import type { Session } from "./state/shapes";
 import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./state/sign_in";
 import { keep, kept, onOtherTab } from "./store";
 
-export interface Who {
-  account: { id: string };
-  user: { id: string; email: string | null } | null;
-  guest: boolean;
-}
-
 export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">("starting");
-export const who = signal<Who | null>(null);
+export const who = signal<Session | null>(null);
 /** The guest account whose conversations were just brought into this one. */
 export let formerGuest: string | null = null;
 /** Why signing in failed. */
@@ -46,7 +41,7 @@ export async function signIn(): Promise<void> {
   addEventListener("hashchange", () => tokenOf(location.hash) && location.reload()); // a link pasted into this tab
   try {
     const choice = token ? await confirmSignIn(token) : null;
-    who.value = await reached(() => call<Who>("POST", "/api/session", {})); // keeps the session there is
+    who.value = await reached(() => call<Session>("POST", "/api/session", {})); // keeps the session there is
     const before = kept<{ id: string; guest: boolean }>("account");
     const { account, guest } = who.value;
     if (choice?.bringConversations && before?.guest && before.id !== account.id) formerGuest = before.id;
