@@ -70,7 +70,7 @@ export async function change(
 
 export async function archive(id: string, archived: boolean): Promise<void> {
   if (await change(id, { archived }))
-    say(archived ? "Archived." : "Back in the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
+    say(archived ? "Archived." : "Moved back to the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
 }
 
 /** Deletes a conversation and offers to undo it; true when it was deleted. */

@@ -69,7 +69,7 @@ function Head() {
           { label: "Delete", danger: true, do: () => void deleteHere(id) },
         ]
       : []),
-    { label: "Keys", do: () => void (dialog.value = "shortcuts") },
+    { label: "Keyboard shortcuts", do: () => void (dialog.value = "shortcuts") },
   ];
   return (
     <header class="head">
@@ -122,7 +122,7 @@ function Threshold() {
         <div role="status">
           <h1>You are not signed in</h1>
           {refusal.value && <p>{refusal.value}</p>}
-          <p>Open the sign-in link you were given. A link works once; who runs this server makes a new one with:</p>
+          <p>Open your sign-in link. Each link works once; the operator of this server can create a new one with:</p>
           <pre tabIndex={0}>tidemark user link you@example.org</pre>
           <p>
             <a href="/">Try again</a>

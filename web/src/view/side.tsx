@@ -119,7 +119,7 @@ function Row({ conversation }: { conversation: Conversation }) {
     <li class={current ? "row current" : "row"}>
       <a href={`/c/${id}`} aria-current={current ? "page" : undefined} onClick={choose(id)} title={title}>
         <span class="title">{title || "Untitled"}</span>
-        {busy && <span class="writing" role="img" aria-label="Being written" />}
+        {busy && <span class="writing" role="img" aria-label="Answer in progress" />}
       </a>
       <Menu
         label={`Options for ${title || "Untitled"}`}

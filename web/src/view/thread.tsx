@@ -40,7 +40,7 @@ export function Thread() {
         ))}
       </div>
       {!atEnd.value && (
-        <button type="button" class="to-end" onClick={() => toEnd(scroller.current!)} aria-label="To the latest" title="To the latest">
+        <button type="button" class="to-end" onClick={() => toEnd(scroller.current!)} aria-label="Scroll to bottom" title="Scroll to bottom">
           <Icon name="down" />
         </button>
       )}
