@@ -12,7 +12,7 @@ import "./style/base.css";
 import "./style/side.css";
 import "./style/thread.css";
 import "./style/prose.css";
-import "./style/over.css";
+import "./style/overlays.css";
 import { Page } from "./view/page";
 
 applySettings();

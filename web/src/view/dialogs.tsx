@@ -1,7 +1,7 @@
 // The dialogs, loaded when the first one is opened: settings, the system prompt, keyboard shortcuts.
 import { useRef } from "preact/hooks";
 import { chooseSystemPrompt, systemPromptHere } from "../models";
-import { dialog } from "../over";
+import { dialog } from "../overlays";
 import { Dialog } from "./dialog";
 import { SettingsDialog } from "./settings_dialog";
 import { ShortcutsDialog } from "./shortcuts";

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { link, tree, writing } from "../conversation";
 import { archive, change, list } from "../conversations";
 import { announcement, dismiss, notices, say } from "../notices";
-import { dialog, listOpen } from "../over";
+import { dialog, listOpen } from "../overlays";
 import { refusal, session } from "../session";
 import { branch, earlier } from "../state/tree";
 import { Composer } from "./composer";

@@ -1,7 +1,7 @@
 // What was found, with the words that match.
 import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
-import { listOpen } from "../over";
+import { listOpen } from "../overlays";
 import { type Found, more } from "../searching";
 
 export function Results({ found: { hits, next, busy } }: { found: Found }) {

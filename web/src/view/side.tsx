@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
-import { dialog, listOpen } from "../over";
+import { dialog, listOpen } from "../overlays";
 import { found, query } from "../searching";
 import { who } from "../session";
 import { groups } from "../state/list";
