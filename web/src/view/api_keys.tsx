@@ -1,7 +1,7 @@
 // API keys: list, create (the secret is shown once), revoke.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { copy } from "../copying";
+import { copy } from "../clipboard";
 import * as graphql from "../graphql";
 import { report } from "../session";
 
