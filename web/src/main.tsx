@@ -2,7 +2,7 @@
 import { render } from "preact";
 import { start as startConversation } from "./conversation";
 import { keepDraft } from "./drafts";
-import { listen } from "./keys";
+import { listen } from "./keyboard";
 import { readModels } from "./models";
 import { start as startSending } from "./sending";
 import { session, signIn } from "./session";
