@@ -11,7 +11,7 @@ import { branch, earlier } from "../state/tree";
 import { Composer } from "./composer";
 import { Icon, Mark } from "./icon";
 import { Menu } from "./menu";
-import { LinkSign } from "./link_sign";
+import { ConnectionStatus } from "./connection_status";
 import { deleteHere, Side } from "./side";
 import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
@@ -84,7 +84,7 @@ function Head() {
         <Icon name="menu" />
       </button>
       <h1>{title}</h1>
-      <LinkSign link={link.value} />
+      <ConnectionStatus link={link.value} />
       <Menu label="Options" items={items} />
     </header>
   );
