@@ -2,7 +2,7 @@
 import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
 import { listOpen } from "../overlays";
-import { type Found, more } from "../searching";
+import { type Found, more } from "../search";
 
 export function Results({ found: { hits, next, busy } }: { found: Found }) {
   return (

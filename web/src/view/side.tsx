@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
 import { dialog, listOpen } from "../overlays";
-import { found, query } from "../searching";
+import { found, query } from "../search";
 import { who } from "../session";
 import { groups } from "../state/list";
 import type { Conversation } from "../state/shapes";
