@@ -40,7 +40,7 @@ def test_reasoning_is_folded_tools_are_shown_and_usage_is_told_on_demand(window:
     expect(window.answer.get_by_text("tide water mark shore")).to_have_count(0)
     window.answer.get_by_text("Reasoning").click()
     expect(window.answer.get_by_text("tide water mark shore")).to_be_visible()
-    window.answer.get_by_text("Asks for the tool look_up_tide").click()
+    window.answer.get_by_text("Calls the tool look_up_tide").click()
     expect(window.answer).to_contain_text("Dover")
     window.button("About this answer").click()
     expect(window.answer.locator(".about")).to_contain_text("demo · ")

@@ -184,13 +184,13 @@ def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
 
     thread.hover()
     window.page.mouse.wheel(0, -600)
-    expect(window.button("To the latest")).to_be_visible()
+    expect(window.button("Scroll to bottom")).to_be_visible()
     place = thread.evaluate("element => element.scrollTop")
     window.wait_for_words(1000)
 
     assert thread.evaluate("element => element.scrollTop") == place
-    window.button("To the latest").click()
-    expect(window.button("To the latest")).to_have_count(0)
+    window.button("Scroll to bottom").click()
+    expect(window.button("Scroll to bottom")).to_have_count(0)
     window.wait_until_settled()
     assert (
         thread.evaluate(
@@ -201,7 +201,7 @@ def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
 
     thread.hover()
     window.page.mouse.wheel(0, -600)
-    expect(window.button("To the latest")).to_be_visible()
+    expect(window.button("Scroll to bottom")).to_be_visible()
     window.send("/demo tokens=3 rate=0\nwho sends goes to what was sent")
     expect(window.page.locator(".question").last).to_be_in_viewport()
 

@@ -26,6 +26,7 @@ SOURCES = (
     "vite.config.ts",
     "index.html",
     "graphiql.html",
+    "docs.html",
     "src",
     "public",
 )

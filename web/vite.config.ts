@@ -1,10 +1,10 @@
-// How the chat page and GraphiQL are built: into the Python package, and in development served beside a running Tidemark.
+// Builds the chat page, GraphiQL and Swagger UI into the Python package; in development, serves them beside a running Tidemark.
 import { readFileSync } from "node:fs";
 import { defineConfig, type Plugin } from "vite";
 
 const server = "http://127.0.0.1:8000";
 
-/** KaTeX names every font three times; browsers that can show this page read the first. */
+/** Drops the WOFF and TTF variants of KaTeX's fonts: every browser that can run this page reads WOFF2. */
 const onlyWoff2: Plugin = {
   name: "only-woff2",
   enforce: "pre",
@@ -12,29 +12,31 @@ const onlyWoff2: Plugin = {
     id.includes("katex") && id.endsWith(".css") ? code.replace(/,\s*url\([^)]+\.(?:woff|ttf)\)\s*format\([^)]+\)/g, "") : null,
 };
 
-/** The licences of the fonts travel with them. */
-const fontLicences: Plugin = {
-  name: "font-licences",
+/** The licences of the fonts and of Swagger UI, which have to be distributed with them. */
+const licences: Plugin = {
+  name: "licences",
   generateBundle() {
-    const texts = ["source-serif-4", "source-sans-3"].map((name) =>
-      readFileSync(new URL(`node_modules/@fontsource-variable/${name}/LICENSE`, import.meta.url), "utf8"),
-    );
-    this.emitFile({ type: "asset", fileName: "assets/fonts-licence.txt", source: texts.join("\n\n") });
+    const texts = (files: string[]) =>
+      files.map((file) => readFileSync(new URL(`node_modules/${file}`, import.meta.url), "utf8")).join("\n\n");
+    const fonts = ["source-serif-4", "source-sans-3"].map((name) => `@fontsource-variable/${name}/LICENSE`);
+    const swagger = ["LICENSE", "NOTICE", "swagger-ui-bundle.js.LICENSE.txt"].map((name) => `swagger-ui-dist/${name}`);
+    this.emitFile({ type: "asset", fileName: "assets/fonts-licence.txt", source: texts(fonts) });
+    this.emitFile({ type: "asset", fileName: "assets/swagger-ui-licence.txt", source: texts(swagger) });
   },
 };
 
 export default defineConfig({
   base: "/",
-  plugins: [onlyWoff2, fontLicences],
+  plugins: [onlyWoff2, licences],
   build: {
     outDir: "../server/page",
     emptyOutDir: true,
     assetsInlineLimit: 0,
     target: "es2022",
     chunkSizeWarningLimit: 800, // kB: GraphiQL, which only its own page loads
-    modulePreload: { polyfill: false }, // the two pages have nothing in common
+    modulePreload: { polyfill: false }, // the pages share no code
     rolldownOptions: {
-      input: { index: "index.html", graphiql: "graphiql.html" },
+      input: { index: "index.html", graphiql: "graphiql.html", docs: "docs.html" },
       onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning), // "use client", in GraphiQL's parts
     },
   },

@@ -1,18 +1,20 @@
-"""openapi.json, made from the list of operations and the shapes of bodies, and a page to read it."""
+"""openapi.json, generated from the list of operations and their types, and a page to read it."""
 
 import functools
-import html
 import inspect
+import json
+import sys
 from typing import Any
 
 from pydantic import TypeAdapter
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from server import __version__
 from server.api import present
 from server.api.http import Json
 from server.api.operations import OPERATIONS, Operation, Parameter
+from server.api.page import html_page
 
 REFERENCE = "#/components/schemas/{model}"
 EVENT = {
@@ -24,6 +26,10 @@ EVENT = {
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 REFUSALS = {
     400: "The request could not be read.",
     401: "Not authenticated.",
@@ -44,13 +50,8 @@ async def document(_request: Request) -> Response:
 
 
 async def docs(_request: Request) -> Response:
-    """The interface as a page."""
-    return HTMLResponse(
-        _page(openapi()),
-        headers={
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        },
-    )
+    """Swagger UI, which shows openapi.json."""
+    return html_page("docs.html", DOCS_POLICY)
 
 
 @functools.cache
@@ -137,71 +138,5 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _page(document: dict[str, Any]) -> str:
-    """The document as one page of HTML, without scripts."""
-    sections = []
-    for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            rows = "".join(
-                f"<tr><td><code>{html.escape(each['name'])}</code> <small>{each['in']}</small><td>{html.escape(each.get('description', ''))}"
-                for each in operation["parameters"]
-            )
-            body = (
-                operation.get("requestBody", {})
-                .get("content", {})
-                .get("application/json", {})
-                .get("schema", {})
-            )
-            answers = "".join(
-                f"<tr><td>{status}<td>{html.escape(answer['description'])} {_links(answer.get('content', {}))}"
-                for status, answer in operation["responses"].items()
-            )
-            sections.append(
-                f"<section id='{operation['operationId']}'><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
-                f"<p>{html.escape(operation['summary'])}</p>{f'<p>Body: {_link(body)}</p>' if body else ''}<table>{rows}{answers}</table></section>"
-            )
-    for name, schema in sorted(document["components"]["schemas"].items()):
-        rows = "".join(
-            f"<tr><td><code>{html.escape(key)}</code>{'' if key in schema.get('required', []) else ' <small>optional</small>'}<td>{_type(value)}"
-            for key, value in schema.get("properties", {}).items()
-        )
-        sections.append(
-            f"<section id='{name}'><h2>{name}</h2><p>{html.escape(schema.get('description', ''))}</p><table>{rows}</table></section>"
-        )
-    return _SHELL.replace("SECTIONS", "".join(sections)).replace(
-        "VERSION", document["info"]["version"]
-    )
-
-
-def _links(content: dict[str, Any]) -> str:
-    return " ".join(_link(media["schema"]) for media in content.values())
-
-
-def _link(schema: dict[str, Any]) -> str:
-    name = schema.get("$ref", "").rsplit("/", 1)[-1]
-    return f"<a href='#{name}'>{name}</a>" if name else ""
-
-
-def _type(schema: dict[str, Any]) -> str:
-    if "$ref" in schema:
-        return _link(schema)
-    if "anyOf" in schema:
-        return " or ".join(_type(each) for each in schema["anyOf"])
-    if "enum" in schema:
-        return " | ".join(f"<code>{html.escape(str(each))}</code>" for each in schema["enum"])
-    if schema.get("type") == "array":
-        return f"list of {_type(schema['items'])}"
-    limits = ", ".join(
-        f"{key} {schema[key]}"
-        for key in ("minimum", "maximum", "minLength", "maxLength")
-        if key in schema
-    )
-    return f"{schema.get('type', schema.get('const', 'any'))}{f' <small>{limits}</small>' if limits else ''}"
-
-
-_SHELL = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Tidemark HTTP interface</title>
-<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}
-h2{font-size:1.05rem;margin:2.5rem 0 .3rem}code{font-family:ui-monospace,monospace}table{border-collapse:collapse;width:100%}
-td{border-top:1px solid #8884;padding:.3rem .6rem .3rem 0;vertical-align:top}td:first-child{width:16rem}small{opacity:.7}</style>
-<h1>Tidemark HTTP interface <small>VERSION</small></h1><p>Send an API key as <code>Authorization: Bearer tmk_…</code>, or the session cookie.
-Refusals are <a href="#Problem">problems</a>. The machine-readable form is <a href="/api/openapi.json">openapi.json</a>.</p>SECTIONS</html>"""
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(openapi(), indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The chat page: one HTML file for every address of it, and assets whose names change with their content."""
+"""The built pages in `server/page`: HTML files, and assets whose names change with their content."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FOLDER = Path(server.__file__).parent / "page"
 
 
 class Assets(StaticFiles):
-    """The page's scripts and styles; kept by browsers for ever."""
+    """Scripts, styles and fonts, cached by browsers forever: a new content has a new name."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER / "assets", check_dir=False)
@@ -26,10 +26,22 @@ class Assets(StaticFiles):
 
 
 async def show(_request: Request) -> Response:
-    """The page."""
-    index = FOLDER / "index.html"
-    if not index.is_file():
+    """The chat page, at every address of it."""
+    return html_page("index.html")
+
+
+def html_page(name: str, policy: str | None = None) -> Response:
+    """A built page, with its own content security policy if it has one.
+
+    Raises NotFound if this copy was installed without the pages.
+    """
+    file = FOLDER / name
+    if not file.is_file():
         raise NotFound(
-            "page: this copy was installed without the chat page; run `npm run build` in web/, or install the package again"
+            "page: this copy was installed without it; "
+            "run `npm run build` in web/, or reinstall the package"
         )
-    return FileResponse(index, headers={"Cache-Control": "no-cache"})
+    headers = {"Cache-Control": "no-cache"}
+    if policy is not None:
+        headers["Content-Security-Policy"] = policy
+    return FileResponse(file, headers=headers)

@@ -5,7 +5,7 @@ import * as conversations from "./conversations";
 import { openDraft } from "./drafts";
 import { announce, say } from "./notices";
 import { report, session } from "./session";
-import { sentencesAfter } from "./state/announcing";
+import { sentencesAfter } from "./state/announcements";
 import { active } from "./state/answer";
 import type { Conversation, Message, Page, PageEvent, Snapshot } from "./state/shapes";
 import { answerOf, applyPage, choose, earlier, emptyTree, merge, type Tree, withSnapshot, writing as writingOf } from "./state/tree";

@@ -70,10 +70,10 @@ export async function change(
 
 export async function archive(id: string, archived: boolean): Promise<void> {
   if (await change(id, { archived }))
-    say(archived ? "Archived." : "Back in the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
+    say(archived ? "Archived." : "Moved back to the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
 }
 
-/** Deletes a conversation; where the server can take that back, so can the person. True when it is gone. */
+/** Deletes a conversation and offers to undo it; true when it was deleted. */
 export async function remove(id: string): Promise<boolean> {
   const before = list.value.byId.get(id);
   list.value = without(list.value, id);
@@ -84,8 +84,7 @@ export async function remove(id: string): Promise<boolean> {
     report(error);
     return false;
   }
-  const undo = { label: "Undo", do: () => void restore(id) };
-  say("Conversation deleted.", graphql.offered.value.has("restoreConversation") ? undo : undefined);
+  say("Conversation deleted.", { label: "Undo", do: () => void restore(id) });
   return true;
 }
 

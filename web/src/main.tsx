@@ -2,8 +2,7 @@
 import { render } from "preact";
 import { start as startConversation } from "./conversation";
 import { keepDraft } from "./drafts";
-import { discover } from "./graphql";
-import { listen } from "./keys";
+import { listen } from "./keyboard";
 import { readModels } from "./models";
 import { start as startSending } from "./sending";
 import { session, signIn } from "./session";
@@ -13,7 +12,7 @@ import "./style/base.css";
 import "./style/side.css";
 import "./style/thread.css";
 import "./style/prose.css";
-import "./style/over.css";
+import "./style/overlays.css";
 import { Page } from "./view/page";
 
 applySettings();
@@ -26,5 +25,4 @@ if (session.value === "ready") {
   startConversation();
   startSending();
   void readModels();
-  void discover();
 }

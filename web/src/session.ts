@@ -1,23 +1,19 @@
-// Who the page is for: coming in, as a guest or by a link, and leaving.
+// The session of this browser: signing in with a link or as a guest, and signing out.
 import { signal } from "@preact/signals";
 import { call, isAway, Problem, untilReached } from "./api";
 import { say } from "./notices";
+import type { Session } from "./state/shapes";
+import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./state/sign_in";
 import { keep, kept, onOtherTab } from "./store";
 
-export interface Who {
-  account: { id: string };
-  user: { id: string; email: string | null } | null;
-  guest: boolean;
-}
-
-export const session = signal<"starting" | "unreachable" | "ready" | "signed_out">("starting");
-export const who = signal<Who | null>(null);
-/** The guest's account that a link just brought into this one. */
+export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">("starting");
+export const who = signal<Session | null>(null);
+/** The guest account whose conversations were just brought into this one. */
 export let formerGuest: string | null = null;
-/** Why nobody is signed in. */
+/** Why signing in failed. */
 export const refusal = signal<string | null>(null);
 
-/** Tells a person what went wrong; whoever is not signed in any more sees how to come in. */
+/** Shows an error as a notice; a 401 shows how to sign in instead. */
 export function report(error: unknown): void {
   if (error instanceof Problem && error.status === 401) {
     session.value = "signed_out";
@@ -26,28 +22,29 @@ export function report(error: unknown): void {
   else say((error as Error).message);
 }
 
-/** The token of a sign-in link, which does not stay in the address. */
+/** The question of a sign-in link, while the page waits for its answer. */
+export const signInQuestion = signal<(SignInPreview & { answer: (choice: SignInChoice) => void }) | null>(null);
+
+/** Takes the token of a sign-in link out of the address. */
 function takeToken(): string | null {
-  const here = new URL(location.href);
-  const token = here.searchParams.get("token") ?? new URLSearchParams(here.hash.slice(1)).get("token");
-  if (token) history.replaceState(null, "", here.pathname);
+  const token = tokenOf(location.hash);
+  if (token) history.replaceState(null, "", location.pathname);
   return token;
 }
 
-/** By link, by the session there is, or as a guest; waits for a server that is away. */
+/**
+ * Signs in with a link if the person agrees, else with the session there is, else as a guest.
+ * Any site can open a link of ours, so nothing happens to the session before a button is pressed.
+ */
 export async function signIn(): Promise<void> {
-  let token = takeToken();
-  const enter = async () => {
-    if (token) await call("POST", "/api/session", { token }).catch(tell); // refused: the session there is may do
-    token = null;
-    return call<Who>("POST", "/api/session", {}); // who is signed in stays who they are; others come in as guests
-  };
+  const token = takeToken();
+  addEventListener("hashchange", () => tokenOf(location.hash) && location.reload()); // a link pasted into this tab
   try {
-    const linked = token !== null;
-    who.value = await untilReached(enter, () => (session.value = "unreachable"));
+    const choice = token ? await confirmSignIn(token) : null;
+    who.value = await reached(() => call<Session>("POST", "/api/session", {})); // keeps the session there is
     const before = kept<{ id: string; guest: boolean }>("account");
     const { account, guest } = who.value;
-    if (linked && before?.guest && before.id !== account.id) formerGuest = before.id;
+    if (choice?.bringConversations && before?.guest && before.id !== account.id) formerGuest = before.id;
     if (before?.id !== account.id) keep("account", { id: account.id, guest });
     onOtherTab((name) => name === "account" && kept<{ id: string }>("account")?.id !== account.id && location.reload());
     session.value = "ready";
@@ -57,13 +54,28 @@ export async function signIn(): Promise<void> {
   }
 }
 
-function tell(error: unknown): void {
-  if (isAway(error)) throw error;
-  refusal.value = (error as Problem).message;
-  say(refusal.value);
+const reached = <T>(work: () => Promise<T>) => untilReached(work, () => (session.value = "unreachable"));
+
+/** Asks before it uses the token; the choice if that signed in. An invalid link leaves the session there is. */
+async function confirmSignIn(token: string): Promise<SignInChoice> {
+  try {
+    const preview = await reached(() => call<SignInPreview>("POST", "/api/session/preview", { token }));
+    const choice = await new Promise<SignInChoice>((answer) => {
+      signInQuestion.value = { ...preview, answer };
+      session.value = "confirming";
+    });
+    signInQuestion.value = null;
+    session.value = "starting";
+    if (choice) await reached(() => call("POST", "/api/session", signInBody(token, choice)));
+    return choice;
+  } catch (error) {
+    refusal.value = (error as Problem).message;
+    say(refusal.value);
+    return null;
+  }
 }
 
-/** Ends this browser's session; for guests that is the end of what they wrote here. */
+/** Ends this browser's session. A guest cannot open its conversations again. */
 export async function signOut(): Promise<void> {
   try {
     await call("DELETE", "/api/session");

@@ -1,7 +1,7 @@
 // The one stream of this tab: followed for as long as the page is open, across every kind of interruption.
 import { createParser } from "eventsource-parser";
 import { failureFrom, Problem } from "./api";
-import { untilSeen, withPlace } from "./slots";
+import { untilSeen, withSlot } from "./stream_slots";
 import type { PageEvent } from "./state/shapes";
 
 const silence_max_ms = 40_000; // the server comments every 15 s: after this the link is dead
@@ -28,7 +28,7 @@ export async function followPage(follower: Follower): Promise<void> {
   for (let failures = 0; !signal.aborted; ) {
     const before = follower.cursor();
     try {
-      await withPlace(signal, (leave) => readUntil(leave, follower));
+      await withSlot(signal, (leave) => readUntil(leave, follower));
       failures = 0;
       if (document.hidden && !signal.aborted) onLink("resting");
       await untilSeen(signal);

@@ -1,6 +1,7 @@
 // One answer as a reader sees it: the state, and the pure functions that carry it from event to event.
+import type { GenerationError, Snapshot } from "./api_types";
 
-export type Status = "queued" | "running" | "completed" | "cancelled" | "failed";
+export type Status = Snapshot["status"];
 
 export type Part =
   | { type: "text" | "reasoning"; text: string }
@@ -8,11 +9,7 @@ export type Part =
   | { type: "tool_result"; call_id: string; content: unknown; is_error?: boolean }
   | { type: "file"; file_id: string; media_type: string; name: string };
 
-export interface Failure {
-  code: string;
-  message: string;
-  retryable: boolean;
-}
+export type Failure = GenerationError;
 
 export interface Usage {
   input_tokens: number;

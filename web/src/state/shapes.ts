@@ -1,63 +1,54 @@
-// The shapes the server answers with, as far as the page uses them, and the events of a page's stream.
-import type { Failure, Part, Status, StoredAnswer, StreamEvent, Usage } from "./answer";
+// What the page uses of the server's answers, and the events of a page's stream. The types of the fields are the server's: api_types.ts.
+import type { Part, StreamEvent, Usage } from "./answer";
+import type * as api from "./api_types";
 
-export interface Conversation {
-  id: string;
-  title: string;
-  pinned: boolean;
-  archived: boolean;
-  model: string;
-  system_prompt: string | null;
-  shown_message_id: string | null;
-  active_generations: string[];
-  updated_at: string;
-}
+export type Conversation = Pick<
+  api.Conversation,
+  | "id"
+  | "title"
+  | "pinned"
+  | "archived"
+  | "model"
+  | "system_prompt"
+  | "shown_message_id"
+  | "active_generations"
+  | "updated_at"
+>;
 
-export interface Message extends StoredAnswer {
-  id: string;
-  conversation_id: string;
-  parent_id: string | null;
-  role: "user" | "assistant";
-  text: string;
-  model: string | null;
-  generation_id: string | null;
-  usage: Usage | null;
-  siblings: string[];
-  created_at: string;
-}
-
-export interface Snapshot {
-  id: string;
-  message_id: string;
-  status: Status;
-  seq: number;
+/** What openapi.json leaves open: the keys of each kind of part, and those of the usage. */
+interface Detail {
   content: Part[];
-  finish_reason: string | null;
   usage: Usage | null;
-  error: Failure | null;
 }
 
-export interface Model {
-  id: string;
-  provider: string;
-  name: string;
-  context_tokens: number;
-  default: boolean;
-}
+export type Message = Detail &
+  Pick<
+    api.Message,
+    | "id"
+    | "conversation_id"
+    | "parent_id"
+    | "role"
+    | "text"
+    | "status"
+    | "model"
+    | "generation_id"
+    | "finish_reason"
+    | "error"
+    | "siblings"
+    | "created_at"
+  >;
+
+export type Snapshot = Detail & Pick<api.Snapshot, "id" | "message_id" | "status" | "seq" | "finish_reason" | "error">;
+
+export type { Model, Session } from "./api_types";
 
 export interface Page<T> {
   data: T[];
   next: string | null;
 }
 
-/** What sending, editing, regenerating and continuing answer with. */
-export interface Accepted {
-  conversation_id: string;
-  question_id: string;
-  message_id: string;
-  generation_id: string;
-  model: string;
-}
+/** The response to sending, editing, regenerating and continuing. */
+export type Accepted = Omit<api.Asked, "events_url">;
 
 export interface Opened {
   type: "opened";

@@ -26,7 +26,7 @@ export function AnswerView({ message, answer, last }: { message: Message; answer
 /** The tide under an answer that is being written; it takes the room that its buttons will have. */
 function Growing({ waiting, status }: { waiting: boolean; status: Answer["status"] }) {
   const away = link.value === "lost";
-  const said = away ? "Connection lost. The answer goes on, and will be here." : waiting ? (status === "queued" ? "Waiting…" : "Thinking…") : "";
+  const said = away ? "Connection lost. The answer continues and will appear here." : waiting ? (status === "queued" ? "Waiting…" : "Thinking…") : "";
   return (
     <div class={away ? "growing away" : "growing"}>
       <span class="tide" aria-hidden="true" />
@@ -109,13 +109,13 @@ function PartView({ part, growing }: { part: Part; growing: boolean }) {
         </Folded>
       );
     case "tool_call":
-      return <Folded summary={`Asks for the tool ${part.name}`}>{written(part.arguments)}</Folded>;
+      return <Folded summary={`Calls the tool ${part.name}`}>{written(part.arguments)}</Folded>;
     case "tool_result":
-      return <Folded summary={part.is_error ? "The tool failed" : "The tool's result"}>{written(part.content)}</Folded>;
+      return <Folded summary={part.is_error ? "Tool error" : "Tool result"}>{written(part.content)}</Folded>;
     case "file":
       return <p class="quiet">File: {part.name}</p>;
     default:
-      return <p class="quiet">A kind of content this page cannot show yet.</p>;
+      return <p class="quiet">This page cannot show this kind of content yet.</p>;
   }
 }
 

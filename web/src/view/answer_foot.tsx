@@ -1,7 +1,7 @@
 // What can be done with a message: small buttons under it, and the way between its siblings.
 import { useRef } from "preact/hooks";
 import { showBranch } from "../conversation";
-import { copy } from "../copying";
+import { copy } from "../clipboard";
 import type { Message } from "../state/shapes";
 import { Icon, type IconName } from "./icon";
 

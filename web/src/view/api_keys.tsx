@@ -1,7 +1,7 @@
-// API keys: made here, shown once, revoked here. Not there where the server does not offer them.
+// API keys: list, create (the secret is shown once), revoke.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { copy } from "../copying";
+import { copy } from "../clipboard";
 import * as graphql from "../graphql";
 import { report } from "../session";
 
@@ -9,12 +9,10 @@ export function ApiKeys() {
   const keys = useSignal<graphql.Key[] | null>(null);
   const made = useSignal<{ id: string; secret: string } | null>(null);
   const name = useRef<HTMLInputElement>(null);
-  const offered = graphql.offered.value.has("createApiKey");
   const read = async () => {
     keys.value = await graphql.keys().catch(() => null);
   };
-  useEffect(() => void (offered && read()), [offered]);
-  if (!offered) return null;
+  useEffect(() => void read(), []);
   const attempt = (work: () => Promise<unknown>) => work().then(read).catch(report);
   const create = (event: Event) => {
     event.preventDefault();
@@ -32,7 +30,7 @@ export function ApiKeys() {
   return (
     <section class="api-keys">
       <h3>API keys</h3>
-      <p>A key opens your account to a program of yours.</p>
+      <p>An API key gives a program access to your account.</p>
       <ul>
         {keys.value?.map(({ id, name, prefix }) => (
           <li key={id}>
@@ -46,7 +44,7 @@ export function ApiKeys() {
       </ul>
       {made.value && <Secret made={made.value} onRevoke={keys.value ? undefined : () => revoke(made.value!.id)} />}
       <form onSubmit={create}>
-        <input ref={name} aria-label="Name of the new key" placeholder="What it is for" maxLength={100} required />
+        <input ref={name} aria-label="Name of the new key" placeholder="Name, for example: backup script" maxLength={100} required />
         <button type="submit" class="button">
           Create key
         </button>
@@ -58,7 +56,7 @@ export function ApiKeys() {
 function Secret({ made: { secret }, onRevoke }: { made: { secret: string }; onRevoke?: (() => void) | undefined }) {
   return (
     <div class="secret" role="status">
-      <p>Copy it now: it is shown only this once.</p>
+      <p>Copy the key now. It is shown only once.</p>
       <code>{secret}</code>
       <button type="button" class="button primary" onClick={(event) => copy(secret, event.currentTarget)}>
         Copy key

@@ -1,7 +1,7 @@
 // A dialog over the page.
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
-import { dialog } from "../over";
+import { dialog } from "../overlays";
 import { Icon } from "./icon";
 
 export function Dialog({ title, children }: { title: string; children: ComponentChildren }) {

@@ -1,7 +1,7 @@
-// What lies over the page, loaded when it is first wanted: settings, the system prompt, and the sheet of keys.
+// The dialogs, loaded when the first one is opened: settings, the system prompt, keyboard shortcuts.
 import { useRef } from "preact/hooks";
 import { chooseSystemPrompt, systemPromptHere } from "../models";
-import { dialog } from "../over";
+import { dialog } from "../overlays";
 import { Dialog } from "./dialog";
 import { SettingsDialog } from "./settings_dialog";
 import { ShortcutsDialog } from "./shortcuts";
@@ -29,7 +29,7 @@ function ConversationDialog() {
     <Dialog title="System prompt">
       <form onSubmit={(event) => (event.preventDefault(), save())}>
         <label class="field">
-          <span>What the model is told first, before everything that is said in this conversation.</span>
+          <span>Instructions for the model, sent before the messages of this conversation.</span>
           <textarea ref={field} rows={8} maxLength={100_000} defaultValue={systemPromptHere.value} />
         </label>
         <div class="buttons">

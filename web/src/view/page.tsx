@@ -5,14 +5,15 @@ import { useEffect } from "preact/hooks";
 import { link, tree, writing } from "../conversation";
 import { archive, change, list } from "../conversations";
 import { announcement, dismiss, notices, say } from "../notices";
-import { dialog, listOpen } from "../over";
+import { dialog, listOpen } from "../overlays";
 import { refusal, session } from "../session";
 import { branch, earlier } from "../state/tree";
 import { Composer } from "./composer";
 import { Icon, Mark } from "./icon";
 import { Menu } from "./menu";
-import { LinkSign } from "./link_sign";
+import { ConnectionStatus } from "./connection_status";
 import { deleteHere, Side } from "./side";
+import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
 
 export function Page() {
@@ -68,7 +69,7 @@ function Head() {
           { label: "Delete", danger: true, do: () => void deleteHere(id) },
         ]
       : []),
-    { label: "Keys", do: () => void (dialog.value = "shortcuts") },
+    { label: "Keyboard shortcuts", do: () => void (dialog.value = "shortcuts") },
   ];
   return (
     <header class="head">
@@ -83,7 +84,7 @@ function Head() {
         <Icon name="menu" />
       </button>
       <h1>{title}</h1>
-      <LinkSign link={link.value} />
+      <ConnectionStatus link={link.value} />
       <Menu label="Options" items={items} />
     </header>
   );
@@ -115,12 +116,13 @@ function Threshold() {
     <main class="threshold">
       <Mark />
       {session.value === "starting" && <p class="quiet">Opening…</p>}
+      {session.value === "confirming" && <SignIn />}
       {session.value === "unreachable" && <p role="status">The server cannot be reached. Trying again…</p>}
       {session.value === "signed_out" && (
         <div role="status">
           <h1>You are not signed in</h1>
           {refusal.value && <p>{refusal.value}</p>}
-          <p>Open the sign-in link you were given. A link works once; who runs this server makes a new one with:</p>
+          <p>Open your sign-in link. Each link works once; the operator of this server can create a new one with:</p>
           <pre tabIndex={0}>tidemark user link you@example.org</pre>
           <p>
             <a href="/">Try again</a>

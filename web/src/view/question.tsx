@@ -59,7 +59,7 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
 
 const waits = {
   sending: "Sending…",
-  waiting: "Not sent yet. It is kept, and goes out once.",
+  waiting: "Not sent yet. It is kept in this browser and will be sent once.",
   refused: "",
 };
 

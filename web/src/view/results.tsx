@@ -1,13 +1,13 @@
 // What was found, with the words that match.
 import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
-import { listOpen } from "../over";
-import { type Found, more, searchesText } from "../searching";
+import { listOpen } from "../overlays";
+import { type Found, more } from "../search";
 
 export function Results({ found: { hits, next, busy } }: { found: Found }) {
   return (
     <nav class="list results" aria-label="Search results" aria-busy={busy}>
-      {hits.length === 0 && <p class="none">{busy ? "Searching…" : searchesText.value ? "Nothing found." : "No title says that."}</p>}
+      {hits.length === 0 && <p class="none">{busy ? "Searching…" : "No results."}</p>}
       <ul>
         {hits.map((hit, place) => (
           <Result key={`${hit.conversation.id}:${hit.message?.id ?? place}`} hit={hit} />

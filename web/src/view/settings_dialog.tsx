@@ -9,12 +9,12 @@ export function SettingsDialog() {
   const { theme, size, enterSends } = settings.value;
   return (
     <Dialog title="Settings">
-      <Choice legend="Colours" value={theme} among={["system", "light", "dark"]} onChoice={(theme) => change({ theme })} />
+      <Choice legend="Theme" value={theme} among={["system", "light", "dark"]} onChoice={(theme) => change({ theme })} />
       <Choice legend="Text size" value={size} among={["small", "medium", "large"]} onChoice={(size) => change({ size })} />
       <label class="switch">
         <input type="checkbox" checked={enterSends} onChange={(event) => change({ enterSends: event.currentTarget.checked })} />
         <span>
-          Enter sends <small>Otherwise Ctrl or ⌘ with Enter does; Shift with Enter always makes a new line.</small>
+          Enter sends <small>When this is off, Ctrl+Enter or ⌘+Enter sends. Shift+Enter always starts a new line.</small>
         </span>
       </label>
       <ApiKeys />
@@ -23,7 +23,7 @@ export function SettingsDialog() {
         {who.value?.user ? (
           <p>Signed in as {who.value.user.email}.</p>
         ) : (
-          <p>You are a guest: your conversations are in this browser's session only. Open a sign-in link here and they become yours to keep.</p>
+          <p>You are a guest: your conversations can only be opened in this browser. To keep them, open a sign-in link here and bring them along.</p>
         )}
         <SignOut guest={who.value?.guest ?? false} />
       </section>
@@ -31,12 +31,12 @@ export function SettingsDialog() {
   );
 }
 
-/** Who leaves as a guest cannot come back to what was written: that is asked twice. */
+/** A guest cannot open its conversations again after signing out, so this takes a second click. */
 function SignOut({ guest }: { guest: boolean }) {
   const sure = useSignal(!guest);
   return (
     <button type="button" class="button" onClick={() => (sure.value ? void signOut() : (sure.value = true))}>
-      {guest && sure.value ? "Leave, and lose these conversations" : "Sign out"}
+      {guest && sure.value ? "Sign out and lose these conversations" : "Sign out"}
     </button>
   );
 }

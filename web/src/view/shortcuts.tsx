@@ -1,4 +1,4 @@
-// The sheet of keys.
+// The dialog with the keyboard shortcuts.
 import { Dialog } from "./dialog";
 
 interface Shortcut {
@@ -6,7 +6,7 @@ interface Shortcut {
   does: string;
 }
 
-/** The sheet of them. Single letters count where nobody is writing. */
+/** Single letters work outside text fields. */
 const shortcuts: Shortcut[] = [
   { keys: ["n"], does: "New chat" },
   { keys: ["Ctrl", "K"], does: "Search" },
@@ -16,11 +16,11 @@ const shortcuts: Shortcut[] = [
   { keys: ["/"], does: "Write a message" },
   { keys: ["Enter"], does: "Send" },
   { keys: ["Shift", "Enter"], does: "New line" },
-  { keys: ["?"], does: "This sheet" },
+  { keys: ["?"], does: "Keyboard shortcuts" },
 ];
 
 export const ShortcutsDialog = () => (
-  <Dialog title="Keys">
+  <Dialog title="Keyboard shortcuts">
     <dl class="shortcuts">
       {shortcuts.map(({ keys, does }) => (
         <div key={does}>

@@ -3,8 +3,8 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
-import { dialog, listOpen } from "../over";
-import { found, query } from "../searching";
+import { dialog, listOpen } from "../overlays";
+import { found, query } from "../search";
 import { who } from "../session";
 import { groups } from "../state/list";
 import type { Conversation } from "../state/shapes";
@@ -119,7 +119,7 @@ function Row({ conversation }: { conversation: Conversation }) {
     <li class={current ? "row current" : "row"}>
       <a href={`/c/${id}`} aria-current={current ? "page" : undefined} onClick={choose(id)} title={title}>
         <span class="title">{title || "Untitled"}</span>
-        {busy && <span class="writing" role="img" aria-label="Being written" />}
+        {busy && <span class="writing" role="img" aria-label="Answer in progress" />}
       </a>
       <Menu
         label={`Options for ${title || "Untitled"}`}

@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { link, pointedOut, readEarlier, tree } from "../conversation";
-import { copy } from "../copying";
+import { copy } from "../clipboard";
 import { waiting } from "../sending";
 import type { Message } from "../state/shapes";
 import { answerOf, branch, earlier } from "../state/tree";
@@ -40,7 +40,7 @@ export function Thread() {
         ))}
       </div>
       {!atEnd.value && (
-        <button type="button" class="to-end" onClick={() => toEnd(scroller.current!)} aria-label="To the latest" title="To the latest">
+        <button type="button" class="to-end" onClick={() => toEnd(scroller.current!)} aria-label="Scroll to bottom" title="Scroll to bottom">
           <Icon name="down" />
         </button>
       )}

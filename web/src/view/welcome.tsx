@@ -1,4 +1,4 @@
-// A conversation that has not begun.
+// A new conversation, with suggestions for a first message.
 import { write } from "../drafts";
 import { Mark } from "./icon";
 
@@ -17,7 +17,7 @@ export function Welcome() {
     <div class="welcome">
       <Mark />
       <h2>What would you like to know?</h2>
-      <p>Close the page while it answers, if you like. The answer will be here.</p>
+      <p>You can close the page while an answer is being written. It will be here when you come back.</p>
       <ul>
         {beginnings.map((text) => (
           <li key={text}>

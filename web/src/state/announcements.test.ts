@@ -1,6 +1,6 @@
 // What is read aloud of a growing answer, and what is marked in what was found.
 import { expect, test } from "vitest";
-import { sentencesAfter } from "./announcing";
+import { sentencesAfter } from "./announcements";
 import { inTitles, marked } from "./excerpts";
 import type { Conversation } from "./shapes";
 

@@ -26,14 +26,12 @@ export const found = computed<Found>(() => {
   return { ...said.value, hits: [...titles, ...others] };
 });
 
-export const searchesText = computed(() => graphql.offered.value.has("search"));
-
 let round = 0;
 
 effect(() => {
   const wanted = query.value.trim();
   const mine = ++round;
-  if (!wanted || !searchesText.value) {
+  if (!wanted) {
     said.value = { hits: [], next: null, busy: false };
     return;
   }

@@ -1,7 +1,7 @@
 // What the keyboard does, everywhere on the page.
 import { go, openId, stop, writing } from "./conversation";
 import { list, showsArchived } from "./conversations";
-import { dialog, listOpen } from "./over";
+import { dialog, listOpen } from "./overlays";
 import { neighbour } from "./state/list";
 
 export const listen = (): void => addEventListener("keydown", onKeyDown);

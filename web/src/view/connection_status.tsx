@@ -5,7 +5,7 @@ import type { Link } from "../stream";
 
 const shown_after_ms = 700; // a link that is back by then was never worth a word
 
-export function LinkSign({ link }: { link: Link }) {
+export function ConnectionStatus({ link }: { link: Link }) {
   const late = useSignal(false);
   const offline = useSignal(!navigator.onLine);
   useEffect(() => {

@@ -3,7 +3,7 @@
 // Streams of all tabs share a few places. A hidden tab leaves its place as soon as another tab wants one, the tab a person is in never
 // leaves it for tabs nobody is in, and otherwise a place goes round: a stream is resumed by its cursor, so nothing is lost by that.
 
-const places = 4;
+const slots = 4;
 const turn_ms = 1500;
 const ask_first_ms = 30;
 const ask_again_ms = 400;
@@ -13,7 +13,7 @@ const hidden_max_without_locks_ms = 2000;
 const inHand = () => !document.hidden && document.hasFocus();
 
 /** Runs `work` while this tab has a place; the signal it is given says when to leave. Waits for a place as long as that takes. */
-export async function withPlace(signal: AbortSignal, work: (leave: AbortSignal) => Promise<void>): Promise<void> {
+export async function withSlot(signal: AbortSignal, work: (leave: AbortSignal) => Promise<void>): Promise<void> {
   const release = navigator.locks ? await take(signal) : () => {};
   if (!release) return;
   const done = new AbortController();
@@ -41,7 +41,7 @@ export function untilSeen(signal: AbortSignal): Promise<void> {
 
 /** A place, as what gives it back; null when it is no longer wanted. */
 async function take(signal: AbortSignal): Promise<(() => void) | null> {
-  const channel = new BroadcastChannel("tidemark-places");
+  const channel = new BroadcastChannel("tidemark-slots");
   const ask = () => document.hidden || channel.postMessage(inHand() ? "please" : "when you can");
   const asking = [setInterval(ask, ask_again_ms), setTimeout(ask, ask_first_ms)];
   const enough = new AbortController();
@@ -50,14 +50,14 @@ async function take(signal: AbortSignal): Promise<(() => void) | null> {
     return await new Promise((resolve) => {
       signal.addEventListener("abort", () => resolve(null), { once: true });
       let taken = false;
-      for (let n = 0; n < places; n++) {
+      for (let n = 0; n < slots; n++) {
         const held = () => {
           if (taken || signal.aborted) return;
           taken = true;
           setTimeout(() => enough.abort());
           return new Promise<void>((release) => resolve(release));
         };
-        navigator.locks.request(`tidemark-place-${n}`, { signal: stop }, held).catch(() => {});
+        navigator.locks.request(`tidemark-slot-${n}`, { signal: stop }, held).catch(() => {});
       }
     });
   } finally {
@@ -69,7 +69,7 @@ async function take(signal: AbortSignal): Promise<(() => void) | null> {
 /** Aborts when another tab wants this one's place and should have it. */
 function whenWanted(until: AbortSignal): AbortSignal {
   const leave = new AbortController();
-  const channel = new BroadcastChannel("tidemark-places");
+  const channel = new BroadcastChannel("tidemark-slots");
   const since = performance.now();
   until.addEventListener("abort", () => channel.close());
   channel.onmessage = ({ data }) => {

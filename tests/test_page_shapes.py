@@ -1,0 +1,45 @@
+"""The page's types of the server's answers are those of the server's documents."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from server.api.openapi import openapi
+from tests.browser import _demand
+
+WEB = Path(__file__).parent.parent / "web"
+GENERATOR = WEB / "node_modules" / "json-schema-to-typescript"
+GENERATOR_TIMEOUT_S = 120
+
+
+def generated(document: dict[str, Any]) -> str:
+    """What `npm run shapes` writes for this openapi.json."""
+    _demand(
+        shutil.which("node") is not None and GENERATOR.is_dir(),
+        "the generator is not installed: run `npm ci` in web/",
+    )
+    return subprocess.run(
+        ["node", "shapes.js"],
+        cwd=WEB,
+        input=json.dumps(document),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=GENERATOR_TIMEOUT_S,
+    ).stdout
+
+
+def test_the_types_of_the_page_are_those_of_the_server() -> None:
+    kept = (WEB / "src" / "state" / "api_types.ts").read_text()
+
+    assert kept == generated(openapi()), "the API has changed: run `npm run shapes` in web/"
+
+
+def test_a_renamed_field_changes_the_types() -> None:
+    document = json.loads(json.dumps(openapi()))
+    message = document["components"]["schemas"]["Message"]
+    message["properties"]["body"] = message["properties"].pop("text")
+
+    assert generated(document) != generated(openapi())
