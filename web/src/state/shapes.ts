@@ -36,7 +36,8 @@ export type Message = Detail &
     | "error"
     | "siblings"
     | "created_at"
-  >;
+  > &
+  Partial<Pick<api.Message, "position" | "sibling_count">>;
 
 export type Snapshot = Detail & Pick<api.Snapshot, "id" | "message_id" | "status" | "seq" | "finish_reason" | "error">;
 

@@ -25,8 +25,11 @@ export function Act({ icon, label, onClick, copies }: ActProps) {
 }
 
 /** ‹ 2/3 › */
-export function Siblings({ message: { id, siblings }, what }: { message: Message; what: string }) {
+export function Siblings({ message, what }: { message: Message; what: string }) {
+  const { id, siblings, position = 0, sibling_count = 0 } = message;
   const place = siblings.indexOf(id);
+  // Of many siblings, a message lists only those around it.
+  const [number, total] = sibling_count > siblings.length ? [position, sibling_count] : [place, siblings.length];
   if (siblings.length < 2 || place < 0) return null;
   const step = (to: number, label: string, icon: IconName) => (
     <button
@@ -43,7 +46,7 @@ export function Siblings({ message: { id, siblings }, what }: { message: Message
     <span class="siblings">
       {step(place - 1, "Previous", "left")}
       <span>
-        {place + 1}/{siblings.length}
+        {number + 1}/{total}
       </span>
       {step(place + 1, "Next", "right")}
     </span>
