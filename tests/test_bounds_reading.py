@@ -1,0 +1,75 @@
+"""What a reader leaves is not read on, and what a cursor cannot hold is not promised."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from server.api.export import Download
+from server.changes.cursor import ANSWERS_MAX, Cursor, parse_cursor
+from server.history.feed import Place
+from server.ids import Prefix, new_id
+
+pytestmark = pytest.mark.quick
+
+
+async def test_an_export_is_not_read_on_when_its_client_has_gone() -> None:
+    pages, closed, gone = 0, False, asyncio.Event()
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        nonlocal pages, closed
+        try:
+            while True:
+                pages += 1
+                yield b"page"
+                await asyncio.sleep(0)
+        finally:
+            closed = True
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Any) -> None:
+        if pages == 3:
+            gone.set()
+
+    async with asyncio.timeout(30):
+        await Download(chunks(), "x.json", "application/json")({}, receive, send)
+
+    assert closed
+    assert pages < 50
+
+
+async def test_an_export_is_sent_whole_to_a_client_that_stays() -> None:
+    sent: list[Any] = []
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for n in range(3):
+            yield b"%d" % n
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Download(chunks(), "x.json", "application/json")({}, receive, send)
+
+    assert b"".join(message.get("body", b"") for message in sent) == b"012"
+    assert sent[-1]["more_body"] is False
+
+
+@pytest.mark.parametrize("answers", [0, 1, ANSWERS_MAX, ANSWERS_MAX + 1, 1_000])
+def test_a_cursor_that_is_given_out_is_accepted(answers: int) -> None:
+    seqs = {new_id(Prefix.GENERATION): n for n in range(answers)}
+    cursor = Cursor(Place(7, "3"), new_id(Prefix.CONVERSATION), seqs)
+
+    parsed = parse_cursor(str(cursor))
+
+    if answers <= ANSWERS_MAX:
+        assert parsed == cursor
+    else:  # its reader gets the conversation as it is then
+        assert parsed == Cursor(Place(7, "3"), None, {})
