@@ -64,18 +64,10 @@ def asked_slice(
     `newest`: by default, the last items. Raises Invalid and InvalidCursor.
     """
     if first is not None and last is not None:
-        detail = "first and last cannot be used together"
-        raise Invalid(
-            "invalid_limit", f"first: {detail}.", errors=[{"pointer": "/first", "detail": detail}]
-        )
+        raise Invalid.at("/first", "first and last exclude each other", code="invalid_limit")
     for name, value in (("first", first), ("last", last)):
         if value is not None and not 1 <= value <= PAGE_MAX:
-            detail = f"must be between 1 and {PAGE_MAX}"
-            raise Invalid(
-                "invalid_limit",
-                f"{name}: {detail}.",
-                errors=[{"pointer": f"/{name}", "detail": detail}],
-            )
+            raise Invalid.at(f"/{name}", f"must be from 1 to {PAGE_MAX}", code="invalid_limit")
     backwards = last is not None or (newest and first is None and after is None)
     return Slice(
         first or last or PAGE_DEFAULT,
