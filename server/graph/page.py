@@ -64,7 +64,7 @@ def asked_slice(
     `newest`: by default, the last items. Raises Invalid and InvalidCursor.
     """
     if first is not None and last is not None:
-        raise Invalid.at("/first", "first and last exclude each other", code="invalid_limit")
+        raise Invalid.at("/first", "cannot be used together with last", code="invalid_limit")
     for name, value in (("first", first), ("last", last)):
         if value is not None and not 1 <= value <= PAGE_MAX:
             raise Invalid.at(f"/{name}", f"must be from 1 to {PAGE_MAX}", code="invalid_limit")

@@ -69,7 +69,7 @@ async def search_hits(
 ) -> SearchHitConnection:
     """A page of hits of the caller's account. Raises Invalid, InvalidCursor and TooMany."""
     if len(query) > QUERY_MAX_CHARS:
-        raise Invalid.at("/query", f"must have at most {QUERY_MAX_CHARS} characters")
+        raise Invalid.at("/query", f"exceeds the limit of {QUERY_MAX_CHARS} characters")
     part = asked_slice(first, after, last, before, _place)
     async with info.context.search_budget.slots.take(info.context.caller.account_id):
         return await _connection(info, query, part)
