@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 READERS = 3
 PACED, LONG = "tokens=200 rate=100", "tokens=5000 rate=100"
 SETTLER = ["die after 1 claim", "die before 1 settle", "die after 1 settle"]
-ASKED, LOST = "die after 1 send_message", "job lost"
+ASKED, LOST = "die after 1 write_turn", "job lost"
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from tests.test_faults import condition, reading, some_tokens
 pytestmark = pytest.mark.slow
 
 PACED = "tokens=200 rate=100"
-OF_THE_WORKER = "mark take_up checkpoint settle hand_over"
-OF_THE_WEB = "mark send_message request_cancel claim settle"
+OF_THE_WORKER = "mark claim_and_prepare checkpoint settle hand_over"
+OF_THE_WEB = "mark write_turn request_cancel claim settle"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check(
 
 @pytest.mark.parametrize(
     ("step", "attempts", "told"),
-    [("take_up", 2, {"restarted"}), ("checkpoint", 1, {"started"}), ("settle", 1, {"started"})],
+    [("claim_and_prepare", 2, {"restarted"}), ("checkpoint", 1, {"started"}), ("settle", 1, {"started"})],
 )
 async def test_of_the_worker(
     running: Installation, step: str, attempts: int, told: set[str]
@@ -127,7 +127,7 @@ async def test_of_a_worker_that_hands_over(running: Installation) -> None:
 
 
 async def test_of_a_question_whose_caller_asks_again(running: Installation) -> None:
-    trap = lose_reply_to_commit(running.web_link, "send_message")
+    trap = lose_reply_to_commit(running.web_link, "write_turn")
     question: dict[str, Any] = {
         "json": {"text": f"/demo {PACED}\nasked twice"},
         "headers": {"Idempotency-Key": "asked twice"},
@@ -151,7 +151,7 @@ async def test_of_a_question_whose_caller_asks_again(running: Installation) -> N
             await client.get(f"/api/conversations/{again.json()['conversation_id']}/messages")
         )["data"]
 
-    check(outcome, "send_message", trap)
+    check(outcome, "write_turn", trap)
     assert (len(conversations), len(messages)) == (1, 2)
 
 
