@@ -3,7 +3,7 @@ import { computed, signal } from "@preact/signals";
 import { call, Problem } from "./api";
 import * as conversations from "./conversations";
 import { openDraft } from "./drafts";
-import { announce, say } from "./notices";
+import { announce, notify } from "./notices";
 import { report, session } from "./session";
 import { sentencesAfter } from "./state/announcements";
 import { active } from "./state/answer";
@@ -95,7 +95,7 @@ function lost(why: string): void {
   history.replaceState(null, "", "/");
   latest = emptyTree(null);
   open(null);
-  say(why);
+  notify(why);
 }
 
 function take(events: PageEvent[], last: string): void {

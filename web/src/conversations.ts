@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { call } from "./api";
 import * as graphql from "./graphql";
-import { dismiss, notices, say } from "./notices";
+import { dismiss, notices, notify } from "./notices";
 import { report } from "./session";
 import { applyToList, emptyList, type List, put, without, withPage } from "./state/list";
 import type { Conversation, Page, PageEvent } from "./state/shapes";
@@ -70,7 +70,7 @@ export async function change(
 
 export async function archive(id: string, archived: boolean): Promise<void> {
   if (await change(id, { archived }))
-    say(archived ? "Archived." : "Moved back to the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
+    notify(archived ? "Archived." : "Moved back to the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
 }
 
 /** Deletes a conversation and offers to undo it; true when it was deleted. */
@@ -84,7 +84,7 @@ export async function remove(id: string): Promise<boolean> {
     report(error);
     return false;
   }
-  say("Conversation deleted.", { label: "Undo", do: () => void restore(id) });
+  notify("Conversation deleted.", { label: "Undo", do: () => void restore(id) });
   return true;
 }
 

@@ -14,7 +14,7 @@ export const announcement = signal("");
 const shown_ms = 8000;
 let count = 0;
 
-export function say(text: string, act?: Notice["act"]): void {
+export function notify(text: string, act?: Notice["act"]): void {
   const id = ++count;
   const others = notices.value.filter((each) => each.text !== text).slice(-2);
   notices.value = [...others, { id, text, ...(act ? { act } : {}) }];

@@ -1,7 +1,7 @@
 // The session of this browser: signing in with a link or as a guest, and signing out.
 import { signal } from "@preact/signals";
 import { call, isAway, Problem, untilReached } from "./api";
-import { say } from "./notices";
+import { notify } from "./notices";
 import type { Session } from "./state/shapes";
 import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./state/sign_in";
 import { keep, kept, onOtherTab } from "./store";
@@ -18,8 +18,8 @@ export function report(error: unknown): void {
   if (error instanceof Problem && error.status === 401) {
     session.value = "signed_out";
     refusal.value = error.message;
-  } else if (isAway(error)) say(`${(error as Error).message} Nothing was changed; try again.`);
-  else say((error as Error).message);
+  } else if (isAway(error)) notify(`${(error as Error).message} Nothing was changed; try again.`);
+  else notify((error as Error).message);
 }
 
 /** The question of a sign-in link, while the page waits for its answer. */
@@ -70,7 +70,7 @@ async function confirmSignIn(token: string): Promise<SignInChoice> {
     return choice;
   } catch (error) {
     refusal.value = (error as Problem).message;
-    say(refusal.value);
+    notify(refusal.value);
     return null;
   }
 }

@@ -4,7 +4,7 @@ import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 import { link, tree, writing } from "../conversation";
 import { archive, change, list } from "../conversations";
-import { announcement, dismiss, notices, say } from "../notices";
+import { announcement, dismiss, notices, notify } from "../notices";
 import { dialog, listOpen } from "../overlays";
 import { refusal, session } from "../session";
 import { branch, earlier } from "../state/tree";
@@ -45,7 +45,7 @@ function Dialogs() {
     if (!wanted || loaded.value) return;
     const failed = () => {
       dialog.value = null;
-      say("This could not be loaded. Try again.");
+      notify("This could not be loaded. Try again.");
     };
     void import("./dialogs").then((part) => (loaded.value = part), failed);
   }, [wanted]);
