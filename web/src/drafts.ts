@@ -18,7 +18,7 @@ let timer = 0;
 
 /** Puts the draft of a conversation in the box, and keeps the one that was there. */
 export function openDraft(conversationId: string | null): void {
-  keepDraft();
+  saveDraft();
   place = conversationId ?? "new";
   draft.value = kept<Draft>(`draft:${place}`)?.text ?? "";
 }
@@ -26,10 +26,10 @@ export function openDraft(conversationId: string | null): void {
 export function write(text: string): void {
   draft.value = text;
   clearTimeout(timer);
-  timer = window.setTimeout(keepDraft, keep_after_ms);
+  timer = window.setTimeout(saveDraft, keep_after_ms);
 }
 
-export function keepDraft(): void {
+export function saveDraft(): void {
   clearTimeout(timer);
   if (place === null) return;
   const known = kept<Draft>(`draft:${place}`)?.text ?? "";

@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import { call, isAway, newKey, Problem } from "./api";
 import { open, tree, update } from "./conversation";
-import { draft, keepDraft, write } from "./drafts";
+import { draft, saveDraft, write } from "./drafts";
 import { formerGuest, report, who } from "./session";
 import type { Accepted } from "./state/shapes";
 import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
@@ -88,7 +88,7 @@ function arrived(pending: Pending, accepted: Accepted): void {
     write("");
     open(accepted.conversation_id, accept(empty, accepted, text, parent));
     if (unsent) write(unsent);
-    keepDraft();
+    saveDraft();
   }
   forget(pending.key);
   keep(stored(pending.key), null);
@@ -122,6 +122,6 @@ export function sendDraft(options: { model?: string; systemPrompt?: string }): v
   const text = draft.peek();
   const now = tree.peek();
   write("");
-  keepDraft();
+  saveDraft();
   send({ kind: "send", text, conversationId: now.id, parentId: branch(now).at(-1)?.id ?? null, ...(now.id ? {} : options) });
 }
