@@ -1,6 +1,6 @@
 // What is being written and was not sent yet, one text per conversation, kept over reloads.
 import { signal } from "@preact/signals";
-import { keep, kept, namesOf } from "./store";
+import { keep, load, namesOf } from "./store";
 
 interface Draft {
   text: string;
@@ -20,7 +20,7 @@ let timer = 0;
 export function openDraft(conversationId: string | null): void {
   saveDraft();
   place = conversationId ?? "new";
-  draft.value = kept<Draft>(`draft:${place}`)?.text ?? "";
+  draft.value = load<Draft>(`draft:${place}`)?.text ?? "";
 }
 
 export function write(text: string): void {
@@ -32,9 +32,9 @@ export function write(text: string): void {
 export function saveDraft(): void {
   clearTimeout(timer);
   if (place === null) return;
-  const known = kept<Draft>(`draft:${place}`)?.text ?? "";
+  const known = load<Draft>(`draft:${place}`)?.text ?? "";
   if (draft.value === known) return;
   keep(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
-  const all = namesOf("draft:").map((name) => [name, kept<Draft>(`draft:${name}`)?.at_ms ?? 0] as const);
+  const all = namesOf("draft:").map((name) => [name, load<Draft>(`draft:${name}`)?.at_ms ?? 0] as const);
   for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) keep(`draft:${name}`, null);
 }

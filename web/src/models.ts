@@ -5,11 +5,11 @@ import { tree } from "./conversation";
 import { change } from "./conversations";
 import { report } from "./session";
 import type { Model, Page } from "./state/shapes";
-import { keep, kept } from "./store";
+import { keep, load } from "./store";
 
 export const models = signal<Model[]>([]);
 /** For conversations that have not begun. */
-const chosen = signal(kept<string>("model") ?? "");
+const chosen = signal(load<string>("model") ?? "");
 export const newSystemPrompt = signal("");
 
 export async function readModels(): Promise<void> {

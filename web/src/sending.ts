@@ -7,7 +7,7 @@ import { formerGuest, report, who } from "./session";
 import type { Accepted } from "./state/shapes";
 import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
 import { accept, branch, emptyTree } from "./state/tree";
-import { keep, kept, namesOf, onOtherTab, tab } from "./store";
+import { keep, load, namesOf, onOtherTab, tab } from "./store";
 import { waitOrOnline } from "./stream";
 
 export interface Sent {
@@ -24,12 +24,12 @@ export const outbox = signal<Sent[]>([]);
 /** Takes up what was left by a reload or a closed tab. */
 export function start(): void {
   for (const key of namesOf("sent:")) {
-    const pending = kept<Pending>(stored(key));
+    const pending = load<Pending>(stored(key));
     if (pending) takeUp(pending);
   }
   onOtherTab((name) => {
     const key = name.startsWith("sent:") ? name.slice(5) : "";
-    if (key && !kept(stored(key))) forget(key); // another tab got the reply
+    if (key && !load(stored(key))) forget(key); // another tab got the reply
   });
 }
 

@@ -1,6 +1,6 @@
 // What a person prefers in this browser: colours, size of text, what Enter does.
 import { effect, signal } from "@preact/signals";
-import { keep, kept, onOtherTab } from "./store";
+import { keep, load, onOtherTab } from "./store";
 
 export interface Settings {
   theme: "system" | "light" | "dark";
@@ -10,7 +10,7 @@ export interface Settings {
 
 const usual: Settings = { theme: "system", size: "medium", enterSends: true };
 
-export const settings = signal<Settings>({ ...usual, ...kept<Settings>("settings") });
+export const settings = signal<Settings>({ ...usual, ...load<Settings>("settings") });
 
 export const change = (changes: Partial<Settings>): void => {
   settings.value = { ...settings.value, ...changes };
@@ -19,7 +19,7 @@ export const change = (changes: Partial<Settings>): void => {
 
 /** Puts the settings on the document, now and whenever they change, in whatever tab. */
 export function applySettings(): void {
-  onOtherTab((name) => name === "settings" && (settings.value = { ...usual, ...kept<Settings>("settings") }));
+  onOtherTab((name) => name === "settings" && (settings.value = { ...usual, ...load<Settings>("settings") }));
   effect(() => {
     const { dataset } = document.documentElement;
     dataset.theme = settings.value.theme;

@@ -2,7 +2,7 @@
 
 const prefix = "tidemark:";
 
-export function kept<T>(name: string): T | null {
+export function load<T>(name: string): T | null {
   try {
     return JSON.parse(localStorage.getItem(prefix + name) ?? "null");
   } catch {
