@@ -1,6 +1,6 @@
 // What is being written and was not sent yet, one text per conversation, kept over reloads.
 import { signal } from "@preact/signals";
-import { keep, load, namesOf } from "./store";
+import { save, load, namesOf } from "./store";
 
 interface Draft {
   text: string;
@@ -34,7 +34,7 @@ export function saveDraft(): void {
   if (place === null) return;
   const known = load<Draft>(`draft:${place}`)?.text ?? "";
   if (draft.value === known) return;
-  keep(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
+  save(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
   const all = namesOf("draft:").map((name) => [name, load<Draft>(`draft:${name}`)?.at_ms ?? 0] as const);
-  for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) keep(`draft:${name}`, null);
+  for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) save(`draft:${name}`, null);
 }

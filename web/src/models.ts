@@ -5,7 +5,7 @@ import { tree } from "./conversation";
 import { change } from "./conversations";
 import { report } from "./session";
 import type { Model, Page } from "./state/shapes";
-import { keep, load } from "./store";
+import { save, load } from "./store";
 
 export const models = signal<Model[]>([]);
 /** For conversations that have not begun. */
@@ -33,7 +33,7 @@ export const systemPromptHere = computed(() => tree.value.conversation?.system_p
 export function chooseModel(model: string): void {
   const { id } = tree.value;
   if (id) void change(id, { model });
-  else keep("model", (chosen.value = model));
+  else save("model", (chosen.value = model));
 }
 
 export function chooseSystemPrompt(text: string): void {

@@ -7,7 +7,7 @@ import { formerGuest, report, who } from "./session";
 import type { Accepted } from "./state/shapes";
 import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
 import { accept, branch, emptyTree } from "./state/tree";
-import { keep, load, namesOf, onOtherTab, tab } from "./store";
+import { save, load, namesOf, onOtherTab, tab } from "./store";
 import { waitOrOnline } from "./stream";
 
 export interface Sent {
@@ -44,7 +44,7 @@ export function send(asking: Asking): void {
   const accountId = who.value?.account.id ?? "";
   const draftPending: Pending = { key: newKey(), asking, accountId, tab, at_ms: Date.now(), before: [] };
   const pending = { ...draftPending, before: questionsUnder(tree.value, parentOf(draftPending)) };
-  keep(stored(pending.key), pending);
+  save(stored(pending.key), pending);
   outbox.value = [...outbox.value, { pending, progress: { state: "sending", reason: null } }];
   void alone(pending, () => deliver(pending));
 }
@@ -91,7 +91,7 @@ function arrived(pending: Pending, accepted: Accepted): void {
     saveDraft();
   }
   forget(pending.key);
-  keep(stored(pending.key), null);
+  save(stored(pending.key), null);
 }
 
 const progressOf = (key: string, progress: Progress): void =>
@@ -102,7 +102,7 @@ const forget = (key: string): void => void (outbox.value = outbox.value.filter((
 /** Takes back what was refused; its words go to the box again. */
 export function giveBack(pending: Pending): void {
   forget(pending.key);
-  keep(stored(pending.key), null);
+  save(stored(pending.key), null);
   const text = textOf(pending);
   if (text) write(draft.peek() ? `${draft.peek()}\n\n${text}` : text);
 }

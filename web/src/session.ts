@@ -4,7 +4,7 @@ import { call, isAway, Problem, untilReached } from "./api";
 import { notify } from "./notices";
 import type { Session } from "./state/shapes";
 import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./state/sign_in";
-import { keep, load, onOtherTab } from "./store";
+import { save, load, onOtherTab } from "./store";
 
 export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">("starting");
 export const who = signal<Session | null>(null);
@@ -45,7 +45,7 @@ export async function signIn(): Promise<void> {
     const before = load<{ id: string; guest: boolean }>("account");
     const { account, guest } = who.value;
     if (choice?.bringConversations && before?.guest && before.id !== account.id) formerGuest = before.id;
-    if (before?.id !== account.id) keep("account", { id: account.id, guest });
+    if (before?.id !== account.id) save("account", { id: account.id, guest });
     onOtherTab((name) => name === "account" && load<{ id: string }>("account")?.id !== account.id && location.reload());
     session.value = "ready";
   } catch (error) {

@@ -1,6 +1,6 @@
 // What a person prefers in this browser: colours, size of text, what Enter does.
 import { effect, signal } from "@preact/signals";
-import { keep, load, onOtherTab } from "./store";
+import { save, load, onOtherTab } from "./store";
 
 export interface Settings {
   theme: "system" | "light" | "dark";
@@ -14,7 +14,7 @@ export const settings = signal<Settings>({ ...usual, ...load<Settings>("settings
 
 export const change = (changes: Partial<Settings>): void => {
   settings.value = { ...settings.value, ...changes };
-  keep("settings", settings.value);
+  save("settings", settings.value);
 };
 
 /** Puts the settings on the document, now and whenever they change, in whatever tab. */

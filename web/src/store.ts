@@ -11,7 +11,7 @@ export function load<T>(name: string): T | null {
 }
 
 /** Keeps a value, or forgets it (null). */
-export function keep(name: string, value: unknown): void {
+export function save(name: string, value: unknown): void {
   try {
     if (value === null) localStorage.removeItem(prefix + name);
     else localStorage.setItem(prefix + name, JSON.stringify(value));
