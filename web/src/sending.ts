@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import { call, isAway, newKey, Problem } from "./api";
 import { open, tree, update } from "./conversation";
 import { draft, saveDraft, write } from "./drafts";
-import { formerGuest, report, who } from "./session";
+import { formerGuest, report, currentSession } from "./session";
 import type { Accepted } from "./state/shapes";
 import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
 import { accept, branch, emptyTree } from "./state/tree";
@@ -34,14 +34,14 @@ export function start(): void {
 }
 
 function takeUp(pending: Pending): void {
-  if (pending.accountId !== who.value?.account.id && pending.accountId !== formerGuest) return;
+  if (pending.accountId !== currentSession.value?.account.id && pending.accountId !== formerGuest) return;
   outbox.value = [...outbox.value, { pending, progress: { state: "waiting", reason: null } }];
   void alone(pending, () => deliver(pending));
 }
 
 /** What a person sends now: kept first, then sent until it is known to be there. */
 export function send(asking: Asking): void {
-  const accountId = who.value?.account.id ?? "";
+  const accountId = currentSession.value?.account.id ?? "";
   const draftPending: Pending = { key: newKey(), asking, accountId, tab, at_ms: Date.now(), before: [] };
   const pending = { ...draftPending, before: questionsUnder(tree.value, parentOf(draftPending)) };
   save(stored(pending.key), pending);

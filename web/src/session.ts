@@ -7,7 +7,7 @@ import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./st
 import { save, load, onOtherTab } from "./store";
 
 export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">("starting");
-export const who = signal<Session | null>(null);
+export const currentSession = signal<Session | null>(null);
 /** The guest account whose conversations were just brought into this one. */
 export let formerGuest: string | null = null;
 /** Why signing in failed. */
@@ -41,9 +41,9 @@ export async function signIn(): Promise<void> {
   addEventListener("hashchange", () => tokenOf(location.hash) && location.reload()); // a link pasted into this tab
   try {
     const choice = token ? await confirmSignIn(token) : null;
-    who.value = await reached(() => call<Session>("POST", "/api/session", {})); // keeps the session there is
+    currentSession.value = await reached(() => call<Session>("POST", "/api/session", {})); // keeps the session there is
     const before = load<{ id: string; guest: boolean }>("account");
-    const { account, guest } = who.value;
+    const { account, guest } = currentSession.value;
     if (choice?.bringConversations && before?.guest && before.id !== account.id) formerGuest = before.id;
     if (before?.id !== account.id) save("account", { id: account.id, guest });
     onOtherTab((name) => name === "account" && load<{ id: string }>("account")?.id !== account.id && location.reload());

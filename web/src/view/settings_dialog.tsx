@@ -1,6 +1,6 @@
 // Settings: how the page looks, API keys, the account.
 import { useSignal } from "@preact/signals";
-import { signOut, who } from "../session";
+import { signOut, currentSession } from "../session";
 import { change, settings } from "../settings";
 import { ApiKeys } from "./api_keys";
 import { Dialog } from "./dialog";
@@ -20,12 +20,12 @@ export function SettingsDialog() {
       <ApiKeys />
       <section class="account">
         <h3>Account</h3>
-        {who.value?.user ? (
-          <p>Signed in as {who.value.user.email}.</p>
+        {currentSession.value?.user ? (
+          <p>Signed in as {currentSession.value.user.email}.</p>
         ) : (
           <p>You are a guest: your conversations can only be opened in this browser. To keep them, open a sign-in link here and bring them along.</p>
         )}
-        <SignOut guest={who.value?.guest ?? false} />
+        <SignOut guest={currentSession.value?.guest ?? false} />
       </section>
     </Dialog>
   );

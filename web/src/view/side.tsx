@@ -5,7 +5,7 @@ import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
 import { dialog, listOpen } from "../overlays";
 import { found, query } from "../search";
-import { who } from "../session";
+import { currentSession } from "../session";
 import { groups } from "../state/list";
 import type { Conversation } from "../state/shapes";
 import { Icon, Mark } from "./icon";
@@ -164,7 +164,7 @@ function Rename({ conversation: { id, title }, onDone }: { conversation: Convers
 }
 
 function Foot() {
-  const user = who.value?.user;
+  const user = currentSession.value?.user;
   return (
     <div class="side-foot">
       <button type="button" class="text-button" onClick={() => (dialog.value = "settings")}>
