@@ -11,13 +11,13 @@ export const currentSession = signal<Session | null>(null);
 /** The guest account whose conversations were just brought into this one. */
 export let formerGuest: string | null = null;
 /** Why signing in failed. */
-export const refusal = signal<string | null>(null);
+export const signInError = signal<string | null>(null);
 
 /** Shows an error as a notice; a 401 shows how to sign in instead. */
 export function report(error: unknown): void {
   if (error instanceof Problem && error.status === 401) {
     session.value = "signed_out";
-    refusal.value = error.message;
+    signInError.value = error.message;
   } else if (isAway(error)) notify(`${(error as Error).message} Nothing was changed; try again.`);
   else notify((error as Error).message);
 }
@@ -50,7 +50,7 @@ export async function signIn(): Promise<void> {
     session.value = "ready";
   } catch (error) {
     session.value = "signed_out";
-    refusal.value ??= (error as Problem).message;
+    signInError.value ??= (error as Problem).message;
   }
 }
 
@@ -69,8 +69,8 @@ async function confirmSignIn(token: string): Promise<SignInChoice> {
     if (choice) await reached(() => call("POST", "/api/session", signInBody(token, choice)));
     return choice;
   } catch (error) {
-    refusal.value = (error as Problem).message;
-    notify(refusal.value);
+    signInError.value = (error as Problem).message;
+    notify(signInError.value);
     return null;
   }
 }

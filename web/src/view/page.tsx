@@ -6,7 +6,7 @@ import { link, tree, writing } from "../conversation";
 import { archive, change, list } from "../conversations";
 import { announcement, dismiss, notices, notify } from "../notices";
 import { dialog, listOpen } from "../overlays";
-import { refusal, session } from "../session";
+import { signInError, session } from "../session";
 import { branch, earlier } from "../state/tree";
 import { Composer } from "./composer";
 import { Icon, Mark } from "./icon";
@@ -121,7 +121,7 @@ function Threshold() {
       {session.value === "signed_out" && (
         <div role="status">
           <h1>You are not signed in</h1>
-          {refusal.value && <p>{refusal.value}</p>}
+          {signInError.value && <p>{signInError.value}</p>}
           <p>Open your sign-in link. Each link works once; the operator of this server can create a new one with:</p>
           <pre tabIndex={0}>tidemark user link you@example.org</pre>
           <p>
