@@ -59,7 +59,7 @@ async function deliver(pending: Pending): Promise<void> {
   const known = () => outbox.value.some((each) => each.pending.key === pending.key);
   const { path, body } = requestOf(pending);
   for (let delay_ms = 400; known(); delay_ms = Math.min(delay_ms * 2, delay_max_ms)) {
-    if (isTooOld(pending, Date.now())) return giveBack(pending);
+    if (isTooOld(pending, Date.now())) return returnToDraft(pending);
     try {
       const accepted = await call<Accepted>("POST", path, body, pending.key);
       arrived(pending, accepted);
@@ -100,7 +100,7 @@ const progressOf = (key: string, progress: Progress): void =>
 const forget = (key: string): void => void (outbox.value = outbox.value.filter((each) => each.pending.key !== key));
 
 /** Takes back what was refused; its words go to the box again. */
-export function giveBack(pending: Pending): void {
+export function returnToDraft(pending: Pending): void {
   forget(pending.key);
   save(stored(pending.key), null);
   const text = textOf(pending);

@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { openId, writing } from "../conversation";
-import { giveBack, retry, send, type Sent } from "../sending";
+import { returnToDraft, retry, send, type Sent } from "../sending";
 import { textOf } from "../state/outbox";
 import type { Message } from "../state/shapes";
 import { Act, Siblings } from "./answer_foot";
@@ -79,7 +79,7 @@ export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
       </p>
       {progress.state === "refused" && (
         <div class="buttons">
-          <button type="button" class="button" onClick={() => giveBack(pending)}>
+          <button type="button" class="button" onClick={() => returnToDraft(pending)}>
             {text === null ? "Dismiss" : "Edit"}
           </button>
           <button type="button" class="button primary" onClick={() => retry(pending)}>
