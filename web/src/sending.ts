@@ -36,7 +36,7 @@ export function start(): void {
 function takeUp(pending: Pending): void {
   if (pending.accountId !== currentSession.value?.account.id && pending.accountId !== formerGuest) return;
   outbox.value = [...outbox.value, { pending, progress: { state: "waiting", reason: null } }];
-  void alone(pending, () => deliver(pending));
+  void withLock(pending, () => deliver(pending));
 }
 
 /** What a person sends now: kept first, then sent until it is known to be there. */
@@ -46,11 +46,11 @@ export function send(asking: Asking): void {
   const pending = { ...draftPending, before: questionsUnder(tree.value, parentOf(draftPending)) };
   save(stored(pending.key), pending);
   outbox.value = [...outbox.value, { pending, progress: { state: "sending", reason: null } }];
-  void alone(pending, () => deliver(pending));
+  void withLock(pending, () => deliver(pending));
 }
 
 /** Only one tab sends a message at a time, where browsers can tell; without that, the key alone sees to it that it is done once. */
-async function alone(pending: Pending, work: () => Promise<void>): Promise<void> {
+async function withLock(pending: Pending, work: () => Promise<void>): Promise<void> {
   if (!navigator.locks) return work();
   await navigator.locks.request(`tidemark-sent-${pending.key}`, work);
 }
@@ -110,7 +110,7 @@ export function returnToDraft(pending: Pending): void {
 /** Sends what was refused once more. */
 export function retry(pending: Pending): void {
   progressOf(pending.key, { state: "sending", reason: null });
-  void alone(pending, () => deliver(pending));
+  void withLock(pending, () => deliver(pending));
 }
 
 /** What of the outbox belongs under the open conversation and is not there yet. */
