@@ -25,7 +25,7 @@ export const outbox = signal<Sent[]>([]);
 export function start(): void {
   for (const key of namesOf("sent:")) {
     const pending = load<Pending>(stored(key));
-    if (pending) takeUp(pending);
+    if (pending) resume(pending);
   }
   onOtherTab((name) => {
     const key = name.startsWith("sent:") ? name.slice(5) : "";
@@ -33,7 +33,7 @@ export function start(): void {
   });
 }
 
-function takeUp(pending: Pending): void {
+function resume(pending: Pending): void {
   if (pending.accountId !== currentSession.value?.account.id && pending.accountId !== formerGuest) return;
   outbox.value = [...outbox.value, { pending, progress: { state: "waiting", reason: null } }];
   void withLock(pending, () => deliver(pending));
