@@ -21,7 +21,7 @@ const announce_every_ms = 5000;
 export const tree = signal<Tree>(emptyTree(null));
 export const link = signal<Link>("connecting");
 /** A message to scroll to and point out, once it is here. */
-export const pointedOut = signal<string | null>(null);
+export const highlighted = signal<string | null>(null);
 export const writing = computed(() => writingOf(tree.value));
 export const openId = computed(() => tree.value.id);
 
@@ -186,7 +186,7 @@ export async function reveal(conversationId: string, messageId: string | null): 
       await showBranch(messageId);
       break;
     }
-  if (latest.id === conversationId) pointedOut.value = messageId;
+  if (latest.id === conversationId) highlighted.value = messageId;
 }
 
 function isShown(id: string): boolean {

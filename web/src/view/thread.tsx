@@ -1,7 +1,7 @@
 // The open conversation, and where its reader is in it.
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
-import { link, pointedOut, readEarlier, tree } from "../conversation";
+import { link, highlighted, readEarlier, tree } from "../conversation";
 import { copy } from "../clipboard";
 import { waiting } from "../sending";
 import type { Message } from "../state/shapes";
@@ -121,7 +121,7 @@ function useStaying(
 
 /** Scrolls to the message that was asked for, and points it out. */
 function usePointing(scroller: { current: HTMLElement | null }, atEnd: { value: boolean }): void {
-  const id = pointedOut.value;
+  const id = highlighted.value;
   const there = id !== null && tree.value.messages.has(id);
   useEffect(() => {
     if (!id || !there) return;
@@ -131,7 +131,7 @@ function usePointing(scroller: { current: HTMLElement | null }, atEnd: { value: 
     place.scrollIntoView({ block: "center" });
     place.classList.add("pointed-out");
     place.addEventListener("animationend", () => place.classList.remove("pointed-out"), { once: true });
-    pointedOut.value = null;
+    highlighted.value = null;
   }, [id, there, tree.value]);
 }
 
