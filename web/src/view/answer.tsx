@@ -7,7 +7,7 @@ import { outbox, send } from "../sending";
 import { active, type Answer, type Part } from "../state/answer";
 import type { Message } from "../state/shapes";
 import { Painter } from "../text/painter";
-import { Act, Siblings } from "./answer_foot";
+import { ActionButton, Siblings } from "./answer_foot";
 
 export function AnswerView({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
   const { status, parts } = answer;
@@ -69,8 +69,8 @@ function Ended({ message, answer, last }: { message: Message; answer: Answer; la
       )}
       <footer>
         <Siblings message={message} what="answer" />
-        <Act icon="copy" label="Copy" copies={text} />
-        <Act icon="redo" label="Regenerate" onClick={again("regenerate")} />
+        <ActionButton icon="copy" label="Copy" copies={text} />
+        <ActionButton icon="redo" label="Regenerate" onClick={again("regenerate")} />
         <About message={message} answer={answer} />
       </footer>
     </>
@@ -85,7 +85,7 @@ function About({ message, answer }: { message: Message; answer: Answer }) {
   const used = usage && `${tokens(usage.input_tokens)} tokens in, ${tokens(usage.output_tokens)} out${usage.estimated ? ", estimated" : ""}`;
   return (
     <>
-      <Act icon="info" label="About this answer" onClick={() => (open.value = !open.value)} />
+      <ActionButton icon="info" label="About this answer" onClick={() => (open.value = !open.value)} />
       {open.value && (
         <span class="about" role="status">
           {message.model}

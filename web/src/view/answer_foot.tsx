@@ -5,7 +5,7 @@ import { copy } from "../clipboard";
 import type { Message } from "../state/shapes";
 import { Icon, type IconName } from "./icon";
 
-interface ActProps {
+interface ActionButtonProps {
   icon: IconName;
   label: string;
   onClick?: () => void;
@@ -13,7 +13,7 @@ interface ActProps {
   copies?: () => string;
 }
 
-export function Act({ icon, label, onClick, copies }: ActProps) {
+export function ActionButton({ icon, label, onClick, copies }: ActionButtonProps) {
   const button = useRef<HTMLButtonElement>(null);
   const act = () => (copies ? void copy(copies(), button.current!) : onClick?.());
   return (

@@ -5,7 +5,7 @@ import { openId, writing } from "../conversation";
 import { returnToDraft, retry, send, type Sent } from "../sending";
 import { textOf } from "../state/outbox";
 import type { Message } from "../state/shapes";
-import { Act, Siblings } from "./answer_foot";
+import { ActionButton, Siblings } from "./answer_foot";
 
 export function Question({ message }: { message: Message }) {
   const editing = useSignal(false);
@@ -17,8 +17,8 @@ export function Question({ message }: { message: Message }) {
       </div>
       <footer>
         <Siblings message={message} what="question" />
-        <Act icon="copy" label="Copy" copies={() => message.text} />
-        <Act icon="edit" label="Edit" onClick={() => (editing.value = true)} />
+        <ActionButton icon="copy" label="Copy" copies={() => message.text} />
+        <ActionButton icon="edit" label="Edit" onClick={() => (editing.value = true)} />
       </footer>
     </section>
   );
