@@ -102,16 +102,16 @@ function PartView({ part, growing }: { part: Part; growing: boolean }) {
       return <Prose text={part.text} growing={growing} />;
     case "reasoning":
       return (
-        <Folded summary={growing ? "Reasoning…" : "Reasoning"}>
+        <Collapsible summary={growing ? "Reasoning…" : "Reasoning"}>
           <p class="reasoning" dir="auto">
             {part.text}
           </p>
-        </Folded>
+        </Collapsible>
       );
     case "tool_call":
-      return <Folded summary={`Calls the tool ${part.name}`}>{written(part.arguments)}</Folded>;
+      return <Collapsible summary={`Calls the tool ${part.name}`}>{written(part.arguments)}</Collapsible>;
     case "tool_result":
-      return <Folded summary={part.is_error ? "Tool error" : "Tool result"}>{written(part.content)}</Folded>;
+      return <Collapsible summary={part.is_error ? "Tool error" : "Tool result"}>{written(part.content)}</Collapsible>;
     case "file":
       return <p class="quiet">File: {part.name}</p>;
     default:
@@ -135,7 +135,7 @@ const written = (value: unknown) => (
 );
 
 /** Shut until somebody wants it: its content is not even drawn before. */
-function Folded({ summary, children }: { summary: string; children: ComponentChildren }) {
+function Collapsible({ summary, children }: { summary: string; children: ComponentChildren }) {
   const open = useSignal(false);
   return (
     <details class="folded" onToggle={(event) => (open.value = event.currentTarget.open)}>
