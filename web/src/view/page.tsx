@@ -17,7 +17,7 @@ import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
 
 export function Page() {
-  if (session.value !== "ready") return <Threshold />;
+  if (session.value !== "ready") return <StartScreen />;
   return (
     <div class="page">
       <Side />
@@ -111,7 +111,7 @@ function Notices() {
 }
 
 /** What is shown before, or instead of, the chat. */
-function Threshold() {
+function StartScreen() {
   return (
     <main class="threshold">
       <Mark />
