@@ -23,7 +23,7 @@ export function Thread() {
   const replaced = new Set(pending.map(({ pending: { asking } }) => ("messageId" in asking ? asking.messageId : "")));
   const cut = shown.findIndex(({ id }) => replaced.has(id));
   const kept = cut < 0 ? shown : shown.slice(0, shown[cut]!.role === "user" ? cut : cut + 1);
-  useStaying(scroller, atEnd, now.id, pending.length, shown[0]?.id);
+  useStickToEnd(scroller, atEnd, now.id, pending.length, shown[0]?.id);
   usePointing(scroller, atEnd);
   const empty = shown.length === 0 && pending.length === 0;
   return (
@@ -61,7 +61,7 @@ function MessageView({ message, last }: { message: Message; last: boolean }) {
 const toEnd = (element: HTMLElement) => element.scrollTo({ top: element.scrollHeight });
 
 /** Stays at the end, unless the reader scrolled up since sending; older messages that come in above move nothing. */
-function useStaying(
+function useStickToEnd(
   scroller: { current: HTMLElement | null },
   atEnd: { value: boolean; peek(): boolean },
   id: string | null,
