@@ -24,7 +24,7 @@ export function Thread() {
   const cut = shown.findIndex(({ id }) => replaced.has(id));
   const kept = cut < 0 ? shown : shown.slice(0, shown[cut]!.role === "user" ? cut : cut + 1);
   useStickToEnd(scroller, atEnd, now.id, pending.length, shown[0]?.id);
-  usePointing(scroller, atEnd);
+  useHighlight(scroller, atEnd);
   const empty = shown.length === 0 && pending.length === 0;
   return (
     <main class="thread" ref={scroller} tabIndex={-1} aria-busy={!now.opened} onClick={copyCode}>
@@ -120,7 +120,7 @@ function useStickToEnd(
 }
 
 /** Scrolls to the message that was asked for, and points it out. */
-function usePointing(scroller: { current: HTMLElement | null }, atEnd: { value: boolean }): void {
+function useHighlight(scroller: { current: HTMLElement | null }, atEnd: { value: boolean }): void {
   const id = highlighted.value;
   const there = id !== null && tree.value.messages.has(id);
   useEffect(() => {
