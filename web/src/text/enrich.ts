@@ -12,7 +12,7 @@ export function enrich(block: HTMLElement): void {
 }
 
 /** Begins to load what a block that is still growing will need. */
-export function foresee(block: HTMLElement): void {
+export function preload(block: HTMLElement): void {
   if (block.querySelector("code[data-lang]")) void colours().catch(ignored);
   if (block.querySelector("code.math")) void typesetting().catch(ignored);
 }

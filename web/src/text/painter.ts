@@ -1,6 +1,6 @@
 // Puts a growing text on the page: frozen blocks once, the tail again and again, and never too much at a time.
 import { type Block, grow, type Growth, nothing } from "./blocks";
-import { enrich, foresee } from "./enrich";
+import { enrich, preload } from "./enrich";
 import { codeFigure, element, fragmentOf } from "./fragment";
 import { morph } from "./morph";
 
@@ -56,7 +56,7 @@ export class Painter {
       this.tail = null;
       enrich(block);
     }
-    if (tail) foresee((this.tail = this.show(this.tail, tail, links, true)));
+    if (tail) preload((this.tail = this.show(this.tail, tail, links, true)));
     else this.tail?.remove();
     if (!tail) this.tail = null;
   };
