@@ -12,7 +12,7 @@ import { PendingView, Question } from "./question";
 import { Welcome } from "./welcome";
 
 const end_px = 48;
-const hand_ms = 200; // how long after a touch, a wheel or a key the reader may still be moving
+const gesture_ms = 200; // how long after a touch, a wheel or a key the reader may still be moving
 
 export function Thread() {
   const scroller = useRef<HTMLElement>(null);
@@ -70,28 +70,28 @@ function useStickToEnd(
 ): void {
   const fromEnd = useRef(0);
   const moved_at = useRef(-Infinity);
-  const inHand = () => performance.now() - moved_at.current <= hand_ms;
+  const isScrolling = () => performance.now() - moved_at.current <= gesture_ms;
   /** Goes to the end, but not while the reader's hand is on it: where it went is only told with the next frame. */
-  const stay = () => {
-    if (atEnd.peek() && !inHand()) toEnd(scroller.current!);
+  const stickToEnd = () => {
+    if (atEnd.peek() && !isScrolling()) toEnd(scroller.current!);
   };
   useLayoutEffect(() => {
     const element = scroller.current!;
     let height = 0;
     let later = 0;
     const watch = new ResizeObserver(() => {
-      stay();
+      stickToEnd();
       height = element.scrollHeight;
     });
-    const onHand = () => {
+    const onGesture = () => {
       moved_at.current = performance.now();
       clearTimeout(later);
-      later = window.setTimeout(stay, hand_ms + 1);
+      later = window.setTimeout(stickToEnd, gesture_ms + 1);
     };
     watch.observe(element);
     watch.observe(element.firstElementChild!);
     const onScroll = () => {
-      const moved = inHand();
+      const moved = isScrolling();
       const seen = moved ? Math.min(height, element.scrollHeight) : element.scrollHeight; // without what was drawn since
       const left = seen - element.scrollTop - element.clientHeight;
       fromEnd.current = element.scrollHeight - element.scrollTop;
@@ -100,7 +100,7 @@ function useStickToEnd(
     const ended = new AbortController();
     const options = { passive: true, signal: ended.signal };
     element.addEventListener("scroll", onScroll, options);
-    for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) element.addEventListener(name, onHand, options);
+    for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) element.addEventListener(name, onGesture, options);
     return () => (clearTimeout(later), watch.disconnect(), ended.abort());
   }, []);
   const before = useRef({ id, sending });
@@ -116,7 +116,7 @@ function useStickToEnd(
     const element = scroller.current!;
     if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
   }, [first]);
-  useLayoutEffect(stay); // what was just drawn: else it would be seen once below the end
+  useLayoutEffect(stickToEnd); // what was just drawn: else it would be seen once below the end
 }
 
 /** Scrolls to the message that was asked for, and points it out. */
