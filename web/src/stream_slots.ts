@@ -10,7 +10,7 @@ const ask_again_ms = 400;
 const hidden_max_ms = 30_000;
 const hidden_max_without_locks_ms = 2000;
 
-const inHand = () => !document.hidden && document.hasFocus();
+const hasFocus = () => !document.hidden && document.hasFocus();
 
 /** Runs `work` while this tab has a place; the signal it is given says when to leave. Waits for a place as long as that takes. */
 export async function withSlot(signal: AbortSignal, work: (leave: AbortSignal) => Promise<void>): Promise<void> {
@@ -42,7 +42,7 @@ export function untilSeen(signal: AbortSignal): Promise<void> {
 /** A place, as what gives it back; null when it is no longer wanted. */
 async function take(signal: AbortSignal): Promise<(() => void) | null> {
   const channel = new BroadcastChannel("tidemark-slots");
-  const ask = () => document.hidden || channel.postMessage(inHand() ? "please" : "when you can");
+  const ask = () => document.hidden || channel.postMessage(hasFocus() ? "please" : "when you can");
   const asking = [setInterval(ask, ask_again_ms), setTimeout(ask, ask_first_ms)];
   const enough = new AbortController();
   const stop = AbortSignal.any([signal, enough.signal]);
@@ -75,7 +75,7 @@ function whenWanted(until: AbortSignal): AbortSignal {
   channel.onmessage = ({ data }) => {
     const held_ms = performance.now() - since;
     const pressing = data === "please";
-    const yields = document.hidden || (held_ms > turn_ms ? pressing || !inHand() : pressing && !inHand());
+    const yields = document.hidden || (held_ms > turn_ms ? pressing || !hasFocus() : pressing && !hasFocus());
     if (yields) setTimeout(() => leave.abort(), Math.random() * 50);
   };
   return leave.signal;
