@@ -72,7 +72,7 @@ export function applyPage(tree: Tree, event: PageEvent): Tree {
     case "resync":
       return tree;
     default:
-      return say(tree, event);
+      return applyToAnswer(tree, event);
   }
 }
 
@@ -80,7 +80,7 @@ function open(tree: Tree, event: Opened): Tree {
   const { conversation } = event;
   if ((conversation?.id ?? null) !== tree.id) return tree;
   const messages = new Map([...tree.messages, ...event.messages.map((each) => [each.id, each] as const)]);
-  const answers = new Map(event.generations.map((each) => [each.id, applyEvent(blank, spoken(each))]));
+  const answers = new Map(event.generations.map((each) => [each.id, applyEvent(blank, snapshotEvent(each))]));
   const newest = event.messages.at(-1)?.id ?? null;
   const stays = tree.chosen && tree.leaf !== null && messages.has(tree.leaf);
   const leaf = stays ? tree.leaf : newest;
@@ -122,7 +122,7 @@ function withStored(answers: Tree["answers"], message: Message): Tree["answers"]
   return live && active(live.status) ? new Map(answers).set(id, { ...answerFrom(message), seq: Infinity }) : answers;
 }
 
-function say(tree: Tree, event: AnswerEvent): Tree {
+function applyToAnswer(tree: Tree, event: AnswerEvent): Tree {
   const before = tree.answers.get(event.generation_id);
   if (!before && event.type !== "queued" && event.type !== "snapshot") return tree;
   const after = applyEvent(before ?? blank, event);
@@ -131,13 +131,13 @@ function say(tree: Tree, event: AnswerEvent): Tree {
 
 const blank: Answer = answerFrom({ status: "queued", content: [], finish_reason: null, error: null });
 
-const spoken = ({ seq, status, content, finish_reason, error, usage }: Snapshot): StreamEvent => ({
+const snapshotEvent = ({ seq, status, content, finish_reason, error, usage }: Snapshot): StreamEvent => ({
   ...{ type: "snapshot", seq, status, content, finish_reason, error, usage },
 });
 
 /** What cancelling answered with: the same as if the stream had said it. */
 export const withSnapshot = (tree: Tree, shown: Snapshot): Tree =>
-  say(tree, { ...spoken(shown), generation_id: shown.id });
+  applyToAnswer(tree, { ...snapshotEvent(shown), generation_id: shown.id });
 
 /** What the server promised to write, before the stream tells of it. */
 export function accept(tree: Tree, accepted: Accepted, text: string | null, parent_id: string | null): Tree {
