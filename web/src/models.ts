@@ -20,12 +20,12 @@ export async function readModels(): Promise<void> {
   }
 }
 
-const usual = computed(() => {
+const defaultModel = computed(() => {
   const known = models.value.find(({ id }) => id === chosen.value);
   return (known ?? models.value.find((each) => each.default) ?? models.value[0])?.id ?? "";
 });
 
-export const modelHere = computed(() => tree.value.conversation?.model ?? usual.value);
+export const modelHere = computed(() => tree.value.conversation?.model ?? defaultModel.value);
 
 export const systemPromptHere = computed(() => tree.value.conversation?.system_prompt ?? newSystemPrompt.value);
 

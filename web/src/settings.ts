@@ -8,9 +8,9 @@ export interface Settings {
   enterSends: boolean;
 }
 
-const usual: Settings = { theme: "system", size: "medium", enterSends: true };
+const defaults: Settings = { theme: "system", size: "medium", enterSends: true };
 
-export const settings = signal<Settings>({ ...usual, ...load<Settings>("settings") });
+export const settings = signal<Settings>({ ...defaults, ...load<Settings>("settings") });
 
 export const change = (changes: Partial<Settings>): void => {
   settings.value = { ...settings.value, ...changes };
@@ -19,7 +19,7 @@ export const change = (changes: Partial<Settings>): void => {
 
 /** Puts the settings on the document, now and whenever they change, in whatever tab. */
 export function applySettings(): void {
-  onOtherTab((name) => name === "settings" && (settings.value = { ...usual, ...load<Settings>("settings") }));
+  onOtherTab((name) => name === "settings" && (settings.value = { ...defaults, ...load<Settings>("settings") }));
   effect(() => {
     const { dataset } = document.documentElement;
     dataset.theme = settings.value.theme;
