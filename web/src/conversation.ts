@@ -1,4 +1,4 @@
-// The open conversation: its address, the stream that keeps it true, and moving about in it.
+// The open conversation: its address, the stream that keeps it up to date, and navigation between branches and pages.
 import { computed, signal } from "@preact/signals";
 import { call, Problem } from "./api";
 import * as conversations from "./conversations";
@@ -12,7 +12,7 @@ import { answerOf, applyPage, choose, earlier, emptyTree, merge, type Tree, with
 import { cost_ms } from "./text/painter";
 import { followPage, type Link } from "./stream";
 
-const draw_every_ms = 33; // tokens may come faster than is worth drawing
+const draw_every_ms = 33; // tokens may arrive faster than is worth rendering
 const draw_most_ms = 250;
 const wanted_after_ms = 200;
 const remembered_max = 8;
@@ -20,7 +20,7 @@ const announce_every_ms = 5000;
 
 export const tree = signal<Tree>(emptyTree(null));
 export const link = signal<Link>("connecting");
-/** A message to scroll to and point out, once it is here. */
+/** A message to scroll to and highlight once it is loaded. */
 export const highlighted = signal<string | null>(null);
 export const writing = computed(() => writingOf(tree.value));
 export const openId = computed(() => tree.value.id);
@@ -31,7 +31,7 @@ let cursor: string | null = null;
 let following = new AbortController();
 let drawing = 0;
 
-/** The open conversation changes by this alone: `step` is a pure function of the state. */
+/** The only way to change the open conversation: `step` is a pure function of the state. */
 export function update(step: (tree: Tree) => Tree, soon = false): void {
   latest = step(latest);
   if (soon) drawing ||= window.setTimeout(draw, Math.min(Math.max(draw_every_ms, cost_ms * 5), draw_most_ms));
@@ -47,7 +47,7 @@ function draw(): void {
   announceAnswer();
 }
 
-// ── Where this tab is ───────────────────────────────────────────────────────────────────────────────────────────────
+// ── Navigation ───────────────────────────────────────────────────────────────────────────────────────────────
 
 export const addressed = () => /^\/c\/([^/]+)/.exec(location.pathname)?.[1] ?? null;
 
@@ -56,7 +56,7 @@ export function go(id: string | null): void {
   open(id);
 }
 
-/** Shows a conversation, from memory first where it was open before. */
+/** Shows a conversation, at first from memory if it was open before. */
 export function open(id: string | null, known?: Tree): void {
   if (latest.id) remember(latest);
   openDraft(id);
@@ -108,13 +108,13 @@ function take(events: PageEvent[], last: string): void {
   if (gone) lost("This conversation was deleted.");
 }
 
-/** Begins; ends never. */
+/** Opens the addressed conversation and follows the address from then on. */
 export function start(): void {
   addEventListener("popstate", () => open(addressed()));
   open(addressed());
 }
 
-// ── Reading on ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Loading messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const page_messages = 50;
 
@@ -123,7 +123,7 @@ const messagesOf = (id: string, query: string) =>
 
 let reading = "";
 
-/** Reads older messages of the branch; true when there were some. */
+/** Loads older messages of the branch; true if there were any. */
 export async function readEarlier(): Promise<boolean> {
   const [id, before] = [latest.id, earlier(latest)];
   if (!id || !before || reading === before) return false;
@@ -142,7 +142,7 @@ export async function readEarlier(): Promise<boolean> {
 
 let fetching: string | null = null;
 
-/** The branch this tab wants to show is read, if the stream does not bring it by itself. */
+/** Loads the branch this tab wants to show, unless the stream delivers it first. */
 function fetchWanted(): void {
   const { id, wanted } = latest;
   if (!id || !wanted || fetching === wanted) return;
@@ -160,7 +160,7 @@ function fetchWanted(): void {
   }, wanted_after_ms);
 }
 
-/** Shows the branch through a message, to its newest leaf; this tab then stays there. */
+/** Shows the branch of a message down to its newest leaf; this tab then stays there. */
 export async function showBranch(messageId: string): Promise<void> {
   const { id } = latest;
   if (!id) return;
@@ -176,7 +176,7 @@ export async function showBranch(messageId: string): Promise<void> {
 
 const search_pages_max = 40;
 
-/** Opens a conversation at a message, wherever in it that is. */
+/** Opens a conversation and shows a message in it, on any page or branch. */
 export async function reveal(conversationId: string, messageId: string | null): Promise<void> {
   go(conversationId);
   if (!messageId) return;
@@ -212,12 +212,12 @@ export async function stop(): Promise<void> {
   }
 }
 
-// ── What a screen reader hears ──────────────────────────────────────────────────────────────────────────────────────
+// ── Screen reader announcements ──────────────────────────────────────────────────────────────────────────────────────
 
 const endings = { completed: "Answer complete.", cancelled: "Answer stopped.", failed: "The answer failed.", queued: "", running: "" };
 let hearing: { generation: string; said: number; at_ms: number } | null = null;
 
-/** Whole sentences every few seconds while an answer is written, and its end. */
+/** Announces whole sentences every few seconds while an answer is written, and its end. */
 function announceAnswer(): void {
   const last = latest.leaf ? latest.messages.get(latest.leaf) : undefined;
   if (!last?.generation_id) return;

@@ -1,4 +1,4 @@
-// The list at the side: reading it page by page, and what can be done with a conversation.
+// The list of conversations: loading it page by page, and changing, archiving and deleting conversations.
 import { signal } from "@preact/signals";
 import { call } from "./api";
 import * as graphql from "./graphql";
@@ -13,7 +13,7 @@ export const list = signal<List>(emptyList);
 export const showsArchived = signal(false);
 const loading = { main: false, archived: false };
 
-/** Takes in what the stream told of the list. */
+/** Applies the events of the stream to the list. */
 export function take(events: PageEvent[]): void {
   const after = events.reduce(applyToList, list.value);
   if (after !== list.value) list.value = after;
@@ -21,7 +21,7 @@ export function take(events: PageEvent[]): void {
 
 type Which = "main" | "archived";
 
-/** Reads the newest again, after which the stream tells what changes. */
+/** Loads the first page again; later changes come from the stream. */
 export const refresh = async (): Promise<void> => {
   await read("main", null);
   if (list.value.next.archived !== undefined) await read("archived", null);
@@ -30,7 +30,7 @@ export const refresh = async (): Promise<void> => {
   if (unknown.length) list.value = put(list.value, unknown);
 };
 
-/** Reads on, where there is more. */
+/** Loads the next page, if there is one. */
 export async function readMore(which: Which): Promise<void> {
   const next = list.value.next[which];
   if (next !== null) await read(which, next ?? null);
@@ -50,7 +50,7 @@ async function read(which: Which, before: string | null): Promise<void> {
   }
 }
 
-/** Changes a conversation, on the page at once, and back where the server refuses. */
+/** Changes a conversation optimistically; undone if the server rejects it. */
 export async function change(
   id: string,
   changes: Partial<Pick<Conversation, "title" | "pinned" | "archived" | "model" | "system_prompt" | "shown_message_id">>,

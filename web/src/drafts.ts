@@ -1,4 +1,4 @@
-// What is being written and was not sent yet, one text per conversation, kept over reloads.
+// Unsent text, one draft per conversation, stored across reloads.
 import { signal } from "@preact/signals";
 import { save, load, namesOf } from "./store";
 
@@ -10,13 +10,13 @@ interface Draft {
 const kept_max = 50;
 const keep_after_ms = 300;
 
-/** The text in the box. */
+/** The text in the message field. */
 export const draft = signal("");
 
 let place: string | null = null;
 let timer = 0;
 
-/** Puts the draft of a conversation in the box, and keeps the one that was there. */
+/** Shows the draft of a conversation, after saving the one that was shown. */
 export function openDraft(conversationId: string | null): void {
   saveDraft();
   place = conversationId ?? "new";

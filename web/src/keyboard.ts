@@ -1,4 +1,4 @@
-// What the keyboard does, everywhere on the page.
+// Keyboard shortcuts of the whole page.
 import { go, openId, stop, writing } from "./conversation";
 import { list, showsArchived } from "./conversations";
 import { dialog, listOpen } from "./overlays";

@@ -1,4 +1,4 @@
-// The models there are, and which of them answers here.
+// The available models, and the model and system prompt of the open conversation.
 import { computed, signal } from "@preact/signals";
 import { call } from "./api";
 import { tree } from "./conversation";
@@ -8,7 +8,7 @@ import type { Model, Page } from "./state/shapes";
 import { save, load } from "./store";
 
 export const models = signal<Model[]>([]);
-/** For conversations that have not begun. */
+/** The choice for new conversations. */
 const chosen = signal(load<string>("model") ?? "");
 export const newSystemPrompt = signal("");
 
@@ -29,7 +29,7 @@ export const modelHere = computed(() => tree.value.conversation?.model ?? defaul
 
 export const systemPromptHere = computed(() => tree.value.conversation?.system_prompt ?? newSystemPrompt.value);
 
-/** The model of the open conversation from now on, or of new ones. */
+/** Changes the model of the open conversation, or of new ones if none is open. */
 export function chooseModel(model: string): void {
   const { id } = tree.value;
   if (id) void change(id, { model });

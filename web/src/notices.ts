@@ -1,10 +1,10 @@
-// Short notices over the page, and what a screen reader is told.
+// Short notices over the page, and announcements for screen readers.
 import { signal } from "@preact/signals";
 
 export interface Notice {
   id: number;
   text: string;
-  /** What can be done about it. */
+  /** A button, for example "Undo". */
   act?: { label: string; do: () => void };
 }
 

@@ -1,4 +1,4 @@
-// Sending: what is asked is kept until the server is known to have it, over lost replies, reloads and days without a network.
+// Sending: a message is stored until the server has confirmed it, across lost responses, reloads and days without a network.
 import { signal } from "@preact/signals";
 import { call, isAway, newKey, Problem } from "./api";
 import { open, tree, update } from "./conversation";
@@ -18,10 +18,10 @@ export interface Sent {
 const delay_max_ms = 15_000;
 const stored = (key: string) => `sent:${key}`;
 
-/** What is not known to have arrived, oldest first. */
+/** Messages that the server has not confirmed, oldest first. */
 export const outbox = signal<Sent[]>([]);
 
-/** Takes up what was left by a reload or a closed tab. */
+/** Resumes what a reload or a closed tab left behind. */
 export function start(): void {
   for (const key of namesOf("sent:")) {
     const pending = load<Pending>(stored(key));
@@ -29,7 +29,7 @@ export function start(): void {
   }
   onOtherTab((name) => {
     const key = name.startsWith("sent:") ? name.slice(5) : "";
-    if (key && !load(stored(key))) forget(key); // another tab got the reply
+    if (key && !load(stored(key))) forget(key); // another tab got the response
   });
 }
 
@@ -39,7 +39,7 @@ function resume(pending: Pending): void {
   void withLock(pending, () => deliver(pending));
 }
 
-/** What a person sends now: kept first, then sent until it is known to be there. */
+/** Stores a message, then sends it until the server confirms it. */
 export function send(asking: Asking): void {
   const accountId = currentSession.value?.account.id ?? "";
   const draftPending: Pending = { key: newKey(), asking, accountId, tab, at_ms: Date.now(), before: [] };
@@ -49,7 +49,7 @@ export function send(asking: Asking): void {
   void withLock(pending, () => deliver(pending));
 }
 
-/** Only one tab sends a message at a time, where browsers can tell; without that, the key alone sees to it that it is done once. */
+/** One tab at a time sends a message. Without the Web Locks API, only the idempotency key prevents duplicates. */
 async function withLock(pending: Pending, work: () => Promise<void>): Promise<void> {
   if (!navigator.locks) return work();
   await navigator.locks.request(`tidemark-sent-${pending.key}`, work);
@@ -84,7 +84,7 @@ function arrived(pending: Pending, accepted: Accepted): void {
   else if (here === null && tree.value.id === null && pending.tab === tab && location.pathname === "/") {
     history.pushState(null, "", `/c/${accepted.conversation_id}`);
     const empty = { ...emptyTree(accepted.conversation_id), opened: true };
-    const unsent = draft.peek(); // written while the first message was on its way
+    const unsent = draft.peek(); // typed while the first message was being sent
     write("");
     open(accepted.conversation_id, accept(empty, accepted, text, parent));
     if (unsent) write(unsent);
@@ -99,7 +99,7 @@ const progressOf = (key: string, progress: Progress): void =>
 
 const forget = (key: string): void => void (outbox.value = outbox.value.filter((each) => each.pending.key !== key));
 
-/** Takes back what was refused; its words go to the box again. */
+/** Withdraws a rejected message; its text returns to the message field. */
 export function returnToDraft(pending: Pending): void {
   forget(pending.key);
   save(stored(pending.key), null);
@@ -107,17 +107,17 @@ export function returnToDraft(pending: Pending): void {
   if (text) write(draft.peek() ? `${draft.peek()}\n\n${text}` : text);
 }
 
-/** Sends what was refused once more. */
+/** Sends a rejected message again. */
 export function retry(pending: Pending): void {
   progressOf(pending.key, { state: "sending", reason: null });
   void withLock(pending, () => deliver(pending));
 }
 
-/** What of the outbox belongs under the open conversation and is not there yet. */
+/** The pending messages of the open conversation that it does not contain yet. */
 export const waiting = (): Sent[] =>
   outbox.value.filter(({ pending }) => isShownIn(pending, tree.value.id, tab) && !hasArrived(tree.value, pending));
 
-/** Sends what is in the box, after what this tab shows. */
+/** Sends the draft, after the last message this tab shows. */
 export function sendDraft(options: { model?: string; systemPrompt?: string }): void {
   const text = draft.peek();
   const now = tree.peek();

@@ -1,4 +1,4 @@
-// What a person prefers in this browser: colours, size of text, what Enter does.
+// The settings of this browser: theme, text size, what Enter does.
 import { effect, signal } from "@preact/signals";
 import { save, load, onOtherTab } from "./store";
 
@@ -17,7 +17,7 @@ export const change = (changes: Partial<Settings>): void => {
   save("settings", settings.value);
 };
 
-/** Puts the settings on the document, now and whenever they change, in whatever tab. */
+/** Applies the settings to the document, now and whenever they change, also in another tab. */
 export function applySettings(): void {
   onOtherTab((name) => name === "settings" && (settings.value = { ...defaults, ...load<Settings>("settings") }));
   effect(() => {

@@ -1,8 +1,8 @@
-// What of a growing answer is read aloud: whole sentences, not tokens, and not more than somebody wants to hear at once.
+// The part of a growing answer that a screen reader announces: whole sentences instead of tokens, and a bounded length.
 
 const words_max_chars = 600;
 
-/** The sentences after `said`, without Markdown's signs, and how far they reach; with `over`, the rest counts as one. */
+/** The sentences after offset `said`, without Markdown syntax, and the offset of their end; with `over`, the rest counts as a sentence. */
 export function sentencesAfter(text: string, said: number, over: boolean): { words: string; said: number } {
   const rest = text.slice(said);
   const ends = [...rest.matchAll(/[.!?…:](?=\s)|\n\n/g)].at(-1);

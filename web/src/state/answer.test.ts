@@ -21,7 +21,7 @@ test("deltas of a part are joined in order until the answer is complete", () => 
   expect(text(answer)).toEqual(["Hello"]);
 });
 
-test("an event that was already seen changes nothing", () => {
+test("an event that is already included changes nothing", () => {
   const answer = after(delta(3, "Hello"));
 
   expect(applyEvent(answer, delta(3, "Hello") as StreamEvent)).toBe(answer);
@@ -41,7 +41,7 @@ test("parts keep the order of their index, whatever order they arrive in", () =>
   expect(text(answer)).toEqual(["thinking", "say", "tool_call", "tool_result"]);
 });
 
-test("`restarted` forgets everything that was said and may jump ahead", () => {
+test("`restarted` drops all content and may skip numbers", () => {
   const answer = after(delta(3, "lost"), { seq: 1_000_001, type: "restarted", attempt: 2 }, delta(1_000_002, "kept"));
 
   expect(answer).toMatchObject({ seq: 1_000_002, status: "running" });
@@ -54,7 +54,7 @@ test("`resumed` keeps everything", () => {
   expect(text(answer)).toEqual(["one two"]);
 });
 
-test("a snapshot replaces all content, and deltas go on from it", () => {
+test("a snapshot replaces all content, and deltas continue it", () => {
   const content = [
     { type: "reasoning", text: "hm" },
     { type: "text", text: "one " },
@@ -69,20 +69,20 @@ test("a snapshot replaces all content, and deltas go on from it", () => {
   expect(text(answer)).toEqual(["hm", "one two"]);
 });
 
-test("a snapshot of an answer without events yet counts, one older than the mark does not", () => {
+test("a snapshot of an answer without events applies, an older one does not", () => {
   const early = { seq: 0, type: "snapshot", status: "running", content: [], finish_reason: null, error: null };
 
   expect(after(early)).toMatchObject({ seq: 0, status: "running" });
   expect(text(after(delta(3, "new"), { ...early, seq: 2 }))).toEqual(["new"]);
 });
 
-test("an event of a newer server only moves the mark", () => {
+test("an unknown event only advances the number", () => {
   const answer = after(delta(3, "same"), { seq: 4, type: "citation", part: 0, url: "x" });
 
   expect(answer).toEqual({ ...after(delta(3, "same")), seq: 4 });
 });
 
-test("a failed answer says why and keeps what was said; a stopped one keeps it too", () => {
+test("a failed answer has its error and keeps its text; a stopped one keeps it too", () => {
   const failed = after(delta(3, "half"), {
     seq: 4,
     type: "failed",

@@ -19,7 +19,7 @@ const list = put(emptyList, [
   conversation("away", 0, { archived: true }),
 ]);
 
-test("conversations stand by day, pinned ones first, what is put away elsewhere", () => {
+test("conversations are grouped by day, pinned ones first, archived ones separately", () => {
   expect(shown(list)).toEqual({
     ...{ Pinned: ["pin"], Today: ["new", "older today"], Yesterday: ["yesterday"], "This week": ["week"], "This month": ["month"] },
     "November 2025": ["old"],
@@ -27,7 +27,7 @@ test("conversations stand by day, pinned ones first, what is put away elsewhere"
   expect(shown(list, true)).toEqual({ Today: ["away"] });
 });
 
-test("what the stream tells is put in its place, or taken out", () => {
+test("events add, move and remove conversations", () => {
   const changed = applyToList(list, { type: "conversation_changed", conversation: conversation("old", 0, { updated_at: at(-0.1) }) });
   const removed = applyToList(list, { type: "conversation_removed", id: "new" });
 
@@ -35,7 +35,7 @@ test("what the stream tells is put in its place, or taken out", () => {
   expect(shown(removed).Today).toEqual(["older today"]);
 });
 
-test("a first page replaces what was known of its kind, and later ones add", () => {
+test("a first page replaces the known conversations of its kind, later pages add", () => {
   const fresh = withPage(list, { data: [conversation("only", 0)], next: "more" }, "main", true);
   const more = withPage(fresh, { data: [conversation("another", 1)], next: null }, "main", false);
 
@@ -45,7 +45,7 @@ test("a first page replaces what was known of its kind, and later ones add", () 
   expect(more.next.main).toBeNull();
 });
 
-test("the next and the previous one are those that are seen", () => {
+test("next and previous follow the displayed order", () => {
   expect(neighbour(list, "pin", 1, now)).toBe("new");
   expect(neighbour(list, "new", -1, now)).toBe("pin");
   expect(neighbour(list, "old", 1, now)).toBeNull();

@@ -3,7 +3,7 @@ import type { Conversation, Page, PageEvent } from "./shapes";
 
 export interface List {
   byId: ReadonlyMap<string, Conversation>;
-  /** What leads to older ones, of those in use and of those put away; undefined until the first page came. */
+  /** The cursors for older conversations, active and archived; undefined until the first page is loaded. */
   next: { main: string | null | undefined; archived: string | null | undefined };
 }
 
@@ -37,7 +37,7 @@ export function without(list: List, id: string): List {
   return byId.delete(id) ? { ...list, byId } : list;
 }
 
-/** A page of the list; a first one (`fresh`) replaces what was known of that kind. */
+/** Adds a page; a first page (`fresh`) replaces the known conversations of its kind. */
 export function withPage(list: List, page: Page<Conversation>, which: "main" | "archived", fresh: boolean): List {
   const kept = [...list.byId].filter(([, each]) => !fresh || each.archived !== (which === "archived"));
   return put({ byId: new Map(kept), next: { ...list.next, [which]: page.next } }, page.data);
@@ -52,7 +52,7 @@ export const ordered = (list: List, archived: boolean): Conversation[] =>
 const day_ms = 86_400_000;
 const startOfDay = (at: Date) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).getTime();
 
-/** The list by day, pinned ones first; days are those of `now`'s time zone. */
+/** The list grouped by day in `now`'s time zone, pinned conversations first. */
 export function groups(list: List, archived: boolean, now: Date): Group[] {
   const found = new Map<string, Conversation[]>();
   const all = ordered(list, archived);
@@ -72,7 +72,7 @@ function dayOf(at: Date, now: Date): string {
   return at.toLocaleDateString("en", { month: "long", year: "numeric" });
 }
 
-/** The conversation before or after another one, in the order they are shown. */
+/** The conversation before or after another one in the displayed order. */
 export function neighbour(list: List, id: string | null, step: 1 | -1, now: Date): string | null {
   const ids = groups(list, false, now).flatMap(({ conversations }) => conversations.map((each) => each.id));
   const place = id ? ids.indexOf(id) : -1;

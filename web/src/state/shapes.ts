@@ -15,7 +15,7 @@ export type Conversation = Pick<
   | "updated_at"
 >;
 
-/** What openapi.json leaves open: the keys of each kind of part, and those of the usage. */
+/** The keys of each kind of part and of the usage, which openapi.json does not specify. */
 interface Detail {
   content: Part[];
   usage: Usage | null;

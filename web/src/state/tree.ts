@@ -1,4 +1,4 @@
-// The open conversation as a tree of messages, and where this tab stands in it: events in, state out.
+// The open conversation as a tree of messages, with the branch this tab shows: events in, state out.
 import { active, type Answer, answerFrom, applyEvent, type StreamEvent } from "./answer";
 import type { Accepted, AnswerEvent, Conversation, Message, Opened, PageEvent, Snapshot } from "./shapes";
 
@@ -6,17 +6,17 @@ export interface Tree {
   id: string | null;
   conversation: Conversation | null;
   messages: ReadonlyMap<string, Message>;
-  /** Answers as they are written, by generation: also of branches that are not loaded, so that none is ever half known. */
+  /** Live answers by generation; also those of branches that are not loaded, so that no answer is ever incomplete. */
   answers: ReadonlyMap<string, Answer>;
   /** The last message of the branch this tab shows. */
   leaf: string | null;
-  /** True once the reader chose a branch: then what others choose does not move this tab. */
+  /** True once the reader chose a branch: from then on, other tabs do not move this one. */
   chosen: boolean;
-  /** The leaf to go to once it is here; whoever keeps this state fetches its branch if nobody tells it. */
+  /** The leaf to show once it is loaded; the caller loads its branch unless the stream delivers it. */
   wanted: string | null;
-  /** What this tab was promised before the stream told of it; until then the stream's older word about the leaf does not count. */
+  /** The answer the server accepted and the stream has not delivered yet; until then, the leaf in the stream's events is outdated. */
   ahead: string | null;
-  /** Whether the stream has said what there is. */
+  /** Whether the `opened` event has arrived. */
   opened: boolean;
 }
 
@@ -25,7 +25,7 @@ export const emptyTree = (id: string | null): Tree => ({
   ...{ leaf: null, chosen: false, wanted: null, ahead: null, opened: id === null },
 });
 
-/** The branch that is shown, oldest first, as far as it is loaded. */
+/** The loaded part of the shown branch, oldest first. */
 export function branch(tree: Tree): Message[] {
   const found: Message[] = [];
   for (let id = tree.leaf; id !== null; ) {
@@ -37,7 +37,7 @@ export function branch(tree: Tree): Message[] {
   return found.reverse();
 }
 
-/** What leads to older messages of the branch; null where there are none. */
+/** The cursor for older messages of the branch; null if there are none. */
 export function earlier(tree: Tree): string | null {
   const first = branch(tree)[0];
   return first?.parent_id ? first.id : null;
@@ -45,7 +45,7 @@ export function earlier(tree: Tree): string | null {
 
 const stored = new WeakMap<Message, Answer>();
 
-/** The answer of a message: live where it is being written, else as it was stored. */
+/** The answer of a message: live while it is being written, else as stored. */
 export function answerOf(tree: Tree, message: Message): Answer {
   const live = message.generation_id ? tree.answers.get(message.generation_id) : undefined;
   if (live) return live;
@@ -54,7 +54,7 @@ export function answerOf(tree: Tree, message: Message): Answer {
   return found;
 }
 
-/** The answer being written at the end of the branch, if one is. */
+/** The answer being written at the end of the branch, if any. */
 export function writing(tree: Tree): Message | null {
   const last = tree.leaf ? tree.messages.get(tree.leaf) : undefined;
   return last?.role === "assistant" && active(answerOf(tree, last).status) ? last : null;
@@ -84,7 +84,7 @@ function open(tree: Tree, event: Opened): Tree {
   const newest = event.messages.at(-1)?.id ?? null;
   const stays = tree.chosen && tree.leaf !== null && messages.has(tree.leaf);
   const leaf = stays ? tree.leaf : newest;
-  const wanted = stays && leaf !== newest ? leaf : null; // its branch was not told: it may have changed
+  const wanted = stays && leaf !== newest ? leaf : null; // the event does not contain this branch, which may have changed
   return { ...tree, conversation, messages, answers, leaf, wanted, chosen: stays, ahead: null, opened: true };
 }
 
@@ -113,7 +113,7 @@ function place(tree: Tree, message: Message): Tree {
   };
 }
 
-/** A stored answer counts where it has ended and the live one has not. Of one that is still written, the stream tells all. */
+/** A settled stored answer replaces a live one that has not ended. While it is being written, the stream is the source. */
 function withStored(answers: Tree["answers"], message: Message): Tree["answers"] {
   const id = message.generation_id;
   if (!id) return answers;
@@ -135,11 +135,11 @@ const snapshotEvent = ({ seq, status, content, finish_reason, error, usage }: Sn
   ...{ type: "snapshot", seq, status, content, finish_reason, error, usage },
 });
 
-/** What cancelling answered with: the same as if the stream had said it. */
+/** Applies the response to cancelling, as if the stream had delivered it. */
 export const withSnapshot = (tree: Tree, shown: Snapshot): Tree =>
   applyToAnswer(tree, { ...snapshotEvent(shown), generation_id: shown.id });
 
-/** What the server promised to write, before the stream tells of it. */
+/** Adds the accepted question and answer before the stream delivers them. */
 export function accept(tree: Tree, accepted: Accepted, text: string | null, parent_id: string | null): Tree {
   if (tree.id !== accepted.conversation_id) return tree;
   const messages = new Map(tree.messages);
@@ -160,7 +160,7 @@ export function accept(tree: Tree, accepted: Accepted, text: string | null, pare
   return { ...tree, messages, answers, leaf: message_id, wanted: null, ahead: known ? null : message_id };
 }
 
-/** The tree with a page of a branch that was read by itself; `leaf`, if one is named, is where this tab goes. */
+/** Adds a page of messages that was loaded separately; with `leaf`, this tab shows that branch. */
 export function merge(tree: Tree, page: Message[], leaf?: string): Tree {
   const messages = new Map(tree.messages);
   for (const message of page) messages.set(message.id, message);
@@ -169,5 +169,5 @@ export function merge(tree: Tree, page: Message[], leaf?: string): Tree {
   return { ...tree, messages, answers, ...(going ? { leaf, wanted: null } : {}) };
 }
 
-/** This tab's reader chose a branch. */
+/** The reader of this tab chose a branch. */
 export const choose = (tree: Tree, leaf: string): Tree => ({ ...tree, chosen: true, wanted: leaf, ahead: null });

@@ -42,7 +42,7 @@ for (const [name, text] of Object.entries(texts))
     expect(blocks.length).toBeGreaterThan(0);
   });
 
-test("nothing of a long paragraph is lost where it is cut", () => {
+test("cutting a long paragraph loses no text", () => {
   const text = words(4000);
 
   expect(whole(text).map((block) => block.text).join("")).toBe(text);
@@ -55,20 +55,20 @@ test("code keeps every character, and its language", () => {
   expect(first).toEqual({ kind: "code", text: "  a\n\n\tb", lang: "python", joined: false });
 });
 
-test("while a fence is open its code is the tail, without what may be its end", () => {
+test("while a fence is open, its code is the tail, without a possible closing fence", () => {
   const { frozen, tail } = grow(nothing, "Text\n\n```js\na\nb", false);
 
   expect(frozen).toHaveLength(1);
   expect(tail).toMatchObject({ kind: "code", text: "a\nb", lang: "js" });
 });
 
-test("a cut parts no character", () => {
+test("a cut does not split a character", () => {
   const text = "x".repeat(2559) + "👩‍👩‍👧".repeat(3000);
 
   for (const block of whole(text)) expect(block.text).not.toMatch(/^[\udc00-\udfff\u200d]|[\ud800-\udbff]$/);
 });
 
-test("a table that was cut goes on with its head", () => {
+test("a table that was cut continues with its head", () => {
   const blocks = whole(texts["a very long table"]!);
   const tables = blocks.filter(({ text }) => text.startsWith("| a | b |"));
 
@@ -77,7 +77,7 @@ test("a table that was cut goes on with its head", () => {
   expect(tables.map(({ text }) => text.split("\n").slice(2).join("\n")).join("").match(/\| \d+ \|/g)).toHaveLength(900);
 });
 
-test("a text that is another one begins anew", () => {
+test("a different text starts over", () => {
   const before = grow(nothing, "Old.\n\nText.\n\n", false);
 
   expect(grow(before, "New.", true).frozen.map(({ text }) => text)).toEqual(["New."]);

@@ -1,6 +1,6 @@
-// Makes nodes on the page like others, changing as little as can be: what is selected or scrolled in them stays so.
+// Updates nodes in place with minimal changes, so that selection and scroll positions are kept.
 
-/** Makes the children of `here` like those of `there`, whose nodes may be taken. */
+/** Makes the children of `here` equal to those of `there`, whose nodes may be moved. */
 export function morph(here: Node, there: Node): void {
   let old = here.firstChild;
   for (let next = there.firstChild; next; ) {

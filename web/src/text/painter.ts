@@ -1,4 +1,4 @@
-// Puts a growing text on the page: frozen blocks once, the tail again and again, and never too much at a time.
+// Renders a growing text: frozen blocks once, the tail on every update, in time slices.
 import { type Block, grow, type Growth, nothing } from "./blocks";
 import { enrich, preload } from "./enrich";
 import { codeFigure, element, fragmentOf } from "./fragment";
@@ -6,12 +6,12 @@ import { morph } from "./morph";
 
 const slice_ms = 10;
 
-/** What drawing cost lately: whoever draws again and again leaves the page time for the rest. */
+/** The recent cost of rendering; callers that render repeatedly adapt their rate to it. */
 export let cost_ms = 0;
 const chunk_lines = 60;
 const heading = /^H[1-6]$/;
 
-/** One text on the page. `paint` may be called with a longer text at any time; `end` when it leaves the page. */
+/** One text on the page. Call `paint` with a longer text at any time, and `end` when it is removed. */
 export class Painter {
   private growth: Growth = nothing;
   private painted = 0;
@@ -26,7 +26,7 @@ export class Painter {
     const before = this.growth;
     this.growth = grow(before, text, !growing);
     if (!this.growth.text.startsWith(before.text)) this.forget();
-    if (this.growth.links !== this.links) this.forget(); // a link's address came after its name
+    if (this.growth.links !== this.links) this.forget(); // a link reference was defined after its use
     this.links = this.growth.links;
     const began = performance.now();
     this.draw();
@@ -61,7 +61,7 @@ export class Painter {
     if (!tail) this.tail = null;
   };
 
-  /** Shows a block in the place of the element it had before, if it had one that can be used. */
+  /** Renders a block, into its previous element if that can be reused. */
   private show(old: HTMLElement | null, block: Block, links: Growth["links"], growing: boolean): HTMLElement {
     const sort = block.kind === "code" ? "block fenced" : "block";
     let place = old;
@@ -86,13 +86,13 @@ export class Painter {
   }
 }
 
-/** A table without the row that is still being written: the cells of half a row would come and go. */
+/** A table without the incomplete last row, whose cells would flicker. */
 function wholeRows(markdown: string): string {
   const end = markdown.lastIndexOf("\n") + 1;
   return markdown[end] === "|" && /^\n*\|[^\n]*\n[|:\- ]+\n/.test(markdown) ? markdown.slice(0, end) : markdown;
 }
 
-/** Code in chunks of lines: the browser then lays out only the last one again. */
+/** Renders code in chunks of lines, so that the browser lays out only the last one again. */
 function showCode(place: HTMLElement, { text, lang }: Block): void {
   let code = place.querySelector("code");
   if (!code) {

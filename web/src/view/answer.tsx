@@ -1,4 +1,4 @@
-// An answer: its parts, how it stands, and what can be done with it.
+// An answer: its parts, its status and its actions.
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
@@ -23,7 +23,7 @@ export function AnswerView({ message, answer, last }: { message: Message; answer
   );
 }
 
-/** The tide under an answer that is being written; it takes the room that its buttons will have. */
+/** The progress indicator under an answer being written; it has the height of the buttons that replace it. */
 function Growing({ waiting, status }: { waiting: boolean; status: Answer["status"] }) {
   const away = link.value === "lost";
   const said = away ? "Connection lost. The answer continues and will appear here." : waiting ? (status === "queued" ? "Waiting…" : "Thinking…") : "";
@@ -77,7 +77,7 @@ function Ended({ message, answer, last }: { message: Message; answer: Answer; la
   );
 }
 
-/** Which model it was and what it used, for who asks. */
+/** The model and the token usage, on demand. */
 function About({ message, answer }: { message: Message; answer: Answer }) {
   const open = useSignal(false);
   const usage = message.usage ?? answer.usage;
@@ -134,7 +134,7 @@ const written = (value: unknown) => (
   <pre tabIndex={0}>{typeof value === "string" ? value : JSON.stringify(value, null, 2)}</pre>
 );
 
-/** Shut until somebody wants it: its content is not even drawn before. */
+/** Collapsed at first; its content is not rendered before it is opened. */
 function Collapsible({ summary, children }: { summary: string; children: ComponentChildren }) {
   const open = useSignal(false);
   return (

@@ -1,4 +1,4 @@
-// What can be done with a message: small buttons under it, and the way between its siblings.
+// The small buttons under a message: actions, and navigation between siblings.
 import { useRef } from "preact/hooks";
 import { showBranch } from "../conversation";
 import { copy } from "../clipboard";
@@ -9,7 +9,7 @@ interface ActionButtonProps {
   icon: IconName;
   label: string;
   onClick?: () => void;
-  /** What the button copies. */
+  /** Returns the text that the button copies. */
   copies?: () => string;
 }
 

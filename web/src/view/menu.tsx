@@ -1,4 +1,4 @@
-// A menu under a button: in the browser's top layer, by pointer and by keyboard.
+// A menu button; its menu is in the browser's top layer and works by pointer and keyboard.
 import { useId, useRef } from "preact/hooks";
 import { Icon, type IconName } from "./icon";
 
@@ -63,7 +63,7 @@ export function Menu({ label, icon = "more", items }: { label: string; icon?: Ic
   );
 }
 
-/** Below the button, or above it where there is no room; never outside the window. */
+/** Positions the menu below the button, or above it if there is no room; never outside the window. */
 function place(menu: HTMLElement, at: DOMRect): void {
   const { offsetWidth: width, offsetHeight: height } = menu;
   const below = at.bottom + 4 + height < innerHeight;

@@ -1,4 +1,4 @@
-// Which model answers here.
+// The model of the open conversation.
 import { chooseModel, modelHere, models } from "../models";
 
 export function ModelPicker() {

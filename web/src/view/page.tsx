@@ -1,4 +1,4 @@
-// The page: the list at the side, the open conversation, and the place to write.
+// The page: the list of conversations, the open conversation, the message field.
 import { useSignal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
@@ -37,7 +37,7 @@ export function Page() {
   );
 }
 
-/** Dialogs are loaded when the first one is wanted. */
+/** The dialogs are loaded when the first one is opened. */
 function Dialogs() {
   const loaded = useSignal<{ Dialogs: ComponentType } | null>(null);
   const wanted = dialog.value !== null;
@@ -110,7 +110,7 @@ function Notices() {
   );
 }
 
-/** What is shown before, or instead of, the chat. */
+/** Shown before the session is ready, or instead of the chat. */
 function StartScreen() {
   return (
     <main class="threshold">

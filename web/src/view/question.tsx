@@ -1,4 +1,4 @@
-// What the person said: sent, on its way, or being asked in other words.
+// A question: sent, pending, or being edited.
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { openId, writing } from "../conversation";
@@ -65,7 +65,7 @@ const waits = {
 
 export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
   const text = textOf(pending);
-  if (text === null && progress.state === "sending") return null; // there is nothing to see of it that soon
+  if (text === null && progress.state === "sending") return null; // too early to show anything
   return (
     <section class={`question pending ${progress.state}`} aria-label="You, not sent yet">
       {text !== null && (

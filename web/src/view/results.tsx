@@ -1,4 +1,4 @@
-// What was found, with the words that match.
+// Search results, with the matches marked.
 import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
 import { listOpen } from "../overlays";

@@ -1,4 +1,4 @@
-// Settings: how the page looks, API keys, the account.
+// The settings dialog: appearance, API keys, account.
 import { useSignal } from "@preact/signals";
 import { signOut, currentSession } from "../session";
 import { change, settings } from "../settings";

@@ -1,4 +1,4 @@
-// The list at the side: search, conversations by day, and who is here.
+// The sidebar: search, conversations by day, the account.
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { go, openId } from "../conversation";
@@ -94,7 +94,7 @@ function Conversations() {
   );
 }
 
-/** Reads on when it comes into view. */
+/** Loads the next page when it scrolls into view. */
 function More({ which }: { which: "main" | "archived" }) {
   const place = useRef<HTMLButtonElement>(null);
   useEffect(() => {

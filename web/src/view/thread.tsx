@@ -1,4 +1,4 @@
-// The open conversation, and where its reader is in it.
+// The open conversation and its scroll position.
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { link, highlighted, readEarlier, tree } from "../conversation";
@@ -12,7 +12,7 @@ import { PendingView, Question } from "./question";
 import { Welcome } from "./welcome";
 
 const end_px = 48;
-const gesture_ms = 200; // how long after a touch, a wheel or a key the reader may still be moving
+const gesture_ms = 200; // how long after a touch, wheel or key event the reader may still be scrolling
 
 export function Thread() {
   const scroller = useRef<HTMLElement>(null);
@@ -48,7 +48,7 @@ export function Thread() {
   );
 }
 
-/** One message, drawn again only when something of it changed. */
+/** One message, rendered again only when it changed. */
 function MessageView({ message, last }: { message: Message; last: boolean }) {
   const answer = answerOf(tree.value, message);
   return useMemo(
@@ -60,7 +60,7 @@ function MessageView({ message, last }: { message: Message; last: boolean }) {
 
 const toEnd = (element: HTMLElement) => element.scrollTo({ top: element.scrollHeight });
 
-/** Stays at the end, unless the reader scrolled up since sending; older messages that come in above move nothing. */
+/** Stays at the end unless the reader scrolled up since sending; older messages inserted above do not move the view. */
 function useStickToEnd(
   scroller: { current: HTMLElement | null },
   atEnd: { value: boolean; peek(): boolean },
@@ -71,7 +71,7 @@ function useStickToEnd(
   const fromEnd = useRef(0);
   const moved_at = useRef(-Infinity);
   const isScrolling = () => performance.now() - moved_at.current <= gesture_ms;
-  /** Goes to the end, but not while the reader's hand is on it: where it went is only told with the next frame. */
+  /** Scrolls to the end, but not during a gesture: the scroll event of the gesture arrives only with the next frame. */
   const stickToEnd = () => {
     if (atEnd.peek() && !isScrolling()) toEnd(scroller.current!);
   };
@@ -92,7 +92,7 @@ function useStickToEnd(
     watch.observe(element.firstElementChild!);
     const onScroll = () => {
       const moved = isScrolling();
-      const seen = moved ? Math.min(height, element.scrollHeight) : element.scrollHeight; // without what was drawn since
+      const seen = moved ? Math.min(height, element.scrollHeight) : element.scrollHeight; // without what was rendered since the last frame
       const left = seen - element.scrollTop - element.clientHeight;
       fromEnd.current = element.scrollHeight - element.scrollTop;
       if (moved || element.scrollHeight === height || left < end_px) atEnd.value = left < end_px;
@@ -116,10 +116,10 @@ function useStickToEnd(
     const element = scroller.current!;
     if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
   }, [first]);
-  useLayoutEffect(stickToEnd); // what was just drawn: else it would be seen once below the end
+  useLayoutEffect(stickToEnd); // otherwise new content would be below the visible part for one frame
 }
 
-/** Scrolls to the message that was asked for, and points it out. */
+/** Scrolls to the requested message and highlights it. */
 function useHighlight(scroller: { current: HTMLElement | null }, atEnd: { value: boolean }): void {
   const id = highlighted.value;
   const there = id !== null && tree.value.messages.has(id);
@@ -135,7 +135,7 @@ function useHighlight(scroller: { current: HTMLElement | null }, atEnd: { value:
   }, [id, there, tree.value]);
 }
 
-/** Reads older messages when the reader comes near them. */
+/** Loads older messages when the reader scrolls near them. */
 function Earlier({ scroller }: { scroller: { current: HTMLElement | null } }) {
   const place = useRef<HTMLButtonElement>(null);
   useEffect(() => {
@@ -152,7 +152,7 @@ function Earlier({ scroller }: { scroller: { current: HTMLElement | null } }) {
   );
 }
 
-/** Copies the code whose button was pressed. */
+/** Copies a code block when its button is clicked. */
 function copyCode(event: MouseEvent): void {
   const button = (event.target as Element).closest<HTMLElement>("figure.code button.copy");
   if (button) void copy(button.closest("figure")!.querySelector("code")!.textContent ?? "", button);
