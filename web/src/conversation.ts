@@ -215,7 +215,7 @@ export async function stop(): Promise<void> {
 // ── Screen reader announcements ──────────────────────────────────────────────────────────────────────────────────────
 
 const endings = { completed: "Answer complete.", cancelled: "Answer stopped.", failed: "The answer failed.", queued: "", running: "" };
-let hearing: { generation: string; said: number; at_ms: number } | null = null;
+let announced: { generation: string; said: number; at_ms: number } | null = null;
 
 /** Announces whole sentences every few seconds while an answer is written, and its end. */
 function announceAnswer(): void {
@@ -223,16 +223,16 @@ function announceAnswer(): void {
   if (!last?.generation_id) return;
   const answer = answerOf(latest, last);
   const text = answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
-  if (active(answer.status) && hearing?.generation !== last.generation_id) {
-    hearing = { generation: last.generation_id, said: text.length, at_ms: Date.now() };
+  if (active(answer.status) && announced?.generation !== last.generation_id) {
+    announced = { generation: last.generation_id, said: text.length, at_ms: Date.now() };
     announce("Answering.");
   }
-  if (hearing?.generation !== last.generation_id) return;
+  if (announced?.generation !== last.generation_id) return;
   const over = !active(answer.status);
-  if (!over && Date.now() - hearing.at_ms < announce_every_ms) return;
-  const { words, said } = sentencesAfter(text, hearing.said, over);
+  if (!over && Date.now() - announced.at_ms < announce_every_ms) return;
+  const { words, said } = sentencesAfter(text, announced.said, over);
   if (words || over) announce(over ? `${words} ${endings[answer.status]}` : words);
-  hearing = over ? null : { ...hearing, said, at_ms: Date.now() };
+  announced = over ? null : { ...announced, said, at_ms: Date.now() };
 }
 
 session.subscribe((now) => now === "signed_out" && following.abort());
