@@ -85,12 +85,12 @@ async function follow(conversationId: string | null): Promise<void> {
     });
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Problem && error.status === 404 && conversationId) lost("This conversation does not exist, or is not yours.");
+    if (error instanceof Problem && error.status === 404 && conversationId) leave("This conversation does not exist, or is not yours.");
     else report(error);
   }
 }
 
-function lost(why: string): void {
+function leave(why: string): void {
   remembered.delete(latest.id ?? "");
   history.replaceState(null, "", "/");
   latest = emptyTree(null);
@@ -105,7 +105,7 @@ function take(events: PageEvent[], last: string): void {
   if (fresh) void conversations.refresh();
   const gone = events.some((each) => each.type === "conversation_removed" && each.id === latest.id);
   update((tree) => events.reduce(applyPage, tree), events.every(({ type }) => type.endsWith("_delta")));
-  if (gone) lost("This conversation was deleted.");
+  if (gone) leave("This conversation was deleted.");
 }
 
 /** Opens the addressed conversation and follows the address from then on. */
