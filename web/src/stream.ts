@@ -74,7 +74,7 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
     for (;;) {
       const { done, value } = await reader.read();
       if (done) throw new Problem(0, "ended", "The stream ended.");
-      watched.heard();
+      watched.received();
       onLink("live");
       parser.feed(decoder.decode(value, { stream: true }));
       if (events.length && !signal.aborted) onEvents(events, last);
@@ -91,8 +91,8 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
 function watchSilence() {
   const dead = new AbortController();
   const ended = new AbortController();
-  let heard_at = Date.now(); // unlike performance.now(), this continues while the machine sleeps
-  const look = (max_ms: number) => () => Date.now() - heard_at > max_ms && dead.abort();
+  let received_at = Date.now(); // unlike performance.now(), this continues while the machine sleeps
+  const look = (max_ms: number) => () => Date.now() - received_at > max_ms && dead.abort();
   const timer = setInterval(look(silence_max_ms), 5000);
   const awake = look(asleep_ms);
   document.addEventListener("visibilitychange", () => document.hidden || awake(), { signal: ended.signal });
@@ -100,7 +100,7 @@ function watchSilence() {
   addEventListener("offline", () => dead.abort(), { signal: ended.signal });
   return {
     dead: dead.signal,
-    heard: () => void (heard_at = Date.now()),
+    received: () => void (received_at = Date.now()),
     end: () => (clearInterval(timer), ended.abort(), dead.abort()),
   };
 }
