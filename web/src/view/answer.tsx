@@ -35,7 +35,7 @@ function Growing({ waiting, status }: { waiting: boolean; status: Answer["status
   );
 }
 
-const whys: Record<string, string> = {
+const finishReasonTexts: Record<string, string> = {
   length: "The answer reached its length limit.",
   content_filter: "The provider's content filter ended the answer.",
 };
@@ -47,7 +47,7 @@ function Ended({ message, answer, last }: { message: Message; answer: Answer; la
   const again = (kind: "regenerate" | "continue") => () =>
     busy || send({ kind, conversationId: message.conversation_id, messageId: message.id });
   const text = () => answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
-  const why = status === "completed" && whys[finishReason ?? ""];
+  const why = status === "completed" && finishReasonTexts[finishReason ?? ""];
   return (
     <>
       {status === "failed" && (
