@@ -57,7 +57,7 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
   );
 }
 
-const waits = {
+const progressTexts = {
   sending: "Sending…",
   waiting: "Not sent yet. It is kept in this browser and will be sent once.",
   refused: "",
@@ -74,7 +74,7 @@ export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
         </div>
       )}
       <p class="quiet" role={progress.state === "refused" ? "alert" : "status"}>
-        {progress.state === "waiting" && progress.reason ? progress.reason : waits[progress.state]}
+        {progress.state === "waiting" && progress.reason ? progress.reason : progressTexts[progress.state]}
         {progress.state === "refused" && `Not sent: ${progress.reason}`}
       </p>
       {progress.state === "refused" && (
