@@ -109,9 +109,9 @@ function PartView({ part, growing }: { part: Part; growing: boolean }) {
         </Collapsible>
       );
     case "tool_call":
-      return <Collapsible summary={`Calls the tool ${part.name}`}>{written(part.arguments)}</Collapsible>;
+      return <Collapsible summary={`Calls the tool ${part.name}`}>{preformatted(part.arguments)}</Collapsible>;
     case "tool_result":
-      return <Collapsible summary={part.is_error ? "Tool error" : "Tool result"}>{written(part.content)}</Collapsible>;
+      return <Collapsible summary={part.is_error ? "Tool error" : "Tool result"}>{preformatted(part.content)}</Collapsible>;
     case "file":
       return <p class="quiet">File: {part.name}</p>;
     default:
@@ -130,7 +130,7 @@ function Prose({ text, growing }: { text: string; growing: boolean }) {
   return <div class="prose" dir="auto" ref={host} />;
 }
 
-const written = (value: unknown) => (
+const preformatted = (value: unknown) => (
   <pre tabIndex={0}>{typeof value === "string" ? value : JSON.stringify(value, null, 2)}</pre>
 );
 
