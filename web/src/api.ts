@@ -22,25 +22,39 @@ export async function failureFrom(response: Response): Promise<Problem> {
 const request_max_ms = 30_000;
 
 /** Calls the server and returns the JSON body (undefined if there is none); throws `Problem`. */
-export async function call<T>(method: string, path: string, body?: object, idempotencyKey?: string): Promise<T> {
+export async function call<T>(
+  method: string,
+  path: string,
+  body?: object,
+  idempotencyKey?: string,
+): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json" };
   if (body) headers["content-type"] = "application/json";
   if (idempotencyKey) headers["idempotency-key"] = idempotencyKey;
   try {
     const response = await fetch(path, {
-      ...{ method, headers, credentials: "same-origin", signal: AbortSignal.timeout(request_max_ms) },
+      ...{
+        method,
+        headers,
+        credentials: "same-origin",
+        signal: AbortSignal.timeout(request_max_ms),
+      },
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     if (!response.ok) throw await failureFrom(response);
     return response.status === 204 ? (undefined as T) : await response.json();
   } catch (error) {
-    throw error instanceof Problem ? error : new Problem(0, "unreachable", "The server cannot be reached.");
+    throw error instanceof Problem
+      ? error
+      : new Problem(0, "unreachable", "The server cannot be reached.");
   }
 }
 
 /** A random idempotency key; works on plain http too, where `crypto.randomUUID` is missing. */
 export const newKey = (): string =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 
 /** Whether the same request may succeed later. */
 export const isAway = (error: unknown): boolean =>

@@ -1,4 +1,5 @@
-// The open conversation: its address, the stream that keeps it up to date, and navigation between branches and pages.
+// The open conversation: its address, the stream that keeps it up to date, and navigation between
+// branches and pages.
 import { computed, signal } from "@preact/signals";
 import { call, Problem } from "./api";
 import * as conversations from "./conversations";
@@ -8,7 +9,17 @@ import { report, session } from "./session";
 import { sentencesAfter } from "./state/announcements";
 import { active } from "./state/answer";
 import type { Conversation, Message, Page, PageEvent, Snapshot } from "./state/shapes";
-import { answerOf, applyPage, choose, earlier, emptyTree, merge, type Tree, withSnapshot, writing as writingOf } from "./state/tree";
+import {
+  answerOf,
+  applyPage,
+  choose,
+  earlier,
+  emptyTree,
+  merge,
+  type Tree,
+  withSnapshot,
+  writing as writingOf,
+} from "./state/tree";
 import { cost_ms } from "./text/painter";
 import { followPage, type Link } from "./stream";
 
@@ -34,7 +45,11 @@ let drawing = 0;
 /** The only way to change the open conversation: `step` is a pure function of the state. */
 export function update(step: (tree: Tree) => Tree, soon = false): void {
   latest = step(latest);
-  if (soon) drawing ||= window.setTimeout(draw, Math.min(Math.max(draw_every_ms, cost_ms * 5), draw_most_ms));
+  if (soon)
+    drawing ||= window.setTimeout(
+      draw,
+      Math.min(Math.max(draw_every_ms, cost_ms * 5), draw_most_ms),
+    );
   else draw();
 }
 
@@ -47,7 +62,7 @@ function draw(): void {
   announceAnswer();
 }
 
-// ── Navigation ───────────────────────────────────────────────────────────────────────────────────────────────
+// ── Navigation ───────────────────────────────────────────────────────────
 
 export const addressed = () => /^\/c\/([^/]+)/.exec(location.pathname)?.[1] ?? null;
 
@@ -68,7 +83,8 @@ export function open(id: string | null, known?: Tree): void {
 function remember(left: Tree): void {
   remembered.delete(left.id!);
   remembered.set(left.id!, left);
-  for (const oldest of remembered.keys()) if (remembered.size > remembered_max) remembered.delete(oldest);
+  for (const oldest of remembered.keys())
+    if (remembered.size > remembered_max) remembered.delete(oldest);
 }
 
 async function follow(conversationId: string | null): Promise<void> {
@@ -85,7 +101,8 @@ async function follow(conversationId: string | null): Promise<void> {
     });
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Problem && error.status === 404 && conversationId) leave("This conversation does not exist, or is not yours.");
+    if (error instanceof Problem && error.status === 404 && conversationId)
+      leave("This conversation does not exist, or is not yours.");
     else report(error);
   }
 }
@@ -104,7 +121,10 @@ function take(events: PageEvent[], last: string): void {
   conversations.take(events);
   if (fresh) void conversations.refresh();
   const gone = events.some((each) => each.type === "conversation_removed" && each.id === latest.id);
-  update((tree) => events.reduce(applyPage, tree), events.every(({ type }) => type.endsWith("_delta")));
+  update(
+    (tree) => events.reduce(applyPage, tree),
+    events.every(({ type }) => type.endsWith("_delta")),
+  );
   if (gone) leave("This conversation was deleted.");
 }
 
@@ -114,7 +134,7 @@ export function start(): void {
   open(addressed());
 }
 
-// ── Loading messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Loading messages ─────────────────────────────────────────────────────
 
 const page_messages = 50;
 
@@ -151,7 +171,8 @@ function fetchWanted(): void {
     try {
       if (latest.id !== id || latest.wanted !== wanted) return;
       const page = await messagesOf(id, `&leaf=${wanted}`);
-      if (latest.id === id && latest.wanted === wanted) update((tree) => merge(tree, page.data, wanted));
+      if (latest.id === id && latest.wanted === wanted)
+        update((tree) => merge(tree, page.data, wanted));
     } catch (error) {
       report(error);
     } finally {
@@ -165,7 +186,11 @@ export async function showBranch(messageId: string): Promise<void> {
   const { id } = latest;
   if (!id) return;
   try {
-    const { shown_message_id: leaf } = await call<Conversation>("PATCH", `/api/conversations/${id}`, { shown_message_id: messageId });
+    const { shown_message_id: leaf } = await call<Conversation>(
+      "PATCH",
+      `/api/conversations/${id}`,
+      { shown_message_id: messageId },
+    );
     if (!leaf || latest.id !== id) return;
     const page = await messagesOf(id, `&leaf=${leaf}`);
     if (latest.id === id) update((tree) => merge(choose(tree, leaf), page.data, leaf));
@@ -181,7 +206,11 @@ export async function reveal(conversationId: string, messageId: string | null): 
   go(conversationId);
   if (!messageId) return;
   await until(() => latest.opened || latest.id !== conversationId);
-  for (let page = 0; page < search_pages_max && latest.id === conversationId && !isShown(messageId); page++)
+  for (
+    let page = 0;
+    page < search_pages_max && latest.id === conversationId && !isShown(messageId);
+    page++
+  )
     if (!(await readEarlier())) {
       await showBranch(messageId);
       break;
@@ -190,7 +219,8 @@ export async function reveal(conversationId: string, messageId: string | null): 
 }
 
 function isShown(id: string): boolean {
-  for (let at = latest.leaf; at; at = latest.messages.get(at)?.parent_id ?? null) if (at === id) return true;
+  for (let at = latest.leaf; at; at = latest.messages.get(at)?.parent_id ?? null)
+    if (at === id) return true;
   return false;
 }
 
@@ -199,22 +229,31 @@ const until = (condition: () => boolean) =>
     const stop = tree.subscribe(() => condition() && (resolve(), setTimeout(() => stop())));
   });
 
-// ── Stopping ────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Stopping ─────────────────────────────────────────────────────────────
 
 export async function stop(): Promise<void> {
   const answer = writingOf(latest);
   if (!answer) return;
   try {
-    const shown = await call<Snapshot>("POST", `/api/generations/${answer.generation_id}/cancel?wait_s=2`);
+    const shown = await call<Snapshot>(
+      "POST",
+      `/api/generations/${answer.generation_id}/cancel?wait_s=2`,
+    );
     update((tree) => withSnapshot(tree, shown));
   } catch (error) {
     report(error);
   }
 }
 
-// ── Screen reader announcements ──────────────────────────────────────────────────────────────────────────────────────
+// ── Screen reader announcements ──────────────────────────────────────────
 
-const endings = { completed: "Answer complete.", cancelled: "Answer stopped.", failed: "The answer failed.", queued: "", running: "" };
+const endings = {
+  completed: "Answer complete.",
+  cancelled: "Answer stopped.",
+  failed: "The answer failed.",
+  queued: "",
+  running: "",
+};
 let announced: { generation: string; said: number; at_ms: number } | null = null;
 
 /** Announces whole sentences every few seconds while an answer is written, and its end. */

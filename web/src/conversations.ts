@@ -1,4 +1,5 @@
-// The list of conversations: loading it page by page, and changing, archiving and deleting conversations.
+// The list of conversations: loading it page by page, and changing, archiving and deleting
+// conversations.
 import { signal } from "@preact/signals";
 import { call } from "./api";
 import * as graphql from "./graphql";
@@ -53,7 +54,12 @@ async function read(which: Which, before: string | null): Promise<void> {
 /** Changes a conversation optimistically; undone if the server rejects it. */
 export async function change(
   id: string,
-  changes: Partial<Pick<Conversation, "title" | "pinned" | "archived" | "model" | "system_prompt" | "shown_message_id">>,
+  changes: Partial<
+    Pick<
+      Conversation,
+      "title" | "pinned" | "archived" | "model" | "system_prompt" | "shown_message_id"
+    >
+  >,
 ): Promise<Conversation | null> {
   const before = list.value.byId.get(id);
   if (before) list.value = put(list.value, [{ ...before, ...changes }]);
@@ -70,7 +76,10 @@ export async function change(
 
 export async function archive(id: string, archived: boolean): Promise<void> {
   if (await change(id, { archived }))
-    notify(archived ? "Archived." : "Moved back to the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
+    notify(archived ? "Archived." : "Moved back to the list.", {
+      label: "Undo",
+      do: () => void change(id, { archived: !archived }),
+    });
 }
 
 /** Deletes a conversation and offers to undo it; true when it was deleted. */

@@ -35,6 +35,8 @@ export function saveDraft(): void {
   const known = load<Draft>(`draft:${place}`)?.text ?? "";
   if (draft.value === known) return;
   save(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
-  const all = namesOf("draft:").map((name) => [name, load<Draft>(`draft:${name}`)?.at_ms ?? 0] as const);
+  const all = namesOf("draft:").map(
+    (name) => [name, load<Draft>(`draft:${name}`)?.at_ms ?? 0] as const,
+  );
   for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) save(`draft:${name}`, null);
 }

@@ -1,4 +1,5 @@
-// GraphiQL: a page to read the schema and run operations, including subscriptions. Only this page uses React.
+// GraphiQL: a page to read the schema and run operations, including subscriptions. Only this page
+// uses React.
 import { createGraphiQLFetcher, type Fetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
 import "graphiql/graphiql.css";
@@ -29,19 +30,28 @@ subscription Follow($id: ID!, $after: String) {
 
 const sockets = new Map<string, Client>();
 
-/** The WebSocket client for this Authorization header; without one, the session of the browser authenticates. */
+/**
+ * The WebSocket client for this Authorization header; without one, the session of the browser
+ * authenticates.
+ */
 function socketFor(authorization: string): Client {
   let socket = sockets.get(authorization);
   if (!socket) {
     const url = new URL(ADDRESS, location.href);
     url.protocol = url.protocol.replace("http", "ws");
-    socket = createClient({ url: url.href, ...(authorization && { connectionParams: { authorization } }) });
+    socket = createClient({
+      url: url.href,
+      ...(authorization && { connectionParams: { authorization } }),
+    });
     sockets.set(authorization, socket);
   }
   return socket;
 }
 
-/** The parsed operation. GraphiQL's own lags behind the editor, and a subscription would be sent over HTTP. */
+/**
+ * The parsed operation. GraphiQL's own lags behind the editor, and a subscription would be sent
+ * over HTTP.
+ */
 function documentOf(query: string): { documentAST?: DocumentNode } {
   try {
     return { documentAST: parse(query) };
@@ -51,8 +61,13 @@ function documentOf(query: string): { documentAST?: DocumentNode } {
 }
 
 const fetcher: Fetcher = (operation, options) => {
-  const named = Object.entries(options?.headers ?? {}).find(([name]) => name.toLowerCase() === "authorization");
-  return createGraphiQLFetcher({ url: ADDRESS, wsClient: socketFor(named ? String(named[1]) : "") })(operation, {
+  const named = Object.entries(options?.headers ?? {}).find(
+    ([name]) => name.toLowerCase() === "authorization",
+  );
+  return createGraphiQLFetcher({
+    url: ADDRESS,
+    wsClient: socketFor(named ? String(named[1]) : ""),
+  })(operation, {
     ...options,
     ...documentOf(operation.query),
   });
@@ -67,5 +82,7 @@ async function signIn(): Promise<void> {
 const place = document.getElementById("graphiql");
 if (place) {
   await signIn().catch(() => undefined); // API keys work without a session
-  createRoot(place).render(createElement(GraphiQL, { fetcher, defaultQuery: FIRST_QUERY, shouldPersistHeaders: false }));
+  createRoot(place).render(
+    createElement(GraphiQL, { fetcher, defaultQuery: FIRST_QUERY, shouldPersistHeaders: false }),
+  );
 }

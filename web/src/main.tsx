@@ -1,4 +1,4 @@
-// Where the page begins.
+// The entry point of the chat page.
 import { render } from "preact";
 import { start as startConversation } from "./conversation";
 import { saveDraft } from "./drafts";

@@ -27,7 +27,9 @@ const defaultModel = computed(() => {
 
 export const modelHere = computed(() => tree.value.conversation?.model ?? defaultModel.value);
 
-export const systemPromptHere = computed(() => tree.value.conversation?.system_prompt ?? newSystemPrompt.value);
+export const systemPromptHere = computed(
+  () => tree.value.conversation?.system_prompt ?? newSystemPrompt.value,
+);
 
 /** Changes the model of the open conversation, or of new ones if none is open. */
 export function chooseModel(model: string): void {

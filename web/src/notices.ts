@@ -21,6 +21,7 @@ export function notify(text: string, act?: Notice["act"]): void {
   setTimeout(() => dismiss(id), shown_ms);
 }
 
-export const dismiss = (id: number): void => void (notices.value = notices.value.filter((each) => each.id !== id));
+export const dismiss = (id: number): void =>
+  void (notices.value = notices.value.filter((each) => each.id !== id));
 
 export const announce = (text: string): void => void (announcement.value = text);

@@ -22,7 +22,9 @@ export const found = computed<Found>(() => {
   const all = [...ordered(list.value, false), ...ordered(list.value, true)];
   const titles = inTitles(all, query.value.trim()).slice(0, titles_max);
   const shown = new Set(titles.map(({ conversation }) => conversation.id));
-  const others = said.value.hits.filter(({ conversation, message }) => message || !shown.has(conversation.id));
+  const others = said.value.hits.filter(
+    ({ conversation, message }) => message || !shown.has(conversation.id),
+  );
   return { ...said.value, hits: [...titles, ...others] };
 });
 
@@ -42,9 +44,11 @@ effect(() => {
 async function read(wanted: string, after: string | null, mine: number): Promise<void> {
   try {
     const { hits, next } = await graphql.search(wanted, after);
-    if (mine === round) said.value = { hits: after ? [...said.value.hits, ...hits] : hits, next, busy: false };
+    if (mine === round)
+      said.value = { hits: after ? [...said.value.hits, ...hits] : hits, next, busy: false };
   } catch {
-    if (mine === round) said.value = { hits: [], next: null, busy: false }; // results in titles remain
+    // results in titles remain
+    if (mine === round) said.value = { hits: [], next: null, busy: false };
   }
 }
 

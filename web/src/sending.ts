@@ -1,11 +1,23 @@
-// Sending: a message is stored until the server has confirmed it, across lost responses, reloads and days without a network.
+// Sending: a message is stored until the server has confirmed it, across lost responses, reloads
+// and days without a network.
 import { signal } from "@preact/signals";
 import { call, isAway, newKey, Problem } from "./api";
 import { open, tree, update } from "./conversation";
 import { draft, saveDraft, write } from "./drafts";
 import { formerGuest, report, currentSession } from "./session";
 import type { Accepted } from "./state/shapes";
-import { type Asking, hasArrived, isShownIn, isTooOld, parentOf, type Pending, type Progress, questionsUnder, requestOf, textOf } from "./state/outbox";
+import {
+  type Asking,
+  hasArrived,
+  isShownIn,
+  isTooOld,
+  parentOf,
+  type Pending,
+  type Progress,
+  questionsUnder,
+  requestOf,
+  textOf,
+} from "./state/outbox";
 import { accept, branch, emptyTree } from "./state/tree";
 import { save, load, namesOf, onOtherTab, tab } from "./store";
 import { waitOrOnline } from "./stream";
@@ -34,7 +46,8 @@ export function start(): void {
 }
 
 function resume(pending: Pending): void {
-  if (pending.accountId !== currentSession.value?.account.id && pending.accountId !== formerGuest) return;
+  if (pending.accountId !== currentSession.value?.account.id && pending.accountId !== formerGuest)
+    return;
   outbox.value = [...outbox.value, { pending, progress: { state: "waiting", reason: null } }];
   void withLock(pending, () => deliver(pending));
 }
@@ -42,14 +55,24 @@ function resume(pending: Pending): void {
 /** Stores a message, then sends it until the server confirms it. */
 export function send(asking: Asking): void {
   const accountId = currentSession.value?.account.id ?? "";
-  const draftPending: Pending = { key: newKey(), asking, accountId, tab, at_ms: Date.now(), before: [] };
+  const draftPending: Pending = {
+    key: newKey(),
+    asking,
+    accountId,
+    tab,
+    at_ms: Date.now(),
+    before: [],
+  };
   const pending = { ...draftPending, before: questionsUnder(tree.value, parentOf(draftPending)) };
   save(stored(pending.key), pending);
   outbox.value = [...outbox.value, { pending, progress: { state: "sending", reason: null } }];
   void withLock(pending, () => deliver(pending));
 }
 
-/** One tab at a time sends a message. Without the Web Locks API, only the idempotency key prevents duplicates. */
+/**
+ * One tab at a time sends a message. Without the Web Locks API, only the idempotency key prevents
+ * duplicates.
+ */
 async function withLock(pending: Pending, work: () => Promise<void>): Promise<void> {
   if (!navigator.locks) return work();
   await navigator.locks.request(`tidemark-sent-${pending.key}`, work);
@@ -71,8 +94,14 @@ async function deliver(pending: Pending): Promise<void> {
         progressOf(pending.key, { state: "refused", reason: error.message });
         return;
       }
-      progressOf(pending.key, { state: "waiting", reason: error.status === 429 ? error.message : null });
-      await waitOrOnline(Math.max(delay_ms * (0.5 + Math.random() / 2), (error.retry_after_s ?? 0) * 1000), new AbortController().signal);
+      progressOf(pending.key, {
+        state: "waiting",
+        reason: error.status === 429 ? error.message : null,
+      });
+      await waitOrOnline(
+        Math.max(delay_ms * (0.5 + Math.random() / 2), (error.retry_after_s ?? 0) * 1000),
+        new AbortController().signal,
+      );
     }
   }
 }
@@ -80,8 +109,14 @@ async function deliver(pending: Pending): Promise<void> {
 function arrived(pending: Pending, accepted: Accepted): void {
   const [text, parent] = [textOf(pending), parentOf(pending)];
   const here = pending.asking.conversationId;
-  if (tree.value.id === accepted.conversation_id) update((now) => accept(now, accepted, text, parent));
-  else if (here === null && tree.value.id === null && pending.tab === tab && location.pathname === "/") {
+  if (tree.value.id === accepted.conversation_id)
+    update((now) => accept(now, accepted, text, parent));
+  else if (
+    here === null &&
+    tree.value.id === null &&
+    pending.tab === tab &&
+    location.pathname === "/"
+  ) {
     history.pushState(null, "", `/c/${accepted.conversation_id}`);
     const empty = { ...emptyTree(accepted.conversation_id), opened: true };
     const unsent = draft.peek(); // typed while the first message was being sent
@@ -95,9 +130,12 @@ function arrived(pending: Pending, accepted: Accepted): void {
 }
 
 const progressOf = (key: string, progress: Progress): void =>
-  void (outbox.value = outbox.value.map((each) => (each.pending.key === key ? { ...each, progress } : each)));
+  void (outbox.value = outbox.value.map((each) =>
+    each.pending.key === key ? { ...each, progress } : each,
+  ));
 
-const forget = (key: string): void => void (outbox.value = outbox.value.filter((each) => each.pending.key !== key));
+const forget = (key: string): void =>
+  void (outbox.value = outbox.value.filter((each) => each.pending.key !== key));
 
 /** Withdraws a rejected message; its text returns to the message field. */
 export function returnToDraft(pending: Pending): void {
@@ -115,7 +153,9 @@ export function retry(pending: Pending): void {
 
 /** The pending messages of the open conversation that it does not contain yet. */
 export const waiting = (): Sent[] =>
-  outbox.value.filter(({ pending }) => isShownIn(pending, tree.value.id, tab) && !hasArrived(tree.value, pending));
+  outbox.value.filter(
+    ({ pending }) => isShownIn(pending, tree.value.id, tab) && !hasArrived(tree.value, pending),
+  );
 
 /** Sends the draft, after the last message this tab shows. */
 export function sendDraft(options: { model?: string; systemPrompt?: string }): void {
@@ -123,5 +163,11 @@ export function sendDraft(options: { model?: string; systemPrompt?: string }): v
   const now = tree.peek();
   write("");
   saveDraft();
-  send({ kind: "send", text, conversationId: now.id, parentId: branch(now).at(-1)?.id ?? null, ...(now.id ? {} : options) });
+  send({
+    kind: "send",
+    text,
+    conversationId: now.id,
+    parentId: branch(now).at(-1)?.id ?? null,
+    ...(now.id ? {} : options),
+  });
 }

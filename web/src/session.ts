@@ -6,7 +6,9 @@ import type { Session } from "./state/shapes";
 import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./state/sign_in";
 import { save, load, onOtherTab } from "./store";
 
-export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">("starting");
+export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">(
+  "starting",
+);
 export const currentSession = signal<Session | null>(null);
 /** The guest account whose conversations were just brought into this one. */
 export let formerGuest: string | null = null;
@@ -23,7 +25,9 @@ export function report(error: unknown): void {
 }
 
 /** The question of a sign-in link, while the page waits for its answer. */
-export const signInQuestion = signal<(SignInPreview & { answer: (choice: SignInChoice) => void }) | null>(null);
+export const signInQuestion = signal<
+  (SignInPreview & { answer: (choice: SignInChoice) => void }) | null
+>(null);
 
 /** Takes the token of a sign-in link out of the address. */
 function takeToken(): string | null {
@@ -38,15 +42,23 @@ function takeToken(): string | null {
  */
 export async function signIn(): Promise<void> {
   const token = takeToken();
-  addEventListener("hashchange", () => tokenOf(location.hash) && location.reload()); // a link pasted into this tab
+  // a link pasted into this tab
+  addEventListener("hashchange", () => tokenOf(location.hash) && location.reload());
   try {
     const choice = token ? await confirmSignIn(token) : null;
-    currentSession.value = await reached(() => call<Session>("POST", "/api/session", {})); // keeps the session there is
+    // keeps the session there is
+    currentSession.value = await reached(() => call<Session>("POST", "/api/session", {}));
     const before = load<{ id: string; guest: boolean }>("account");
     const { account, guest } = currentSession.value;
-    if (choice?.bringConversations && before?.guest && before.id !== account.id) formerGuest = before.id;
+    if (choice?.bringConversations && before?.guest && before.id !== account.id)
+      formerGuest = before.id;
     if (before?.id !== account.id) save("account", { id: account.id, guest });
-    onOtherTab((name) => name === "account" && load<{ id: string }>("account")?.id !== account.id && location.reload());
+    onOtherTab(
+      (name) =>
+        name === "account" &&
+        load<{ id: string }>("account")?.id !== account.id &&
+        location.reload(),
+    );
     session.value = "ready";
   } catch (error) {
     session.value = "signed_out";
@@ -54,12 +66,18 @@ export async function signIn(): Promise<void> {
   }
 }
 
-const reached = <T>(work: () => Promise<T>) => untilReached(work, () => (session.value = "unreachable"));
+const reached = <T>(work: () => Promise<T>) =>
+  untilReached(work, () => (session.value = "unreachable"));
 
-/** Asks before it uses the token; the choice if that signed in. An invalid link leaves the session there is. */
+/**
+ * Asks before it uses the token; the choice if that signed in. An invalid link leaves the session
+ * there is.
+ */
 async function confirmSignIn(token: string): Promise<SignInChoice> {
   try {
-    const preview = await reached(() => call<SignInPreview>("POST", "/api/session/preview", { token }));
+    const preview = await reached(() =>
+      call<SignInPreview>("POST", "/api/session/preview", { token }),
+    );
     const choice = await new Promise<SignInChoice>((answer) => {
       signInQuestion.value = { ...preview, answer };
       session.value = "confirming";

@@ -19,7 +19,10 @@ export const change = (changes: Partial<Settings>): void => {
 
 /** Applies the settings to the document, now and whenever they change, also in another tab. */
 export function applySettings(): void {
-  onOtherTab((name) => name === "settings" && (settings.value = { ...defaults, ...load<Settings>("settings") }));
+  onOtherTab(
+    (name) =>
+      name === "settings" && (settings.value = { ...defaults, ...load<Settings>("settings") }),
+  );
   effect(() => {
     const { dataset } = document.documentElement;
     dataset.theme = settings.value.theme;

@@ -1,4 +1,5 @@
-// The browser's storage: settings, drafts, pending messages. The page also works where storage is disabled or full.
+// The browser's storage: settings, drafts, pending messages. The page also works where storage is
+// disabled or full.
 
 const prefix = "tidemark:";
 
@@ -33,7 +34,10 @@ export function namesOf(group: string): string[] {
 
 /** Calls the listener with the name of each value that another tab changes. */
 export const onOtherTab = (listener: (name: string) => void): void =>
-  addEventListener("storage", ({ key }) => key?.startsWith(prefix) && listener(key.slice(prefix.length)));
+  addEventListener(
+    "storage",
+    ({ key }) => key?.startsWith(prefix) && listener(key.slice(prefix.length)),
+  );
 
 /** The id of this tab, which survives reloads. */
 export const tab: string = (() => {

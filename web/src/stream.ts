@@ -1,11 +1,14 @@
-// The event stream of this tab, reconnected after every kind of interruption while the page is open.
+// The event stream of this tab, reconnected after every kind of interruption while the page is
+// open.
 import { createParser } from "eventsource-parser";
 import { failureFrom, Problem } from "./api";
 import { untilSeen, withSlot } from "./stream_slots";
 import type { PageEvent } from "./state/shapes";
 
-const silence_max_ms = 40_000; // the server sends a heartbeat every 15 s: after this silence the connection is dead
-const asleep_ms = 20_000; // the limit where the machine may have slept: the tab became visible or the network came back
+// the server sends a heartbeat every 15 s: after this silence the connection is dead
+const silence_max_ms = 40_000;
+// the limit where the machine may have slept: the tab became visible or the network came back
+const asleep_ms = 20_000;
 const delay_first_ms = 300;
 const delay_max_ms = 15_000;
 
@@ -25,7 +28,7 @@ export interface Follower {
 /** Follows until `signal` is aborted; throws `Problem` for errors that retrying cannot fix. */
 export async function followPage(follower: Follower): Promise<void> {
   const { signal, onLink } = follower;
-  for (let failures = 0; !signal.aborted; ) {
+  for (let failures = 0; !signal.aborted;) {
     const before = follower.cursor();
     try {
       await withSlot(signal, (leave) => readUntil(leave, follower));
@@ -87,7 +90,9 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
   }
 }
 
-/** Detects a dead connection: by long silence, or by a shorter one where the machine may have slept. */
+/**
+ * Detects a dead connection: by long silence, or by a shorter one where the machine may have slept.
+ */
 function watchSilence() {
   const dead = new AbortController();
   const ended = new AbortController();
@@ -95,7 +100,9 @@ function watchSilence() {
   const look = (max_ms: number) => () => Date.now() - received_at > max_ms && dead.abort();
   const timer = setInterval(look(silence_max_ms), 5000);
   const awake = look(asleep_ms);
-  document.addEventListener("visibilitychange", () => document.hidden || awake(), { signal: ended.signal });
+  document.addEventListener("visibilitychange", () => document.hidden || awake(), {
+    signal: ended.signal,
+  });
   addEventListener("online", awake, { signal: ended.signal });
   addEventListener("offline", () => dead.abort(), { signal: ended.signal });
   return {
@@ -112,7 +119,9 @@ export function waitOrOnline(delay_ms: number, signal: AbortSignal): Promise<voi
     const end = () => (clearTimeout(timer), stop.abort(), resolve());
     const timer = setTimeout(end, delay_ms);
     addEventListener("online", end, { signal: stop.signal });
-    document.addEventListener("visibilitychange", () => document.hidden || end(), { signal: stop.signal });
+    document.addEventListener("visibilitychange", () => document.hidden || end(), {
+      signal: stop.signal,
+    });
     signal.addEventListener("abort", end, { signal: stop.signal });
   });
 }

@@ -1,7 +1,9 @@
-// Limits the open streams of all tabs: a browser opens at most six connections to a server, and requests need some of them.
+// Limits the open streams of all tabs: a browser opens at most six connections to a server, and
+// requests need some of them.
 //
-// All tabs share a few slots. A hidden tab releases its slot as soon as another tab requests one, the focused tab never releases its slot
-// to unfocused tabs, and otherwise slots rotate. A stream resumes by its cursor, so nothing is lost.
+// All tabs share a few slots. A hidden tab releases its slot as soon as another tab requests one,
+// the focused tab never releases its slot to unfocused tabs, and otherwise slots rotate. A stream
+// resumes by its cursor, so nothing is lost.
 
 const slots = 4;
 const turn_ms = 1500;
@@ -13,7 +15,10 @@ const hidden_max_without_locks_ms = 2000;
 const hasFocus = () => !document.hidden && document.hasFocus();
 
 /** Waits for a slot, then runs `work`, whose signal aborts when the slot has to be released. */
-export async function withSlot(signal: AbortSignal, work: (leave: AbortSignal) => Promise<void>): Promise<void> {
+export async function withSlot(
+  signal: AbortSignal,
+  work: (leave: AbortSignal) => Promise<void>,
+): Promise<void> {
   const release = navigator.locks ? await take(signal) : () => {};
   if (!release) return;
   const done = new AbortController();
@@ -34,7 +39,9 @@ export function untilSeen(signal: AbortSignal): Promise<void> {
     if (!document.hidden || signal.aborted) return resolve();
     const stop = new AbortController();
     const end = () => (stop.abort(), resolve());
-    document.addEventListener("visibilitychange", () => document.hidden || end(), { signal: stop.signal });
+    document.addEventListener("visibilitychange", () => document.hidden || end(), {
+      signal: stop.signal,
+    });
     signal.addEventListener("abort", end, { signal: stop.signal });
   });
 }
@@ -75,7 +82,8 @@ function whenWanted(until: AbortSignal): AbortSignal {
   channel.onmessage = ({ data }) => {
     const held_ms = performance.now() - since;
     const pressing = data === "please";
-    const yields = document.hidden || (held_ms > turn_ms ? pressing || !hasFocus() : pressing && !hasFocus());
+    const yields =
+      document.hidden || (held_ms > turn_ms ? pressing || !hasFocus() : pressing && !hasFocus());
     if (yields) setTimeout(() => leave.abort(), Math.random() * 50);
   };
   return leave.signal;

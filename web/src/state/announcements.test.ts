@@ -14,14 +14,20 @@ test("whole sentences are announced once each, and the rest at the end", () => {
 });
 
 test("code is not announced, and the length is bounded", () => {
-  expect(sentencesAfter("See:\n```js\nlet a;\n```\nDone. ", 0, true).words).toBe("See: (code) Done.");
+  expect(sentencesAfter("See:\n```js\nlet a;\n```\nDone. ", 0, true).words).toBe(
+    "See: (code) Done.",
+  );
   expect(sentencesAfter("word ".repeat(1000), 0, true).words.length).toBeLessThan(700);
 });
 
 test("titles with all the words are found, and the words marked", () => {
-  const titles = ["High tide at Dover", "tide", "Dover"].map((title) => ({ id: title, title }) as Conversation);
+  const titles = ["High tide at Dover", "tide", "Dover"].map(
+    (title) => ({ id: title, title }) as Conversation,
+  );
 
-  expect(inTitles(titles, "dover TIDE").map(({ conversation }) => conversation.id)).toEqual(["High tide at Dover"]);
+  expect(inTitles(titles, "dover TIDE").map(({ conversation }) => conversation.id)).toEqual([
+    "High tide at Dover",
+  ]);
   expect(inTitles(titles, " ")).toEqual([]);
   expect(marked("a+b or A+B", ["a+b"])).toEqual([
     { text: "a+b", match: true },

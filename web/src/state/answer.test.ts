@@ -6,16 +6,23 @@ const fresh = answerFrom({ status: "queued", content: [], finish_reason: null, e
 
 const after = (...events: unknown[]): Answer => (events as StreamEvent[]).reduce(applyEvent, fresh);
 
-const text = (answer: Answer) => answer.parts.map(({ part }) => ("text" in part ? part.text : part.type));
+const text = (answer: Answer) =>
+  answer.parts.map(({ part }) => ("text" in part ? part.text : part.type));
 
 const delta = (seq: number, text: string, part = 0) => ({ seq, type: "text_delta", part, text });
 
 test("deltas of a part are joined in order until the answer is complete", () => {
-  const answer = after({ seq: 1, type: "queued" }, { seq: 2, type: "started" }, delta(3, "Hel"), delta(4, "lo"), {
-    seq: 5,
-    type: "completed",
-    finish_reason: "stop",
-  });
+  const answer = after(
+    { seq: 1, type: "queued" },
+    { seq: 2, type: "started" },
+    delta(3, "Hel"),
+    delta(4, "lo"),
+    {
+      seq: 5,
+      type: "completed",
+      finish_reason: "stop",
+    },
+  );
 
   expect(answer).toMatchObject({ seq: 5, status: "completed", finishReason: "stop", error: null });
   expect(text(answer)).toEqual(["Hello"]);
@@ -42,7 +49,11 @@ test("parts keep the order of their index, whatever order they arrive in", () =>
 });
 
 test("`restarted` drops all content and may skip numbers", () => {
-  const answer = after(delta(3, "lost"), { seq: 1_000_001, type: "restarted", attempt: 2 }, delta(1_000_002, "kept"));
+  const answer = after(
+    delta(3, "lost"),
+    { seq: 1_000_001, type: "restarted", attempt: 2 },
+    delta(1_000_002, "kept"),
+  );
 
   expect(answer).toMatchObject({ seq: 1_000_002, status: "running" });
   expect(text(answer)).toEqual(["kept"]);
@@ -70,7 +81,14 @@ test("a snapshot replaces all content, and deltas continue it", () => {
 });
 
 test("a snapshot of an answer without events applies, an older one does not", () => {
-  const early = { seq: 0, type: "snapshot", status: "running", content: [], finish_reason: null, error: null };
+  const early = {
+    seq: 0,
+    type: "snapshot",
+    status: "running",
+    content: [],
+    finish_reason: null,
+    error: null,
+  };
 
   expect(after(early)).toMatchObject({ seq: 0, status: "running" });
   expect(text(after(delta(3, "new"), { ...early, seq: 2 }))).toEqual(["new"]);

@@ -43,7 +43,14 @@ type Body =
   | { type: "completed"; finish_reason: string | null; usage?: Usage | null }
   | { type: "cancelled"; usage?: Usage | null }
   | ({ type: "failed"; usage?: Usage | null } & Failure)
-  | { type: "snapshot"; status: Status; content: Part[]; finish_reason: string | null; error: Failure | null; usage?: Usage | null };
+  | {
+      type: "snapshot";
+      status: Status;
+      content: Part[];
+      finish_reason: string | null;
+      error: Failure | null;
+      usage?: Usage | null;
+    };
 
 export type StreamEvent = Body & { seq: number };
 
@@ -94,35 +101,71 @@ export function applyEvent(answer: Answer, event: StreamEvent): Answer {
       return {
         ...answer,
         seq,
-        parts: place(answer.parts, part, { type: "tool_call", call_id, name, arguments: event.arguments }),
+        parts: place(answer.parts, part, {
+          type: "tool_call",
+          call_id,
+          name,
+          arguments: event.arguments,
+        }),
       };
     }
     case "tool_result": {
       const { part, call_id, content, is_error = false } = event;
-      return { ...answer, seq, parts: place(answer.parts, part, { type: "tool_result", call_id, content, is_error }) };
+      return {
+        ...answer,
+        seq,
+        parts: place(answer.parts, part, { type: "tool_result", call_id, content, is_error }),
+      };
     }
     case "completed":
-      return { ...answer, seq, status: "completed", finishReason: event.finish_reason, error: null, usage: event.usage ?? null };
+      return {
+        ...answer,
+        seq,
+        status: "completed",
+        finishReason: event.finish_reason,
+        error: null,
+        usage: event.usage ?? null,
+      };
     case "cancelled":
       return { ...answer, seq, status: "cancelled", usage: event.usage ?? null };
     case "failed": {
       const { code, message, retryable } = event;
-      return { ...answer, seq, status: "failed", error: { code, message, retryable }, usage: event.usage ?? null };
+      return {
+        ...answer,
+        seq,
+        status: "failed",
+        error: { code, message, retryable },
+        usage: event.usage ?? null,
+      };
     }
     case "snapshot": {
       const { status, content, finish_reason, error } = event;
-      return { ...answer, seq, status, parts: placed(content), finishReason: finish_reason, error, usage: event.usage ?? null };
+      return {
+        ...answer,
+        seq,
+        status,
+        parts: placed(content),
+        finishReason: finish_reason,
+        error,
+        usage: event.usage ?? null,
+      };
     }
     default: // `queued`, and unknown events of a newer server: only the number counts
       return { ...answer, seq };
   }
 }
 
-const kindOf = (type: "text_delta" | "reasoning_delta") => (type === "text_delta" ? "text" : "reasoning");
+const kindOf = (type: "text_delta" | "reasoning_delta") =>
+  type === "text_delta" ? "text" : "reasoning";
 
 const placed = (content: Part[]): PlacedPart[] => content.map((part, index) => ({ index, part }));
 
-function extend(parts: PlacedPart[], index: number, type: "text" | "reasoning", text: string): PlacedPart[] {
+function extend(
+  parts: PlacedPart[],
+  index: number,
+  type: "text" | "reasoning",
+  text: string,
+): PlacedPart[] {
   const before = parts.find((each) => each.index === index)?.part;
   return place(parts, index, { type, text: before?.type === type ? before.text + text : text });
 }

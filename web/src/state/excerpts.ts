@@ -13,12 +13,19 @@ export function inTitles(conversations: Conversation[], query: string): TitleHit
   if (!words.length) return [];
   return conversations
     .filter(({ title }) => words.every((word) => title.toLowerCase().includes(word)))
-    .map(({ id, title }) => ({ conversation: { id, title }, message: null, excerpt: marked(title, words) }));
+    .map(({ id, title }) => ({
+      conversation: { id, title },
+      message: null,
+      excerpt: marked(title, words),
+    }));
 }
 
 /** Splits `text` at the occurrences of `words` (in lower case), which match. */
 export function marked(text: string, words: string[]): { text: string; match: boolean }[] {
-  const pattern = new RegExp(`(${words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`, "gi");
+  const pattern = new RegExp(
+    `(${words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`,
+    "gi",
+  );
   return text
     .split(pattern)
     .map((piece, place) => ({ text: piece, match: place % 2 === 1 }))

@@ -3,7 +3,10 @@ import type { Conversation, Page, PageEvent } from "./shapes";
 
 export interface List {
   byId: ReadonlyMap<string, Conversation>;
-  /** The cursors for older conversations, active and archived; undefined until the first page is loaded. */
+  /**
+   * The cursors for older conversations, active and archived; undefined until the first page is
+   * loaded.
+   */
   next: { main: string | null | undefined; archived: string | null | undefined };
 }
 
@@ -38,8 +41,15 @@ export function without(list: List, id: string): List {
 }
 
 /** Adds a page; a first page (`fresh`) replaces the known conversations of its kind. */
-export function withPage(list: List, page: Page<Conversation>, which: "main" | "archived", fresh: boolean): List {
-  const kept = [...list.byId].filter(([, each]) => !fresh || each.archived !== (which === "archived"));
+export function withPage(
+  list: List,
+  page: Page<Conversation>,
+  which: "main" | "archived",
+  fresh: boolean,
+): List {
+  const kept = [...list.byId].filter(
+    ([, each]) => !fresh || each.archived !== (which === "archived"),
+  );
   return put({ byId: new Map(kept), next: { ...list.next, [which]: page.next } }, page.data);
 }
 
@@ -47,7 +57,9 @@ export function withPage(list: List, page: Page<Conversation>, which: "main" | "
 export const ordered = (list: List, archived: boolean): Conversation[] =>
   [...list.byId.values()]
     .filter((each) => each.archived === archived)
-    .sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : a.id < b.id ? 1 : -1));
+    .sort((a, b) =>
+      a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : a.id < b.id ? 1 : -1,
+    );
 
 const day_ms = 86_400_000;
 const startOfDay = (at: Date) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).getTime();
@@ -56,7 +68,10 @@ const startOfDay = (at: Date) => new Date(at.getFullYear(), at.getMonth(), at.ge
 export function groups(list: List, archived: boolean, now: Date): Group[] {
   const found = new Map<string, Conversation[]>();
   const all = ordered(list, archived);
-  for (const each of [...all.filter(({ pinned }) => pinned), ...all.filter(({ pinned }) => !pinned)]) {
+  for (const each of [
+    ...all.filter(({ pinned }) => pinned),
+    ...all.filter(({ pinned }) => !pinned),
+  ]) {
     const label = each.pinned ? "Pinned" : dayOf(new Date(each.updated_at), now);
     found.set(label, [...(found.get(label) ?? []), each]);
   }
@@ -74,7 +89,9 @@ function dayOf(at: Date, now: Date): string {
 
 /** The conversation before or after another one in the displayed order. */
 export function neighbour(list: List, id: string | null, step: 1 | -1, now: Date): string | null {
-  const ids = groups(list, false, now).flatMap(({ conversations }) => conversations.map((each) => each.id));
+  const ids = groups(list, false, now).flatMap(({ conversations }) =>
+    conversations.map((each) => each.id),
+  );
   const place = id ? ids.indexOf(id) : -1;
   if (place < 0) return step > 0 ? (ids[0] ?? null) : null;
   return ids[place + step] ?? null;

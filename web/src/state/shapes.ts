@@ -1,4 +1,5 @@
-// What the page uses of the server's answers, and the events of a page's stream. The types of the fields are the server's: api_types.ts.
+// What the page uses of the server's answers, and the events of a page's stream. The types of the
+// fields are the server's: api_types.ts.
 import type { Part, StreamEvent, Usage } from "./answer";
 import type * as api from "./api_types";
 
@@ -38,7 +39,8 @@ export type Message = Detail &
     | "created_at"
   >;
 
-export type Snapshot = Detail & Pick<api.Snapshot, "id" | "message_id" | "status" | "seq" | "finish_reason" | "error">;
+export type Snapshot = Detail &
+  Pick<api.Snapshot, "id" | "message_id" | "status" | "seq" | "finish_reason" | "error">;
 
 export type { Model, Session } from "./api_types";
 

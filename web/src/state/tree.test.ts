@@ -1,7 +1,19 @@
 // What a tab shows of a conversation, after what the stream and the reader did.
 import { expect, test } from "vitest";
 import type { Accepted, Conversation, Message, PageEvent, Snapshot } from "./shapes";
-import { accept, answerOf, applyPage, branch, choose, earlier, emptyTree, merge, type Tree, withSnapshot, writing } from "./tree";
+import {
+  accept,
+  answerOf,
+  applyPage,
+  branch,
+  choose,
+  earlier,
+  emptyTree,
+  merge,
+  type Tree,
+  withSnapshot,
+  writing,
+} from "./tree";
 
 const conversation = (shown: string | null = null): Conversation => ({
   ...{ id: "c", title: "", pinned: false, archived: false, model: "demo", system_prompt: null },
@@ -9,8 +21,24 @@ const conversation = (shown: string | null = null): Conversation => ({
 });
 
 const question = (id: string, parent_id: string | null, more: Partial<Message> = {}): Message => ({
-  ...{ id, parent_id, conversation_id: "c", role: "user", status: "completed", text: id, model: null, generation_id: null },
-  ...{ content: [{ type: "text", text: id }], finish_reason: null, error: null, usage: null, siblings: [id], created_at: "" },
+  ...{
+    id,
+    parent_id,
+    conversation_id: "c",
+    role: "user",
+    status: "completed",
+    text: id,
+    model: null,
+    generation_id: null,
+  },
+  ...{
+    content: [{ type: "text", text: id }],
+    finish_reason: null,
+    error: null,
+    usage: null,
+    siblings: [id],
+    created_at: "",
+  },
   ...more,
 });
 
@@ -18,19 +46,36 @@ const answer = (id: string, parent_id: string, more: Partial<Message> = {}): Mes
   question(id, parent_id, { role: "assistant", generation_id: `g_${id}`, model: "demo", ...more });
 
 const opened = (messages: Message[], generations: Snapshot[] = []): PageEvent => ({
-  ...{ type: "opened", conversation: conversation(messages.at(-1)?.id), messages, before: null, generations },
+  ...{
+    type: "opened",
+    conversation: conversation(messages.at(-1)?.id),
+    messages,
+    before: null,
+    generations,
+  },
 });
 
 const told = (message: Message): PageEvent => ({ type: "message_changed", message });
-const shows = (shown: string): PageEvent => ({ type: "conversation_changed", conversation: conversation(shown) });
-const delta = (id: string, seq: number, text: string): PageEvent => ({ type: "text_delta", generation_id: id, seq, part: 0, text });
+const shows = (shown: string): PageEvent => ({
+  type: "conversation_changed",
+  conversation: conversation(shown),
+});
+const delta = (id: string, seq: number, text: string): PageEvent => ({
+  type: "text_delta",
+  generation_id: id,
+  seq,
+  part: 0,
+  text,
+});
 const queued = (id: string): PageEvent => ({ type: "queued", generation_id: id, seq: 1 });
 
 const after = (tree: Tree, ...events: PageEvent[]): Tree => events.reduce(applyPage, tree);
 const start = after(emptyTree("c"), opened([question("q1", null), answer("a1", "q1")]));
 const ids = (tree: Tree) => branch(tree).map(({ id }) => id);
 const said = (tree: Tree, id: string) =>
-  answerOf(tree, tree.messages.get(id)!).parts.map(({ part }) => ("text" in part ? part.text : "")).join("");
+  answerOf(tree, tree.messages.get(id)!)
+    .parts.map(({ part }) => ("text" in part ? part.text : ""))
+    .join("");
 
 test("an answer grows by its events while its stored row lags behind", () => {
   const tree = after(
@@ -48,8 +93,15 @@ test("an answer grows by its events while its stored row lags behind", () => {
 });
 
 test("an answer that was written unseen is shown as stored", () => {
-  const before = after(start, told(question("q2", "a1")), told(answer("a2", "q2", { status: "running", content: [] })));
-  const tree = after(before, told(answer("a2", "q2", { content: [{ type: "text", text: "All." }] })));
+  const before = after(
+    start,
+    told(question("q2", "a1")),
+    told(answer("a2", "q2", { status: "running", content: [] })),
+  );
+  const tree = after(
+    before,
+    told(answer("a2", "q2", { content: [{ type: "text", text: "All." }] })),
+  );
 
   expect(said(tree, "a2")).toBe("All.");
   expect(writing(tree)).toBeNull();
@@ -57,7 +109,14 @@ test("an answer that was written unseen is shown as stored", () => {
 
 test("events of a branch that is not loaded are kept, so that it is complete when it is shown", () => {
   const tree = after(start, queued("g_x"), delta("g_x", 2, "one "), delta("g_x", 3, "two"));
-  const merged = merge(tree, [question("q1", null), answer("x", "q1", { status: "running", content: [{ type: "text", text: "one" }] })], "x");
+  const merged = merge(
+    tree,
+    [
+      question("q1", null),
+      answer("x", "q1", { status: "running", content: [{ type: "text", text: "one" }] }),
+    ],
+    "x",
+  );
 
   expect(said(merged, "x")).toBe("one two");
 });
@@ -69,7 +128,10 @@ test("an answer does not start with an event that cannot be its first", () => {
 test("a tab follows the shown leaf until its reader chooses a branch", () => {
   const both = after(start, told(answer("b1", "q1", { siblings: ["a1", "b1"] })));
   const follows = after(both, shows("b1"));
-  const stays = after(merge(choose(both, "a1"), [answer("a1", "q1", { siblings: ["a1", "b1"] })], "a1"), shows("b1"));
+  const stays = after(
+    merge(choose(both, "a1"), [answer("a1", "q1", { siblings: ["a1", "b1"] })], "a1"),
+    shows("b1"),
+  );
 
   expect(ids(follows)).toEqual(["q1", "b1"]);
   expect(ids(stays)).toEqual(["q1", "a1"]);
@@ -79,7 +141,12 @@ test("a tab follows the shown leaf until its reader chooses a branch", () => {
 test("a chosen branch grows when somebody continues it", () => {
   const chose = merge(choose(start, "a1"), [], "a1");
 
-  expect(ids(after(chose, told(question("q2", "a1")), told(answer("a2", "q2"))))).toEqual(["q1", "a1", "q2", "a2"]);
+  expect(ids(after(chose, told(question("q2", "a1")), told(answer("a2", "q2"))))).toEqual([
+    "q1",
+    "a1",
+    "q2",
+    "a2",
+  ]);
 });
 
 test("a branch that is not loaded is requested, and shown once it is loaded", () => {
@@ -89,20 +156,39 @@ test("a branch that is not loaded is requested, and shown once it is loaded", ()
   expect(ids(merge(wanting, [question("q0", null), answer("z", "q0")], "z"))).toEqual(["q0", "z"]);
 });
 
-const promised: Accepted = { conversation_id: "c", question_id: "q2", message_id: "a2", generation_id: "g_a2", model: "demo" };
+const promised: Accepted = {
+  conversation_id: "c",
+  question_id: "q2",
+  message_id: "a2",
+  generation_id: "g_a2",
+  model: "demo",
+};
 
 test("an accepted message is shown at once, and outdated events do not remove it", () => {
   const sent = accept(start, promised, "Hello?", "a1");
 
   expect(ids(sent)).toEqual(["q1", "a1", "q2", "a2"]);
   expect(ids(after(sent, shows("a1")))).toEqual(["q1", "a1", "q2", "a2"]);
-  expect(ids(after(sent, told(question("q2", "a1")), told(answer("a2", "q2", { status: "queued" })), shows("a1")))).toEqual(["q1", "a1"]);
+  expect(
+    ids(
+      after(
+        sent,
+        told(question("q2", "a1")),
+        told(answer("a2", "q2", { status: "queued" })),
+        shows("a1"),
+      ),
+    ),
+  ).toEqual(["q1", "a1"]);
 });
 
 test("a response that arrives after the stream changes nothing", () => {
   const streamed = after(
     start,
-    ...[shows("a2"), told(question("q2", "a1")), told(answer("a2", "q2", { status: "queued", content: [] }))],
+    ...[
+      shows("a2"),
+      told(question("q2", "a1")),
+      told(answer("a2", "q2", { status: "queued", content: [] })),
+    ],
     ...[queued("g_a2"), delta("g_a2", 2, "Hi")],
   );
 
@@ -110,7 +196,12 @@ test("a response that arrives after the stream changes nothing", () => {
 });
 
 test("a response that arrives after a short answer completed leaves it complete", () => {
-  const streamed = after(start, shows("a2"), told(question("q2", "a1")), told(answer("a2", "q2", { content: [{ type: "text", text: "Hi." }] })));
+  const streamed = after(
+    start,
+    shows("a2"),
+    told(question("q2", "a1")),
+    told(answer("a2", "q2", { content: [{ type: "text", text: "Hi." }] })),
+  );
   const accepted = accept(streamed, promised, "Hello?", "a1");
 
   expect([said(accepted, "a2"), writing(accepted)]).toEqual(["Hi.", null]);
@@ -118,11 +209,19 @@ test("a response that arrives after a short answer completed leaves it complete"
 
 test("text loaded ahead of the stream is not repeated by it", () => {
   const hello = [queued("g_a2"), delta("g_a2", 2, "Hel"), delta("g_a2", 3, "lo")];
-  const partly = answer("a2", "q2", { status: "running", content: [{ type: "text", text: "Hel" }] });
+  const partly = answer("a2", "q2", {
+    status: "running",
+    content: [{ type: "text", text: "Hel" }],
+  });
   const wholly = answer("a2", "q2", { content: [{ type: "text", text: "Hello" }] });
 
   expect(said(after(merge(start, [question("q2", "a1"), partly]), ...hello), "a2")).toBe("Hello");
-  expect(said(after(merge(after(start, hello[0]!), [question("q2", "a1"), wholly]), ...hello.slice(1)), "a2")).toBe("Hello");
+  expect(
+    said(
+      after(merge(after(start, hello[0]!), [question("q2", "a1"), wholly]), ...hello.slice(1)),
+      "a2",
+    ),
+  ).toBe("Hello");
 });
 
 test("reopening keeps loaded older messages and a chosen branch", () => {
@@ -136,12 +235,21 @@ test("reopening keeps loaded older messages and a chosen branch", () => {
 
 test("a snapshot in `opened` is the content, and deltas continue it", () => {
   const snapshot: Snapshot = {
-    ...{ id: "g_a1", message_id: "a1", status: "running", seq: 9, content: [{ type: "text", text: "so far" }] },
+    ...{
+      id: "g_a1",
+      message_id: "a1",
+      status: "running",
+      seq: 9,
+      content: [{ type: "text", text: "so far" }],
+    },
     ...{ finish_reason: null, usage: null, error: null },
   };
   const tree = after(
     emptyTree("c"),
-    opened([question("q1", null), answer("a1", "q1", { status: "running", content: [] })], [snapshot]),
+    opened(
+      [question("q1", null), answer("a1", "q1", { status: "running", content: [] })],
+      [snapshot],
+    ),
     ...[delta("g_a1", 9, "no"), delta("g_a1", 10, ", so good")],
   );
 
@@ -149,9 +257,22 @@ test("a snapshot in `opened` is the content, and deltas continue it", () => {
 });
 
 test("stopping shows the end at once", () => {
-  const running = after(start, told(answer("a1", "q1", { status: "running", generation_id: "g2", content: [] })), queued("g2"));
+  const running = after(
+    start,
+    told(answer("a1", "q1", { status: "running", generation_id: "g2", content: [] })),
+    queued("g2"),
+  );
   const stopped = withSnapshot(running, {
-    ...{ id: "g2", message_id: "a1", status: "cancelled", seq: 5, content: [], finish_reason: null, usage: null, error: null },
+    ...{
+      id: "g2",
+      message_id: "a1",
+      status: "cancelled",
+      seq: 5,
+      content: [],
+      finish_reason: null,
+      usage: null,
+      error: null,
+    },
   });
 
   expect(writing(running)?.id).toBe("a1");
@@ -160,5 +281,7 @@ test("stopping shows the end at once", () => {
 
 test("there is a cursor for older messages only if there are any", () => {
   expect(earlier(start)).toBeNull();
-  expect(earlier(after(emptyTree("c"), opened([question("q9", "a8"), answer("a9", "q9")])))).toBe("q9");
+  expect(earlier(after(emptyTree("c"), opened([question("q9", "a8"), answer("a9", "q9")])))).toBe(
+    "q9",
+  );
 });

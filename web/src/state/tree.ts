@@ -1,20 +1,37 @@
-// The open conversation as a tree of messages, with the branch this tab shows: events in, state out.
+// The open conversation as a tree of messages, with the branch this tab shows: events in, state
+// out.
 import { active, type Answer, answerFrom, applyEvent, type StreamEvent } from "./answer";
-import type { Accepted, AnswerEvent, Conversation, Message, Opened, PageEvent, Snapshot } from "./shapes";
+import type {
+  Accepted,
+  AnswerEvent,
+  Conversation,
+  Message,
+  Opened,
+  PageEvent,
+  Snapshot,
+} from "./shapes";
 
 export interface Tree {
   id: string | null;
   conversation: Conversation | null;
   messages: ReadonlyMap<string, Message>;
-  /** Live answers by generation; also those of branches that are not loaded, so that no answer is ever incomplete. */
+  /**
+   * Live answers by generation; also those of branches that are not loaded, so that no answer is
+   * ever incomplete.
+   */
   answers: ReadonlyMap<string, Answer>;
   /** The last message of the branch this tab shows. */
   leaf: string | null;
   /** True once the reader chose a branch: from then on, other tabs do not move this one. */
   chosen: boolean;
-  /** The leaf to show once it is loaded; the caller loads its branch unless the stream delivers it. */
+  /**
+   * The leaf to show once it is loaded; the caller loads its branch unless the stream delivers it.
+   */
   wanted: string | null;
-  /** The answer the server accepted and the stream has not delivered yet; until then, the leaf in the stream's events is outdated. */
+  /**
+   * The answer the server accepted and the stream has not delivered yet; until then, the leaf in
+   * the stream's events is outdated.
+   */
   ahead: string | null;
   /** Whether the `opened` event has arrived. */
   opened: boolean;
@@ -28,7 +45,7 @@ export const emptyTree = (id: string | null): Tree => ({
 /** The loaded part of the shown branch, oldest first. */
 export function branch(tree: Tree): Message[] {
   const found: Message[] = [];
-  for (let id = tree.leaf; id !== null; ) {
+  for (let id = tree.leaf; id !== null;) {
     const message = tree.messages.get(id);
     if (!message) break;
     found.push(message);
@@ -79,13 +96,29 @@ export function applyPage(tree: Tree, event: PageEvent): Tree {
 function open(tree: Tree, event: Opened): Tree {
   const { conversation } = event;
   if ((conversation?.id ?? null) !== tree.id) return tree;
-  const messages = new Map([...tree.messages, ...event.messages.map((each) => [each.id, each] as const)]);
-  const answers = new Map(event.generations.map((each) => [each.id, applyEvent(blank, snapshotEvent(each))]));
+  const messages = new Map([
+    ...tree.messages,
+    ...event.messages.map((each) => [each.id, each] as const),
+  ]);
+  const answers = new Map(
+    event.generations.map((each) => [each.id, applyEvent(blank, snapshotEvent(each))]),
+  );
   const newest = event.messages.at(-1)?.id ?? null;
   const stays = tree.chosen && tree.leaf !== null && messages.has(tree.leaf);
   const leaf = stays ? tree.leaf : newest;
-  const wanted = stays && leaf !== newest ? leaf : null; // the event does not contain this branch, which may have changed
-  return { ...tree, conversation, messages, answers, leaf, wanted, chosen: stays, ahead: null, opened: true };
+  // the event does not contain this branch, which may have changed
+  const wanted = stays && leaf !== newest ? leaf : null;
+  return {
+    ...tree,
+    conversation,
+    messages,
+    answers,
+    leaf,
+    wanted,
+    chosen: stays,
+    ahead: null,
+    opened: true,
+  };
 }
 
 function follow(tree: Tree, conversation: Conversation): Tree {
@@ -93,7 +126,9 @@ function follow(tree: Tree, conversation: Conversation): Tree {
   const next = { ...tree, conversation };
   if (tree.ahead) return shown === tree.ahead ? { ...next, ahead: null } : next;
   if (tree.chosen || !shown || shown === tree.leaf) return next;
-  return tree.messages.has(shown) ? { ...next, leaf: shown, wanted: null } : { ...next, wanted: shown };
+  return tree.messages.has(shown)
+    ? { ...next, leaf: shown, wanted: null }
+    : { ...next, wanted: shown };
 }
 
 function place(tree: Tree, message: Message): Tree {
@@ -113,25 +148,45 @@ function place(tree: Tree, message: Message): Tree {
   };
 }
 
-/** A settled stored answer replaces a live one that has not ended. While it is being written, the stream is the source. */
+/**
+ * A settled stored answer replaces a live one that has not ended. While it is being written, the
+ * stream is the source.
+ */
 function withStored(answers: Tree["answers"], message: Message): Tree["answers"] {
   const id = message.generation_id;
   if (!id) return answers;
   const live = answers.get(id);
-  if (active(message.status)) return live ? answers : new Map(answers).set(id, { ...blank, status: message.status });
-  return live && active(live.status) ? new Map(answers).set(id, { ...answerFrom(message), seq: Infinity }) : answers;
+  if (active(message.status))
+    return live ? answers : new Map(answers).set(id, { ...blank, status: message.status });
+  return live && active(live.status)
+    ? new Map(answers).set(id, { ...answerFrom(message), seq: Infinity })
+    : answers;
 }
 
 function applyToAnswer(tree: Tree, event: AnswerEvent): Tree {
   const before = tree.answers.get(event.generation_id);
   if (!before && event.type !== "queued" && event.type !== "snapshot") return tree;
   const after = applyEvent(before ?? blank, event);
-  return after === before ? tree : { ...tree, answers: new Map(tree.answers).set(event.generation_id, after) };
+  return after === before
+    ? tree
+    : { ...tree, answers: new Map(tree.answers).set(event.generation_id, after) };
 }
 
-const blank: Answer = answerFrom({ status: "queued", content: [], finish_reason: null, error: null });
+const blank: Answer = answerFrom({
+  status: "queued",
+  content: [],
+  finish_reason: null,
+  error: null,
+});
 
-const snapshotEvent = ({ seq, status, content, finish_reason, error, usage }: Snapshot): StreamEvent => ({
+const snapshotEvent = ({
+  seq,
+  status,
+  content,
+  finish_reason,
+  error,
+  usage,
+}: Snapshot): StreamEvent => ({
   ...{ type: "snapshot", seq, status, content, finish_reason, error, usage },
 });
 
@@ -140,24 +195,65 @@ export const withSnapshot = (tree: Tree, shown: Snapshot): Tree =>
   applyToAnswer(tree, { ...snapshotEvent(shown), generation_id: shown.id });
 
 /** Adds the accepted question and answer before the stream delivers them. */
-export function accept(tree: Tree, accepted: Accepted, text: string | null, parent_id: string | null): Tree {
+export function accept(
+  tree: Tree,
+  accepted: Accepted,
+  text: string | null,
+  parent_id: string | null,
+): Tree {
   if (tree.id !== accepted.conversation_id) return tree;
   const messages = new Map(tree.messages);
   const { question_id, message_id, generation_id, conversation_id, model } = accepted;
   const known = messages.get(message_id)?.generation_id === generation_id;
-  const shared = { conversation_id, finish_reason: null, error: null, usage: null, created_at: new Date().toISOString() };
+  const shared = {
+    conversation_id,
+    finish_reason: null,
+    error: null,
+    usage: null,
+    created_at: new Date().toISOString(),
+  };
   if (text !== null && !messages.has(question_id))
     messages.set(question_id, {
-      ...{ ...shared, id: question_id, parent_id, role: "user", status: "completed", text, model: null },
+      ...{
+        ...shared,
+        id: question_id,
+        parent_id,
+        role: "user",
+        status: "completed",
+        text,
+        model: null,
+      },
       ...{ generation_id: null, content: [{ type: "text", text }], siblings: [question_id] },
     });
   if (!known)
     messages.set(message_id, {
-      ...{ ...shared, id: message_id, parent_id: question_id, role: "assistant", status: "queued", text: "", model },
-      ...{ generation_id, content: [], siblings: messages.get(message_id)?.siblings ?? [message_id] },
+      ...{
+        ...shared,
+        id: message_id,
+        parent_id: question_id,
+        role: "assistant",
+        status: "queued",
+        text: "",
+        model,
+      },
+      ...{
+        generation_id,
+        content: [],
+        siblings: messages.get(message_id)?.siblings ?? [message_id],
+      },
     });
-  const answers = known || tree.answers.has(generation_id) ? tree.answers : new Map(tree.answers).set(generation_id, blank);
-  return { ...tree, messages, answers, leaf: message_id, wanted: null, ahead: known ? null : message_id };
+  const answers =
+    known || tree.answers.has(generation_id)
+      ? tree.answers
+      : new Map(tree.answers).set(generation_id, blank);
+  return {
+    ...tree,
+    messages,
+    answers,
+    leaf: message_id,
+    wanted: null,
+    ahead: known ? null : message_id,
+  };
 }
 
 /** Adds a page of messages that was loaded separately; with `leaf`, this tab shows that branch. */
@@ -170,4 +266,9 @@ export function merge(tree: Tree, page: Message[], leaf?: string): Tree {
 }
 
 /** The reader of this tab chose a branch. */
-export const choose = (tree: Tree, leaf: string): Tree => ({ ...tree, chosen: true, wanted: leaf, ahead: null });
+export const choose = (tree: Tree, leaf: string): Tree => ({
+  ...tree,
+  chosen: true,
+  wanted: leaf,
+  ahead: null,
+});

@@ -1,4 +1,5 @@
-// Splits a growing Markdown text into blocks. Blocks that can no longer change are frozen; only what follows is parsed again.
+// Splits a growing Markdown text into blocks. Blocks that can no longer change are frozen; only
+// what follows is parsed again.
 import { Lexer } from "marked";
 import { marked, mathOpening } from "./marked";
 
@@ -7,7 +8,10 @@ export interface Block {
   /** Markdown, or the code without its fence. */
   text: string;
   lang: string;
-  /** Continues the previous block, which was cut because it was too long to be parsed again and again. */
+  /**
+   * Continues the previous block, which was cut because it was too long to be parsed again and
+   * again.
+   */
   joined: boolean;
 }
 
@@ -37,12 +41,20 @@ const paragraph_max_chars = 2560;
 const opening_max_chars = 2000;
 const window_chars = 16_384;
 
-/** Updates the blocks for a text that usually extends the previous one; `done` means that nothing follows. */
+/**
+ * Updates the blocks for a text that usually extends the previous one; `done` means that nothing
+ * follows.
+ */
 export function grow(before: Growth, whole: string, done: boolean): Growth {
   const text = whole.includes("\r") ? whole.replace(/\r\n?/g, "\n") : whole;
-  const step: Growth = text.startsWith(before.text) ? { ...before, text, tail: null } : { ...nothing, text };
+  const step: Growth = text.startsWith(before.text)
+    ? { ...before, text, tail: null }
+    : { ...nothing, text };
   const frozen = [...step.frozen];
-  while (step.at < text.length && (takeFence(step, frozen, done) || takeBlocks(step, frozen, done)));
+  while (
+    step.at < text.length &&
+    (takeFence(step, frozen, done) || takeBlocks(step, frozen, done))
+  );
   return { ...step, frozen };
 }
 
@@ -51,15 +63,22 @@ const opening = /^(?: *\n)*( {0,3})(`{3,}(?=[^`\n]*\n)|~{3,}(?=[^\n]*\n))[^\S\n]
 /** Fenced code, scanned line by line, whatever its length. True if it was frozen. */
 function takeFence(step: Growth, frozen: Block[], done: boolean): boolean {
   if (step.head) return false; // a table continues here
-  const [open, indent = "", fence = "", info = ""] = opening.exec(step.text.slice(step.at, step.at + opening_max_chars)) ?? [];
+  const [open, indent = "", fence = "", info = ""] =
+    opening.exec(step.text.slice(step.at, step.at + opening_max_chars)) ?? [];
   if (open === undefined) return false;
   const begin = step.at + open.length;
   const close = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}[^\\S\\n]*(?:\\n|$)`, "gm");
   close.lastIndex = Math.max(begin, step.scanned);
   let end = close.exec(step.text);
-  if (end && !end[0].endsWith("\n") && !done) end = null; // the line is incomplete and may still become code
+  // the line is incomplete and may still become code
+  if (end && !end[0].endsWith("\n") && !done) end = null;
   const code = step.text.slice(begin, end ? end.index : step.text.length);
-  const block: Block = { kind: "code", text: outdented(code, indent), lang: info.split(/[\s{,]/)[0]!.toLowerCase(), joined: false };
+  const block: Block = {
+    kind: "code",
+    text: outdented(code, indent),
+    lang: info.split(/[\s{,]/)[0]!.toLowerCase(),
+    joined: false,
+  };
   if (!end && !done) {
     step.tail = block;
     step.scanned = step.text.lastIndexOf("\n") + 1;
@@ -79,10 +98,16 @@ function takeBlocks(step: Growth, frozen: Block[], done: boolean): boolean {
   const from = step.at;
   for (let size = window_chars; ; size *= 2) {
     const whole = from + size >= step.text.length;
-    if (freeze(step, frozen, step.text.slice(from, from + size), whole && done) && step.at > from) return true;
+    if (freeze(step, frozen, step.text.slice(from, from + size), whole && done) && step.at > from)
+      return true;
     if (whole) break;
   }
-  step.tail = { kind: "markdown", text: step.head + step.text.slice(from), lang: "", joined: step.joined };
+  step.tail = {
+    kind: "markdown",
+    text: step.head + step.text.slice(from),
+    lang: "",
+    joined: step.joined,
+  };
   return false;
 }
 
@@ -96,15 +121,25 @@ function freeze(step: Growth, frozen: Block[], rest: string, done: boolean): boo
   for (const token of tokens) {
     const first = token === said[0];
     const final = done || (last !== undefined && token !== last && last.raw.includes("\n"));
-    if (token.type === "code" && !first && /^ {0,3}[`~]{3}/.test(token.raw) && final) return true; // the next step reads it as a fence
-    const cut = token.raw.length > (token.type === "table" ? table_max_chars : block_max_chars) ? cutOf(token.type, token.raw, first ? step.head : "") : 0;
+    // the next step reads it as a fence
+    if (token.type === "code" && !first && /^ {0,3}[`~]{3}/.test(token.raw) && final) return true;
+    const cut =
+      token.raw.length > (token.type === "table" ? table_max_chars : block_max_chars)
+        ? cutOf(token.type, token.raw, first ? step.head : "")
+        : 0;
     if (cut > 0) {
-      frozen.push({ kind: "markdown", text: token.raw.slice(0, cut), lang: "", joined: first && step.joined });
+      frozen.push({
+        kind: "markdown",
+        text: token.raw.slice(0, cut),
+        lang: "",
+        joined: first && step.joined,
+      });
       const head = token.type === "table" ? headOf(token.raw) : "";
       advance(step, at + cut, head, true);
       return true;
     }
-    if (!final || (mathOpening.test(token.raw) && !done && token.raw.length < block_max_chars)) break;
+    if (!final || (mathOpening.test(token.raw) && !done && token.raw.length < block_max_chars))
+      break;
     at += token.raw.length;
     if (token.type !== "space" && token.type !== "def")
       frozen.push({ kind: "markdown", text: token.raw, lang: "", joined: first && step.joined });
@@ -119,14 +154,21 @@ function advance(step: Growth, at: number, head = "", joined = false): void {
 
 const headOf = (table: string) => table.split("\n", 2).join("\n") + "\n";
 
-/** The offset at which a block that is too long is cut, independent of how it arrived; 0 if it cannot be cut. */
+/**
+ * The offset at which a block that is too long is cut, independent of how it arrived; 0 if it
+ * cannot be cut.
+ */
 function cutOf(type: string, raw: string, head: string): number {
-  if (type === "list") return lastMatch(raw.slice(0, block_max_chars), /\n(?=(?:[-*+]|\d{1,9}[.)]) )/g);
+  if (type === "list")
+    return lastMatch(raw.slice(0, block_max_chars), /\n(?=(?:[-*+]|\d{1,9}[.)]) )/g);
   if (type === "table") {
     const cut = raw.lastIndexOf("\n", table_max_chars) + 1;
     return cut > Math.max(head.length, headOf(raw).length) && raw.slice(cut).trim() ? cut : 0;
   }
-  return lastMatch(raw.slice(0, paragraph_max_chars), /\s(?=\p{L})/gu) || withoutHalves(raw, paragraph_max_chars);
+  return (
+    lastMatch(raw.slice(0, paragraph_max_chars), /\s(?=\p{L})/gu) ||
+    withoutHalves(raw, paragraph_max_chars)
+  );
 }
 
 function lastMatch(text: string, pattern: RegExp): number {
@@ -137,6 +179,7 @@ function lastMatch(text: string, pattern: RegExp): number {
 
 /** The nearest offset before `at` that does not split a character. */
 function withoutHalves(text: string, at: number): number {
-  while (at > 1 && /^[\p{M}\u200d\udc00-\udfff\u{1f3fb}-\u{1f3ff}]/u.test(text.slice(at, at + 2))) at--;
+  while (at > 1 && /^[\p{M}\u200d\udc00-\udfff\u{1f3fb}-\u{1f3ff}]/u.test(text.slice(at, at + 2)))
+    at--;
   return at > 1 && /[\ud800-\udbff]/.test(text[at - 1]!) ? at - 1 : at;
 }

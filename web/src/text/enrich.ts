@@ -26,7 +26,10 @@ const colours = once(async () => {
     const text = code.textContent ?? "";
     if (!highlight.getLanguage(lang) || text.length > code_max_chars) return;
     requestIdle(() => {
-      if (code.isConnected) code.replaceChildren(sanitised(highlight.highlight(text, { language: lang, ignoreIllegals: true }).value));
+      if (code.isConnected)
+        code.replaceChildren(
+          sanitised(highlight.highlight(text, { language: lang, ignoreIllegals: true }).value),
+        );
     });
   };
 });
@@ -39,7 +42,14 @@ const typesetting = once(async () => {
     set.className = display ? "formula display" : "formula";
     if (display) set.tabIndex = 0;
     katex.render(formula.textContent ?? "", set, {
-      ...{ displayMode: display, throwOnError: false, trust: false, strict: "ignore", maxExpand: 200, maxSize: 20 },
+      ...{
+        displayMode: display,
+        throwOnError: false,
+        trust: false,
+        strict: "ignore",
+        maxExpand: 200,
+        maxSize: 20,
+      },
     });
     formula.replaceWith(set);
   };
@@ -56,4 +66,6 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
 }
 
 const requestIdle = (work: () => void) =>
-  "requestIdleCallback" in window ? void requestIdleCallback(work, { timeout: 500 }) : void setTimeout(work);
+  "requestIdleCallback" in window
+    ? void requestIdleCallback(work, { timeout: 500 })
+    : void setTimeout(work);

@@ -1,4 +1,5 @@
-// Renders a block of Markdown to sanitised nodes, with captions on code and scrollable containers for wide tables.
+// Renders a block of Markdown to sanitised nodes, with captions on code and scrollable containers
+// for wide tables.
 import DOMPurify from "dompurify";
 import { Lexer } from "marked";
 import type { Links } from "./blocks";
@@ -37,16 +38,27 @@ export function sanitised(html: string): DocumentFragment {
 
 let mend: ((markdown: string) => string) | undefined;
 
-/** Closes Markdown syntax that is still open; the library is loaded when the first growing answer is rendered. */
+/**
+ * Closes Markdown syntax that is still open; the library is loaded when the first growing answer is
+ * rendered.
+ */
 function mended(markdown: string): string {
-  mend ??= (void import("remend").then(({ default: remend }) => (mend = remend)).catch(() => (mend = undefined)), (same) => same);
+  mend ??=
+    (void import("remend")
+      .then(({ default: remend }) => (mend = remend))
+      .catch(() => (mend = undefined)),
+    (same) => same);
   return mend(withTable(markdown));
 }
 
 /** Completes the delimiter row of a table that has just begun. */
 function withTable(markdown: string): string {
-  const [head = "", ...rest] = markdown.slice(markdown.lastIndexOf("\n\n") + 1).trimStart().split("\n");
-  if (!head.startsWith("|") || rest.length > 1 || !/^[|:\- ]*$/.test(rest[0] ?? "")) return markdown;
+  const [head = "", ...rest] = markdown
+    .slice(markdown.lastIndexOf("\n\n") + 1)
+    .trimStart()
+    .split("\n");
+  if (!head.startsWith("|") || rest.length > 1 || !/^[|:\- ]*$/.test(rest[0] ?? ""))
+    return markdown;
   const columns = head.replace(/^\||\|\s*$/g, "").split("|").length;
   return `${markdown.slice(0, rest.length ? markdown.lastIndexOf("\n") : undefined)}\n|${" --- |".repeat(columns)}`;
 }

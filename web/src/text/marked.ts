@@ -1,18 +1,23 @@
-// The Markdown dialect of the page: no HTML, no images that load by themselves, and formulas kept verbatim.
+// The Markdown dialect of the page: no HTML, no images that load by themselves, and formulas kept
+// verbatim.
 import { Marked } from "marked";
 
-export const escaped = (text: string) => text.replace(/[&<>"]/g, (each) => `&#${each.charCodeAt(0)};`);
+export const escaped = (text: string) =>
+  text.replace(/[&<>"]/g, (each) => `&#${each.charCodeAt(0)};`);
 
 const plain = /^<\/?(b|br|i|kbd|mark|s|sub|sup|u) ?\/?>$/i;
 
-// Otherwise Markdown would interpret backslashes and underscores in formulas. Prices such as $5 are not formulas.
-const formula = /^(?:\$\$([^$]+)\$\$|\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/s;
+// Otherwise Markdown would interpret backslashes and underscores in formulas. Prices such as $5 are
+// not formulas.
+const formula =
+  /^(?:\$\$([^$]+)\$\$|\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/s;
 const displayed = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\])[^\S\n]*(?:\n|$)/;
 
 /** A display formula that has not ended. */
 export const mathOpening = /^\s{0,3}(?:\$\$(?![\s\S]*\$\$)|\\\[(?![\s\S]*\\\]))/;
 
-const shown = (text: string, display: boolean) => `<code class="math${display ? " display" : ""}">${escaped(text)}</code>`;
+const shown = (text: string, display: boolean) =>
+  `<code class="math${display ? " display" : ""}">${escaped(text)}</code>`;
 
 export const marked = new Marked({
   gfm: true,

@@ -11,7 +11,9 @@ export let cost_ms = 0;
 const chunk_lines = 60;
 const heading = /^H[1-6]$/;
 
-/** One text on the page. Call `paint` with a longer text at any time, and `end` when it is removed. */
+/**
+ * One text on the page. Call `paint` with a longer text at any time, and `end` when it is removed.
+ */
 export class Painter {
   private growth: Growth = nothing;
   private painted = 0;
@@ -26,7 +28,8 @@ export class Painter {
     const before = this.growth;
     this.growth = grow(before, text, !growing);
     if (!this.growth.text.startsWith(before.text)) this.forget();
-    if (this.growth.links !== this.links) this.forget(); // a link reference was defined after its use
+    // a link reference was defined after its use
+    if (this.growth.links !== this.links) this.forget();
     this.links = this.growth.links;
     const began = performance.now();
     this.draw();
@@ -62,10 +65,19 @@ export class Painter {
   };
 
   /** Renders a block, into its previous element if that can be reused. */
-  private show(old: HTMLElement | null, block: Block, links: Growth["links"], growing: boolean): HTMLElement {
+  private show(
+    old: HTMLElement | null,
+    block: Block,
+    links: Growth["links"],
+    growing: boolean,
+  ): HTMLElement {
     const sort = block.kind === "code" ? "block fenced" : "block";
     let place = old;
-    if (!place || !place.className.startsWith(sort) || (sort === "block" && place.classList.contains("fenced"))) {
+    if (
+      !place ||
+      !place.className.startsWith(sort) ||
+      (sort === "block" && place.classList.contains("fenced"))
+    ) {
       place = element("div", sort);
       if (old) old.replaceWith(place);
       else this.host.append(place);
@@ -73,13 +85,24 @@ export class Painter {
     if (block.joined) place.previousElementSibling?.classList.add("cut");
     if (block.kind === "code") showCode(place, block);
     else this.showMarkdown(place, growing ? wholeRows(block.text) : block.text, links, growing);
-    const classes = [sort, block.joined && "joined", heading.test(place.firstElementChild?.tagName ?? "") && "headed"];
-    const className = [...classes, heading.test(place.lastElementChild?.tagName ?? "") && "heads"].filter(Boolean).join(" ");
+    const classes = [
+      sort,
+      block.joined && "joined",
+      heading.test(place.firstElementChild?.tagName ?? "") && "headed",
+    ];
+    const className = [...classes, heading.test(place.lastElementChild?.tagName ?? "") && "heads"]
+      .filter(Boolean)
+      .join(" ");
     if (place.className !== className) place.className = className;
     return place;
   }
 
-  private showMarkdown(place: HTMLElement, text: string, links: Growth["links"], growing: boolean): void {
+  private showMarkdown(
+    place: HTMLElement,
+    text: string,
+    links: Growth["links"],
+    growing: boolean,
+  ): void {
     const same = growing && place === this.tail && text === this.shown;
     if (!same) morph(place, fragmentOf(text, links, growing));
     this.shown = growing ? text : "";
@@ -89,7 +112,9 @@ export class Painter {
 /** A table without the incomplete last row, whose cells would flicker. */
 function wholeRows(markdown: string): string {
   const end = markdown.lastIndexOf("\n") + 1;
-  return markdown[end] === "|" && /^\n*\|[^\n]*\n[|:\- ]+\n/.test(markdown) ? markdown.slice(0, end) : markdown;
+  return markdown[end] === "|" && /^\n*\|[^\n]*\n[|:\- ]+\n/.test(markdown)
+    ? markdown.slice(0, end)
+    : markdown;
 }
 
 /** Renders code in chunks of lines, so that the browser lays out only the last one again. */
@@ -100,7 +125,8 @@ function showCode(place: HTMLElement, { text, lang }: Block): void {
     code = place.querySelector("code")!;
   }
   const shown = Number(code.dataset.chars ?? 0);
-  if (shown > text.length) code.lastChild!.textContent = (code.lastChild!.textContent ?? "").slice(0, text.length - shown);
+  if (shown > text.length)
+    code.lastChild!.textContent = (code.lastChild!.textContent ?? "").slice(0, text.length - shown);
   let last = code.lastElementChild as HTMLElement | null;
   for (const line of text.slice(shown).split(/(?<=\n)/)) {
     const lines = Number(last?.dataset.lines ?? 0);

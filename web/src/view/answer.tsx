@@ -9,7 +9,15 @@ import type { Message } from "../state/shapes";
 import { Painter } from "../text/painter";
 import { ActionButton, Siblings } from "./answer_foot";
 
-export function AnswerView({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
+export function AnswerView({
+  message,
+  answer,
+  last,
+}: {
+  message: Message;
+  answer: Answer;
+  last: boolean;
+}) {
   const { status, parts } = answer;
   const growing = active(status);
   const end = parts.at(-1)?.index;
@@ -18,15 +26,28 @@ export function AnswerView({ message, answer, last }: { message: Message; answer
       {parts.map(({ index, part }) => (
         <PartView key={index} part={part} growing={growing && index === end} />
       ))}
-      {growing ? <Growing waiting={parts.length === 0} status={status} /> : <Ended message={message} answer={answer} last={last} />}
+      {growing ? (
+        <Growing waiting={parts.length === 0} status={status} />
+      ) : (
+        <Ended message={message} answer={answer} last={last} />
+      )}
     </section>
   );
 }
 
-/** The progress indicator under an answer being written; it has the height of the buttons that replace it. */
+/**
+ * The progress indicator under an answer being written; it has the height of the buttons that
+ * replace it.
+ */
 function Growing({ waiting, status }: { waiting: boolean; status: Answer["status"] }) {
   const away = link.value === "lost";
-  const said = away ? "Connection lost. The answer continues and will appear here." : waiting ? (status === "queued" ? "Waiting…" : "Thinking…") : "";
+  const said = away
+    ? "Connection lost. The answer continues and will appear here."
+    : waiting
+      ? status === "queued"
+        ? "Waiting…"
+        : "Thinking…"
+      : "";
   return (
     <div class={away ? "growing away" : "growing"}>
       <span class="tide" aria-hidden="true" />
@@ -43,10 +64,13 @@ const finishReasonTexts: Record<string, string> = {
 function Ended({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
   const { status, error, finishReason } = answer;
   const cutOff = status === "completed" && finishReason === "length";
-  const busy = outbox.value.some(({ pending }) => "messageId" in pending.asking && pending.asking.messageId === message.id);
+  const busy = outbox.value.some(
+    ({ pending }) => "messageId" in pending.asking && pending.asking.messageId === message.id,
+  );
   const again = (kind: "regenerate" | "continue") => () =>
     busy || send({ kind, conversationId: message.conversation_id, messageId: message.id });
-  const text = () => answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
+  const text = () =>
+    answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
   const why = status === "completed" && finishReasonTexts[finishReason ?? ""];
   return (
     <>
@@ -82,10 +106,16 @@ function About({ message, answer }: { message: Message; answer: Answer }) {
   const open = useSignal(false);
   const usage = message.usage ?? answer.usage;
   const tokens = (count: number) => count.toLocaleString("en");
-  const used = usage && `${tokens(usage.input_tokens)} tokens in, ${tokens(usage.output_tokens)} out${usage.estimated ? ", estimated" : ""}`;
+  const used =
+    usage &&
+    `${tokens(usage.input_tokens)} tokens in, ${tokens(usage.output_tokens)} out${usage.estimated ? ", estimated" : ""}`;
   return (
     <>
-      <ActionButton icon="info" label="About this answer" onClick={() => (open.value = !open.value)} />
+      <ActionButton
+        icon="info"
+        label="About this answer"
+        onClick={() => (open.value = !open.value)}
+      />
       {open.value && (
         <span class="about" role="status">
           {message.model}
@@ -109,9 +139,17 @@ function PartView({ part, growing }: { part: Part; growing: boolean }) {
         </Collapsible>
       );
     case "tool_call":
-      return <Collapsible summary={`Calls the tool ${part.name}`}>{preformatted(part.arguments)}</Collapsible>;
+      return (
+        <Collapsible summary={`Calls the tool ${part.name}`}>
+          {preformatted(part.arguments)}
+        </Collapsible>
+      );
     case "tool_result":
-      return <Collapsible summary={part.is_error ? "Tool error" : "Tool result"}>{preformatted(part.content)}</Collapsible>;
+      return (
+        <Collapsible summary={part.is_error ? "Tool error" : "Tool result"}>
+          {preformatted(part.content)}
+        </Collapsible>
+      );
     case "file":
       return <p class="quiet">File: {part.name}</p>;
     default:

@@ -17,7 +17,14 @@ export function ActionButton({ icon, label, onClick, copies }: ActionButtonProps
   const button = useRef<HTMLButtonElement>(null);
   const act = () => (copies ? void copy(copies(), button.current!) : onClick?.());
   return (
-    <button ref={button} type="button" class="icon-button small" aria-label={label} title={label} onClick={act}>
+    <button
+      ref={button}
+      type="button"
+      class="icon-button small"
+      aria-label={label}
+      title={label}
+      onClick={act}
+    >
       <Icon name={icon} />
       {copies && <Icon name="check" />}
     </button>

@@ -64,8 +64,14 @@ function Head() {
     { label: "System prompt", do: () => void (dialog.value = "conversation") },
     ...(id && known
       ? [
-          { label: known.pinned ? "Unpin" : "Pin", do: () => void change(id, { pinned: !known.pinned }) },
-          { label: known.archived ? "Unarchive" : "Archive", do: () => void archive(id, !known.archived) },
+          {
+            label: known.pinned ? "Unpin" : "Pin",
+            do: () => void change(id, { pinned: !known.pinned }),
+          },
+          {
+            label: known.archived ? "Unarchive" : "Archive",
+            do: () => void archive(id, !known.archived),
+          },
           { label: "Delete", danger: true, do: () => void deleteHere(id) },
         ]
       : []),
@@ -101,7 +107,12 @@ function Notices() {
               {act.label}
             </button>
           )}
-          <button type="button" class="icon-button small" aria-label="Dismiss" onClick={() => dismiss(id)}>
+          <button
+            type="button"
+            class="icon-button small"
+            aria-label="Dismiss"
+            onClick={() => dismiss(id)}
+          >
             <Icon name="close" />
           </button>
         </div>
@@ -117,12 +128,17 @@ function StartScreen() {
       <Mark />
       {session.value === "starting" && <p class="quiet">Opening…</p>}
       {session.value === "confirming" && <SignIn />}
-      {session.value === "unreachable" && <p role="status">The server cannot be reached. Trying again…</p>}
+      {session.value === "unreachable" && (
+        <p role="status">The server cannot be reached. Trying again…</p>
+      )}
       {session.value === "signed_out" && (
         <div role="status">
           <h1>You are not signed in</h1>
           {signInError.value && <p>{signInError.value}</p>}
-          <p>Open your sign-in link. Each link works once; the operator of this server can create a new one with:</p>
+          <p>
+            Open your sign-in link. Each link works once; the operator of this server can create a
+            new one with:
+          </p>
           <pre tabIndex={0}>tidemark user link you@example.org</pre>
           <p>
             <a href="/">Try again</a>

@@ -35,7 +35,13 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
     const text = field.current!.value;
     const conversationId = openId.peek();
     if (!text.trim() || !conversationId || writing.peek()) return;
-    send({ kind: "edit", text, conversationId, messageId: message.id, parentId: message.parent_id });
+    send({
+      kind: "edit",
+      text,
+      conversationId,
+      messageId: message.id,
+      parentId: message.parent_id,
+    });
     onDone();
   };
   const onKeyDown = (event: KeyboardEvent) => {
@@ -44,7 +50,13 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
   };
   return (
     <form class="question editing" onSubmit={(event) => (event.preventDefault(), ask())}>
-      <textarea ref={field} aria-label="Question" defaultValue={message.text} rows={Math.min(12, message.text.split("\n").length + 1)} onKeyDown={onKeyDown} />
+      <textarea
+        ref={field}
+        aria-label="Question"
+        defaultValue={message.text}
+        rows={Math.min(12, message.text.split("\n").length + 1)}
+        onKeyDown={onKeyDown}
+      />
       <div class="buttons">
         <button type="button" class="button" onClick={onDone}>
           Cancel
@@ -74,7 +86,9 @@ export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
         </div>
       )}
       <p class="quiet" role={progress.state === "refused" ? "alert" : "status"}>
-        {progress.state === "waiting" && progress.reason ? progress.reason : progressTexts[progress.state]}
+        {progress.state === "waiting" && progress.reason
+          ? progress.reason
+          : progressTexts[progress.state]}
         {progress.state === "refused" && `Not sent: ${progress.reason}`}
       </p>
       {progress.state === "refused" && (

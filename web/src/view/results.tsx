@@ -29,7 +29,9 @@ function Result({ hit: { conversation, message, excerpt } }: { hit: Hit }) {
     listOpen.value = false;
     void reveal(conversation.id, message?.id ?? null);
   };
-  const pieces = excerpt.map(({ text, match }, place) => (match ? <mark key={place}>{text}</mark> : text));
+  const pieces = excerpt.map(({ text, match }, place) =>
+    match ? <mark key={place}>{text}</mark> : text,
+  );
   return (
     <li>
       <a href={`/c/${conversation.id}`} onClick={show}>

@@ -12,7 +12,8 @@ import { PendingView, Question } from "./question";
 import { Welcome } from "./welcome";
 
 const end_px = 48;
-const gesture_ms = 200; // how long after a touch, wheel or key event the reader may still be scrolling
+// how long after a touch, wheel or key event the reader may still be scrolling
+const gesture_ms = 200;
 
 export function Thread() {
   const scroller = useRef<HTMLElement>(null);
@@ -20,7 +21,9 @@ export function Thread() {
   const now = tree.value;
   const shown = branch(now);
   const pending = waiting();
-  const replaced = new Set(pending.map(({ pending: { asking } }) => ("messageId" in asking ? asking.messageId : "")));
+  const replaced = new Set(
+    pending.map(({ pending: { asking } }) => ("messageId" in asking ? asking.messageId : "")),
+  );
   const cut = shown.findIndex(({ id }) => replaced.has(id));
   const kept = cut < 0 ? shown : shown.slice(0, shown[cut]!.role === "user" ? cut : cut + 1);
   useStickToEnd(scroller, atEnd, now.id, pending.length, shown[0]?.id);
@@ -31,7 +34,9 @@ export function Thread() {
       <div class="column">
         {earlier(now) && <Earlier scroller={scroller} key={earlier(now)} />}
         {empty && !now.id && <Welcome />}
-        {empty && now.id && !now.opened && <p class="opening">{link.value === "lost" ? "" : "Opening…"}</p>}
+        {empty && now.id && !now.opened && (
+          <p class="opening">{link.value === "lost" ? "" : "Opening…"}</p>
+        )}
         {kept.map((message, place) => (
           <MessageView key={message.id} message={message} last={place === shown.length - 1} />
         ))}
@@ -40,7 +45,13 @@ export function Thread() {
         ))}
       </div>
       {!atEnd.value && (
-        <button type="button" class="to-end" onClick={() => toEnd(scroller.current!)} aria-label="Scroll to bottom" title="Scroll to bottom">
+        <button
+          type="button"
+          class="to-end"
+          onClick={() => toEnd(scroller.current!)}
+          aria-label="Scroll to bottom"
+          title="Scroll to bottom"
+        >
           <Icon name="down" />
         </button>
       )}
@@ -53,14 +64,21 @@ function MessageView({ message, last }: { message: Message; last: boolean }) {
   const answer = answerOf(tree.value, message);
   return useMemo(
     () =>
-      message.role === "user" ? <Question message={message} /> : <AnswerView message={message} answer={answer} last={last} />,
+      message.role === "user" ? (
+        <Question message={message} />
+      ) : (
+        <AnswerView message={message} answer={answer} last={last} />
+      ),
     [message, answer, last],
   );
 }
 
 const toEnd = (element: HTMLElement) => element.scrollTo({ top: element.scrollHeight });
 
-/** Stays at the end unless the reader scrolled up since sending; older messages inserted above do not move the view. */
+/**
+ * Stays at the end unless the reader scrolled up since sending; older messages inserted above do
+ * not move the view.
+ */
 function useStickToEnd(
   scroller: { current: HTMLElement | null },
   atEnd: { value: boolean; peek(): boolean },
@@ -71,7 +89,10 @@ function useStickToEnd(
   const fromEnd = useRef(0);
   const moved_at = useRef(-Infinity);
   const isScrolling = () => performance.now() - moved_at.current <= gesture_ms;
-  /** Scrolls to the end, but not during a gesture: the scroll event of the gesture arrives only with the next frame. */
+  /**
+   * Scrolls to the end, but not during a gesture: the scroll event of the gesture arrives only with
+   * the next frame.
+   */
   const stickToEnd = () => {
     if (atEnd.peek() && !isScrolling()) toEnd(scroller.current!);
   };
@@ -92,7 +113,8 @@ function useStickToEnd(
     watch.observe(element.firstElementChild!);
     const onScroll = () => {
       const moved = isScrolling();
-      const seen = moved ? Math.min(height, element.scrollHeight) : element.scrollHeight; // without what was rendered since the last frame
+      // without what was rendered since the last frame
+      const seen = moved ? Math.min(height, element.scrollHeight) : element.scrollHeight;
       const left = seen - element.scrollTop - element.clientHeight;
       fromEnd.current = element.scrollHeight - element.scrollTop;
       if (moved || element.scrollHeight === height || left < end_px) atEnd.value = left < end_px;
@@ -100,7 +122,8 @@ function useStickToEnd(
     const ended = new AbortController();
     const options = { passive: true, signal: ended.signal };
     element.addEventListener("scroll", onScroll, options);
-    for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) element.addEventListener(name, onGesture, options);
+    for (const name of ["wheel", "touchmove", "pointerdown", "keydown"])
+      element.addEventListener(name, onGesture, options);
     return () => (clearTimeout(later), watch.disconnect(), ended.abort());
   }, []);
   const before = useRef({ id, sending });
@@ -116,7 +139,8 @@ function useStickToEnd(
     const element = scroller.current!;
     if (!atEnd.peek()) element.scrollTop = element.scrollHeight - fromEnd.current;
   }, [first]);
-  useLayoutEffect(stickToEnd); // otherwise new content would be below the visible part for one frame
+  // otherwise new content would be below the visible part for one frame
+  useLayoutEffect(stickToEnd);
 }
 
 /** Scrolls to the requested message and highlights it. */
@@ -130,7 +154,9 @@ function useHighlight(scroller: { current: HTMLElement | null }, atEnd: { value:
     atEnd.value = false;
     place.scrollIntoView({ block: "center" });
     place.classList.add("pointed-out");
-    place.addEventListener("animationend", () => place.classList.remove("pointed-out"), { once: true });
+    place.addEventListener("animationend", () => place.classList.remove("pointed-out"), {
+      once: true,
+    });
     highlighted.value = null;
   }, [id, there, tree.value]);
 }
@@ -146,7 +172,12 @@ function Earlier({ scroller }: { scroller: { current: HTMLElement | null } }) {
     return () => watch.disconnect();
   }, []);
   return (
-    <button ref={place} type="button" class="text-button quiet earlier" onClick={() => readEarlier()}>
+    <button
+      ref={place}
+      type="button"
+      class="text-button quiet earlier"
+      onClick={() => readEarlier()}
+    >
       Earlier messages
     </button>
   );
