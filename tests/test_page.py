@@ -194,8 +194,11 @@ def test_a_sign_in_link_signs_in_and_leaves_the_address(
     served.run("user", "create", "ada@example.org")
     link = served.run("user", "link", "ada@example.org").split()[-1]
 
-    window = new_window().open(f"/#{urlsplit(link).fragment}")
+    window = new_window()
+    window.page.goto(f"{window.url}/#{urlsplit(link).fragment}")
+    window.button("Sign in").click()
 
+    expect(window.field).to_be_visible()
     expect(window.page).to_have_url(f"{window.url}/")
     assert window.get("/api/session")["user"]["email"] == "ada@example.org"
     assert "token" not in window.page.evaluate("() => location.href")
@@ -211,7 +214,9 @@ def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(
     served.run("user", "create", "eve@example.org")
     link = served.run("user", "link", "eve@example.org").split()[-1]
 
-    window.open(f"/#{urlsplit(link).fragment}")
+    window.page.goto(f"{window.url}/#{urlsplit(link).fragment}")
+    window.page.get_by_label("Bring along 1 conversation of this browser").check()
+    window.button("Sign in").click()
 
     for tab in (window, other):
         expect(tab.page.locator(".side-foot")).to_contain_text("eve@example.org")
@@ -225,7 +230,10 @@ def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(
 def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> None:
     served.run("user", "create", "bob@example.org")
     fragment = urlsplit(served.run("user", "link", "bob@example.org").split()[-1]).fragment
-    new_window().open(f"/#{fragment}")
+    first = new_window()
+    first.page.goto(f"{first.url}/#{fragment}")
+    first.button("Sign in").click()
+    expect(first.field).to_be_visible()
 
     second = new_window().open(f"/#{fragment}")
 

@@ -1,6 +1,6 @@
-// The HTTP interface: calls, and refusals as one kind of error.
+// Calls to the HTTP API; every failure is a `Problem`.
 
-/** A refusal; `status` 0 means that the server was not reached. */
+/** A failed request; `status` 0 means that the server was not reached. */
 export class Problem extends Error {
   constructor(
     readonly status: number,
@@ -12,7 +12,7 @@ export class Problem extends Error {
   }
 }
 
-/** The refusal a response carries, problem+json or not. */
+/** The error of a response, problem+json or not. */
 export async function failureFrom(response: Response): Promise<Problem> {
   const body = await response.json().catch(() => ({}));
   const detail = body.detail ?? `The server answered ${response.status}.`;
@@ -21,32 +21,46 @@ export async function failureFrom(response: Response): Promise<Problem> {
 
 const request_max_ms = 30_000;
 
-/** Calls the server and answers the JSON body (undefined for none); raises `Problem`. */
-export async function call<T>(method: string, path: string, body?: object, idempotencyKey?: string): Promise<T> {
+/** Calls the server and returns the JSON body (undefined if there is none); throws `Problem`. */
+export async function call<T>(
+  method: string,
+  path: string,
+  body?: object,
+  idempotencyKey?: string,
+): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json" };
   if (body) headers["content-type"] = "application/json";
   if (idempotencyKey) headers["idempotency-key"] = idempotencyKey;
   try {
     const response = await fetch(path, {
-      ...{ method, headers, credentials: "same-origin", signal: AbortSignal.timeout(request_max_ms) },
+      ...{
+        method,
+        headers,
+        credentials: "same-origin",
+        signal: AbortSignal.timeout(request_max_ms),
+      },
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     if (!response.ok) throw await failureFrom(response);
     return response.status === 204 ? (undefined as T) : await response.json();
   } catch (error) {
-    throw error instanceof Problem ? error : new Problem(0, "unreachable", "The server cannot be reached.");
+    throw error instanceof Problem
+      ? error
+      : new Problem(0, "unreachable", "The server cannot be reached.");
   }
 }
 
-/** A key no one else will choose; works on plain http too, where `crypto.randomUUID` is missing. */
+/** A random idempotency key; works on plain http too, where `crypto.randomUUID` is missing. */
 export const newKey = (): string =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 
-/** Whether the same request may fare better later. */
+/** Whether the same request may succeed later. */
 export const isAway = (error: unknown): boolean =>
   error instanceof Problem && (error.status === 0 || error.status === 408 || error.status >= 500);
 
-/** Works until the server is reached; raises what the server refuses. */
+/** Retries until the server is reached; throws what the server rejects. */
 export async function untilReached<T>(work: () => Promise<T>, onAway: () => void): Promise<T> {
   for (let delay_ms = 500; ; delay_ms = Math.min(delay_ms * 2, 15_000)) {
     try {

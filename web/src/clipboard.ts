@@ -2,7 +2,10 @@
 
 const copied_ms = 1500;
 
-/** Copies a text, and says so on the button; also where the browser has no clipboard for pages over plain http. */
+/**
+ * Copies a text and marks the button as done. Falls back to `execCommand` on plain http, where
+ * there is no clipboard API.
+ */
 export async function copy(text: string, button: HTMLElement): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);

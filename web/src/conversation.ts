@@ -1,18 +1,29 @@
-// The open conversation: its address, the stream that keeps it true, and moving about in it.
+// The open conversation: its address, the stream that keeps it up to date, and navigation between
+// branches and pages.
 import { computed, signal } from "@preact/signals";
 import { call, Problem } from "./api";
 import * as conversations from "./conversations";
 import { openDraft } from "./drafts";
-import { announce, say } from "./notices";
+import { announce, notify } from "./notices";
 import { report, session } from "./session";
 import { sentencesAfter } from "./state/announcements";
 import { active } from "./state/answer";
 import type { Conversation, Message, Page, PageEvent, Snapshot } from "./state/shapes";
-import { answerOf, applyPage, choose, earlier, emptyTree, merge, type Tree, withSnapshot, writing as writingOf } from "./state/tree";
+import {
+  answerOf,
+  applyPage,
+  choose,
+  earlier,
+  emptyTree,
+  merge,
+  type Tree,
+  withSnapshot,
+  writing as writingOf,
+} from "./state/tree";
 import { cost_ms } from "./text/painter";
 import { followPage, type Link } from "./stream";
 
-const draw_every_ms = 33; // tokens may come faster than is worth drawing
+const draw_every_ms = 33; // tokens may arrive faster than is worth rendering
 const draw_most_ms = 250;
 const wanted_after_ms = 200;
 const remembered_max = 8;
@@ -20,8 +31,8 @@ const announce_every_ms = 5000;
 
 export const tree = signal<Tree>(emptyTree(null));
 export const link = signal<Link>("connecting");
-/** A message to scroll to and point out, once it is here. */
-export const pointedOut = signal<string | null>(null);
+/** A message to scroll to and highlight once it is loaded. */
+export const highlighted = signal<string | null>(null);
 export const writing = computed(() => writingOf(tree.value));
 export const openId = computed(() => tree.value.id);
 
@@ -31,10 +42,14 @@ let cursor: string | null = null;
 let following = new AbortController();
 let drawing = 0;
 
-/** The open conversation changes by this alone: `step` is a pure function of the state. */
+/** The only way to change the open conversation: `step` is a pure function of the state. */
 export function update(step: (tree: Tree) => Tree, soon = false): void {
   latest = step(latest);
-  if (soon) drawing ||= window.setTimeout(draw, Math.min(Math.max(draw_every_ms, cost_ms * 5), draw_most_ms));
+  if (soon)
+    drawing ||= window.setTimeout(
+      draw,
+      Math.min(Math.max(draw_every_ms, cost_ms * 5), draw_most_ms),
+    );
   else draw();
 }
 
@@ -47,7 +62,7 @@ function draw(): void {
   announceAnswer();
 }
 
-// ── Where this tab is ───────────────────────────────────────────────────────────────────────────────────────────────
+// ── Navigation ───────────────────────────────────────────────────────────
 
 export const addressed = () => /^\/c\/([^/]+)/.exec(location.pathname)?.[1] ?? null;
 
@@ -56,7 +71,7 @@ export function go(id: string | null): void {
   open(id);
 }
 
-/** Shows a conversation, from memory first where it was open before. */
+/** Shows a conversation, at first from memory if it was open before. */
 export function open(id: string | null, known?: Tree): void {
   if (latest.id) remember(latest);
   openDraft(id);
@@ -68,7 +83,8 @@ export function open(id: string | null, known?: Tree): void {
 function remember(left: Tree): void {
   remembered.delete(left.id!);
   remembered.set(left.id!, left);
-  for (const oldest of remembered.keys()) if (remembered.size > remembered_max) remembered.delete(oldest);
+  for (const oldest of remembered.keys())
+    if (remembered.size > remembered_max) remembered.delete(oldest);
 }
 
 async function follow(conversationId: string | null): Promise<void> {
@@ -85,17 +101,18 @@ async function follow(conversationId: string | null): Promise<void> {
     });
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Problem && error.status === 404 && conversationId) lost("This conversation does not exist, or is not yours.");
+    if (error instanceof Problem && error.status === 404 && conversationId)
+      leave("This conversation does not exist, or is not yours.");
     else report(error);
   }
 }
 
-function lost(why: string): void {
+function leave(why: string): void {
   remembered.delete(latest.id ?? "");
   history.replaceState(null, "", "/");
   latest = emptyTree(null);
   open(null);
-  say(why);
+  notify(why);
 }
 
 function take(events: PageEvent[], last: string): void {
@@ -104,17 +121,20 @@ function take(events: PageEvent[], last: string): void {
   conversations.take(events);
   if (fresh) void conversations.refresh();
   const gone = events.some((each) => each.type === "conversation_removed" && each.id === latest.id);
-  update((tree) => events.reduce(applyPage, tree), events.every(({ type }) => type.endsWith("_delta")));
-  if (gone) lost("This conversation was deleted.");
+  update(
+    (tree) => events.reduce(applyPage, tree),
+    events.every(({ type }) => type.endsWith("_delta")),
+  );
+  if (gone) leave("This conversation was deleted.");
 }
 
-/** Begins; ends never. */
+/** Opens the addressed conversation and follows the address from then on. */
 export function start(): void {
   addEventListener("popstate", () => open(addressed()));
   open(addressed());
 }
 
-// ── Reading on ──────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Loading messages ─────────────────────────────────────────────────────
 
 const page_messages = 50;
 
@@ -123,7 +143,7 @@ const messagesOf = (id: string, query: string) =>
 
 let reading = "";
 
-/** Reads older messages of the branch; true when there were some. */
+/** Loads older messages of the branch; true if there were any. */
 export async function readEarlier(): Promise<boolean> {
   const [id, before] = [latest.id, earlier(latest)];
   if (!id || !before || reading === before) return false;
@@ -142,7 +162,7 @@ export async function readEarlier(): Promise<boolean> {
 
 let fetching: string | null = null;
 
-/** The branch this tab wants to show is read, if the stream does not bring it by itself. */
+/** Loads the branch this tab wants to show, unless the stream delivers it first. */
 function fetchWanted(): void {
   const { id, wanted } = latest;
   if (!id || !wanted || fetching === wanted) return;
@@ -151,7 +171,8 @@ function fetchWanted(): void {
     try {
       if (latest.id !== id || latest.wanted !== wanted) return;
       const page = await messagesOf(id, `&leaf=${wanted}`);
-      if (latest.id === id && latest.wanted === wanted) update((tree) => merge(tree, page.data, wanted));
+      if (latest.id === id && latest.wanted === wanted)
+        update((tree) => merge(tree, page.data, wanted));
     } catch (error) {
       report(error);
     } finally {
@@ -160,12 +181,16 @@ function fetchWanted(): void {
   }, wanted_after_ms);
 }
 
-/** Shows the branch through a message, to its newest leaf; this tab then stays there. */
+/** Shows the branch of a message down to its newest leaf; this tab then stays there. */
 export async function showBranch(messageId: string): Promise<void> {
   const { id } = latest;
   if (!id) return;
   try {
-    const { shown_message_id: leaf } = await call<Conversation>("PATCH", `/api/conversations/${id}`, { shown_message_id: messageId });
+    const { shown_message_id: leaf } = await call<Conversation>(
+      "PATCH",
+      `/api/conversations/${id}`,
+      { shown_message_id: messageId },
+    );
     if (!leaf || latest.id !== id) return;
     const page = await messagesOf(id, `&leaf=${leaf}`);
     if (latest.id === id) update((tree) => merge(choose(tree, leaf), page.data, leaf));
@@ -176,21 +201,26 @@ export async function showBranch(messageId: string): Promise<void> {
 
 const search_pages_max = 40;
 
-/** Opens a conversation at a message, wherever in it that is. */
+/** Opens a conversation and shows a message in it, on any page or branch. */
 export async function reveal(conversationId: string, messageId: string | null): Promise<void> {
   go(conversationId);
   if (!messageId) return;
   await until(() => latest.opened || latest.id !== conversationId);
-  for (let page = 0; page < search_pages_max && latest.id === conversationId && !isShown(messageId); page++)
+  for (
+    let page = 0;
+    page < search_pages_max && latest.id === conversationId && !isShown(messageId);
+    page++
+  )
     if (!(await readEarlier())) {
       await showBranch(messageId);
       break;
     }
-  if (latest.id === conversationId) pointedOut.value = messageId;
+  if (latest.id === conversationId) highlighted.value = messageId;
 }
 
 function isShown(id: string): boolean {
-  for (let at = latest.leaf; at; at = latest.messages.get(at)?.parent_id ?? null) if (at === id) return true;
+  for (let at = latest.leaf; at; at = latest.messages.get(at)?.parent_id ?? null)
+    if (at === id) return true;
   return false;
 }
 
@@ -199,40 +229,49 @@ const until = (condition: () => boolean) =>
     const stop = tree.subscribe(() => condition() && (resolve(), setTimeout(() => stop())));
   });
 
-// ── Stopping ────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── Stopping ─────────────────────────────────────────────────────────────
 
 export async function stop(): Promise<void> {
   const answer = writingOf(latest);
   if (!answer) return;
   try {
-    const shown = await call<Snapshot>("POST", `/api/generations/${answer.generation_id}/cancel?wait_s=2`);
+    const shown = await call<Snapshot>(
+      "POST",
+      `/api/generations/${answer.generation_id}/cancel?wait_s=2`,
+    );
     update((tree) => withSnapshot(tree, shown));
   } catch (error) {
     report(error);
   }
 }
 
-// ── What a screen reader hears ──────────────────────────────────────────────────────────────────────────────────────
+// ── Screen reader announcements ──────────────────────────────────────────
 
-const endings = { completed: "Answer complete.", cancelled: "Answer stopped.", failed: "The answer failed.", queued: "", running: "" };
-let hearing: { generation: string; said: number; at_ms: number } | null = null;
+const endings = {
+  completed: "Answer complete.",
+  cancelled: "Answer stopped.",
+  failed: "The answer failed.",
+  queued: "",
+  running: "",
+};
+let announced: { generation: string; said: number; at_ms: number } | null = null;
 
-/** Whole sentences every few seconds while an answer is written, and its end. */
+/** Announces whole sentences every few seconds while an answer is written, and its end. */
 function announceAnswer(): void {
   const last = latest.leaf ? latest.messages.get(latest.leaf) : undefined;
   if (!last?.generation_id) return;
   const answer = answerOf(latest, last);
   const text = answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
-  if (active(answer.status) && hearing?.generation !== last.generation_id) {
-    hearing = { generation: last.generation_id, said: text.length, at_ms: Date.now() };
+  if (active(answer.status) && announced?.generation !== last.generation_id) {
+    announced = { generation: last.generation_id, said: text.length, at_ms: Date.now() };
     announce("Answering.");
   }
-  if (hearing?.generation !== last.generation_id) return;
+  if (announced?.generation !== last.generation_id) return;
   const over = !active(answer.status);
-  if (!over && Date.now() - hearing.at_ms < announce_every_ms) return;
-  const { words, said } = sentencesAfter(text, hearing.said, over);
+  if (!over && Date.now() - announced.at_ms < announce_every_ms) return;
+  const { words, said } = sentencesAfter(text, announced.said, over);
   if (words || over) announce(over ? `${words} ${endings[answer.status]}` : words);
-  hearing = over ? null : { ...hearing, said, at_ms: Date.now() };
+  announced = over ? null : { ...announced, said, at_ms: Date.now() };
 }
 
 session.subscribe((now) => now === "signed_out" && following.abort());

@@ -1,8 +1,9 @@
-// The list at the side: reading it page by page, and what can be done with a conversation.
+// The list of conversations: loading it page by page, and changing, archiving and deleting
+// conversations.
 import { signal } from "@preact/signals";
 import { call } from "./api";
 import * as graphql from "./graphql";
-import { dismiss, notices, say } from "./notices";
+import { dismiss, notices, notify } from "./notices";
 import { report } from "./session";
 import { applyToList, emptyList, type List, put, without, withPage } from "./state/list";
 import type { Conversation, Page, PageEvent } from "./state/shapes";
@@ -13,7 +14,7 @@ export const list = signal<List>(emptyList);
 export const showsArchived = signal(false);
 const loading = { main: false, archived: false };
 
-/** Takes in what the stream told of the list. */
+/** Applies the events of the stream to the list. */
 export function take(events: PageEvent[]): void {
   const after = events.reduce(applyToList, list.value);
   if (after !== list.value) list.value = after;
@@ -21,7 +22,7 @@ export function take(events: PageEvent[]): void {
 
 type Which = "main" | "archived";
 
-/** Reads the newest again, after which the stream tells what changes. */
+/** Loads the first page again; later changes come from the stream. */
 export const refresh = async (): Promise<void> => {
   await read("main", null);
   if (list.value.next.archived !== undefined) await read("archived", null);
@@ -30,7 +31,7 @@ export const refresh = async (): Promise<void> => {
   if (unknown.length) list.value = put(list.value, unknown);
 };
 
-/** Reads on, where there is more. */
+/** Loads the next page, if there is one. */
 export async function readMore(which: Which): Promise<void> {
   const next = list.value.next[which];
   if (next !== null) await read(which, next ?? null);
@@ -50,10 +51,15 @@ async function read(which: Which, before: string | null): Promise<void> {
   }
 }
 
-/** Changes a conversation, on the page at once, and back where the server refuses. */
+/** Changes a conversation optimistically; undone if the server rejects it. */
 export async function change(
   id: string,
-  changes: Partial<Pick<Conversation, "title" | "pinned" | "archived" | "model" | "system_prompt" | "shown_message_id">>,
+  changes: Partial<
+    Pick<
+      Conversation,
+      "title" | "pinned" | "archived" | "model" | "system_prompt" | "shown_message_id"
+    >
+  >,
 ): Promise<Conversation | null> {
   const before = list.value.byId.get(id);
   if (before) list.value = put(list.value, [{ ...before, ...changes }]);
@@ -70,7 +76,10 @@ export async function change(
 
 export async function archive(id: string, archived: boolean): Promise<void> {
   if (await change(id, { archived }))
-    say(archived ? "Archived." : "Moved back to the list.", { label: "Undo", do: () => void change(id, { archived: !archived }) });
+    notify(archived ? "Archived." : "Moved back to the list.", {
+      label: "Undo",
+      do: () => void change(id, { archived: !archived }),
+    });
 }
 
 /** Deletes a conversation and offers to undo it; true when it was deleted. */
@@ -84,7 +93,7 @@ export async function remove(id: string): Promise<boolean> {
     report(error);
     return false;
   }
-  say("Conversation deleted.", { label: "Undo", do: () => void restore(id) });
+  notify("Conversation deleted.", { label: "Undo", do: () => void restore(id) });
   return true;
 }
 

@@ -1,5 +1,7 @@
-// Swagger UI for the HTTP API. Requests made here use the session of this browser, or the API key given under "Authorize".
-import scriptUrl from "swagger-ui-dist/swagger-ui-bundle.js?url"; // minified already: to bundle it again doubles the build time
+// Swagger UI for the HTTP API. Requests made here use the session of this browser, or the API key
+// given under "Authorize".
+// minified already: to bundle it again doubles the build time
+import scriptUrl from "swagger-ui-dist/swagger-ui-bundle.js?url";
 import "swagger-ui-dist/swagger-ui.css";
 import "./docs.css";
 

@@ -1,6 +1,6 @@
-// What is being written and was not sent yet, one text per conversation, kept over reloads.
+// Unsent text, one draft per conversation, stored across reloads.
 import { signal } from "@preact/signals";
-import { keep, kept, namesOf } from "./store";
+import { save, load, namesOf } from "./store";
 
 interface Draft {
   text: string;
@@ -10,31 +10,33 @@ interface Draft {
 const kept_max = 50;
 const keep_after_ms = 300;
 
-/** The text in the box. */
+/** The text in the message field. */
 export const draft = signal("");
 
 let place: string | null = null;
 let timer = 0;
 
-/** Puts the draft of a conversation in the box, and keeps the one that was there. */
+/** Shows the draft of a conversation, after saving the one that was shown. */
 export function openDraft(conversationId: string | null): void {
-  keepDraft();
+  saveDraft();
   place = conversationId ?? "new";
-  draft.value = kept<Draft>(`draft:${place}`)?.text ?? "";
+  draft.value = load<Draft>(`draft:${place}`)?.text ?? "";
 }
 
 export function write(text: string): void {
   draft.value = text;
   clearTimeout(timer);
-  timer = window.setTimeout(keepDraft, keep_after_ms);
+  timer = window.setTimeout(saveDraft, keep_after_ms);
 }
 
-export function keepDraft(): void {
+export function saveDraft(): void {
   clearTimeout(timer);
   if (place === null) return;
-  const known = kept<Draft>(`draft:${place}`)?.text ?? "";
+  const known = load<Draft>(`draft:${place}`)?.text ?? "";
   if (draft.value === known) return;
-  keep(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
-  const all = namesOf("draft:").map((name) => [name, kept<Draft>(`draft:${name}`)?.at_ms ?? 0] as const);
-  for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) keep(`draft:${name}`, null);
+  save(`draft:${place}`, draft.value ? { text: draft.value, at_ms: Date.now() } : null);
+  const all = namesOf("draft:").map(
+    (name) => [name, load<Draft>(`draft:${name}`)?.at_ms ?? 0] as const,
+  );
+  for (const [name] of all.sort((a, b) => b[1] - a[1]).slice(kept_max)) save(`draft:${name}`, null);
 }

@@ -1,4 +1,4 @@
-// What the keyboard does, everywhere on the page.
+// Keyboard shortcuts of the whole page.
 import { go, openId, stop, writing } from "./conversation";
 import { list, showsArchived } from "./conversations";
 import { dialog, listOpen } from "./overlays";
@@ -7,7 +7,12 @@ import { neighbour } from "./state/list";
 export const listen = (): void => addEventListener("keydown", onKeyDown);
 
 function onKeyDown(event: KeyboardEvent): void {
-  if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open], [popover]:popover-open")) return;
+  if (
+    event.defaultPrevented ||
+    event.isComposing ||
+    document.querySelector("dialog[open], [popover]:popover-open")
+  )
+    return;
   const act = actOf(event);
   if (!act) return;
   event.preventDefault();
@@ -18,8 +23,10 @@ function actOf(event: KeyboardEvent): (() => void) | null {
   const { key, altKey, ctrlKey, metaKey, shiftKey } = event;
   const into = event.target as HTMLElement;
   const writes = into.matches("input, textarea, select, [contenteditable]");
-  if (key.toLowerCase() === "k" && (ctrlKey || metaKey)) return () => (listOpen.value = true, focus("search"));
-  if (altKey && (key === "ArrowUp" || key === "ArrowDown")) return () => move(key === "ArrowDown" ? 1 : -1);
+  if (key.toLowerCase() === "k" && (ctrlKey || metaKey))
+    return () => ((listOpen.value = true), focus("search"));
+  if (altKey && (key === "ArrowUp" || key === "ArrowDown"))
+    return () => move(key === "ArrowDown" ? 1 : -1);
   if (key === "Escape") {
     if (listOpen.value) return () => (listOpen.value = false);
     if (writing.value) return () => void stop();

@@ -1,7 +1,7 @@
-// Where the page begins.
+// The entry point of the chat page.
 import { render } from "preact";
 import { start as startConversation } from "./conversation";
-import { keepDraft } from "./drafts";
+import { saveDraft } from "./drafts";
 import { listen } from "./keyboard";
 import { readModels } from "./models";
 import { start as startSending } from "./sending";
@@ -18,7 +18,7 @@ import { Page } from "./view/page";
 applySettings();
 render(<Page />, document.getElementById("page")!);
 listen();
-addEventListener("pagehide", keepDraft);
+addEventListener("pagehide", saveDraft);
 
 await signIn();
 if (session.value === "ready") {

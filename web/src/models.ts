@@ -1,15 +1,15 @@
-// The models there are, and which of them answers here.
+// The available models, and the model and system prompt of the open conversation.
 import { computed, signal } from "@preact/signals";
 import { call } from "./api";
 import { tree } from "./conversation";
 import { change } from "./conversations";
 import { report } from "./session";
 import type { Model, Page } from "./state/shapes";
-import { keep, kept } from "./store";
+import { save, load } from "./store";
 
 export const models = signal<Model[]>([]);
-/** For conversations that have not begun. */
-const chosen = signal(kept<string>("model") ?? "");
+/** The choice for new conversations. */
+const chosen = signal(load<string>("model") ?? "");
 export const newSystemPrompt = signal("");
 
 export async function readModels(): Promise<void> {
@@ -20,20 +20,22 @@ export async function readModels(): Promise<void> {
   }
 }
 
-const usual = computed(() => {
+const defaultModel = computed(() => {
   const known = models.value.find(({ id }) => id === chosen.value);
   return (known ?? models.value.find((each) => each.default) ?? models.value[0])?.id ?? "";
 });
 
-export const modelHere = computed(() => tree.value.conversation?.model ?? usual.value);
+export const modelHere = computed(() => tree.value.conversation?.model ?? defaultModel.value);
 
-export const systemPromptHere = computed(() => tree.value.conversation?.system_prompt ?? newSystemPrompt.value);
+export const systemPromptHere = computed(
+  () => tree.value.conversation?.system_prompt ?? newSystemPrompt.value,
+);
 
-/** The model of the open conversation from now on, or of new ones. */
+/** Changes the model of the open conversation, or of new ones if none is open. */
 export function chooseModel(model: string): void {
   const { id } = tree.value;
   if (id) void change(id, { model });
-  else keep("model", (chosen.value = model));
+  else save("model", (chosen.value = model));
 }
 
 export function chooseSystemPrompt(text: string): void {

@@ -1,10 +1,10 @@
-// Short notices over the page, and what a screen reader is told.
+// Short notices over the page, and announcements for screen readers.
 import { signal } from "@preact/signals";
 
 export interface Notice {
   id: number;
   text: string;
-  /** What can be done about it. */
+  /** A button, for example "Undo". */
   act?: { label: string; do: () => void };
 }
 
@@ -14,13 +14,14 @@ export const announcement = signal("");
 const shown_ms = 8000;
 let count = 0;
 
-export function say(text: string, act?: Notice["act"]): void {
+export function notify(text: string, act?: Notice["act"]): void {
   const id = ++count;
   const others = notices.value.filter((each) => each.text !== text).slice(-2);
   notices.value = [...others, { id, text, ...(act ? { act } : {}) }];
   setTimeout(() => dismiss(id), shown_ms);
 }
 
-export const dismiss = (id: number): void => void (notices.value = notices.value.filter((each) => each.id !== id));
+export const dismiss = (id: number): void =>
+  void (notices.value = notices.value.filter((each) => each.id !== id));
 
 export const announce = (text: string): void => void (announcement.value = text);

@@ -1,4 +1,4 @@
-// What lies over the page: the list on a phone, and one dialog at a time.
+// Overlays: the list on a phone, and one dialog at a time.
 import { signal } from "@preact/signals";
 
 export const listOpen = signal(false);

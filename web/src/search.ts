@@ -1,4 +1,4 @@
-// Searching: titles that are loaded at once, and what was said, where the server can search it.
+// Search: in the loaded titles at once, and in all messages on the server.
 import { computed, effect, signal } from "@preact/signals";
 import { list } from "./conversations";
 import * as graphql from "./graphql";
@@ -17,12 +17,14 @@ const titles_max = 8;
 export const query = signal("");
 const said = signal<Found>({ hits: [], next: null, busy: false });
 
-/** Titles that are here first, then what the server found beside them. */
+/** Loaded titles first, then the other results of the server. */
 export const found = computed<Found>(() => {
   const all = [...ordered(list.value, false), ...ordered(list.value, true)];
   const titles = inTitles(all, query.value.trim()).slice(0, titles_max);
   const shown = new Set(titles.map(({ conversation }) => conversation.id));
-  const others = said.value.hits.filter(({ conversation, message }) => message || !shown.has(conversation.id));
+  const others = said.value.hits.filter(
+    ({ conversation, message }) => message || !shown.has(conversation.id),
+  );
   return { ...said.value, hits: [...titles, ...others] };
 });
 
@@ -42,9 +44,11 @@ effect(() => {
 async function read(wanted: string, after: string | null, mine: number): Promise<void> {
   try {
     const { hits, next } = await graphql.search(wanted, after);
-    if (mine === round) said.value = { hits: after ? [...said.value.hits, ...hits] : hits, next, busy: false };
+    if (mine === round)
+      said.value = { hits: after ? [...said.value.hits, ...hits] : hits, next, busy: false };
   } catch {
-    if (mine === round) said.value = { hits: [], next: null, busy: false }; // titles are found all the same
+    // results in titles remain
+    if (mine === round) said.value = { hits: [], next: null, busy: false };
   }
 }
 

@@ -1,6 +1,6 @@
-// What a person prefers in this browser: colours, size of text, what Enter does.
+// The settings of this browser: theme, text size, what Enter does.
 import { effect, signal } from "@preact/signals";
-import { keep, kept, onOtherTab } from "./store";
+import { save, load, onOtherTab } from "./store";
 
 export interface Settings {
   theme: "system" | "light" | "dark";
@@ -8,18 +8,21 @@ export interface Settings {
   enterSends: boolean;
 }
 
-const usual: Settings = { theme: "system", size: "medium", enterSends: true };
+const defaults: Settings = { theme: "system", size: "medium", enterSends: true };
 
-export const settings = signal<Settings>({ ...usual, ...kept<Settings>("settings") });
+export const settings = signal<Settings>({ ...defaults, ...load<Settings>("settings") });
 
 export const change = (changes: Partial<Settings>): void => {
   settings.value = { ...settings.value, ...changes };
-  keep("settings", settings.value);
+  save("settings", settings.value);
 };
 
-/** Puts the settings on the document, now and whenever they change, in whatever tab. */
+/** Applies the settings to the document, now and whenever they change, also in another tab. */
 export function applySettings(): void {
-  onOtherTab((name) => name === "settings" && (settings.value = { ...usual, ...kept<Settings>("settings") }));
+  onOtherTab(
+    (name) =>
+      name === "settings" && (settings.value = { ...defaults, ...load<Settings>("settings") }),
+  );
   effect(() => {
     const { dataset } = document.documentElement;
     dataset.theme = settings.value.theme;

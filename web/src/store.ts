@@ -1,8 +1,9 @@
-// What a browser keeps for the page: settings, drafts, what was sent. Where it keeps nothing (or is full), the page still works.
+// The browser's storage: settings, drafts, pending messages. The page also works where storage is
+// disabled or full.
 
 const prefix = "tidemark:";
 
-export function kept<T>(name: string): T | null {
+export function load<T>(name: string): T | null {
   try {
     return JSON.parse(localStorage.getItem(prefix + name) ?? "null");
   } catch {
@@ -10,17 +11,17 @@ export function kept<T>(name: string): T | null {
   }
 }
 
-/** Keeps a value, or forgets it (null). */
-export function keep(name: string, value: unknown): void {
+/** Stores a value; null deletes it. */
+export function save(name: string, value: unknown): void {
   try {
     if (value === null) localStorage.removeItem(prefix + name);
     else localStorage.setItem(prefix + name, JSON.stringify(value));
   } catch {
-    // full, or not allowed: it lives as long as the tab
+    // full or disabled: the value lasts as long as the tab
   }
 }
 
-/** The names that begin so, without that beginning. */
+/** The stored names that start with `group`, without this prefix. */
 export function namesOf(group: string): string[] {
   try {
     return Object.keys(localStorage)
@@ -31,11 +32,14 @@ export function namesOf(group: string): string[] {
   }
 }
 
-/** Is told the name of what another tab changed. */
+/** Calls the listener with the name of each value that another tab changes. */
 export const onOtherTab = (listener: (name: string) => void): void =>
-  addEventListener("storage", ({ key }) => key?.startsWith(prefix) && listener(key.slice(prefix.length)));
+  addEventListener(
+    "storage",
+    ({ key }) => key?.startsWith(prefix) && listener(key.slice(prefix.length)),
+  );
 
-/** The same for as long as this tab lives, reloads included. */
+/** The id of this tab, which survives reloads. */
 export const tab: string = (() => {
   const fresh = Math.random().toString(36).slice(2);
   try {

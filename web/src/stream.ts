@@ -1,11 +1,14 @@
-// The one stream of this tab: followed for as long as the page is open, across every kind of interruption.
+// The event stream of this tab, reconnected after every kind of interruption while the page is
+// open.
 import { createParser } from "eventsource-parser";
 import { failureFrom, Problem } from "./api";
 import { untilSeen, withSlot } from "./stream_slots";
 import type { PageEvent } from "./state/shapes";
 
-const silence_max_ms = 40_000; // the server comments every 15 s: after this the link is dead
-const asleep_ms = 20_000; // silence after which a tab that is looked at again does not wait for the next comment
+// the server sends a heartbeat every 15 s: after this silence the connection is dead
+const silence_max_ms = 40_000;
+// the limit where the machine may have slept: the tab became visible or the network came back
+const asleep_ms = 20_000;
 const delay_first_ms = 300;
 const delay_max_ms = 15_000;
 
@@ -13,26 +16,26 @@ export type Link = "connecting" | "live" | "lost" | "resting";
 
 export interface Follower {
   conversationId: string | null;
-  /** The place of the last event the page has; null for none. */
+  /** The cursor of the last event received; null if there is none. */
   cursor(): string | null;
   onEvents(events: PageEvent[], cursor: string): void;
-  /** The cursor is of no use any more: the stream begins anew. */
+  /** The server rejected the cursor: the stream starts over without one. */
   forget(): void;
   onLink(link: Link): void;
   signal: AbortSignal;
 }
 
-/** Follows until `signal` is aborted; raises `Problem` when the server refuses for good. */
+/** Follows until `signal` is aborted; throws `Problem` for errors that retrying cannot fix. */
 export async function followPage(follower: Follower): Promise<void> {
   const { signal, onLink } = follower;
-  for (let failures = 0; !signal.aborted; ) {
+  for (let failures = 0; !signal.aborted;) {
     const before = follower.cursor();
     try {
       await withSlot(signal, (leave) => readUntil(leave, follower));
       failures = 0;
       if (document.hidden && !signal.aborted) onLink("resting");
       await untilSeen(signal);
-      continue; // its turn was over, or nobody looked
+      continue; // the slot was released, or the tab was hidden
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Problem && refused(error)) {
@@ -50,7 +53,7 @@ export async function followPage(follower: Follower): Promise<void> {
 const refused = (error: Problem) =>
   error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 408;
 
-/** One connection, until `leave`; raises when it is lost before. */
+/** One connection, until `leave` aborts; throws if the connection is lost before. */
 async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> {
   const { conversationId, onEvents, onLink } = follower;
   const watched = watchSilence();
@@ -74,7 +77,7 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
     for (;;) {
       const { done, value } = await reader.read();
       if (done) throw new Problem(0, "ended", "The stream ended.");
-      watched.heard();
+      watched.received();
       onLink("live");
       parser.feed(decoder.decode(value, { stream: true }));
       if (events.length && !signal.aborted) onEvents(events, last);
@@ -87,32 +90,38 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
   }
 }
 
-/** Notices a dead link: by long silence, or by some of it where the machine may have slept. */
+/**
+ * Detects a dead connection: by long silence, or by a shorter one where the machine may have slept.
+ */
 function watchSilence() {
   const dead = new AbortController();
   const ended = new AbortController();
-  let heard_at = Date.now(); // a clock that goes on while the machine sleeps
-  const look = (max_ms: number) => () => Date.now() - heard_at > max_ms && dead.abort();
+  let received_at = Date.now(); // unlike performance.now(), this continues while the machine sleeps
+  const look = (max_ms: number) => () => Date.now() - received_at > max_ms && dead.abort();
   const timer = setInterval(look(silence_max_ms), 5000);
   const awake = look(asleep_ms);
-  document.addEventListener("visibilitychange", () => document.hidden || awake(), { signal: ended.signal });
+  document.addEventListener("visibilitychange", () => document.hidden || awake(), {
+    signal: ended.signal,
+  });
   addEventListener("online", awake, { signal: ended.signal });
   addEventListener("offline", () => dead.abort(), { signal: ended.signal });
   return {
     dead: dead.signal,
-    heard: () => void (heard_at = Date.now()),
+    received: () => void (received_at = Date.now()),
     end: () => (clearInterval(timer), ended.abort(), dead.abort()),
   };
 }
 
-/** Waits, but not longer than until the network is back or the page is looked at again. */
+/** Waits; returns early when the network is back or the tab becomes visible. */
 export function waitOrOnline(delay_ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const stop = new AbortController();
     const end = () => (clearTimeout(timer), stop.abort(), resolve());
     const timer = setTimeout(end, delay_ms);
     addEventListener("online", end, { signal: stop.signal });
-    document.addEventListener("visibilitychange", () => document.hidden || end(), { signal: stop.signal });
+    document.addEventListener("visibilitychange", () => document.hidden || end(), {
+      signal: stop.signal,
+    });
     signal.addEventListener("abort", end, { signal: stop.signal });
   });
 }

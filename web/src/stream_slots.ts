@@ -1,7 +1,9 @@
-// Whose turn it is to have a stream open: a browser keeps six connections to a server, and messages need some of them.
+// Limits the open streams of all tabs: a browser opens at most six connections to a server, and
+// requests need some of them.
 //
-// Streams of all tabs share a few places. A hidden tab leaves its place as soon as another tab wants one, the tab a person is in never
-// leaves it for tabs nobody is in, and otherwise a place goes round: a stream is resumed by its cursor, so nothing is lost by that.
+// All tabs share a few slots. A hidden tab releases its slot as soon as another tab requests one,
+// the focused tab never releases its slot to unfocused tabs, and otherwise slots rotate. A stream
+// resumes by its cursor, so nothing is lost.
 
 const slots = 4;
 const turn_ms = 1500;
@@ -10,10 +12,13 @@ const ask_again_ms = 400;
 const hidden_max_ms = 30_000;
 const hidden_max_without_locks_ms = 2000;
 
-const inHand = () => !document.hidden && document.hasFocus();
+const hasFocus = () => !document.hidden && document.hasFocus();
 
-/** Runs `work` while this tab has a place; the signal it is given says when to leave. Waits for a place as long as that takes. */
-export async function withSlot(signal: AbortSignal, work: (leave: AbortSignal) => Promise<void>): Promise<void> {
+/** Waits for a slot, then runs `work`, whose signal aborts when the slot has to be released. */
+export async function withSlot(
+  signal: AbortSignal,
+  work: (leave: AbortSignal) => Promise<void>,
+): Promise<void> {
   const release = navigator.locks ? await take(signal) : () => {};
   if (!release) return;
   const done = new AbortController();
@@ -28,21 +33,23 @@ export async function withSlot(signal: AbortSignal, work: (leave: AbortSignal) =
   }
 }
 
-/** Waits until this tab is looked at. */
+/** Waits until this tab is visible. */
 export function untilSeen(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (!document.hidden || signal.aborted) return resolve();
     const stop = new AbortController();
     const end = () => (stop.abort(), resolve());
-    document.addEventListener("visibilitychange", () => document.hidden || end(), { signal: stop.signal });
+    document.addEventListener("visibilitychange", () => document.hidden || end(), {
+      signal: stop.signal,
+    });
     signal.addEventListener("abort", end, { signal: stop.signal });
   });
 }
 
-/** A place, as what gives it back; null when it is no longer wanted. */
+/** Acquires a slot and returns the function that releases it; null if `signal` aborted first. */
 async function take(signal: AbortSignal): Promise<(() => void) | null> {
   const channel = new BroadcastChannel("tidemark-slots");
-  const ask = () => document.hidden || channel.postMessage(inHand() ? "please" : "when you can");
+  const ask = () => document.hidden || channel.postMessage(hasFocus() ? "please" : "when you can");
   const asking = [setInterval(ask, ask_again_ms), setTimeout(ask, ask_first_ms)];
   const enough = new AbortController();
   const stop = AbortSignal.any([signal, enough.signal]);
@@ -61,12 +68,12 @@ async function take(signal: AbortSignal): Promise<(() => void) | null> {
       }
     });
   } finally {
-    asking.forEach(clearInterval); // timeouts and intervals are of one list
+    asking.forEach(clearInterval); // clearInterval clears timeouts too
     channel.close();
   }
 }
 
-/** Aborts when another tab wants this one's place and should have it. */
+/** Aborts when another tab requests a slot and this tab should yield. */
 function whenWanted(until: AbortSignal): AbortSignal {
   const leave = new AbortController();
   const channel = new BroadcastChannel("tidemark-slots");
@@ -75,13 +82,14 @@ function whenWanted(until: AbortSignal): AbortSignal {
   channel.onmessage = ({ data }) => {
     const held_ms = performance.now() - since;
     const pressing = data === "please";
-    const yields = document.hidden || (held_ms > turn_ms ? pressing || !inHand() : pressing && !inHand());
+    const yields =
+      document.hidden || (held_ms > turn_ms ? pressing || !hasFocus() : pressing && !hasFocus());
     if (yields) setTimeout(() => leave.abort(), Math.random() * 50);
   };
   return leave.signal;
 }
 
-/** Aborts once this tab was hidden for so long. */
+/** Aborts once this tab has been hidden for `max_ms`. */
 function whenHidden(max_ms: number, until: AbortSignal): AbortSignal {
   const leave = new AbortController();
   let timer = 0;

@@ -1,10 +1,10 @@
-// What is read aloud of a growing answer, and what is marked in what was found.
+// Announcements of a growing answer, and matches marked in search results.
 import { expect, test } from "vitest";
 import { sentencesAfter } from "./announcements";
 import { inTitles, marked } from "./excerpts";
 import type { Conversation } from "./shapes";
 
-test("whole sentences are read, once each, and the rest at the end", () => {
+test("whole sentences are announced once each, and the rest at the end", () => {
   const text = "One **two**. Three four! Fi";
   const first = sentencesAfter(text, 0, false);
 
@@ -13,15 +13,21 @@ test("whole sentences are read, once each, and the rest at the end", () => {
   expect(sentencesAfter(text, first.said, true).words).toBe("Fi");
 });
 
-test("code is not read, and nothing is read for minutes", () => {
-  expect(sentencesAfter("See:\n```js\nlet a;\n```\nDone. ", 0, true).words).toBe("See: (code) Done.");
+test("code is not announced, and the length is bounded", () => {
+  expect(sentencesAfter("See:\n```js\nlet a;\n```\nDone. ", 0, true).words).toBe(
+    "See: (code) Done.",
+  );
   expect(sentencesAfter("word ".repeat(1000), 0, true).words.length).toBeLessThan(700);
 });
 
 test("titles with all the words are found, and the words marked", () => {
-  const titles = ["High tide at Dover", "tide", "Dover"].map((title) => ({ id: title, title }) as Conversation);
+  const titles = ["High tide at Dover", "tide", "Dover"].map(
+    (title) => ({ id: title, title }) as Conversation,
+  );
 
-  expect(inTitles(titles, "dover TIDE").map(({ conversation }) => conversation.id)).toEqual(["High tide at Dover"]);
+  expect(inTitles(titles, "dover TIDE").map(({ conversation }) => conversation.id)).toEqual([
+    "High tide at Dover",
+  ]);
   expect(inTitles(titles, " ")).toEqual([]);
   expect(marked("a+b or A+B", ["a+b"])).toEqual([
     { text: "a+b", match: true },

@@ -6,22 +6,29 @@ const fresh = answerFrom({ status: "queued", content: [], finish_reason: null, e
 
 const after = (...events: unknown[]): Answer => (events as StreamEvent[]).reduce(applyEvent, fresh);
 
-const text = (answer: Answer) => answer.parts.map(({ part }) => ("text" in part ? part.text : part.type));
+const text = (answer: Answer) =>
+  answer.parts.map(({ part }) => ("text" in part ? part.text : part.type));
 
 const delta = (seq: number, text: string, part = 0) => ({ seq, type: "text_delta", part, text });
 
 test("deltas of a part are joined in order until the answer is complete", () => {
-  const answer = after({ seq: 1, type: "queued" }, { seq: 2, type: "started" }, delta(3, "Hel"), delta(4, "lo"), {
-    seq: 5,
-    type: "completed",
-    finish_reason: "stop",
-  });
+  const answer = after(
+    { seq: 1, type: "queued" },
+    { seq: 2, type: "started" },
+    delta(3, "Hel"),
+    delta(4, "lo"),
+    {
+      seq: 5,
+      type: "completed",
+      finish_reason: "stop",
+    },
+  );
 
   expect(answer).toMatchObject({ seq: 5, status: "completed", finishReason: "stop", error: null });
   expect(text(answer)).toEqual(["Hello"]);
 });
 
-test("an event that was already seen changes nothing", () => {
+test("an event that is already included changes nothing", () => {
   const answer = after(delta(3, "Hello"));
 
   expect(applyEvent(answer, delta(3, "Hello") as StreamEvent)).toBe(answer);
@@ -41,8 +48,12 @@ test("parts keep the order of their index, whatever order they arrive in", () =>
   expect(text(answer)).toEqual(["thinking", "say", "tool_call", "tool_result"]);
 });
 
-test("`restarted` forgets everything that was said and may jump ahead", () => {
-  const answer = after(delta(3, "lost"), { seq: 1_000_001, type: "restarted", attempt: 2 }, delta(1_000_002, "kept"));
+test("`restarted` drops all content and may skip numbers", () => {
+  const answer = after(
+    delta(3, "lost"),
+    { seq: 1_000_001, type: "restarted", attempt: 2 },
+    delta(1_000_002, "kept"),
+  );
 
   expect(answer).toMatchObject({ seq: 1_000_002, status: "running" });
   expect(text(answer)).toEqual(["kept"]);
@@ -54,7 +65,7 @@ test("`resumed` keeps everything", () => {
   expect(text(answer)).toEqual(["one two"]);
 });
 
-test("a snapshot replaces all content, and deltas go on from it", () => {
+test("a snapshot replaces all content, and deltas continue it", () => {
   const content = [
     { type: "reasoning", text: "hm" },
     { type: "text", text: "one " },
@@ -69,20 +80,27 @@ test("a snapshot replaces all content, and deltas go on from it", () => {
   expect(text(answer)).toEqual(["hm", "one two"]);
 });
 
-test("a snapshot of an answer without events yet counts, one older than the mark does not", () => {
-  const early = { seq: 0, type: "snapshot", status: "running", content: [], finish_reason: null, error: null };
+test("a snapshot of an answer without events applies, an older one does not", () => {
+  const early = {
+    seq: 0,
+    type: "snapshot",
+    status: "running",
+    content: [],
+    finish_reason: null,
+    error: null,
+  };
 
   expect(after(early)).toMatchObject({ seq: 0, status: "running" });
   expect(text(after(delta(3, "new"), { ...early, seq: 2 }))).toEqual(["new"]);
 });
 
-test("an event of a newer server only moves the mark", () => {
+test("an unknown event only advances the number", () => {
   const answer = after(delta(3, "same"), { seq: 4, type: "citation", part: 0, url: "x" });
 
   expect(answer).toEqual({ ...after(delta(3, "same")), seq: 4 });
 });
 
-test("a failed answer says why and keeps what was said; a stopped one keeps it too", () => {
+test("a failed answer has its error and keeps its text; a stopped one keeps it too", () => {
   const failed = after(delta(3, "half"), {
     seq: 4,
     type: "failed",

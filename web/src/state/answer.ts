@@ -1,4 +1,4 @@
-// One answer as a reader sees it: the state, and the pure functions that carry it from event to event.
+// The state of one answer, and pure functions that apply events to it.
 import type { GenerationError, Snapshot } from "./api_types";
 
 export type Status = Snapshot["status"];
@@ -19,14 +19,14 @@ export interface Usage {
   estimated?: boolean;
 }
 
-/** A part with the index the log gave it; a list of these is kept in that order. */
+/** A part with its index in the log; lists of these are sorted by index. */
 export interface PlacedPart {
   index: number;
   part: Part;
 }
 
 export interface Answer {
-  /** The mark: the number of the last event this state includes. */
+  /** The number of the last event this state includes. */
   seq: number;
   status: Status;
   parts: PlacedPart[];
@@ -43,11 +43,18 @@ type Body =
   | { type: "completed"; finish_reason: string | null; usage?: Usage | null }
   | { type: "cancelled"; usage?: Usage | null }
   | ({ type: "failed"; usage?: Usage | null } & Failure)
-  | { type: "snapshot"; status: Status; content: Part[]; finish_reason: string | null; error: Failure | null; usage?: Usage | null };
+  | {
+      type: "snapshot";
+      status: Status;
+      content: Part[];
+      finish_reason: string | null;
+      error: Failure | null;
+      usage?: Usage | null;
+    };
 
 export type StreamEvent = Body & { seq: number };
 
-/** What of a stored message an answer is made from. */
+/** The fields of a stored message that an answer is made from. */
 export interface StoredAnswer {
   status: Status;
   content: Part[];
@@ -58,7 +65,7 @@ export interface StoredAnswer {
 
 export const active = (status: Status): boolean => status === "queued" || status === "running";
 
-/** An answer as it was stored. It has seen no event yet, so whoever follows it asks for a snapshot first. */
+/** An answer as stored. It includes no event yet, so following it starts with a snapshot. */
 export function answerFrom(stored: StoredAnswer): Answer {
   return {
     seq: 0,
@@ -70,7 +77,7 @@ export function answerFrom(stored: StoredAnswer): Answer {
   };
 }
 
-/** The answer after one more event of its log; what it has already seen changes nothing. */
+/** Applies one event of the log; an event that is already included changes nothing. */
 export function applyEvent(answer: Answer, event: StreamEvent): Answer {
   const seen = event.type === "snapshot" ? event.seq < answer.seq : event.seq <= answer.seq;
   if (seen) return answer;
@@ -94,35 +101,71 @@ export function applyEvent(answer: Answer, event: StreamEvent): Answer {
       return {
         ...answer,
         seq,
-        parts: place(answer.parts, part, { type: "tool_call", call_id, name, arguments: event.arguments }),
+        parts: place(answer.parts, part, {
+          type: "tool_call",
+          call_id,
+          name,
+          arguments: event.arguments,
+        }),
       };
     }
     case "tool_result": {
       const { part, call_id, content, is_error = false } = event;
-      return { ...answer, seq, parts: place(answer.parts, part, { type: "tool_result", call_id, content, is_error }) };
+      return {
+        ...answer,
+        seq,
+        parts: place(answer.parts, part, { type: "tool_result", call_id, content, is_error }),
+      };
     }
     case "completed":
-      return { ...answer, seq, status: "completed", finishReason: event.finish_reason, error: null, usage: event.usage ?? null };
+      return {
+        ...answer,
+        seq,
+        status: "completed",
+        finishReason: event.finish_reason,
+        error: null,
+        usage: event.usage ?? null,
+      };
     case "cancelled":
       return { ...answer, seq, status: "cancelled", usage: event.usage ?? null };
     case "failed": {
       const { code, message, retryable } = event;
-      return { ...answer, seq, status: "failed", error: { code, message, retryable }, usage: event.usage ?? null };
+      return {
+        ...answer,
+        seq,
+        status: "failed",
+        error: { code, message, retryable },
+        usage: event.usage ?? null,
+      };
     }
     case "snapshot": {
       const { status, content, finish_reason, error } = event;
-      return { ...answer, seq, status, parts: placed(content), finishReason: finish_reason, error, usage: event.usage ?? null };
+      return {
+        ...answer,
+        seq,
+        status,
+        parts: placed(content),
+        finishReason: finish_reason,
+        error,
+        usage: event.usage ?? null,
+      };
     }
-    default: // `queued`, and events of a newer server: keep the mark
+    default: // `queued`, and unknown events of a newer server: only the number counts
       return { ...answer, seq };
   }
 }
 
-const kindOf = (type: "text_delta" | "reasoning_delta") => (type === "text_delta" ? "text" : "reasoning");
+const kindOf = (type: "text_delta" | "reasoning_delta") =>
+  type === "text_delta" ? "text" : "reasoning";
 
 const placed = (content: Part[]): PlacedPart[] => content.map((part, index) => ({ index, part }));
 
-function extend(parts: PlacedPart[], index: number, type: "text" | "reasoning", text: string): PlacedPart[] {
+function extend(
+  parts: PlacedPart[],
+  index: number,
+  type: "text" | "reasoning",
+  text: string,
+): PlacedPart[] {
   const before = parts.find((each) => each.index === index)?.part;
   return place(parts, index, { type, text: before?.type === type ? before.text + text : text });
 }

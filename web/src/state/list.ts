@@ -3,7 +3,10 @@ import type { Conversation, Page, PageEvent } from "./shapes";
 
 export interface List {
   byId: ReadonlyMap<string, Conversation>;
-  /** What leads to older ones, of those in use and of those put away; undefined until the first page came. */
+  /**
+   * The cursors for older conversations, active and archived; undefined until the first page is
+   * loaded.
+   */
   next: { main: string | null | undefined; archived: string | null | undefined };
 }
 
@@ -37,9 +40,16 @@ export function without(list: List, id: string): List {
   return byId.delete(id) ? { ...list, byId } : list;
 }
 
-/** A page of the list; a first one (`fresh`) replaces what was known of that kind. */
-export function withPage(list: List, page: Page<Conversation>, which: "main" | "archived", fresh: boolean): List {
-  const kept = [...list.byId].filter(([, each]) => !fresh || each.archived !== (which === "archived"));
+/** Adds a page; a first page (`fresh`) replaces the known conversations of its kind. */
+export function withPage(
+  list: List,
+  page: Page<Conversation>,
+  which: "main" | "archived",
+  fresh: boolean,
+): List {
+  const kept = [...list.byId].filter(
+    ([, each]) => !fresh || each.archived !== (which === "archived"),
+  );
   return put({ byId: new Map(kept), next: { ...list.next, [which]: page.next } }, page.data);
 }
 
@@ -47,16 +57,21 @@ export function withPage(list: List, page: Page<Conversation>, which: "main" | "
 export const ordered = (list: List, archived: boolean): Conversation[] =>
   [...list.byId.values()]
     .filter((each) => each.archived === archived)
-    .sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : a.id < b.id ? 1 : -1));
+    .sort((a, b) =>
+      a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : a.id < b.id ? 1 : -1,
+    );
 
 const day_ms = 86_400_000;
 const startOfDay = (at: Date) => new Date(at.getFullYear(), at.getMonth(), at.getDate()).getTime();
 
-/** The list by day, pinned ones first; days are those of `now`'s time zone. */
+/** The list grouped by day in `now`'s time zone, pinned conversations first. */
 export function groups(list: List, archived: boolean, now: Date): Group[] {
   const found = new Map<string, Conversation[]>();
   const all = ordered(list, archived);
-  for (const each of [...all.filter(({ pinned }) => pinned), ...all.filter(({ pinned }) => !pinned)]) {
+  for (const each of [
+    ...all.filter(({ pinned }) => pinned),
+    ...all.filter(({ pinned }) => !pinned),
+  ]) {
     const label = each.pinned ? "Pinned" : dayOf(new Date(each.updated_at), now);
     found.set(label, [...(found.get(label) ?? []), each]);
   }
@@ -72,9 +87,11 @@ function dayOf(at: Date, now: Date): string {
   return at.toLocaleDateString("en", { month: "long", year: "numeric" });
 }
 
-/** The conversation before or after another one, in the order they are shown. */
+/** The conversation before or after another one in the displayed order. */
 export function neighbour(list: List, id: string | null, step: 1 | -1, now: Date): string | null {
-  const ids = groups(list, false, now).flatMap(({ conversations }) => conversations.map((each) => each.id));
+  const ids = groups(list, false, now).flatMap(({ conversations }) =>
+    conversations.map((each) => each.id),
+  );
   const place = id ? ids.indexOf(id) : -1;
   if (place < 0) return step > 0 ? (ids[0] ?? null) : null;
   return ids[place + step] ?? null;

@@ -1,4 +1,5 @@
-// What the page uses of the server's answers, and the events of a page's stream. The types of the fields are the server's: api_types.ts.
+// What the page uses of the server's answers, and the events of a page's stream. The types of the
+// fields are the server's: api_types.ts.
 import type { Part, StreamEvent, Usage } from "./answer";
 import type * as api from "./api_types";
 
@@ -15,7 +16,7 @@ export type Conversation = Pick<
   | "updated_at"
 >;
 
-/** What openapi.json leaves open: the keys of each kind of part, and those of the usage. */
+/** The keys of each kind of part and of the usage, which openapi.json does not specify. */
 interface Detail {
   content: Part[];
   usage: Usage | null;
@@ -39,7 +40,8 @@ export type Message = Detail &
   > &
   Partial<Pick<api.Message, "position" | "sibling_count">>;
 
-export type Snapshot = Detail & Pick<api.Snapshot, "id" | "message_id" | "status" | "seq" | "finish_reason" | "error">;
+export type Snapshot = Detail &
+  Pick<api.Snapshot, "id" | "message_id" | "status" | "seq" | "finish_reason" | "error">;
 
 export type { Model, Session } from "./api_types";
 

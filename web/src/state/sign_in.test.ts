@@ -10,12 +10,19 @@ test("only the fragment carries a token", () => {
 });
 
 test("conversations are brought along only when the person asks for it", () => {
-  expect(signInBody("abc", { bringConversations: false })).toEqual({ token: "abc", bring_conversations: false });
-  expect(signInBody("abc", { bringConversations: true })).toEqual({ token: "abc", bring_conversations: true });
+  expect(signInBody("abc", { bringConversations: false })).toEqual({
+    token: "abc",
+    bring_conversations: false,
+  });
+  expect(signInBody("abc", { bringConversations: true })).toEqual({
+    token: "abc",
+    bring_conversations: true,
+  });
 });
 
 test("the checkbox names the number of conversations, and is left out where there are none", () => {
-  const of = (guest_conversations: number) => bringLabel({ email: "a@example.org", guest_conversations });
+  const of = (guest_conversations: number) =>
+    bringLabel({ email: "a@example.org", guest_conversations });
 
   expect(of(0)).toBeNull();
   expect(of(1)).toBe("Bring along 1 conversation of this browser");

@@ -1,4 +1,5 @@
-// Signing in with a one-time link: the token in the address, and the question the page asks before it uses the token.
+// Signing in with a one-time link: the token in the address, and the question the page asks before
+// it uses the token.
 
 /** What the server knows of a sign-in link that has not been used. */
 export interface SignInPreview {
@@ -10,11 +11,18 @@ export interface SignInPreview {
 /** The person's answer: null for "Cancel". */
 export type SignInChoice = { bringConversations: boolean } | null;
 
-/** The token in the fragment of a sign-in link. A query would be sent to the server and written to logs, so none is read. */
-export const tokenOf = (hash: string): string | null => (hash.startsWith("#") && new URLSearchParams(hash.slice(1)).get("token")) || null;
+/**
+ * The token in the fragment of a sign-in link. A query would be sent to the server and written to
+ * logs, so none is read.
+ */
+export const tokenOf = (hash: string): string | null =>
+  (hash.startsWith("#") && new URLSearchParams(hash.slice(1)).get("token")) || null;
 
 /** The body of `POST /api/session` that signs in. */
-export const signInBody = (token: string, choice: NonNullable<SignInChoice>): Record<string, unknown> => ({
+export const signInBody = (
+  token: string,
+  choice: NonNullable<SignInChoice>,
+): Record<string, unknown> => ({
   token,
   bring_conversations: choice.bringConversations,
 });
@@ -22,5 +30,7 @@ export const signInBody = (token: string, choice: NonNullable<SignInChoice>): Re
 /** The label of the checkbox; null where the guest has no conversations. */
 export const bringLabel = ({ guest_conversations: count }: SignInPreview): string | null => {
   if (count <= 0) return null;
-  return count === 1 ? "Bring along 1 conversation of this browser" : `Bring along ${count} conversations of this browser`;
+  return count === 1
+    ? "Bring along 1 conversation of this browser"
+    : `Bring along ${count} conversations of this browser`;
 };

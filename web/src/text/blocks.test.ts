@@ -21,7 +21,8 @@ const texts: Record<string, string> = {
   "paragraphs and a heading": "One.\n\n## Two\n\nThree\nfour.\n\nFive.",
   "a list that goes on after a blank line": "- a\n\n- b\n\n  more of b\n\n- c\n\nThen this.",
   "an ordered list, then text": "1. a\n2. b\n\n3. c\n\nText\n",
-  "fenced code with blank lines and other fences": "Look:\n\n```python\na = 1\n\n~~~\n\nb = 2\n```\n\nDone.\n",
+  "fenced code with blank lines and other fences":
+    "Look:\n\n```python\na = 1\n\n~~~\n\nb = 2\n```\n\nDone.\n",
   "a fence in a paragraph": "Look:\n```js\nx\n```\nafter\n",
   "a table, then text": "| a | b |\n|---|--:|\n| 1 | 2 |\n| 3 | 4 |\n\nText.",
   "an unclosed fence": "So:\n\n```\nnever\n\nends\n",
@@ -38,14 +39,19 @@ for (const [name, text] of Object.entries(texts))
   test(`${name}: the same blocks, whatever the steps`, () => {
     const blocks = whole(text);
 
-    for (const step of text.length < 2000 ? [1, 7, 64] : [331, 30_000]) expect(stepwise(text, step)).toEqual(blocks);
+    for (const step of text.length < 2000 ? [1, 7, 64] : [331, 30_000])
+      expect(stepwise(text, step)).toEqual(blocks);
     expect(blocks.length).toBeGreaterThan(0);
   });
 
-test("nothing of a long paragraph is lost where it is cut", () => {
+test("cutting a long paragraph loses no text", () => {
   const text = words(4000);
 
-  expect(whole(text).map((block) => block.text).join("")).toBe(text);
+  expect(
+    whole(text)
+      .map((block) => block.text)
+      .join(""),
+  ).toBe(text);
   for (const block of whole(text)) expect(block.text.length).toBeLessThanOrEqual(3072);
 });
 
@@ -55,29 +61,35 @@ test("code keeps every character, and its language", () => {
   expect(first).toEqual({ kind: "code", text: "  a\n\n\tb", lang: "python", joined: false });
 });
 
-test("while a fence is open its code is the tail, without what may be its end", () => {
+test("while a fence is open, its code is the tail, without a possible closing fence", () => {
   const { frozen, tail } = grow(nothing, "Text\n\n```js\na\nb", false);
 
   expect(frozen).toHaveLength(1);
   expect(tail).toMatchObject({ kind: "code", text: "a\nb", lang: "js" });
 });
 
-test("a cut parts no character", () => {
+test("a cut does not split a character", () => {
   const text = "x".repeat(2559) + "👩‍👩‍👧".repeat(3000);
 
-  for (const block of whole(text)) expect(block.text).not.toMatch(/^[\udc00-\udfff\u200d]|[\ud800-\udbff]$/);
+  for (const block of whole(text))
+    expect(block.text).not.toMatch(/^[\udc00-\udfff\u200d]|[\ud800-\udbff]$/);
 });
 
-test("a table that was cut goes on with its head", () => {
+test("a table that was cut continues with its head", () => {
   const blocks = whole(texts["a very long table"]!);
   const tables = blocks.filter(({ text }) => text.startsWith("| a | b |"));
 
   expect(tables.length).toBeGreaterThan(1);
   expect(tables.slice(1).every(({ joined }) => joined)).toBe(true);
-  expect(tables.map(({ text }) => text.split("\n").slice(2).join("\n")).join("").match(/\| \d+ \|/g)).toHaveLength(900);
+  expect(
+    tables
+      .map(({ text }) => text.split("\n").slice(2).join("\n"))
+      .join("")
+      .match(/\| \d+ \|/g),
+  ).toHaveLength(900);
 });
 
-test("a text that is another one begins anew", () => {
+test("a different text starts over", () => {
   const before = grow(nothing, "Old.\n\nText.\n\n", false);
 
   expect(grow(before, "New.", true).frozen.map(({ text }) => text)).toEqual(["New."]);

@@ -1,13 +1,17 @@
-// A growing Markdown text cut into blocks: those that nothing can change any more are frozen, only what follows is read again.
+// Splits a growing Markdown text into blocks. Blocks that can no longer change are frozen; only
+// what follows is parsed again.
 import { Lexer } from "marked";
 import { marked, mathOpening } from "./marked";
 
 export interface Block {
   kind: "markdown" | "code";
-  /** Markdown, or the code itself. */
+  /** Markdown, or the code without its fence. */
   text: string;
   lang: string;
-  /** Goes on with the block before it, which was cut because it was too long to be read again and again. */
+  /**
+   * Continues the previous block, which was cut because it was too long to be parsed again and
+   * again.
+   */
   joined: boolean;
 }
 
@@ -16,13 +20,13 @@ export type Links = Lexer["tokens"]["links"];
 export interface Growth {
   text: string;
   frozen: readonly Block[];
-  /** What follows the frozen blocks and may still change. */
+  /** The text after the frozen blocks, which may still change. */
   tail: Block | null;
   links: Links;
-  /** Where the tail begins, and how far an open fence was searched for its end. */
+  /** The offset of the tail, and the offset up to which an open fence was searched for its end. */
   at: number;
   scanned: number;
-  /** What a cut table is read again with: its head. */
+  /** The head of a table that was cut; its remaining rows are parsed with it. */
   head: string;
   joined: boolean;
 }
@@ -37,29 +41,44 @@ const paragraph_max_chars = 2560;
 const opening_max_chars = 2000;
 const window_chars = 16_384;
 
-/** The blocks of `text`, which usually is what they were made from and a bit more; `done` says that nothing follows. */
+/**
+ * Updates the blocks for a text that usually extends the previous one; `done` means that nothing
+ * follows.
+ */
 export function grow(before: Growth, whole: string, done: boolean): Growth {
   const text = whole.includes("\r") ? whole.replace(/\r\n?/g, "\n") : whole;
-  const step: Growth = text.startsWith(before.text) ? { ...before, text, tail: null } : { ...nothing, text };
+  const step: Growth = text.startsWith(before.text)
+    ? { ...before, text, tail: null }
+    : { ...nothing, text };
   const frozen = [...step.frozen];
-  while (step.at < text.length && (takeFence(step, frozen, done) || takeBlocks(step, frozen, done)));
+  while (
+    step.at < text.length &&
+    (takeFence(step, frozen, done) || takeBlocks(step, frozen, done))
+  );
   return { ...step, frozen };
 }
 
 const opening = /^(?: *\n)*( {0,3})(`{3,}(?=[^`\n]*\n)|~{3,}(?=[^\n]*\n))[^\S\n]*([^\n]*)\n/;
 
-/** Fenced code: read line by line, however long it grows. True when it was frozen. */
+/** Fenced code, scanned line by line, whatever its length. True if it was frozen. */
 function takeFence(step: Growth, frozen: Block[], done: boolean): boolean {
-  if (step.head) return false; // a table goes on here
-  const [open, indent = "", fence = "", info = ""] = opening.exec(step.text.slice(step.at, step.at + opening_max_chars)) ?? [];
+  if (step.head) return false; // a table continues here
+  const [open, indent = "", fence = "", info = ""] =
+    opening.exec(step.text.slice(step.at, step.at + opening_max_chars)) ?? [];
   if (open === undefined) return false;
   const begin = step.at + open.length;
   const close = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}[^\\S\\n]*(?:\\n|$)`, "gm");
   close.lastIndex = Math.max(begin, step.scanned);
   let end = close.exec(step.text);
-  if (end && !end[0].endsWith("\n") && !done) end = null; // the line is not complete: it may yet be code
+  // the line is incomplete and may still become code
+  if (end && !end[0].endsWith("\n") && !done) end = null;
   const code = step.text.slice(begin, end ? end.index : step.text.length);
-  const block: Block = { kind: "code", text: outdented(code, indent), lang: info.split(/[\s{,]/)[0]!.toLowerCase(), joined: false };
+  const block: Block = {
+    kind: "code",
+    text: outdented(code, indent),
+    lang: info.split(/[\s{,]/)[0]!.toLowerCase(),
+    joined: false,
+  };
   if (!end && !done) {
     step.tail = block;
     step.scanned = step.text.lastIndexOf("\n") + 1;
@@ -73,16 +92,22 @@ function takeFence(step: Growth, frozen: Block[], done: boolean): boolean {
 const outdented = (code: string, indent: string) =>
   indent ? code.replace(new RegExp(`^ {1,${indent.length}}`, "gm"), "") : code;
 
-/** Every other block. True when something was frozen. */
+/** Every other kind of block. True if any was frozen. */
 function takeBlocks(step: Growth, frozen: Block[], done: boolean): boolean {
   if (step.tail) return false;
   const from = step.at;
   for (let size = window_chars; ; size *= 2) {
     const whole = from + size >= step.text.length;
-    if (freeze(step, frozen, step.text.slice(from, from + size), whole && done) && step.at > from) return true;
+    if (freeze(step, frozen, step.text.slice(from, from + size), whole && done) && step.at > from)
+      return true;
     if (whole) break;
   }
-  step.tail = { kind: "markdown", text: step.head + step.text.slice(from), lang: "", joined: step.joined };
+  step.tail = {
+    kind: "markdown",
+    text: step.head + step.text.slice(from),
+    lang: "",
+    joined: step.joined,
+  };
   return false;
 }
 
@@ -96,15 +121,25 @@ function freeze(step: Growth, frozen: Block[], rest: string, done: boolean): boo
   for (const token of tokens) {
     const first = token === said[0];
     const final = done || (last !== undefined && token !== last && last.raw.includes("\n"));
-    if (token.type === "code" && !first && /^ {0,3}[`~]{3}/.test(token.raw) && final) return true; // from there on it is a fence
-    const cut = token.raw.length > (token.type === "table" ? table_max_chars : block_max_chars) ? cutOf(token.type, token.raw, first ? step.head : "") : 0;
+    // the next step reads it as a fence
+    if (token.type === "code" && !first && /^ {0,3}[`~]{3}/.test(token.raw) && final) return true;
+    const cut =
+      token.raw.length > (token.type === "table" ? table_max_chars : block_max_chars)
+        ? cutOf(token.type, token.raw, first ? step.head : "")
+        : 0;
     if (cut > 0) {
-      frozen.push({ kind: "markdown", text: token.raw.slice(0, cut), lang: "", joined: first && step.joined });
+      frozen.push({
+        kind: "markdown",
+        text: token.raw.slice(0, cut),
+        lang: "",
+        joined: first && step.joined,
+      });
       const head = token.type === "table" ? headOf(token.raw) : "";
       advance(step, at + cut, head, true);
       return true;
     }
-    if (!final || (mathOpening.test(token.raw) && !done && token.raw.length < block_max_chars)) break;
+    if (!final || (mathOpening.test(token.raw) && !done && token.raw.length < block_max_chars))
+      break;
     at += token.raw.length;
     if (token.type !== "space" && token.type !== "def")
       frozen.push({ kind: "markdown", text: token.raw, lang: "", joined: first && step.joined });
@@ -119,14 +154,21 @@ function advance(step: Growth, at: number, head = "", joined = false): void {
 
 const headOf = (table: string) => table.split("\n", 2).join("\n") + "\n";
 
-/** Where a block that is too long is cut, always at the same place however it arrived; 0 where it cannot be. */
+/**
+ * The offset at which a block that is too long is cut, independent of how it arrived; 0 if it
+ * cannot be cut.
+ */
 function cutOf(type: string, raw: string, head: string): number {
-  if (type === "list") return lastMatch(raw.slice(0, block_max_chars), /\n(?=(?:[-*+]|\d{1,9}[.)]) )/g);
+  if (type === "list")
+    return lastMatch(raw.slice(0, block_max_chars), /\n(?=(?:[-*+]|\d{1,9}[.)]) )/g);
   if (type === "table") {
     const cut = raw.lastIndexOf("\n", table_max_chars) + 1;
     return cut > Math.max(head.length, headOf(raw).length) && raw.slice(cut).trim() ? cut : 0;
   }
-  return lastMatch(raw.slice(0, paragraph_max_chars), /\s(?=\p{L})/gu) || withoutHalves(raw, paragraph_max_chars);
+  return (
+    lastMatch(raw.slice(0, paragraph_max_chars), /\s(?=\p{L})/gu) ||
+    withoutHalves(raw, paragraph_max_chars)
+  );
 }
 
 function lastMatch(text: string, pattern: RegExp): number {
@@ -135,8 +177,9 @@ function lastMatch(text: string, pattern: RegExp): number {
   return cut;
 }
 
-/** The nearest place before `at` that parts no character. */
+/** The nearest offset before `at` that does not split a character. */
 function withoutHalves(text: string, at: number): number {
-  while (at > 1 && /^[\p{M}\u200d\udc00-\udfff\u{1f3fb}-\u{1f3ff}]/u.test(text.slice(at, at + 2))) at--;
+  while (at > 1 && /^[\p{M}\u200d\udc00-\udfff\u{1f3fb}-\u{1f3ff}]/u.test(text.slice(at, at + 2)))
+    at--;
   return at > 1 && /[\ud800-\udbff]/.test(text[at - 1]!) ? at - 1 : at;
 }

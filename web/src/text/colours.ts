@@ -1,4 +1,4 @@
-// The languages code is coloured in.
+// Syntax highlighting with the common languages.
 import highlight from "highlight.js/lib/common";
 
 export default highlight;

@@ -1,9 +1,9 @@
-// What is loaded only where an answer needs it: colours for code, and typeset formulas.
+// Syntax highlighting and formulas, loaded only when an answer contains them.
 import { sanitised } from "./fragment";
 
 const code_max_chars = 40_000;
 
-/** Begins to dress up a block that will not change any more. */
+/** Starts highlighting code and typesetting formulas in a frozen block. */
 export function enrich(block: HTMLElement): void {
   const codes = block.querySelectorAll<HTMLElement>("code[data-lang]");
   if (codes.length) void colours().then((dress) => codes.forEach(dress), ignored);
@@ -11,13 +11,13 @@ export function enrich(block: HTMLElement): void {
   if (formulas.length) void typesetting().then((set) => formulas.forEach(set), ignored);
 }
 
-/** Begins to load what a block that is still growing will need. */
-export function foresee(block: HTMLElement): void {
+/** Starts loading what a growing block will need. */
+export function preload(block: HTMLElement): void {
   if (block.querySelector("code[data-lang]")) void colours().catch(ignored);
   if (block.querySelector("code.math")) void typesetting().catch(ignored);
 }
 
-const ignored = () => {}; // the plain text is there, whatever could not be loaded
+const ignored = () => {}; // the plain text remains
 
 const colours = once(async () => {
   const { default: highlight } = await import("./colours");
@@ -26,7 +26,10 @@ const colours = once(async () => {
     const text = code.textContent ?? "";
     if (!highlight.getLanguage(lang) || text.length > code_max_chars) return;
     requestIdle(() => {
-      if (code.isConnected) code.replaceChildren(sanitised(highlight.highlight(text, { language: lang, ignoreIllegals: true }).value));
+      if (code.isConnected)
+        code.replaceChildren(
+          sanitised(highlight.highlight(text, { language: lang, ignoreIllegals: true }).value),
+        );
     });
   };
 });
@@ -39,13 +42,20 @@ const typesetting = once(async () => {
     set.className = display ? "formula display" : "formula";
     if (display) set.tabIndex = 0;
     katex.render(formula.textContent ?? "", set, {
-      ...{ displayMode: display, throwOnError: false, trust: false, strict: "ignore", maxExpand: 200, maxSize: 20 },
+      ...{
+        displayMode: display,
+        throwOnError: false,
+        trust: false,
+        strict: "ignore",
+        maxExpand: 200,
+        maxSize: 20,
+      },
     });
     formula.replaceWith(set);
   };
 });
 
-/** Loads once; a failed load is tried again by whoever asks next. */
+/** Loads once; after a failure, the next call tries again. */
 function once<T>(load: () => Promise<T>): () => Promise<T> {
   let loading: Promise<T> | undefined;
   return () =>
@@ -56,4 +66,6 @@ function once<T>(load: () => Promise<T>): () => Promise<T> {
 }
 
 const requestIdle = (work: () => void) =>
-  "requestIdleCallback" in window ? void requestIdleCallback(work, { timeout: 500 }) : void setTimeout(work);
+  "requestIdleCallback" in window
+    ? void requestIdleCallback(work, { timeout: 500 })
+    : void setTimeout(work);

@@ -1,4 +1,5 @@
-// A block of Markdown as sanitised nodes, with what the page adds to them: labels on code, and room for wide tables.
+// Renders a block of Markdown to sanitised nodes, with captions on code and scrollable containers
+// for wide tables.
 import DOMPurify from "dompurify";
 import { Lexer } from "marked";
 import type { Links } from "./blocks";
@@ -22,7 +23,7 @@ purify.addHook("afterSanitizeAttributes", (node) => {
   }
 });
 
-/** Nodes of HTML that may have come from anywhere. */
+/** Sanitised nodes of untrusted HTML. */
 export function sanitised(html: string): DocumentFragment {
   return purify.sanitize(html, {
     ALLOWED_TAGS: tags.split(" "),
@@ -37,21 +38,32 @@ export function sanitised(html: string): DocumentFragment {
 
 let mend: ((markdown: string) => string) | undefined;
 
-/** Closes signs that are still open; loaded when an answer is first seen growing. */
+/**
+ * Closes Markdown syntax that is still open; the library is loaded when the first growing answer is
+ * rendered.
+ */
 function mended(markdown: string): string {
-  mend ??= (void import("remend").then(({ default: remend }) => (mend = remend)).catch(() => (mend = undefined)), (same) => same);
+  mend ??=
+    (void import("remend")
+      .then(({ default: remend }) => (mend = remend))
+      .catch(() => (mend = undefined)),
+    (same) => same);
   return mend(withTable(markdown));
 }
 
-/** A table whose second line is not all there yet counts as one. */
+/** Completes the delimiter row of a table that has just begun. */
 function withTable(markdown: string): string {
-  const [head = "", ...rest] = markdown.slice(markdown.lastIndexOf("\n\n") + 1).trimStart().split("\n");
-  if (!head.startsWith("|") || rest.length > 1 || !/^[|:\- ]*$/.test(rest[0] ?? "")) return markdown;
+  const [head = "", ...rest] = markdown
+    .slice(markdown.lastIndexOf("\n\n") + 1)
+    .trimStart()
+    .split("\n");
+  if (!head.startsWith("|") || rest.length > 1 || !/^[|:\- ]*$/.test(rest[0] ?? ""))
+    return markdown;
   const columns = head.replace(/^\||\|\s*$/g, "").split("|").length;
   return `${markdown.slice(0, rest.length ? markdown.lastIndexOf("\n") : undefined)}\n|${" --- |".repeat(columns)}`;
 }
 
-/** A block as nodes; while it grows, signs that are still open count as closed. */
+/** The nodes of a block; while it grows, open Markdown syntax counts as closed. */
 export function fragmentOf(markdown: string, links: Links, growing: boolean): DocumentFragment {
   const lexer = new Lexer(marked.defaults);
   Object.assign(lexer.tokens.links, links);
@@ -82,7 +94,7 @@ export function element(tag: string, className = "", text = ""): HTMLElement {
   return made;
 }
 
-/** Code with its language and a button that copies it, which the conversation listens to. */
+/** A figure for code with its language and a copy button, whose clicks the thread handles. */
 export function codeFigure(lang: string): HTMLElement {
   const figure = element("figure", "code");
   const caption = element("figcaption");
@@ -91,7 +103,7 @@ export function codeFigure(lang: string): HTMLElement {
   copy.setAttribute("aria-label", "Copy code");
   caption.append(element("span", "", lang || "text"), copy);
   const pre = element("pre");
-  pre.tabIndex = 0; // wide code can be scrolled by keyboard
+  pre.tabIndex = 0; // so that wide code can be scrolled by keyboard
   const code = element("code");
   if (lang) code.dataset.lang = lang;
   pre.append(code);

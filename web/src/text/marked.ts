@@ -1,18 +1,23 @@
-// Markdown as the page reads it: no HTML, no images that load by themselves, formulas left as they were written.
+// The Markdown dialect of the page: no HTML, no images that load by themselves, and formulas kept
+// verbatim.
 import { Marked } from "marked";
 
-export const escaped = (text: string) => text.replace(/[&<>"]/g, (each) => `&#${each.charCodeAt(0)};`);
+export const escaped = (text: string) =>
+  text.replace(/[&<>"]/g, (each) => `&#${each.charCodeAt(0)};`);
 
 const plain = /^<\/?(b|br|i|kbd|mark|s|sub|sup|u) ?\/?>$/i;
 
-// Markdown would take backslashes and underscores out of a formula. Prices are no formulas.
-const formula = /^(?:\$\$([^$]+)\$\$|\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/s;
+// Otherwise Markdown would interpret backslashes and underscores in formulas. Prices such as $5 are
+// not formulas.
+const formula =
+  /^(?:\$\$([^$]+)\$\$|\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\])/s;
 const displayed = /^ {0,3}(?:\$\$([^$]+?)\$\$|\\\[([\s\S]+?)\\\])[^\S\n]*(?:\n|$)/;
 
-/** A formula that has begun on a line of its own and has not ended. */
+/** A display formula that has not ended. */
 export const mathOpening = /^\s{0,3}(?:\$\$(?![\s\S]*\$\$)|\\\[(?![\s\S]*\\\]))/;
 
-const shown = (text: string, display: boolean) => `<code class="math${display ? " display" : ""}">${escaped(text)}</code>`;
+const shown = (text: string, display: boolean) =>
+  `<code class="math${display ? " display" : ""}">${escaped(text)}</code>`;
 
 export const marked = new Marked({
   gfm: true,
@@ -39,14 +44,14 @@ export const marked = new Marked({
     },
   ],
   renderer: {
-    // Nothing is fetched because a model said so: an image is a link to it.
+    // Nothing is fetched because a model wrote a URL: an image becomes a link.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
-    // What stands between tags of a script is text like any other.
+    // Text between script tags is escaped like any other text.
     text(token) {
       if ("tokens" in token && token.tokens) return this.parser.parseInline(token.tokens);
       return "escaped" in token && token.escaped ? escaped(token.text) : false;
     },
-    // HTML is shown as it was written, but for plain tags that Markdown has no sign for.
+    // HTML is shown as text, except plain tags that have no Markdown syntax.
     html: ({ text }) => (plain.test(text) ? text : escaped(text)),
   },
 });

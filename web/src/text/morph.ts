@@ -1,9 +1,9 @@
-// Makes nodes on the page like others, changing as little as can be: what is selected or scrolled in them stays so.
+// Updates nodes in place with minimal changes, so that selection and scroll positions are kept.
 
-/** Makes the children of `here` like those of `there`, whose nodes may be taken. */
+/** Makes the children of `here` equal to those of `there`, whose nodes may be moved. */
 export function morph(here: Node, there: Node): void {
   let old = here.firstChild;
-  for (let next = there.firstChild; next; ) {
+  for (let next = there.firstChild; next;) {
     const following = next.nextSibling;
     if (!old) here.appendChild(next);
     else {
@@ -25,9 +25,15 @@ function become(old: ChildNode, next: ChildNode): void {
     if (old.data === next.data) return;
     if (next.data.startsWith(old.data)) old.appendData(next.data.slice(old.length));
     else old.data = next.data;
-  } else if (old instanceof HTMLElement && next instanceof HTMLElement && old.tagName === next.tagName) {
-    for (const { name } of [...old.attributes]) if (!next.hasAttribute(name)) old.removeAttribute(name);
-    for (const { name, value } of next.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  } else if (
+    old instanceof HTMLElement &&
+    next instanceof HTMLElement &&
+    old.tagName === next.tagName
+  ) {
+    for (const { name } of [...old.attributes])
+      if (!next.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of next.attributes)
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     morph(old, next);
   } else old.replaceWith(next);
 }

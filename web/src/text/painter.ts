@@ -1,17 +1,19 @@
-// Puts a growing text on the page: frozen blocks once, the tail again and again, and never too much at a time.
+// Renders a growing text: frozen blocks once, the tail on every update, in time slices.
 import { type Block, grow, type Growth, nothing } from "./blocks";
-import { enrich, foresee } from "./enrich";
+import { enrich, preload } from "./enrich";
 import { codeFigure, element, fragmentOf } from "./fragment";
 import { morph } from "./morph";
 
 const slice_ms = 10;
 
-/** What drawing cost lately: whoever draws again and again leaves the page time for the rest. */
+/** The recent cost of rendering; callers that render repeatedly adapt their rate to it. */
 export let cost_ms = 0;
 const chunk_lines = 60;
 const heading = /^H[1-6]$/;
 
-/** One text on the page. `paint` may be called with a longer text at any time; `end` when it leaves the page. */
+/**
+ * One text on the page. Call `paint` with a longer text at any time, and `end` when it is removed.
+ */
 export class Painter {
   private growth: Growth = nothing;
   private painted = 0;
@@ -26,7 +28,8 @@ export class Painter {
     const before = this.growth;
     this.growth = grow(before, text, !growing);
     if (!this.growth.text.startsWith(before.text)) this.forget();
-    if (this.growth.links !== this.links) this.forget(); // a link's address came after its name
+    // a link reference was defined after its use
+    if (this.growth.links !== this.links) this.forget();
     this.links = this.growth.links;
     const began = performance.now();
     this.draw();
@@ -56,16 +59,25 @@ export class Painter {
       this.tail = null;
       enrich(block);
     }
-    if (tail) foresee((this.tail = this.show(this.tail, tail, links, true)));
+    if (tail) preload((this.tail = this.show(this.tail, tail, links, true)));
     else this.tail?.remove();
     if (!tail) this.tail = null;
   };
 
-  /** Shows a block in the place of the element it had before, if it had one that can be used. */
-  private show(old: HTMLElement | null, block: Block, links: Growth["links"], growing: boolean): HTMLElement {
+  /** Renders a block, into its previous element if that can be reused. */
+  private show(
+    old: HTMLElement | null,
+    block: Block,
+    links: Growth["links"],
+    growing: boolean,
+  ): HTMLElement {
     const sort = block.kind === "code" ? "block fenced" : "block";
     let place = old;
-    if (!place || !place.className.startsWith(sort) || (sort === "block" && place.classList.contains("fenced"))) {
+    if (
+      !place ||
+      !place.className.startsWith(sort) ||
+      (sort === "block" && place.classList.contains("fenced"))
+    ) {
       place = element("div", sort);
       if (old) old.replaceWith(place);
       else this.host.append(place);
@@ -73,26 +85,39 @@ export class Painter {
     if (block.joined) place.previousElementSibling?.classList.add("cut");
     if (block.kind === "code") showCode(place, block);
     else this.showMarkdown(place, growing ? wholeRows(block.text) : block.text, links, growing);
-    const classes = [sort, block.joined && "joined", heading.test(place.firstElementChild?.tagName ?? "") && "headed"];
-    const className = [...classes, heading.test(place.lastElementChild?.tagName ?? "") && "heads"].filter(Boolean).join(" ");
+    const classes = [
+      sort,
+      block.joined && "joined",
+      heading.test(place.firstElementChild?.tagName ?? "") && "headed",
+    ];
+    const className = [...classes, heading.test(place.lastElementChild?.tagName ?? "") && "heads"]
+      .filter(Boolean)
+      .join(" ");
     if (place.className !== className) place.className = className;
     return place;
   }
 
-  private showMarkdown(place: HTMLElement, text: string, links: Growth["links"], growing: boolean): void {
+  private showMarkdown(
+    place: HTMLElement,
+    text: string,
+    links: Growth["links"],
+    growing: boolean,
+  ): void {
     const same = growing && place === this.tail && text === this.shown;
     if (!same) morph(place, fragmentOf(text, links, growing));
     this.shown = growing ? text : "";
   }
 }
 
-/** A table without the row that is still being written: the cells of half a row would come and go. */
+/** A table without the incomplete last row, whose cells would flicker. */
 function wholeRows(markdown: string): string {
   const end = markdown.lastIndexOf("\n") + 1;
-  return markdown[end] === "|" && /^\n*\|[^\n]*\n[|:\- ]+\n/.test(markdown) ? markdown.slice(0, end) : markdown;
+  return markdown[end] === "|" && /^\n*\|[^\n]*\n[|:\- ]+\n/.test(markdown)
+    ? markdown.slice(0, end)
+    : markdown;
 }
 
-/** Code in chunks of lines: the browser then lays out only the last one again. */
+/** Renders code in chunks of lines, so that the browser lays out only the last one again. */
 function showCode(place: HTMLElement, { text, lang }: Block): void {
   let code = place.querySelector("code");
   if (!code) {
@@ -100,7 +125,8 @@ function showCode(place: HTMLElement, { text, lang }: Block): void {
     code = place.querySelector("code")!;
   }
   const shown = Number(code.dataset.chars ?? 0);
-  if (shown > text.length) code.lastChild!.textContent = (code.lastChild!.textContent ?? "").slice(0, text.length - shown);
+  if (shown > text.length)
+    code.lastChild!.textContent = (code.lastChild!.textContent ?? "").slice(0, text.length - shown);
   let last = code.lastElementChild as HTMLElement | null;
   for (const line of text.slice(shown).split(/(?<=\n)/)) {
     const lines = Number(last?.dataset.lines ?? 0);

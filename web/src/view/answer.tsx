@@ -1,4 +1,4 @@
-// An answer: its parts, how it stands, and what can be done with it.
+// An answer: its parts, its status and its actions.
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
@@ -7,9 +7,17 @@ import { outbox, send } from "../sending";
 import { active, type Answer, type Part } from "../state/answer";
 import type { Message } from "../state/shapes";
 import { Painter } from "../text/painter";
-import { Act, Siblings } from "./answer_foot";
+import { ActionButton, Siblings } from "./answer_foot";
 
-export function AnswerView({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
+export function AnswerView({
+  message,
+  answer,
+  last,
+}: {
+  message: Message;
+  answer: Answer;
+  last: boolean;
+}) {
   const { status, parts } = answer;
   const growing = active(status);
   const end = parts.at(-1)?.index;
@@ -18,15 +26,28 @@ export function AnswerView({ message, answer, last }: { message: Message; answer
       {parts.map(({ index, part }) => (
         <PartView key={index} part={part} growing={growing && index === end} />
       ))}
-      {growing ? <Growing waiting={parts.length === 0} status={status} /> : <Ended message={message} answer={answer} last={last} />}
+      {growing ? (
+        <Growing waiting={parts.length === 0} status={status} />
+      ) : (
+        <Ended message={message} answer={answer} last={last} />
+      )}
     </section>
   );
 }
 
-/** The tide under an answer that is being written; it takes the room that its buttons will have. */
+/**
+ * The progress indicator under an answer being written; it has the height of the buttons that
+ * replace it.
+ */
 function Growing({ waiting, status }: { waiting: boolean; status: Answer["status"] }) {
   const away = link.value === "lost";
-  const said = away ? "Connection lost. The answer continues and will appear here." : waiting ? (status === "queued" ? "Waiting…" : "Thinking…") : "";
+  const said = away
+    ? "Connection lost. The answer continues and will appear here."
+    : waiting
+      ? status === "queued"
+        ? "Waiting…"
+        : "Thinking…"
+      : "";
   return (
     <div class={away ? "growing away" : "growing"}>
       <span class="tide" aria-hidden="true" />
@@ -35,7 +56,7 @@ function Growing({ waiting, status }: { waiting: boolean; status: Answer["status
   );
 }
 
-const whys: Record<string, string> = {
+const finishReasonTexts: Record<string, string> = {
   length: "The answer reached its length limit.",
   content_filter: "The provider's content filter ended the answer.",
 };
@@ -43,11 +64,14 @@ const whys: Record<string, string> = {
 function Ended({ message, answer, last }: { message: Message; answer: Answer; last: boolean }) {
   const { status, error, finishReason } = answer;
   const cutOff = status === "completed" && finishReason === "length";
-  const busy = outbox.value.some(({ pending }) => "messageId" in pending.asking && pending.asking.messageId === message.id);
+  const busy = outbox.value.some(
+    ({ pending }) => "messageId" in pending.asking && pending.asking.messageId === message.id,
+  );
   const again = (kind: "regenerate" | "continue") => () =>
     busy || send({ kind, conversationId: message.conversation_id, messageId: message.id });
-  const text = () => answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
-  const why = status === "completed" && whys[finishReason ?? ""];
+  const text = () =>
+    answer.parts.map(({ part }) => (part.type === "text" ? part.text : "")).join("");
+  const why = status === "completed" && finishReasonTexts[finishReason ?? ""];
   return (
     <>
       {status === "failed" && (
@@ -69,23 +93,29 @@ function Ended({ message, answer, last }: { message: Message; answer: Answer; la
       )}
       <footer>
         <Siblings message={message} what="answer" />
-        <Act icon="copy" label="Copy" copies={text} />
-        <Act icon="redo" label="Regenerate" onClick={again("regenerate")} />
+        <ActionButton icon="copy" label="Copy" copies={text} />
+        <ActionButton icon="redo" label="Regenerate" onClick={again("regenerate")} />
         <About message={message} answer={answer} />
       </footer>
     </>
   );
 }
 
-/** Which model it was and what it used, for who asks. */
+/** The model and the token usage, on demand. */
 function About({ message, answer }: { message: Message; answer: Answer }) {
   const open = useSignal(false);
   const usage = message.usage ?? answer.usage;
   const tokens = (count: number) => count.toLocaleString("en");
-  const used = usage && `${tokens(usage.input_tokens)} tokens in, ${tokens(usage.output_tokens)} out${usage.estimated ? ", estimated" : ""}`;
+  const used =
+    usage &&
+    `${tokens(usage.input_tokens)} tokens in, ${tokens(usage.output_tokens)} out${usage.estimated ? ", estimated" : ""}`;
   return (
     <>
-      <Act icon="info" label="About this answer" onClick={() => (open.value = !open.value)} />
+      <ActionButton
+        icon="info"
+        label="About this answer"
+        onClick={() => (open.value = !open.value)}
+      />
       {open.value && (
         <span class="about" role="status">
           {message.model}
@@ -102,16 +132,24 @@ function PartView({ part, growing }: { part: Part; growing: boolean }) {
       return <Prose text={part.text} growing={growing} />;
     case "reasoning":
       return (
-        <Folded summary={growing ? "Reasoning…" : "Reasoning"}>
+        <Collapsible summary={growing ? "Reasoning…" : "Reasoning"}>
           <p class="reasoning" dir="auto">
             {part.text}
           </p>
-        </Folded>
+        </Collapsible>
       );
     case "tool_call":
-      return <Folded summary={`Calls the tool ${part.name}`}>{written(part.arguments)}</Folded>;
+      return (
+        <Collapsible summary={`Calls the tool ${part.name}`}>
+          {preformatted(part.arguments)}
+        </Collapsible>
+      );
     case "tool_result":
-      return <Folded summary={part.is_error ? "Tool error" : "Tool result"}>{written(part.content)}</Folded>;
+      return (
+        <Collapsible summary={part.is_error ? "Tool error" : "Tool result"}>
+          {preformatted(part.content)}
+        </Collapsible>
+      );
     case "file":
       return <p class="quiet">File: {part.name}</p>;
     default:
@@ -130,12 +168,12 @@ function Prose({ text, growing }: { text: string; growing: boolean }) {
   return <div class="prose" dir="auto" ref={host} />;
 }
 
-const written = (value: unknown) => (
+const preformatted = (value: unknown) => (
   <pre tabIndex={0}>{typeof value === "string" ? value : JSON.stringify(value, null, 2)}</pre>
 );
 
-/** Shut until somebody wants it: its content is not even drawn before. */
-function Folded({ summary, children }: { summary: string; children: ComponentChildren }) {
+/** Collapsed at first; its content is not rendered before it is opened. */
+function Collapsible({ summary, children }: { summary: string; children: ComponentChildren }) {
   const open = useSignal(false);
   return (
     <details class="folded" onToggle={(event) => (open.value = event.currentTarget.open)}>

@@ -1,23 +1,30 @@
-// What can be done with a message: small buttons under it, and the way between its siblings.
+// The small buttons under a message: actions, and navigation between siblings.
 import { useRef } from "preact/hooks";
 import { showBranch } from "../conversation";
 import { copy } from "../clipboard";
 import type { Message } from "../state/shapes";
 import { Icon, type IconName } from "./icon";
 
-interface ActProps {
+interface ActionButtonProps {
   icon: IconName;
   label: string;
   onClick?: () => void;
-  /** What the button copies. */
+  /** Returns the text that the button copies. */
   copies?: () => string;
 }
 
-export function Act({ icon, label, onClick, copies }: ActProps) {
+export function ActionButton({ icon, label, onClick, copies }: ActionButtonProps) {
   const button = useRef<HTMLButtonElement>(null);
   const act = () => (copies ? void copy(copies(), button.current!) : onClick?.());
   return (
-    <button ref={button} type="button" class="icon-button small" aria-label={label} title={label} onClick={act}>
+    <button
+      ref={button}
+      type="button"
+      class="icon-button small"
+      aria-label={label}
+      title={label}
+      onClick={act}
+    >
       <Icon name={icon} />
       {copies && <Icon name="check" />}
     </button>

@@ -36,15 +36,31 @@ export function ApiKeys() {
           <li key={id}>
             <span class="title">{name}</span>
             <code>{prefix}…</code>
-            <button type="button" class="button" onClick={() => revoke(id)} aria-label={`Revoke ${name}`}>
+            <button
+              type="button"
+              class="button"
+              onClick={() => revoke(id)}
+              aria-label={`Revoke ${name}`}
+            >
               Revoke
             </button>
           </li>
         ))}
       </ul>
-      {made.value && <Secret made={made.value} onRevoke={keys.value ? undefined : () => revoke(made.value!.id)} />}
+      {made.value && (
+        <Secret
+          made={made.value}
+          onRevoke={keys.value ? undefined : () => revoke(made.value!.id)}
+        />
+      )}
       <form onSubmit={create}>
-        <input ref={name} aria-label="Name of the new key" placeholder="Name, for example: backup script" maxLength={100} required />
+        <input
+          ref={name}
+          aria-label="Name of the new key"
+          placeholder="Name, for example: backup script"
+          maxLength={100}
+          required
+        />
         <button type="submit" class="button">
           Create key
         </button>
@@ -53,12 +69,22 @@ export function ApiKeys() {
   );
 }
 
-function Secret({ made: { secret }, onRevoke }: { made: { secret: string }; onRevoke?: (() => void) | undefined }) {
+function Secret({
+  made: { secret },
+  onRevoke,
+}: {
+  made: { secret: string };
+  onRevoke?: (() => void) | undefined;
+}) {
   return (
     <div class="secret" role="status">
       <p>Copy the key now. It is shown only once.</p>
       <code>{secret}</code>
-      <button type="button" class="button primary" onClick={(event) => copy(secret, event.currentTarget)}>
+      <button
+        type="button"
+        class="button primary"
+        onClick={(event) => copy(secret, event.currentTarget)}
+      >
         Copy key
       </button>
       {onRevoke && (

@@ -1,4 +1,4 @@
-// The place to write, with Send or Stop.
+// The message field, with the Send or Stop button.
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { openId, stop, tree, writing } from "../conversation";
@@ -20,7 +20,8 @@ export function Composer() {
     if (!coarse()) field.current?.focus();
   }, [openId.value]);
   useLayoutEffect(() => fit(field.current!), [draft.value]);
-  const submit = () => isReady() && sendDraft({ model: modelHere.peek(), systemPrompt: systemPromptHere.peek() });
+  const submit = () =>
+    isReady() && sendDraft({ model: modelHere.peek(), systemPrompt: systemPromptHere.peek() });
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "Enter" || event.isComposing || event.shiftKey) return;
     const asked = event.ctrlKey || event.metaKey || (settings.value.enterSends && !coarse());
@@ -61,7 +62,13 @@ export function Composer() {
             <Icon name="stop" />
           </button>
         ) : (
-          <button type="submit" class="round" aria-label="Send" title="Send" disabled={!ready.value}>
+          <button
+            type="submit"
+            class="round"
+            aria-label="Send"
+            title="Send"
+            disabled={!ready.value}
+          >
             <Icon name="up" />
           </button>
         )}
@@ -70,17 +77,25 @@ export function Composer() {
   );
 }
 
-/** Whether what is in the box can be sent: nothing is being written or on its way here, and what it follows is known. */
+/**
+ * Whether the draft can be sent: no answer is being written, no message is pending here, and the
+ * parent is known.
+ */
 function isReady(): boolean {
   const here = tree.value;
   const held = waiting().some(({ pending }) => "text" in pending.asking);
-  return draft.value.trim() !== "" && !writing.value && !held && (here.opened || here.messages.size > 0);
+  return (
+    draft.value.trim() !== "" && !writing.value && !held && (here.opened || here.messages.size > 0)
+  );
 }
 
 const field_max_share = 0.4;
 const measured_max_chars = 20_000;
 
-/** As high as its text, up to a share of the window; a long paste is as high as it gets, without being measured. */
+/**
+ * Makes the field as high as its text, up to a share of the window. A long text gets the maximum
+ * without being measured.
+ */
 function fit(field: HTMLTextAreaElement): void {
   const most = innerHeight * field_max_share;
   if (field.value.length > measured_max_chars) {

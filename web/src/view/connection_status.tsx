@@ -1,9 +1,9 @@
-// The honest sign: whether what is shown is kept up to date right now.
+// Shows when the page is not receiving updates.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Link } from "../stream";
 
-const shown_after_ms = 700; // a link that is back by then was never worth a word
+const shown_after_ms = 700; // shorter interruptions are not worth showing
 
 export function ConnectionStatus({ link }: { link: Link }) {
   const late = useSignal(false);

@@ -18,7 +18,12 @@ export function Dialog({ title, children }: { title: string; children: Component
       <div class="dialog">
         <header>
           <h2>{title}</h2>
-          <button type="button" class="icon-button" aria-label="Close" onClick={() => element.current!.close()}>
+          <button
+            type="button"
+            class="icon-button"
+            aria-label="Close"
+            onClick={() => element.current!.close()}
+          >
             <Icon name="close" />
           </button>
         </header>

@@ -1,4 +1,5 @@
-// The dialogs, loaded when the first one is opened: settings, the system prompt, keyboard shortcuts.
+// The dialogs, loaded when the first one is opened: settings, the system prompt, keyboard
+// shortcuts.
 import { useRef } from "preact/hooks";
 import { chooseSystemPrompt, systemPromptHere } from "../models";
 import { dialog } from "../overlays";
@@ -30,7 +31,12 @@ function ConversationDialog() {
       <form onSubmit={(event) => (event.preventDefault(), save())}>
         <label class="field">
           <span>Instructions for the model, sent before the messages of this conversation.</span>
-          <textarea ref={field} rows={8} maxLength={100_000} defaultValue={systemPromptHere.value} />
+          <textarea
+            ref={field}
+            rows={8}
+            maxLength={100_000}
+            defaultValue={systemPromptHere.value}
+          />
         </label>
         <div class="buttons">
           <button type="submit" class="button primary">

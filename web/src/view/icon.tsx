@@ -1,4 +1,4 @@
-// The page's signs: strokes on a grid of 20.
+// The icons: strokes on a grid of 20.
 
 const paths = {
   menu: "M3 6h14M3 10h14M3 14h9",

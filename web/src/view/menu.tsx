@@ -1,4 +1,4 @@
-// A menu under a button: in the browser's top layer, by pointer and by keyboard.
+// A menu button; its menu is in the browser's top layer and works by pointer and keyboard.
 import { useId, useRef } from "preact/hooks";
 import { Icon, type IconName } from "./icon";
 
@@ -8,7 +8,15 @@ export interface MenuItem {
   danger?: boolean;
 }
 
-export function Menu({ label, icon = "more", items }: { label: string; icon?: IconName; items: MenuItem[] }) {
+export function Menu({
+  label,
+  icon = "more",
+  items,
+}: {
+  label: string;
+  icon?: IconName;
+  items: MenuItem[];
+}) {
   const id = useId();
   const button = useRef<HTMLButtonElement>(null);
   const list = useRef<HTMLDivElement>(null);
@@ -46,7 +54,15 @@ export function Menu({ label, icon = "more", items }: { label: string; icon?: Ic
       >
         <Icon name={icon} />
       </button>
-      <div ref={list} id={id} class="menu" role="menu" popover="auto" aria-label={label} onKeyDown={onKeyDown}>
+      <div
+        ref={list}
+        id={id}
+        class="menu"
+        role="menu"
+        popover="auto"
+        aria-label={label}
+        onKeyDown={onKeyDown}
+      >
         {items.map((item) => (
           <button
             key={item.label}
@@ -63,7 +79,9 @@ export function Menu({ label, icon = "more", items }: { label: string; icon?: Ic
   );
 }
 
-/** Below the button, or above it where there is no room; never outside the window. */
+/**
+ * Positions the menu below the button, or above it if there is no room; never outside the window.
+ */
 function place(menu: HTMLElement, at: DOMRect): void {
   const { offsetWidth: width, offsetHeight: height } = menu;
   const below = at.bottom + 4 + height < innerHeight;

@@ -1,4 +1,4 @@
-// Which model answers here.
+// The model of the open conversation.
 import { chooseModel, modelHere, models } from "../models";
 
 export function ModelPicker() {
@@ -12,7 +12,8 @@ export function ModelPicker() {
         {!known && here && <option value={here}>{here}</option>}
         {models.value.map(({ id, name, provider }) => (
           <option key={id} value={id}>
-            {provider === id ? id : name} {provider !== id && provider !== name ? `· ${provider}` : ""}
+            {provider === id ? id : name}{" "}
+            {provider !== id && provider !== name ? `· ${provider}` : ""}
           </option>
         ))}
       </select>

@@ -1,12 +1,12 @@
-// The page: the list at the side, the open conversation, and the place to write.
+// The page: the list of conversations, the open conversation, the message field.
 import { useSignal } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 import { link, tree, writing } from "../conversation";
 import { archive, change, list } from "../conversations";
-import { announcement, dismiss, notices, say } from "../notices";
+import { announcement, dismiss, notices, notify } from "../notices";
 import { dialog, listOpen } from "../overlays";
-import { refusal, session } from "../session";
+import { signInError, session } from "../session";
 import { branch, earlier } from "../state/tree";
 import { Composer } from "./composer";
 import { Icon, Mark } from "./icon";
@@ -17,7 +17,7 @@ import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
 
 export function Page() {
-  if (session.value !== "ready") return <Threshold />;
+  if (session.value !== "ready") return <StartScreen />;
   return (
     <div class="page">
       <Side />
@@ -37,7 +37,7 @@ export function Page() {
   );
 }
 
-/** Dialogs are loaded when the first one is wanted. */
+/** The dialogs are loaded when the first one is opened. */
 function Dialogs() {
   const loaded = useSignal<{ Dialogs: ComponentType } | null>(null);
   const wanted = dialog.value !== null;
@@ -45,7 +45,7 @@ function Dialogs() {
     if (!wanted || loaded.value) return;
     const failed = () => {
       dialog.value = null;
-      say("This could not be loaded. Try again.");
+      notify("This could not be loaded. Try again.");
     };
     void import("./dialogs").then((part) => (loaded.value = part), failed);
   }, [wanted]);
@@ -64,8 +64,14 @@ function Head() {
     { label: "System prompt", do: () => void (dialog.value = "conversation") },
     ...(id && known
       ? [
-          { label: known.pinned ? "Unpin" : "Pin", do: () => void change(id, { pinned: !known.pinned }) },
-          { label: known.archived ? "Unarchive" : "Archive", do: () => void archive(id, !known.archived) },
+          {
+            label: known.pinned ? "Unpin" : "Pin",
+            do: () => void change(id, { pinned: !known.pinned }),
+          },
+          {
+            label: known.archived ? "Unarchive" : "Archive",
+            do: () => void archive(id, !known.archived),
+          },
           { label: "Delete", danger: true, do: () => void deleteHere(id) },
         ]
       : []),
@@ -101,7 +107,12 @@ function Notices() {
               {act.label}
             </button>
           )}
-          <button type="button" class="icon-button small" aria-label="Dismiss" onClick={() => dismiss(id)}>
+          <button
+            type="button"
+            class="icon-button small"
+            aria-label="Dismiss"
+            onClick={() => dismiss(id)}
+          >
             <Icon name="close" />
           </button>
         </div>
@@ -110,19 +121,24 @@ function Notices() {
   );
 }
 
-/** What is shown before, or instead of, the chat. */
-function Threshold() {
+/** Shown before the session is ready, or instead of the chat. */
+function StartScreen() {
   return (
     <main class="threshold">
       <Mark />
       {session.value === "starting" && <p class="quiet">Opening…</p>}
       {session.value === "confirming" && <SignIn />}
-      {session.value === "unreachable" && <p role="status">The server cannot be reached. Trying again…</p>}
+      {session.value === "unreachable" && (
+        <p role="status">The server cannot be reached. Trying again…</p>
+      )}
       {session.value === "signed_out" && (
         <div role="status">
           <h1>You are not signed in</h1>
-          {refusal.value && <p>{refusal.value}</p>}
-          <p>Open your sign-in link. Each link works once; the operator of this server can create a new one with:</p>
+          {signInError.value && <p>{signInError.value}</p>}
+          <p>
+            Open your sign-in link. Each link works once; the operator of this server can create a
+            new one with:
+          </p>
           <pre tabIndex={0}>tidemark user link you@example.org</pre>
           <p>
             <a href="/">Try again</a>

@@ -1,11 +1,11 @@
-// What the person said: sent, on its way, or being asked in other words.
+// A question: sent, pending, or being edited.
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { openId, writing } from "../conversation";
-import { giveBack, retry, send, type Sent } from "../sending";
+import { returnToDraft, retry, send, type Sent } from "../sending";
 import { textOf } from "../state/outbox";
 import type { Message } from "../state/shapes";
-import { Act, Siblings } from "./answer_foot";
+import { ActionButton, Siblings } from "./answer_foot";
 
 export function Question({ message }: { message: Message }) {
   const editing = useSignal(false);
@@ -17,8 +17,8 @@ export function Question({ message }: { message: Message }) {
       </div>
       <footer>
         <Siblings message={message} what="question" />
-        <Act icon="copy" label="Copy" copies={() => message.text} />
-        <Act icon="edit" label="Edit" onClick={() => (editing.value = true)} />
+        <ActionButton icon="copy" label="Copy" copies={() => message.text} />
+        <ActionButton icon="edit" label="Edit" onClick={() => (editing.value = true)} />
       </footer>
     </section>
   );
@@ -35,7 +35,13 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
     const text = field.current!.value;
     const conversationId = openId.peek();
     if (!text.trim() || !conversationId || writing.peek()) return;
-    send({ kind: "edit", text, conversationId, messageId: message.id, parentId: message.parent_id });
+    send({
+      kind: "edit",
+      text,
+      conversationId,
+      messageId: message.id,
+      parentId: message.parent_id,
+    });
     onDone();
   };
   const onKeyDown = (event: KeyboardEvent) => {
@@ -44,7 +50,13 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
   };
   return (
     <form class="question editing" onSubmit={(event) => (event.preventDefault(), ask())}>
-      <textarea ref={field} aria-label="Question" defaultValue={message.text} rows={Math.min(12, message.text.split("\n").length + 1)} onKeyDown={onKeyDown} />
+      <textarea
+        ref={field}
+        aria-label="Question"
+        defaultValue={message.text}
+        rows={Math.min(12, message.text.split("\n").length + 1)}
+        onKeyDown={onKeyDown}
+      />
       <div class="buttons">
         <button type="button" class="button" onClick={onDone}>
           Cancel
@@ -57,7 +69,7 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
   );
 }
 
-const waits = {
+const progressTexts = {
   sending: "Sending…",
   waiting: "Not sent yet. It is kept in this browser and will be sent once.",
   refused: "",
@@ -65,7 +77,7 @@ const waits = {
 
 export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
   const text = textOf(pending);
-  if (text === null && progress.state === "sending") return null; // there is nothing to see of it that soon
+  if (text === null && progress.state === "sending") return null; // too early to show anything
   return (
     <section class={`question pending ${progress.state}`} aria-label="You, not sent yet">
       {text !== null && (
@@ -74,12 +86,14 @@ export function PendingView({ sent: { pending, progress } }: { sent: Sent }) {
         </div>
       )}
       <p class="quiet" role={progress.state === "refused" ? "alert" : "status"}>
-        {progress.state === "waiting" && progress.reason ? progress.reason : waits[progress.state]}
+        {progress.state === "waiting" && progress.reason
+          ? progress.reason
+          : progressTexts[progress.state]}
         {progress.state === "refused" && `Not sent: ${progress.reason}`}
       </p>
       {progress.state === "refused" && (
         <div class="buttons">
-          <button type="button" class="button" onClick={() => giveBack(pending)}>
+          <button type="button" class="button" onClick={() => returnToDraft(pending)}>
             {text === null ? "Dismiss" : "Edit"}
           </button>
           <button type="button" class="button primary" onClick={() => retry(pending)}>

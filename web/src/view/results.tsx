@@ -1,4 +1,4 @@
-// What was found, with the words that match.
+// Search results, with the matches marked.
 import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
 import { listOpen } from "../overlays";
@@ -29,7 +29,9 @@ function Result({ hit: { conversation, message, excerpt } }: { hit: Hit }) {
     listOpen.value = false;
     void reveal(conversation.id, message?.id ?? null);
   };
-  const pieces = excerpt.map(({ text, match }, place) => (match ? <mark key={place}>{text}</mark> : text));
+  const pieces = excerpt.map(({ text, match }, place) =>
+    match ? <mark key={place}>{text}</mark> : text,
+  );
   return (
     <li>
       <a href={`/c/${conversation.id}`} onClick={show}>

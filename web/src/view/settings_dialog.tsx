@@ -1,6 +1,6 @@
-// Settings: how the page looks, API keys, the account.
+// The settings dialog: appearance, API keys, account.
 import { useSignal } from "@preact/signals";
-import { signOut, who } from "../session";
+import { signOut, currentSession } from "../session";
 import { change, settings } from "../settings";
 import { ApiKeys } from "./api_keys";
 import { Dialog } from "./dialog";
@@ -9,23 +9,43 @@ export function SettingsDialog() {
   const { theme, size, enterSends } = settings.value;
   return (
     <Dialog title="Settings">
-      <Choice legend="Theme" value={theme} among={["system", "light", "dark"]} onChoice={(theme) => change({ theme })} />
-      <Choice legend="Text size" value={size} among={["small", "medium", "large"]} onChoice={(size) => change({ size })} />
+      <Choice
+        legend="Theme"
+        value={theme}
+        among={["system", "light", "dark"]}
+        onChoice={(theme) => change({ theme })}
+      />
+      <Choice
+        legend="Text size"
+        value={size}
+        among={["small", "medium", "large"]}
+        onChoice={(size) => change({ size })}
+      />
       <label class="switch">
-        <input type="checkbox" checked={enterSends} onChange={(event) => change({ enterSends: event.currentTarget.checked })} />
+        <input
+          type="checkbox"
+          checked={enterSends}
+          onChange={(event) => change({ enterSends: event.currentTarget.checked })}
+        />
         <span>
-          Enter sends <small>When this is off, Ctrl+Enter or ⌘+Enter sends. Shift+Enter always starts a new line.</small>
+          Enter sends{" "}
+          <small>
+            When this is off, Ctrl+Enter or ⌘+Enter sends. Shift+Enter always starts a new line.
+          </small>
         </span>
       </label>
       <ApiKeys />
       <section class="account">
         <h3>Account</h3>
-        {who.value?.user ? (
-          <p>Signed in as {who.value.user.email}.</p>
+        {currentSession.value?.user ? (
+          <p>Signed in as {currentSession.value.user.email}.</p>
         ) : (
-          <p>You are a guest: your conversations can only be opened in this browser. To keep them, open a sign-in link here and bring them along.</p>
+          <p>
+            You are a guest: your conversations can only be opened in this browser. To keep them,
+            open a sign-in link here and bring them along.
+          </p>
         )}
-        <SignOut guest={who.value?.guest ?? false} />
+        <SignOut guest={currentSession.value?.guest ?? false} />
       </section>
     </Dialog>
   );
@@ -35,7 +55,11 @@ export function SettingsDialog() {
 function SignOut({ guest }: { guest: boolean }) {
   const sure = useSignal(!guest);
   return (
-    <button type="button" class="button" onClick={() => (sure.value ? void signOut() : (sure.value = true))}>
+    <button
+      type="button"
+      class="button"
+      onClick={() => (sure.value ? void signOut() : (sure.value = true))}
+    >
       {guest && sure.value ? "Sign out and lose these conversations" : "Sign out"}
     </button>
   );
@@ -55,7 +79,12 @@ function Choice<T extends string>({ legend, value, among, onChoice }: ChoiceProp
       <div>
         {among.map((each) => (
           <label key={each}>
-            <input type="radio" name={legend} checked={each === value} onChange={() => onChoice(each)} />
+            <input
+              type="radio"
+              name={legend}
+              checked={each === value}
+              onChange={() => onChoice(each)}
+            />
             <span>{each}</span>
           </label>
         ))}

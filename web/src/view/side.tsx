@@ -1,11 +1,11 @@
-// The list at the side: search, conversations by day, and who is here.
+// The sidebar: search, conversations by day, the account.
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
 import { dialog, listOpen } from "../overlays";
 import { found, query } from "../search";
-import { who } from "../session";
+import { currentSession } from "../session";
 import { groups } from "../state/list";
 import type { Conversation } from "../state/shapes";
 import { Icon, Mark } from "./icon";
@@ -27,12 +27,23 @@ export function Side() {
   }, [listOpen.value]);
   return (
     <>
-      <aside id="list" ref={aside} class={listOpen.value ? "side open" : "side"} aria-label="Conversations">
+      <aside
+        id="list"
+        ref={aside}
+        class={listOpen.value ? "side open" : "side"}
+        aria-label="Conversations"
+      >
         <div class="side-head">
           <a class="wordmark" href="/" onClick={choose(null)} aria-label="Tidemark">
             <Mark /> Tidemark
           </a>
-          <a class="icon-button" href="/" onClick={choose(null)} aria-label="New chat" title="New chat (n)">
+          <a
+            class="icon-button"
+            href="/"
+            onClick={choose(null)}
+            aria-label="New chat"
+            title="New chat (n)"
+          >
             <Icon name="plus" />
           </a>
         </div>
@@ -46,7 +57,9 @@ export function Side() {
             autocomplete="off"
             value={query.value}
             onInput={(event) => (query.value = event.currentTarget.value)}
-            onKeyDown={(event) => event.key === "Escape" && ((query.value = ""), event.currentTarget.blur())}
+            onKeyDown={(event) =>
+              event.key === "Escape" && ((query.value = ""), event.currentTarget.blur())
+            }
           />
         </label>
         {query.value.trim() ? <Results found={found.value} /> : <Conversations />}
@@ -79,13 +92,18 @@ function Conversations() {
           </ul>
         </section>
       ))}
-      {next === null && shown.length === 0 && <p class="none">{archived ? "Nothing is archived." : "Conversations appear here."}</p>}
+      {next === null && shown.length === 0 && (
+        <p class="none">{archived ? "Nothing is archived." : "Conversations appear here."}</p>
+      )}
       {next && <More which={which} key={next} />}
       {!archived && next === null && (
         <button
           type="button"
           class="text-button quiet"
-          onClick={() => ((showsArchived.value = true), list.value.next.archived === undefined && void readMore("archived"))}
+          onClick={() => (
+            (showsArchived.value = true),
+            list.value.next.archived === undefined && void readMore("archived")
+          )}
         >
           Archived
         </button>
@@ -94,11 +112,13 @@ function Conversations() {
   );
 }
 
-/** Reads on when it comes into view. */
+/** Loads the next page when it scrolls into view. */
 function More({ which }: { which: "main" | "archived" }) {
   const place = useRef<HTMLButtonElement>(null);
   useEffect(() => {
-    const watch = new IntersectionObserver(([seen]) => seen?.isIntersecting && void readMore(which));
+    const watch = new IntersectionObserver(
+      ([seen]) => seen?.isIntersecting && void readMore(which),
+    );
     watch.observe(place.current!);
     return () => watch.disconnect();
   }, []);
@@ -112,12 +132,18 @@ function More({ which }: { which: "main" | "archived" }) {
 function Row({ conversation }: { conversation: Conversation }) {
   const { id, title, pinned, archived, active_generations } = conversation;
   const renaming = useSignal(false);
-  if (renaming.value) return <Rename conversation={conversation} onDone={() => (renaming.value = false)} />;
+  if (renaming.value)
+    return <Rename conversation={conversation} onDone={() => (renaming.value = false)} />;
   const current = id === openId.value;
   const busy = active_generations.length > 0;
   return (
     <li class={current ? "row current" : "row"}>
-      <a href={`/c/${id}`} aria-current={current ? "page" : undefined} onClick={choose(id)} title={title}>
+      <a
+        href={`/c/${id}`}
+        aria-current={current ? "page" : undefined}
+        onClick={choose(id)}
+        title={title}
+      >
         <span class="title">{title || "Untitled"}</span>
         {busy && <span class="writing" role="img" aria-label="Answer in progress" />}
       </a>
@@ -139,7 +165,13 @@ export async function deleteHere(id: string): Promise<void> {
   await remove(id);
 }
 
-function Rename({ conversation: { id, title }, onDone }: { conversation: Conversation; onDone: () => void }) {
+function Rename({
+  conversation: { id, title },
+  onDone,
+}: {
+  conversation: Conversation;
+  onDone: () => void;
+}) {
   const field = useRef<HTMLInputElement>(null);
   useLayoutEffect(() => field.current?.select(), []);
   const save = () => {
@@ -164,7 +196,7 @@ function Rename({ conversation: { id, title }, onDone }: { conversation: Convers
 }
 
 function Foot() {
-  const user = who.value?.user;
+  const user = currentSession.value?.user;
   return (
     <div class="side-foot">
       <button type="button" class="text-button" onClick={() => (dialog.value = "settings")}>

@@ -17,7 +17,9 @@ export function Welcome() {
     <div class="welcome">
       <Mark />
       <h2>What would you like to know?</h2>
-      <p>You can close the page while an answer is being written. It will be here when you come back.</p>
+      <p>
+        You can close the page while an answer is being written. It will be here when you come back.
+      </p>
       <ul>
         {beginnings.map((text) => (
           <li key={text}>
