@@ -96,7 +96,11 @@ def check(
 
 @pytest.mark.parametrize(
     ("step", "attempts", "told"),
-    [("claim_and_prepare", 2, {"restarted"}), ("checkpoint", 1, {"started"}), ("settle", 1, {"started"})],
+    [
+        ("claim_and_prepare", 2, {"restarted"}),
+        ("checkpoint", 1, {"started"}),
+        ("settle", 1, {"started"}),
+    ],
 )
 async def test_of_the_worker(
     running: Installation, step: str, attempts: int, told: set[str]

@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 import pytest
 
-from server.graph.encoding import KEPT_BATCHES, Encoder, Told
+from server.graph.encoding import KEPT_BATCHES, Encoder, EventBatch
 from server.stream.events import EventType, make_event
 from server.stream.feed import Batch
 
@@ -33,8 +33,8 @@ def _no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def told(batch: Batch) -> Told[Any]:
-    return Told(batch.events, lambda _event: None, batch)
+def told(batch: Batch) -> EventBatch[Any]:
+    return EventBatch(batch.events, lambda _event: None, batch)
 
 
 def new_encoder() -> Encoder:

@@ -36,8 +36,8 @@ class Asked(NamedTuple):
     operation_name: str | None
 
 
-class Told(NamedTuple, Generic[T]):
-    """Events of a subscription. `tell` turns one into an object of the schema, or None to skip it.
+class EventBatch(NamedTuple, Generic[T]):
+    """Events of a subscription. `resolve` turns one into an object of the schema, or None to skip it.
 
     `batch` is the feed's batch they came in: its results are shared by all subscribers of one
     encoder. None: the events are one subscriber's own. Then `key` may identify an event, and events
@@ -45,7 +45,7 @@ class Told(NamedTuple, Generic[T]):
     """
 
     events: Sequence[T]
-    tell: Callable[[T], object | None]
+    resolve: Callable[[T], object | None]
     batch: Batch | None
     key: Callable[[T], Hashable | None] = lambda _event: None
 
@@ -62,9 +62,11 @@ class Encoder:
         self._kept: dict[Hashable, bytes] = {}
         self._made: WeakKeyDictionary[Batch, dict[tuple[Any, int], Any]] = WeakKeyDictionary()
 
-    def made(self, told: Told[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F | None:
+    def made(
+        self, batch: EventBatch[Any], start: int, wrap: Callable[[list[bytes]], F]
+    ) -> F | None:
         """The results of a slice of events, if `make` was called for it and they are still kept."""
-        if told.batch is None or (made := self._made.get(told.batch)) is None:
+        if batch.batch is None or (made := self._made.get(batch.batch)) is None:
             return None
         found: F | None = made.get((wrap, start))
         return found
@@ -74,26 +76,26 @@ class Encoder:
             del self._made[next(iter(self._made))]  # the oldest
         self._made.setdefault(batch, {})[slice_of] = results
 
-    async def make(self, told: Told[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F:
+    async def make(self, batch: EventBatch[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F:
         """The results of a slice of events, formatted by `wrap`, and kept for other subscribers."""
         if start:
             await asyncio.sleep(0)  # others may have little to do
         payloads = [
             payload
-            for event in told.events[start : start + SLICE_EVENTS]
-            if (payload := await self._told(told, event))
+            for event in batch.events[start : start + SLICE_EVENTS]
+            if (payload := await self._told(batch, event))
         ]
         results = wrap(payloads)
-        if told.batch is not None:
-            self._keep(told.batch, (wrap, start), results)
+        if batch.batch is not None:
+            self._keep(batch.batch, (wrap, start), results)
         return results
 
-    async def _told(self, told: Told[Any], event: Any) -> bytes | None:
-        key = told.key(event)
+    async def _told(self, batch: EventBatch[Any], event: Any) -> bytes | None:
+        key = batch.key(event)
         if key is None:
-            return await self._result(told.tell(event))
+            return await self._result(batch.resolve(event))
         payload = self._kept.get(key)
-        if payload is None and (payload := await self._result(told.tell(event))) is not None:
+        if payload is None and (payload := await self._result(batch.resolve(event))) is not None:
             if len(self._kept) >= KEPT_EVENTS:
                 self._kept.clear()
             self._kept[key] = payload

@@ -21,7 +21,7 @@ from strawberry.types.graphql import OperationType
 
 from server.errors import Refused, Unreadable
 from server.graph.context import Context
-from server.graph.encoding import SLICE_EVENTS, Asked, Encoders, Told, encoded, encoded_errors
+from server.graph.encoding import SLICE_EVENTS, Asked, Encoders, EventBatch, encoded, encoded_errors
 
 F = TypeVar("F")
 
@@ -128,13 +128,13 @@ class Operations:
         try:
             encoder = self._encoders.get(asked, result.executor)
             async with aclosing(await _source(result.executor)) as source:
-                async for told in source:
-                    if told is None:
+                async for batch in source:
+                    if batch is None:
                         yield None
                         continue
-                    for start in range(0, len(told.events), SLICE_EVENTS):
-                        made = encoder.made(told, start, wrap)
-                        yield await encoder.make(told, start, wrap) if made is None else made
+                    for start in range(0, len(batch.events), SLICE_EVENTS):
+                        made = encoder.made(batch, start, wrap)
+                        yield await encoder.make(batch, start, wrap) if made is None else made
         except Exception as error:  # it ends the stream; faults of ours are logged when presented
             raise _why(error, context) from error
         if context.services.feeds.stopping:
@@ -156,14 +156,14 @@ class Operations:
         return result
 
 
-async def _source(executor: Executor[Any]) -> AsyncGenerator[Told[Any] | None, None]:
+async def _source(executor: Executor[Any]) -> AsyncGenerator[EventBatch[Any] | None, None]:
     """What a subscription's resolver yields."""
     source: Any = create_source_event_stream(executor)
     if isawaitable(source):
         source = await source
     if isinstance(source, CoreResult):
         raise _Failed(source.errors or [])
-    given: AsyncGenerator[Told[Any] | None, None] = source
+    given: AsyncGenerator[EventBatch[Any] | None, None] = source
     return given
 
 

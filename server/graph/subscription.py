@@ -11,7 +11,7 @@ from server.changes.follower import ChangeEvent
 from server.cursors import parse_seq
 from server.graph.change_events import ConversationsEvent, change_event, change_event_key
 from server.graph.context import Info
-from server.graph.encoding import Told
+from server.graph.encoding import EventBatch
 from server.graph.events import ConversationEvent, GenerationEvent, generation_event
 from server.history.feed import ConversationChange
 from server.stream.events import Event
@@ -54,7 +54,7 @@ class Subscription:
         id: AnId,
         after: After = None,
         snapshot: FromSnapshot = False,  # noqa: FBT002  arguments are named in GraphQL
-    ) -> AsyncGenerator[Told[Event] | None, None]:
+    ) -> AsyncGenerator[EventBatch[Event] | None, None]:
         batches = await generations.follow(
             info.context.services,
             info.context.caller,
@@ -67,7 +67,7 @@ class Subscription:
         present = partial(generation_event, id)
         async with aclosing(batches):
             async for batch in batches:
-                yield Told(batch.events, present, batch) if batch else None
+                yield EventBatch(batch.events, present, batch) if batch else None
 
     @strawberry.subscription(
         description="One conversation and its active answers, until the conversation is deleted.",
@@ -75,7 +75,7 @@ class Subscription:
     )
     async def conversation_events(
         self, info: Info, id: AnId, after: AfterChange = None
-    ) -> AsyncGenerator[Told[ChangeEvent] | None, None]:
+    ) -> AsyncGenerator[EventBatch[ChangeEvent] | None, None]:
         async with aclosing(_changes(info, after, conversation_id=id, lists=False)) as batches:
             async for batch in batches:
                 yield batch
@@ -88,7 +88,7 @@ class Subscription:
     )
     async def conversations_changed(
         self, info: Info, after: AfterChange = None
-    ) -> AsyncGenerator[Told[ChangeEvent] | None, None]:
+    ) -> AsyncGenerator[EventBatch[ChangeEvent] | None, None]:
         async with aclosing(_changes(info, after)) as batches:
             async for batch in batches:
                 yield batch
@@ -96,12 +96,12 @@ class Subscription:
 
 async def _changes(
     info: Info, after: str | None, **scope: Any
-) -> AsyncGenerator[Told[ChangeEvent] | None, None]:
+) -> AsyncGenerator[EventBatch[ChangeEvent] | None, None]:
     context = info.context
     batches = await changes.follow(context.services, context.caller, after=after, **scope)
     async with aclosing(batches):
         async for events in batches:
-            yield Told(events, change_event, None, change_event_key) if events else None
+            yield EventBatch(events, change_event, None, change_event_key) if events else None
 
 
 def _is_removal(event: ChangeEvent) -> bool:
