@@ -20,7 +20,7 @@ from graphql import (
 from structlog.testing import capture_logs
 
 from server.graph.context import Context
-from server.graph.encoding import Asked
+from server.graph.encoding import OperationRequest
 from server.graph.operations import NotRun, Operations
 from server.graph.schema import Schema, schema_text
 from server.identity.callers import Caller
@@ -77,7 +77,7 @@ async def test_the_examples_of_the_documents_are_valid(
         "req_test",
         Caller("acct_x", None, None, "session"),
     )
-    asked = Asked(example["query"], example.get("variables"), None)
+    asked = OperationRequest(example["query"], example.get("variables"), None)
     answers: list[Any] = []
     try:
         # The default log would render a traceback with all local variables.

@@ -1,4 +1,4 @@
-"""Encoding: executes a document on events once for all subscribers that asked the same."""
+"""Encoding: executes a document on events once for all subscribers that request the same."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ KEPT_BATCHES: Final = 4
 """Of how many batches an encoder keeps results: live subscribers share the newest."""
 
 
-class Asked(NamedTuple):
+class OperationRequest(NamedTuple):
     """What is to be run."""
 
     query: str
@@ -116,16 +116,16 @@ class Encoders:
     def __init__(self) -> None:
         self._encoders: WeakValueDictionary[bytes, Encoder] = WeakValueDictionary()
 
-    def get(self, asked: Asked, executor: Executor[Any]) -> Encoder:
+    def get(self, request: OperationRequest, executor: Executor[Any]) -> Encoder:
         """The encoder of all who ask this, wherever each of them begins."""
-        where = _marks(asked.query, executor.operation)
+        where = _marks(request.query, executor.operation)
         variables = {
-            name: value for name, value in (asked.variables or {}).items() if name not in where
+            name: value for name, value in (request.variables or {}).items() if name not in where
         }
         account_id = executor.context_value.caller.account_id
         same = [
             account_id,
-            asked.query,
+            request.query,
             executor.operation.name and executor.operation.name.value,
             variables,
         ]

@@ -21,7 +21,14 @@ from strawberry.types.graphql import OperationType
 
 from server.errors import Refused, Unreadable
 from server.graph.context import Context
-from server.graph.encoding import SLICE_EVENTS, Asked, Encoders, EventBatch, encoded, encoded_errors
+from server.graph.encoding import (
+    SLICE_EVENTS,
+    Encoders,
+    EventBatch,
+    OperationRequest,
+    encoded,
+    encoded_errors,
+)
 
 F = TypeVar("F")
 
@@ -94,13 +101,13 @@ class Operations:
         self._schema = schema
         self._encoders = Encoders()
 
-    async def result(self, asked: Asked, context: Context) -> bytes:
+    async def result(self, request: OperationRequest, context: Context) -> bytes:
         """The result of a query or a mutation as JSON.
 
         Raises NotRun for a refused operation, Unreadable for a subscription.
         """
         try:
-            return encoded(await self._run(asked, context, _SINGLE_RESULT), context)
+            return encoded(await self._run(request, context, _SINGLE_RESULT), context)
         except InvalidOperationTypeError:
             detail = (
                 "A subscription has many results: accept text/event-stream, or use a WebSocket."
@@ -110,7 +117,7 @@ class Operations:
             raise Unreadable("invalid_document", _reason(fault)) from None
 
     async def results(
-        self, asked: Asked, context: Context, wrap: Callable[[list[bytes]], F]
+        self, request: OperationRequest, context: Context, wrap: Callable[[list[bytes]], F]
     ) -> AsyncGenerator[F | None, None]:
         """The results of an operation in batches; None where a heartbeat is due.
 
@@ -118,7 +125,7 @@ class Operations:
         per transport, because what it made is shared. Raises NotRun and BrokenOff.
         """
         try:
-            result = await self._run(asked, context, _EVERY_TYPE)
+            result = await self._run(request, context, _EVERY_TYPE)
         except _NO_OPERATION as fault:
             error = GraphQLError(_reason(fault), extensions={"code": "invalid_document"})
             raise NotRun([error], context) from None
@@ -126,7 +133,7 @@ class Operations:
             yield wrap([encoded(result, context)])
             return
         try:
-            encoder = self._encoders.get(asked, result.executor)
+            encoder = self._encoders.get(request, result.executor)
             async with aclosing(await _source(result.executor)) as source:
                 async for batch in source:
                     if batch is None:
@@ -141,13 +148,13 @@ class Operations:
             raise BrokenOff
 
     async def _run(
-        self, asked: Asked, context: Context, types: Collection[OperationType]
+        self, request: OperationRequest, context: Context, types: Collection[OperationType]
     ) -> ExecutionResult:
         result = await self._schema.execute(
-            asked.query,
-            variable_values=asked.variables,
+            request.query,
+            variable_values=request.variables,
             context_value=context,
-            operation_name=asked.operation_name,
+            operation_name=request.operation_name,
             allowed_operation_types=types,
         )
         refused = result.data is None and not any(error.path for error in result.errors or ())

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 
 from server.errors import TooMany, Unauthenticated
 from server.graph.context import Context, context_of
-from server.graph.encoding import Asked
+from server.graph.encoding import OperationRequest
 from server.graph.operations import BrokenOff, NotRun, Operations
 from server.history.database import DatabaseAway
 from server.identity.presence import Presence
@@ -183,9 +183,9 @@ class Socket:
             raise Closing(TAKEN, f"Subscriber for {id} already exists")
         if len(self._operations) >= self._operations_max:
             raise Closing(TOO_MANY, f"At most {self._operations_max} operations at a time")
-        self._operations[id] = self._tasks.create_task(self._run(id, _asked(message)))
+        self._operations[id] = self._tasks.create_task(self._run(id, _operation_request(message)))
 
-    async def _run(self, id: str, asked: Asked) -> None:
+    async def _run(self, id: str, asked: OperationRequest) -> None:
         """Runs one operation, and sends its results and its end."""
         assert self._context is not None
         head = '{"id":' + orjson.dumps(id).decode()
@@ -260,7 +260,7 @@ def _id(message: dict[str, Any]) -> str:
     return id
 
 
-def _asked(message: dict[str, Any]) -> Asked:
+def _operation_request(message: dict[str, Any]) -> OperationRequest:
     payload = message.get("payload")
     if not isinstance(payload, dict):
         raise Closing(UNREADABLE, "payload: must be an object")
@@ -268,7 +268,7 @@ def _asked(message: dict[str, Any]) -> Asked:
     query = payload.get("query")
     if not isinstance(query, str):
         raise Closing(UNREADABLE, "payload.query: must be a string")
-    return Asked(
+    return OperationRequest(
         query,
         _member(payload, "variables", dict, "an object"),
         _member(payload, "operationName", str, "a string"),

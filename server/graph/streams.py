@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.graph.context import Context
-from server.graph.encoding import Asked
+from server.graph.encoding import OperationRequest
 from server.graph.operations import BrokenOff, NotRun, Operations
 from server.serve.event_stream import EventStream, Wrapping
 
@@ -67,7 +67,11 @@ def transport_of(request: Request) -> Transport | None:
 
 
 def stream(
-    operations: Operations, asked: Asked, context: Context, request: Request, transport: Transport
+    operations: Operations,
+    asked: OperationRequest,
+    context: Context,
+    request: Request,
+    transport: Transport,
 ) -> Response:
     """The results of an operation as they come.
 
@@ -80,7 +84,7 @@ def stream(
 
 
 async def _frames(
-    operations: Operations, asked: Asked, context: Context, transport: Transport
+    operations: Operations, asked: OperationRequest, context: Context, transport: Transport
 ) -> AsyncGenerator[bytes | None, None]:
     try:
         async with aclosing(operations.results(asked, context, transport.frames)) as results:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
-from server.graph.encoding import Asked
+from server.graph.encoding import OperationRequest
 from server.graph.errors import refusal
 from server.graph.graphiql import is_for_people, page
 from server.graph.operations import NotRun, Operations
@@ -64,7 +64,7 @@ class GraphView:
             body = b'{"errors":%s}' % refused.errors
             return Response(body, 400 if is_error else 200, media_type=media_type)
 
-    async def _read(self, request: Request) -> Asked:
+    async def _read(self, request: Request) -> OperationRequest:
         """The operation that a request asks for; raises Unreadable, TooLarge, UnsupportedType."""
         if not JSON_BODY.fullmatch(request.headers.get("content-type", "")):
             detail = "The body must be application/json, in UTF-8."
@@ -80,7 +80,7 @@ class GraphView:
             raise Unreadable("invalid_body", "query: the document is missing.")
         _member(body, "extensions", dict, "an object")
         variables = _member(body, "variables", dict, "an object")
-        return Asked(query, variables, _member(body, "operationName", str, "a string"))
+        return OperationRequest(query, variables, _member(body, "operationName", str, "a string"))
 
 
 def _media_type(request: HTTPConnection) -> str:
