@@ -24,7 +24,7 @@ from server.providers.base import (
     Turn,
     Usage,
 )
-from server.providers.lenient import NotOurs
+from server.providers.lenient import ProtocolViolation
 from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
 from tests.scripted_models import call, text, thought
@@ -64,7 +64,7 @@ def read(pieces: Iterable[bytes]) -> Outcome:
             if answer.done:
                 break
         deltas.extend(answer.end())
-    except (ProviderError, NotOurs, EventTooLong) as error:
+    except (ProviderError, ProtocolViolation, EventTooLong) as error:
         return deltas, f"{type(error).__name__}: {error}"
     return deltas, "ended"
 
@@ -183,7 +183,7 @@ def test_no_event_breaks_the_reading(events: list[tuple[str, str, Any, Any]]) ->
                 assert all(
                     field.encode() is not None for field in delta if isinstance(field, str)
                 ), "it can be stored and sent"
-    except (ProviderError, NotOurs):
+    except (ProviderError, ProtocolViolation):
         pass
 
 

@@ -21,14 +21,13 @@ from server.providers.lenient import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
     Characters,
-    NotOurs,
+    ProtocolViolation,
     count,
+    error_message,
     mend,
     read_json,
     seconds,
-    told,
     typed,
-    words_of,
 )
 
 _REASONS = {
@@ -170,7 +169,7 @@ class Answer:
                 return self._thought(typed(delta, "thinking", str), clean=clean)
             case "input_json_delta":
                 if index not in self._calls:
-                    raise NotOurs("arguments of a tool call that has not begun")
+                    raise ProtocolViolation("arguments of a tool call that has not begun")
                 piece = typed(delta, "partial_json", str)
                 self._calls[index].pieces.append(piece)
                 self._arguments_chars += len(piece)
@@ -232,7 +231,7 @@ class Answer:
             max(self._calls_begun, len(self._unknown)) > CALLS_MAX
             or self._arguments_chars > ARGUMENTS_MAX_CHARS
         ):
-            raise NotOurs(
+            raise ProtocolViolation(
                 f"more than {CALLS_MAX} tool calls or open blocks, or {ARGUMENTS_MAX_CHARS} characters of arguments"
             )
 
@@ -253,7 +252,7 @@ def error_of(
     error: Any, status: int | None = None, retry_after: str | None = None
 ) -> ProviderError:
     """What an error means that the API sent with `status`, or in the middle of an answer, in its own words."""
-    words = words_of(error)
+    words = error_message(error)
     code = _CODES.get(str(error.get("type")) if isinstance(error, dict) else "")
     if code is None:
         unknown = "provider_unavailable" if status is None or status >= 500 else "provider_refused"
@@ -263,7 +262,7 @@ def error_of(
     retryable = code in _RETRYABLE
     return ProviderError(
         code,
-        told(words, status),
+        describe_error(words, status),
         retryable=retryable,
         retry_after_s=seconds(retry_after) if retryable else None,
     )

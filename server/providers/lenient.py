@@ -17,7 +17,7 @@ CALLS_MAX, ARGUMENTS_MAX_CHARS = 128, 1 << 20
 ERROR_MAX_CHARS = 500
 
 
-class NotOurs(TidemarkError):
+class ProtocolViolation(TidemarkError):
     """Something that is not of the wire format that was agreed on."""
 
 
@@ -47,25 +47,25 @@ def mend(text: str) -> str:
 
 
 def read_json(data: bytes) -> tuple[Any, bool]:
-    """The value of an event, and whether every character in it is whole. Raises NotOurs."""
+    """The value of an event, and whether every character in it is whole. Raises ProtocolViolation."""
     try:
         return orjson.loads(data), True
     except orjson.JSONDecodeError as error:
         try:
             return json.loads(data), False  # it takes halves of characters, and NaN
         except (ValueError, RecursionError):
-            raise NotOurs(f"an event is no JSON: {error}") from None
+            raise ProtocolViolation(f"an event is no JSON: {error}") from None
 
 
 def typed(holder: Any, key: str, of: type[T]) -> T:
-    """What `holder` has under `key`, the empty value where it has nothing or null; raises NotOurs for another type."""
+    """What `holder` has under `key`, the empty value where it has nothing or null; raises ProtocolViolation for another type."""
     if not isinstance(holder, dict):
-        raise NotOurs(f"what holds {key!r} is no object")
+        raise ProtocolViolation(f"what holds {key!r} is no object")
     value = holder.get(key)
     if value is None:
         return of()
     if not isinstance(value, of):
-        raise NotOurs(f"{key!r} is no {of.__name__}")
+        raise ProtocolViolation(f"{key!r} is no {of.__name__}")
     return value
 
 
@@ -86,13 +86,13 @@ def error_in(body: bytes) -> Any:
     return said if isinstance(said, dict | str) else None
 
 
-def words_of(error: Any) -> str:
+def error_message(error: Any) -> str:
     """What an error says for people."""
     words = error.get("message") if isinstance(error, dict) else error
     return mend(str(words or ""))[:ERROR_MAX_CHARS]
 
 
-def told(words: str, status: int | None) -> str:
+def describe_error(words: str, status: int | None) -> str:
     """What people are told of a refusal with `status`, or of an error in the middle of an answer."""
     said = f": {words}" if words else "."
     return (

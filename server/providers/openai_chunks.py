@@ -19,14 +19,13 @@ from server.providers.lenient import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
     Characters,
-    NotOurs,
+    ProtocolViolation,
     count,
+    error_message,
     mend,
     read_json,
     seconds,
-    told,
     typed,
-    words_of,
 )
 
 DONE = b"[DONE]"
@@ -60,7 +59,7 @@ class Answer:
             return
         chunk, clean = read_json(data)
         if not isinstance(chunk, dict):
-            raise NotOurs("a chunk is no object")
+            raise ProtocolViolation("a chunk is no object")
         if error := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
             raise error_of(error)
         if isinstance(usage := chunk.get("usage"), dict):
@@ -108,7 +107,7 @@ class Answer:
         call["arguments"] += arguments
         self._arguments_chars += len(arguments)
         if len(self._calls) > CALLS_MAX or self._arguments_chars > ARGUMENTS_MAX_CHARS:
-            raise NotOurs(
+            raise ProtocolViolation(
                 f"more than {CALLS_MAX} tool calls, or {ARGUMENTS_MAX_CHARS} characters of arguments"
             )
 
@@ -130,8 +129,8 @@ def error_of(
 ) -> ProviderError:
     """What an error means that a server sent with `status`, or in the middle of an answer: as far as it can be told, in its own words."""
     fields = error if isinstance(error, dict) else {}
-    words = words_of(error)
-    message = told(words, status)
+    words = error_message(error)
+    message = describe_error(words, status)
     kinds = {str(fields.get("code")), str(fields.get("type"))}
     code = status or next(
         (int(kind) for kind in kinds if kind.isascii() and kind.isdigit() and len(kind) == 3), 0

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from server.providers.base import Delta, ProviderError
-from server.providers.lenient import NotOurs, error_in
+from server.providers.lenient import ProtocolViolation, error_in
 from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong, Patience
 from server.settings import ProviderSettings
 
@@ -38,7 +38,7 @@ class Reading(Protocol):
         ...
 
     def take(self, data: bytes) -> Iterable[Delta]:
-        """The deltas of one event. Raises ProviderError where it is an error, and NotOurs."""
+        """The deltas of one event. Raises ProviderError where it is an error, and ProtocolViolation."""
         ...
 
     def end(self) -> Iterable[Delta]:
@@ -111,7 +111,7 @@ class Upstream:
                 yield response, patience
         except ProviderError as error:
             raise self._without_key(error) from None
-        except (aiohttp.ClientError, OSError, EventTooLong, NotOurs) as error:
+        except (aiohttp.ClientError, OSError, EventTooLong, ProtocolViolation) as error:
             raise self._without_key(
                 _failure(error, fell_silent=patience is not None and patience.lost)
             ) from error
@@ -168,7 +168,7 @@ async def _read(response: aiohttp.ClientResponse, size: int, body: bytes = b"") 
 
 def _failure(error: Exception, *, fell_silent: bool) -> ProviderError:
     """What is told of an error on the way."""
-    if isinstance(error, EventTooLong | NotOurs):
+    if isinstance(error, EventTooLong | ProtocolViolation):
         message = f"The model's server sent something that is not of its protocol: {error}."
         return ProviderError("provider_protocol", message, retryable=True)
     if fell_silent:
