@@ -22,7 +22,7 @@ class Watch:
         self.change = 0
         self.pages: set[Reader] = set()
 
-    def heard(self, change: int) -> None:
+    def advance(self, change: int) -> None:
         """Notes a change number; those that are no news wake nobody."""
         if change > self.change:
             self.change = change
@@ -75,7 +75,7 @@ class Watches:
                 channel,
                 Listener(
                     lambda: self._loop.look_at(account_id),
-                    lambda change: self._hear(account_id, change),
+                    lambda change: self._receive(account_id, change),
                 ),
             )
         watch.pages.add(page)
@@ -106,8 +106,8 @@ class Watches:
             return
         for account_id, change in changes.items():
             if watch := self._watches.get(account_id):
-                watch.heard(change)
+                watch.advance(change)
 
-    def _hear(self, account_id: str, change: bytes) -> None:
+    def _receive(self, account_id: str, change: bytes) -> None:
         if watch := self._watches.get(account_id):
-            watch.heard(int(change))
+            watch.advance(int(change))

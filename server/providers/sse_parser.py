@@ -73,7 +73,7 @@ class Patience:
         self._timer = self._loop.call_at(self._deadline, self._look)
         self.lost = False
 
-    def heard(self, silence_s: float) -> None:
+    def reset(self, silence_s: float) -> None:
         """Something came; the next may take `silence_s`."""
         self._deadline = self._loop.time() + silence_s
         if self._deadline < self._timer.when():

@@ -87,7 +87,7 @@ class Upstream:
                 if reading.done or not chunk:
                     break
                 if reading.begun:  # until then nothing prolongs the wait for the first token; after it, any sign of life does
-                    patience.heard(min(idle_s, AFTER_FINISH_S) if reading.whole else idle_s)
+                    patience.reset(min(idle_s, AFTER_FINISH_S) if reading.whole else idle_s)
                 chunk = await _next(response, patience, reading)
             for delta in reading.end():
                 yield delta

@@ -78,7 +78,7 @@ class Feed:
         self.wakes: set[Callable[[], None]] = set()
         """Called when waiting readers are woken: for readers that wait for more than this feed."""
         self.quiet = False  # nothing was added since the last check
-        self.heard_at = monotonic()
+        self.active_at = monotonic()
         self.queued = queued
         self._events = [queued]
         self._seqs = [queued.seq]
@@ -104,7 +104,7 @@ class Feed:
         self._seqs += [event.seq for event in fresh]
         self._kept_bytes += sum(len(event.data) for event in fresh)
         self._drop_oldest()
-        self.quiet, self.heard_at = False, monotonic()
+        self.quiet, self.active_at = False, monotonic()
         self._batches.clear()
         self.wake()
 
@@ -254,8 +254,8 @@ class Feeds:
             await asyncio.sleep(CHECK_EVERY_S)
             at = monotonic()
             for feed in list(self._feeds.values()):
-                if at - feed.heard_at >= HEARTBEAT_S:
-                    feed.heard_at = at
+                if at - feed.active_at >= HEARTBEAT_S:
+                    feed.active_at = at
                     feed.wake()
 
     async def _read(self, ids: list[str]) -> None:
