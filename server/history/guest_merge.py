@@ -8,7 +8,7 @@ from sqlmodel import select as select_rows
 
 from server.history.accounts import close_session, link_user, use_link
 from server.history.changes import next_change
-from server.history.search import index_again
+from server.history.search import move_index
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import IDEMPOTENCIES as I
@@ -95,7 +95,7 @@ def _merge(session: Session, guest_id: str, account_id: str) -> None:
         update(C).where(C.c.account_id == guest_id).values(account_id=account_id, change=change)
     )
     session.execute(update(G).where(G.c.account_id == guest_id).values(account_id=account_id))
-    index_again(session, guest_id, account_id)
+    move_index(session, guest_id, account_id)
     own = I.alias()
     taken = exists().where(
         own.c.account_id == account_id, own.c.operation == I.c.operation, own.c.key == I.c.key

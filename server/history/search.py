@@ -102,7 +102,7 @@ def search(session: Session, account_id: str, query: str, *, offset: int, limit:
     return [Hit(*row) for row in found]
 
 
-def index_again(session: Session, before: str, account_id: str) -> None:
+def move_index(session: Session, before: str, account_id: str) -> None:
     """Makes what one account had found by another, which has it now. What is being written is indexed as it is settled."""
     indexed = session.execute(
         select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)
