@@ -114,7 +114,7 @@ class Queue:
             return False
         return True
 
-    async def tell_to_stop(self, owner: str, generation_id: str) -> None:
+    async def request_stop(self, owner: str, generation_id: str) -> None:
         """Tells the owner that a generation was cancelled. It would find out by its next beat."""
         try:
             await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)

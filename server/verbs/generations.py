@@ -53,7 +53,7 @@ async def stop(services: Services, generation: Generation) -> None:
     if generation.owner is None:
         await services.settler.cancel(generation.id)
     else:
-        await services.queue.tell_to_stop(generation.owner, generation.id)
+        await services.queue.request_stop(generation.owner, generation.id)
 
 
 async def follow(
