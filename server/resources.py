@@ -47,7 +47,7 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
     limits, key_prefix = settings.generation, settings.redis.key_prefix
     try:
         announcer = Announcer(redis, key_prefix)
-        async with open_database(settings.database_url, announcer.tell) as database:
+        async with open_database(settings.database_url, announcer.publish) as database:
             settler = Settler(
                 name,
                 database,

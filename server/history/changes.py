@@ -14,7 +14,7 @@ from server.history.tables import ACCOUNTS as A
 
 CHANGED = "changed"
 
-Tell = Callable[[dict[str, int]], None]
+OnChange = Callable[[dict[str, int]], None]
 """Called after a commit with the accounts that changed and the number of each one's last change."""
 
 _NEXT = (

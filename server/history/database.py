@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
 
 from server.errors import Unavailable
-from server.history.changes import CHANGED, Tell
+from server.history.changes import CHANGED, OnChange
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,8 +57,8 @@ class Database(Protocol):
 class SqliteDatabase:
     """SQLite: one writer thread, so that writers of one process never meet, and a few readers on their own snapshots."""
 
-    def __init__(self, url: str, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, url: str, on_change: OnChange) -> None:
+        self._on_change = on_change
         self._writing, self._reading = (
             sqlite_engine(url, begin="BEGIN IMMEDIATE"),
             sqlite_engine(url, begin="BEGIN"),
@@ -82,7 +82,7 @@ class SqliteDatabase:
             lambda: in_transaction(self._writing, _noting(changed, fn), *args, **kwargs),
         )
         if changed:
-            self._tell(changed)
+            self._on_change(changed)
         return result
 
     def close(self) -> None:
@@ -95,8 +95,8 @@ class SqliteDatabase:
 class PostgresDatabase:
     """PostgreSQL through asyncpg; the same plain functions run in SQLAlchemy's greenlet."""
 
-    def __init__(self, url: str, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, url: str, on_change: OnChange) -> None:
+        self._on_change = on_change
         self._engine = create_async_engine(
             url,
             pool_size=POSTGRES_CONNECTIONS,
@@ -138,7 +138,7 @@ class PostgresDatabase:
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             _raise(error)
         if changed:
-            self._tell(changed)
+            self._on_change(changed)
         return result
 
     read = write
@@ -154,16 +154,18 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
 
 
 @asynccontextmanager
-async def open_database(url: str, tell: Tell = lambda _changed: None) -> AsyncIterator[Database]:
-    """The database at `url` (`Settings.database_url`), closed at the end; `tell` hears of every change. Opens no connection yet."""
+async def open_database(
+    url: str, on_change: OnChange = lambda _changed: None
+) -> AsyncIterator[Database]:
+    """The database at `url` (`Settings.database_url`), closed at the end; `on_change` hears of every change. Opens no connection yet."""
     if url.startswith("sqlite"):
-        sqlite = SqliteDatabase(url, tell)
+        sqlite = SqliteDatabase(url, on_change)
         try:
             yield sqlite
         finally:
             sqlite.close()
     else:
-        postgres = PostgresDatabase(url, tell)
+        postgres = PostgresDatabase(url, on_change)
         try:
             yield postgres
         finally:

@@ -24,7 +24,7 @@ class Announcer:
         self._changed: dict[str, int] = {}
         self._due = asyncio.Event()
 
-    def tell(self, changed: dict[str, int]) -> None:
+    def publish(self, changed: dict[str, int]) -> None:
         """Has these changes published: account ids and change numbers."""
         self._changed |= changed
         self._due.set()
