@@ -19,4 +19,4 @@ def encode(events: list[Event]) -> bytes:
 
 def encode_batch(batch: Batch) -> bytes:
     """The same of a batch, made once for all its readers."""
-    return batch.encoded(encode)
+    return batch.encode_once(encode)

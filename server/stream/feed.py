@@ -60,7 +60,7 @@ class Batch:
     def last(self) -> Event:
         return self.events[-1]
 
-    def encoded(self, encode: Callable[[list[Event]], bytes]) -> bytes:
+    def encode_once(self, encode: Callable[[list[Event]], bytes]) -> bytes:
         """`encode(events)`, computed once for all readers; `encode` is a module's function."""
         made = self._encoded.get(encode)
         if made is None:
