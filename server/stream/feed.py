@@ -131,23 +131,23 @@ class Feed:
         self._waiting.append(reader)
         return reader
 
-    def after(self, mark: int) -> Batch | None:
-        """The next events after `mark`; None if there are none, or if they are no longer kept."""
-        if mark < self._dropped or mark >= self.seq:
+    def after(self, after_seq: int) -> Batch | None:
+        """The next events after `after_seq`; None if there are none, or if they are no longer kept."""
+        if after_seq < self._dropped or after_seq >= self.seq:
             return None
-        batch = self._batches.get(mark)
+        batch = self._batches.get(after_seq)
         if batch is None:
             if len(self._batches) >= BATCHES_MAX:
                 self._batches.clear()
-            first = bisect_right(self._seqs, mark)
-            batch = self._batches[mark] = Batch(
+            first = bisect_right(self._seqs, after_seq)
+            batch = self._batches[after_seq] = Batch(
                 self._events[first : _end_of_write(self._events, first)]
             )
         return batch
 
-    def is_behind(self, mark: int) -> bool:
-        """Whether a reader at `mark` needs events that only the log still has."""
-        return mark < self._dropped
+    def is_behind(self, after_seq: int) -> bool:
+        """Whether a reader at `after_seq` needs events that only the log still has."""
+        return after_seq < self._dropped
 
     @property
     def page_events(self) -> int:
@@ -207,16 +207,16 @@ class Feeds:
                 del self._feeds[generation_id]
                 self._tail.leave(feed.keys.channel)
 
-    async def page(self, generation_id: str, mark: int) -> Batch | None:
-        """The next events after `mark`, read from the log, for a reader that the feed does not cover.
+    async def page(self, generation_id: str, after_seq: int) -> Batch | None:
+        """The next events after `after_seq`, read from the log, for a reader that the feed does not cover.
 
         None: try again.
         """
         feed = self._feeds[generation_id]
-        if mark < feed.queued.seq:
+        if after_seq < feed.queued.seq:
             return Batch([feed.queued])  # it is in no log
         try:
-            [events] = await read_logs(self._redis, [(feed.keys, mark)], feed.page_events)
+            [events] = await read_logs(self._redis, [(feed.keys, after_seq)], feed.page_events)
             if (
                 not events
                 and feed.ended
