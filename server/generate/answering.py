@@ -101,7 +101,7 @@ class Answering:
         self._base, self._request, self._provider = claimed.base, claimed.request, provider
         self._database, self._writer, self._limits = database, writer, limits
         self._stopped: Stop | None = None
-        self._saying: asyncio.Task[Outcome] | None = None
+        self._generating: asyncio.Task[Outcome] | None = None
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
@@ -114,8 +114,8 @@ class Answering:
             why is Stop.SUPERSEDED and self._stopped is not Stop.SUPERSEDED
         ):
             self._stopped = why
-            if self._saying is not None:
-                self._saying.cancel()
+            if self._generating is not None:
+                self._generating.cancel()
 
     async def run(self) -> None:
         """Writes the answer to its end, settles it and has its log closed."""
@@ -160,12 +160,12 @@ class Answering:
     async def _outcome(self) -> Outcome:
         """What the answer comes to; raises Superseded."""
         left_s = self._limits.deadline_s - written_for_s(self.generation)
-        self._saying = asyncio.create_task(self._say())
+        self._generating = asyncio.create_task(self._generate())
         if self._stopped is not None:
-            self._saying.cancel()
+            self._generating.cancel()
         try:
             async with asyncio.timeout(max(left_s, LAST_CHANCE_S)):
-                return await self._saying
+                return await self._generating
         except asyncio.CancelledError:
             if self._stopped is Stop.SUPERSEDED:
                 raise Superseded from None
@@ -194,9 +194,9 @@ class Answering:
                 retryable=True,
             )
         finally:
-            self._saying = None  # a finished task keeps its result, its error and their frames
+            self._generating = None  # a finished task keeps its result, its error and their frames
 
-    async def _say(self) -> Outcome:
+    async def _generate(self) -> Outcome:
         found = await asyncio.shield(self.log.opened)
         asked_tokens = request_tokens(self._request)
         before = cost_before(self.log.events, self.generation.usage, asked_tokens)
@@ -218,7 +218,7 @@ class Answering:
         for tries in count(1):
             try:
                 async with aclosing(self._provider.stream(request)) as deltas:
-                    outcome = await self._take(deltas)
+                    outcome = await self._consume(deltas)
                     reach("model done")
                     return outcome
             except ProviderError as error:
@@ -272,18 +272,18 @@ class Answering:
             return True  # it ends here anyway, and keeps what was said
         return self._provider.continues(self._request._replace(prefix=prefix))
 
-    async def _take(self, deltas: AsyncIterator[Delta]) -> Outcome:
+    async def _consume(self, deltas: AsyncIterator[Delta]) -> Outcome:
         """Writes what the model says, to its end or to the limit."""
         async for delta in deltas:
             match delta:
                 case TextDelta(text):
-                    self._said(text)
+                    self._count(text)
                     self.log.delta(EventType.TEXT_DELTA, text)
                 case ReasoningDelta(text):
-                    self._said(text)
+                    self._count(text)
                     self.log.delta(EventType.REASONING_DELTA, text)
                 case ToolCall():
-                    self._said(delta.arguments)
+                    self._count(delta.arguments)
                     self.log.event(EventType.TOOL_CALL, delta._asdict())
                 case Usage(counts):
                     self._cost.counted = counts
@@ -296,7 +296,7 @@ class Answering:
             "provider_protocol", "The model's stream ended without saying why.", retryable=True
         )
 
-    def _said(self, text: str) -> None:
+    def _count(self, text: str) -> None:
         self._cost.said_bytes += len(text) if text.isascii() else len(text.encode())
         if self._first_token_at is None:
             self._first_token_at = now()

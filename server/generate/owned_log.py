@@ -149,7 +149,7 @@ class OwnedLog:
         self.whole = whole
         if self.opened.done():
             self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
-            self._tell()
+            self._notify()
             return
         self.events, self.acked, self.seq = list(entries), len(entries), seq
         for event in entries:
@@ -168,9 +168,9 @@ class OwnedLog:
         self.acked = sent
         if sent == len(self.events):
             self.whole = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Tells those who wait for everything to be in the log, where it is."""
         if self.acked < len(self.events):
             return
