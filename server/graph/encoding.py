@@ -29,7 +29,7 @@ KEPT_BATCHES: Final = 4
 
 
 class OperationRequest(NamedTuple):
-    """What is to be run."""
+    """The operation that a client requests."""
 
     query: str
     variables: dict[str, Any] | None
@@ -39,14 +39,14 @@ class OperationRequest(NamedTuple):
 class EventBatch(NamedTuple, Generic[T]):
     """Events of a subscription. `resolve` turns one into an object of the schema, or None to skip it.
 
-    `batch` is the feed's batch they came in: its results are shared by all subscribers of one
-    encoder. None: the events are one subscriber's own. Then `key` may identify an event, and events
+    `source` is the feed's batch they came in, whose results all subscribers of one encoder share. It
+    is None for events of one subscriber. Then `key` may identify an event, and events
     with equal keys have equal results.
     """
 
     events: Sequence[T]
     resolve: Callable[[T], object | None]
-    batch: Batch | None
+    source: Batch | None
     key: Callable[[T], Hashable | None] = lambda _event: None
 
 
@@ -66,7 +66,7 @@ class Encoder:
         self, batch: EventBatch[Any], start: int, wrap: Callable[[list[bytes]], F]
     ) -> F | None:
         """The results of a slice of events, if `make` was called for it and they are still kept."""
-        if batch.batch is None or (made := self._made.get(batch.batch)) is None:
+        if batch.source is None or (made := self._made.get(batch.source)) is None:
             return None
         found: F | None = made.get((wrap, start))
         return found
@@ -83,14 +83,14 @@ class Encoder:
         payloads = [
             payload
             for event in batch.events[start : start + SLICE_EVENTS]
-            if (payload := await self._told(batch, event))
+            if (payload := await self._payload(batch, event))
         ]
         results = wrap(payloads)
-        if batch.batch is not None:
-            self._keep(batch.batch, (wrap, start), results)
+        if batch.source is not None:
+            self._keep(batch.source, (wrap, start), results)
         return results
 
-    async def _told(self, batch: EventBatch[Any], event: Any) -> bytes | None:
+    async def _payload(self, batch: EventBatch[Any], event: Any) -> bytes | None:
         key = batch.key(event)
         if key is None:
             return await self._result(batch.resolve(event))
@@ -117,8 +117,8 @@ class Encoders:
         self._encoders: WeakValueDictionary[bytes, Encoder] = WeakValueDictionary()
 
     def get(self, request: OperationRequest, executor: Executor[Any]) -> Encoder:
-        """The encoder of all who ask this, wherever each of them begins."""
-        where = _marks(request.query, executor.operation)
+        """The encoder of all subscriptions with this document and these variables but `after`."""
+        where = _after_variables(request.query, executor.operation)
         variables = {
             name: value for name, value in (request.variables or {}).items() if name not in where
         }
@@ -136,7 +136,7 @@ class Encoders:
         return encoder
 
 
-def _marks(query: str, operation: OperationDefinitionNode) -> set[str]:
+def _after_variables(query: str, operation: OperationDefinitionNode) -> set[str]:
     """Variables that are used only as `after`: the selection of an event does not depend on them."""
     fields = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
     values = [

@@ -23,6 +23,7 @@ from server.providers.lenient import (
     Characters,
     ProtocolViolation,
     count,
+    describe_error,
     error_message,
     mend,
     read_json,
