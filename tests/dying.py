@@ -23,7 +23,7 @@ from sqlmodel import Session
 
 from server import faults
 from server.__main__ import main
-from server.command import web, workerer
+from server.command import web, worker
 from server.generate import answering
 from server.history.database import PostgresDatabase, SqliteDatabase
 
