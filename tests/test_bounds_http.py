@@ -81,6 +81,12 @@ async def test_streams_beyond_the_limit_of_an_account_are_refused(new_system: Ma
         url = f"/api/generations/{sent['generation_id']}/events"
         async with client.http.stream("GET", url), client.http.stream("GET", "/api/events"):
             refused = await client.http.get(url)
+            sent_as_stream = await client.http.post(
+                "/api/messages",
+                json={"text": "/demo tokens=1 rate=0"},
+                headers={"Accept": "text/event-stream"},
+            )
+            conversations = await client.get("/api/conversations")
             key = system.new_key(account="a@example.org")
             async with (
                 Client(system.web.url, key) as other,
@@ -88,7 +94,8 @@ async def test_streams_beyond_the_limit_of_an_account_are_refused(new_system: Ma
             ):
                 assert stream.status_code == 200
 
-        assert refused.status_code == 429
+        assert sent_as_stream.status_code == refused.status_code == 429
+        assert len(conversations["data"]) == 1, "nothing was stored"
         assert refused.json()["code"] == "too_many_streams"
         assert refused.json()["limit"] == 2
         assert "retry-after" in refused.headers

@@ -54,6 +54,8 @@ async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
     services = request.state.services
     streamed = "text/event-stream" in request.headers.get("accept", "")
     after = after_seq(request) if streamed else 0
+    if streamed:
+        request.state.presence.check_room(caller)  # before anything is committed
     generation, replayed = await ask(services, caller, what, key=idempotency_key(request))
     headers = {"Idempotent-Replayed": "true"} if replayed else {}
     if streamed:
