@@ -1,4 +1,4 @@
-"""The database: runs a plain function of a Session as one transaction, on SQLite or PostgreSQL alike."""
+"""The database: runs a plain function of a Session as one transaction, on SQLite or PostgreSQL."""
 
 import asyncio
 import sqlite3
@@ -28,7 +28,10 @@ POSTGRES_STATEMENT_TIMEOUT_S = 30
 
 
 class DatabaseAway(Unavailable):
-    """The database cannot be reached, is locked or is full; nothing was stored, or it is not known whether it was."""
+    """The database cannot be reached, is locked or is full.
+
+    Nothing was stored, or it is unknown whether it was.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__("The database is not available just now.")
@@ -39,11 +42,14 @@ class DatabaseAway(Unavailable):
 
 
 class Collision(DatabaseAway):
-    """PostgreSQL gave this transaction up because it met another one; run again, it goes through."""
+    """PostgreSQL rolled this transaction back because of another one; a retry can succeed."""
 
 
 class Database(Protocol):
-    """One transaction per call. What `fn` raises rolls it back and is raised here; DatabaseAway when the database is."""
+    """One transaction per call.
+
+    An exception of `fn` rolls it back and is raised here. Raises DatabaseAway.
+    """
 
     async def read(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -55,7 +61,7 @@ class Database(Protocol):
 
 
 class SqliteDatabase:
-    """SQLite: one writer thread, so that writers of one process never meet, and a few readers on their own snapshots."""
+    """SQLite: one writer thread, so that a process never waits for itself, and a few readers."""
 
     def __init__(self, url: str, on_change: OnChange) -> None:
         self._on_change = on_change
@@ -93,7 +99,7 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """PostgreSQL through asyncpg; the same plain functions run in SQLAlchemy's greenlet."""
+    """PostgreSQL through asyncpg; the functions run in SQLAlchemy's greenlet."""
 
     def __init__(self, url: str, on_change: OnChange) -> None:
         self._on_change = on_change
@@ -148,7 +154,7 @@ class PostgresDatabase:
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Has the pool replace a connection that its server has ended meanwhile: asyncpg knows without asking."""
+    """Makes the pool replace a connection that the server has closed; asyncpg knows about it."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
@@ -157,7 +163,10 @@ def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
 async def open_database(
     url: str, on_change: OnChange = lambda _changed: None
 ) -> AsyncIterator[Database]:
-    """The database at `url` (`Settings.database_url`), closed at the end; `on_change` hears of every change. Opens no connection yet."""
+    """The database at `url` (`Settings.database_url`), closed at the end. Opens no connection yet.
+
+    `on_change` is called after every commit that changed something a page shows.
+    """
     if url.startswith("sqlite"):
         sqlite = SqliteDatabase(url, on_change)
         try:
@@ -175,7 +184,7 @@ async def open_database(
 def _noting(
     changed: dict[str, int], fn: Callable[Concatenate[Session, P], T]
 ) -> Callable[Concatenate[Session, P], T]:
-    """`fn`, which leaves in `changed` the changes it made."""
+    """`fn`, recording in `changed` the accounts that it changes."""
 
     def run(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
         session.info[CHANGED] = changed
@@ -187,7 +196,7 @@ def _noting(
 def in_transaction(
     engine: Engine, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Runs `fn` in one transaction of `engine`; raises DatabaseAway when the database is."""
+    """Runs `fn` in one transaction of `engine`; raises DatabaseAway."""
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             return fn(session, *args, **kwargs)
@@ -199,7 +208,7 @@ def sqlite_engine(url: str, *, begin: str) -> Engine:
     """An engine for SQLite in WAL mode whose transactions start with `begin`."""
     engine = create_engine(
         url,
-        hide_parameters=True,  # what people write belongs in no log
+        hide_parameters=True,  # contents must not get into logs
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
         connect_args={

@@ -1,4 +1,4 @@
-"""Pages by keyset: a page begins at a place, so that it costs the same wherever that is, and nothing shifts while somebody reads."""
+"""Keyset pagination: a page starts at a key, so every page costs the same and none shifts."""
 
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Slice(NamedTuple):
-    """Which part of a list: the first `limit` of it, or the last (`backwards`), of what comes after and before these places."""
+    """A part of a list: its first `limit` items, or its last ones (`backwards`), between two keys."""
 
     limit: int
     backwards: bool = False
@@ -18,7 +18,7 @@ class Slice(NamedTuple):
 
 
 class Page(NamedTuple, Generic[T]):
-    """A part of a list, in the order of the list, and whether there is more on either side."""
+    """Items in the order of the list, and whether there are more on either side."""
 
     items: list[T]
     has_previous: bool

@@ -1,4 +1,4 @@
-"""The schema: whether the database has it, waiting for it, and bringing it there with Alembic."""
+"""The schema: checking its revision, waiting for it, and migrating to it with Alembic."""
 
 import asyncio
 from time import monotonic
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 REVISION = 8
-"""The newest migration this program knows: they are numbered `0001`, `0002`, …"""
+"""The number of the newest migration of this program; they are numbered `0001`, `0002`, …"""
 
 WAIT_S = 60.0
 ADVISORY_LOCK = 7_106_311
 
 
 def schema_revision(session: Session) -> int:
-    """The number of the newest migration the database has had; 0 for none."""
+    """The number of the newest migration that the database has; 0 for none."""
     try:
         with session.begin_nested():
             return int(
@@ -36,12 +36,12 @@ def schema_revision(session: Session) -> int:
 
 
 def schema_is_current(session: Session) -> bool:
-    """Whether this program can run on the database: its schema is as new as the program, or newer."""
+    """Whether the schema is at least as new as this program, which can then use it."""
     return schema_revision(session) >= REVISION
 
 
 async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
-    """Returns once the database answers with a schema this program can run on; raises StartError after `wait_s`, or for an older one."""
+    """Returns once the database has a current schema; raises StartError after `wait_s`."""
     deadline, reason = monotonic() + wait_s, "no answer"
     while True:
         try:
@@ -60,7 +60,7 @@ async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
 
 
 async def migrate(url: str) -> tuple[int, int]:
-    """Brings the database at `url` to this program's schema; the revisions before and after. Raises StartError."""
+    """Migrates the database at `url`; returns the revisions before and after. Raises StartError."""
     try:
         if url.startswith("sqlite"):
             return await asyncio.to_thread(_migrate_sqlite, url)

@@ -1,4 +1,6 @@
-"""Search: what was said and how conversations are called, found by words. FTS5 on SQLite, tsvector on PostgreSQL, the same words on both.
+"""Full-text search over messages and titles: FTS5 on SQLite, tsvector on PostgreSQL.
+
+Both use the tokenizer of this project.
 
 An entry of the index is only ever added. What it belongs to is in `search_entry`; an entry that nothing belongs to any more finds nothing.
 A search never walks through what others said: every word of the index begins with the account (FTS5), or the account is a word of every
@@ -18,14 +20,14 @@ from server.history.tokenizer import Term, terms_of, words_of
 from server.parts import joined_text
 
 RANKED_MAX = 2_000
-"""How many matches are ranked, the newest: a common word costs no more than a rare one."""
+"""How many of the newest matches are ranked, so that a common word costs no more than a rare one."""
 
 PAGE = 200
 POSITION_MAX = 16_383  # of a tsvector
 
 
 class Hit(NamedTuple):
-    """A message that was found, or (no message) a conversation by its title."""
+    """A message that matches or, without a message, a conversation whose title matches."""
 
     conversation_id: str
     message_id: str | None
@@ -35,7 +37,8 @@ _FORGET_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
 _FORGET_TITLE = delete(E).where(
     E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None)
 )
-# To the driver itself: every question and every answer is indexed, and building a statement takes longer than running one of these.
+# These bypass SQLAlchemy: every message is indexed, and building a statement takes longer than
+# running one of them.
 _NEW_ENTRY_SQLITE = (
     "INSERT INTO search_entry (account_id, conversation_id, message_id, length) VALUES (?, ?, ?, ?)"
 )
@@ -44,7 +47,8 @@ _NEW_ENTRY_POSTGRES = text("""
     INSERT INTO search_entry (account_id, conversation_id, message_id, length, words)
     VALUES (:account_id, :conversation_id, :message_id, :length, CAST(CAST(:words AS text) AS tsvector))""")
 
-# bm25 counts every match of each word. Where there are more than are ranked, that takes longer than all the rest: then shorter is better.
+# bm25 counts every match of each word. Beyond RANKED_MAX matches this takes longer than everything
+# else, so the shorter message wins instead.
 _IS_COMMON_SQLITE = text("""
     SELECT count(*) >= :ranked FROM (SELECT 1 FROM search_index WHERE search_index MATCH :query ORDER BY rowid DESC LIMIT :ranked)""")
 _FIND_SQLITE = text("""
@@ -72,7 +76,7 @@ def index_message(
     *,
     again: bool = False,
 ) -> None:
-    """Makes a message found by its words; `again` where it may have said something else before."""
+    """Adds a message to the index; with `again`, replaces its entry."""
     if again:
         session.execute(_FORGET_MESSAGE, {"message": message_id})
     _add(session, account_id, conversation_id, message_id, said)
@@ -81,14 +85,17 @@ def index_message(
 def index_title(
     session: Session, account_id: str, conversation_id: str, title: str, *, again: bool = False
 ) -> None:
-    """Makes a conversation found by its title; `again` where it may have had another one before."""
+    """Adds a title to the index; with `again`, replaces its entry."""
     if again:
         session.execute(_FORGET_TITLE, {"conversation": conversation_id})
     _add(session, account_id, conversation_id, None, title)
 
 
 def search(session: Session, account_id: str, query: str, *, offset: int, limit: int) -> list[Hit]:
-    """Up to `limit` hits after the first `offset`: titles before messages, the best of the newest 2,000 matches first."""
+    """Up to `limit` hits after the first `offset`.
+
+    Titles come before messages, and the best of the newest 2,000 matches come first.
+    """
     terms = terms_of(query)
     if not terms or offset >= RANKED_MAX:
         return []
@@ -103,7 +110,7 @@ def search(session: Session, account_id: str, query: str, *, offset: int, limit:
 
 
 def move_index(session: Session, before: str, account_id: str) -> None:
-    """Makes what one account had found by another, which has it now. What is being written is indexed as it is settled."""
+    """Moves the entries of one account to another; active answers are indexed when they settle."""
     indexed = session.execute(
         select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)
     ).all()

@@ -1,4 +1,4 @@
-"""The tables: who there is, what was said, and who is saying the next answer."""
+"""The tables: accounts and credentials, conversations and messages, and generations."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -40,7 +40,7 @@ class Role(StrEnum):
 
 
 class Status(StrEnum):
-    """Where an answer stands; the last three are terminal."""
+    """The state of a generation; the last three are terminal."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -50,7 +50,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether no other state can follow."""
         return self not in ACTIVE
 
 
@@ -58,7 +58,7 @@ ACTIVE: Final = (Status.QUEUED, Status.RUNNING)
 
 
 def _names(of: type[StrEnum]) -> Enum:
-    """A column of one of these words, kept as text."""
+    """A column for a StrEnum, stored as text."""
     return Enum(
         of,
         native_enum=False,
@@ -72,7 +72,7 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresq
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite forgets the zone; it is put back on the way out."""
+    """A time in UTC. SQLite does not store the zone; it is added when a value is read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -82,12 +82,15 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 def now() -> datetime:
-    """The wall clock in UTC: for people to read, never to decide who owns what."""
+    """The wall clock in UTC: for display, never to decide about ownership."""
     return datetime.now(UTC)
 
 
 class Account(SQLModel, table=True):
-    """Who owns conversations, keys, limits and the bill. Its row is taken by every change that a page of it shows."""
+    """The owner of conversations, keys, limits and the bill.
+
+    Every change that a page shows locks this row and raises `change`.
+    """
 
     id: str = Field(primary_key=True)
     name: str = ""
@@ -96,7 +99,7 @@ class Account(SQLModel, table=True):
 
 
 class User(SQLModel, table=True):
-    """Who signs in."""
+    """A person who signs in."""
 
     __tablename__ = "app_user"  # `user` is a reserved word in PostgreSQL
 
@@ -107,7 +110,7 @@ class User(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A key of an account: what is kept of it is its beginning, for people, and its SHA-256."""
+    """An API key of an account. Of its secret, only the first characters and the SHA-256 are stored."""
 
     __tablename__ = "api_key"
 
@@ -123,7 +126,7 @@ class ApiKey(SQLModel, table=True):
 
 
 class BrowserSession(SQLModel, table=True):
-    """A browser that is signed in, as a guest or a user; named by the SHA-256 of its cookie."""
+    """A signed-in browser of a guest or a user, identified by the SHA-256 of its cookie."""
 
     __tablename__ = "browser_session"
 
@@ -135,7 +138,7 @@ class BrowserSession(SQLModel, table=True):
 
 
 class SignInLink(SQLModel, table=True):
-    """A link that signs one browser in, once."""
+    """A link that signs in one browser, once."""
 
     __tablename__ = "sign_in_link"
 
@@ -166,7 +169,7 @@ class Conversation(SQLModel, table=True):
     titled_by_person: bool = False
     title_due: bool = Field(
         default=True, sa_column_kwargs={"server_default": false()}
-    )  # it is called by its first words until a model named it
+    )  # its title is the first words until a model has set one
     pinned: bool = False
     archived: bool = False
     model: str
@@ -182,7 +185,7 @@ class Conversation(SQLModel, table=True):
 
 
 class Message(SQLModel, table=True):
-    """A question, with its parts, or an answer, whose parts are those of the generation that wrote it last."""
+    """A question with its parts, or an answer, whose parts are those of its last generation."""
 
     __table_args__ = (
         Index("ix_message_tree", "conversation_id", "parent_id", "position"),
@@ -208,7 +211,7 @@ def _partial_index(name: str, column: str, where: str) -> Index:
 
 
 class Generation(SQLModel, table=True):
-    """One writing of an answer: what was asked of which model, who owns it, and what it came to.
+    """One run of a model that writes an answer: its request, its owner, and its result.
 
     `parts` is the content as of event `seq`: a checkpoint while the answer is written, the whole of it once it has ended.
     `attempt` is the fence: every write of a worker names the attempt it believes in. `beat` counts the owner's signs of life.
@@ -236,7 +239,7 @@ class Generation(SQLModel, table=True):
     conversation_id: str = Field(foreign_key="conversation.id", index=True)
     question_id: str
     message_id: str = Field(index=True)
-    previous_id: str | None = None  # the generation whose content this one goes on from
+    previous_id: str | None = None  # the generation whose content this one continues
     model: str
     options: dict[str, Any] = Field(default_factory=dict, sa_type=Json)
 
@@ -250,7 +253,7 @@ class Generation(SQLModel, table=True):
     parts: Parts = Field(default_factory=list, sa_type=Json)
     seq: int = Field(default=1, sa_type=BigInteger)
     handed_over: int | None = (
-        None  # the attempt whose owner left on purpose, `seq` being the last event it wrote
+        None  # the attempt whose owner handed it over; `seq` is the last event it wrote
     )
     finish_reason: str | None = None
     usage: dict[str, Any] | None = Field(default=None, sa_type=Json)
@@ -268,7 +271,7 @@ _OF_A_TITLE = text("message_id IS NULL")
 
 
 class SearchEntry(SQLModel, table=True):
-    """What an entry of the search index belongs to: a message, or (none) the title of a conversation."""
+    """An entry of the search index: of a message or, without one, of a conversation's title."""
 
     __tablename__ = "search_entry"
     __table_args__ = (
@@ -297,7 +300,7 @@ class SearchEntry(SQLModel, table=True):
 
 
 class Idempotency(SQLModel, table=True):
-    """What an Idempotency-Key was first used for."""
+    """The first use of an Idempotency-Key."""
 
     account_id: str = Field(primary_key=True, foreign_key="account.id")
     operation: str = Field(primary_key=True)
@@ -313,4 +316,4 @@ MESSAGES: Final = cast("Table", Message.__table__)  # type: ignore[attr-defined]
 GENERATIONS: Final = cast("Table", Generation.__table__)  # type: ignore[attr-defined]
 SEARCH_ENTRIES: Final = cast("Table", SearchEntry.__table__)  # type: ignore[attr-defined]
 IDEMPOTENCIES: Final = cast("Table", Idempotency.__table__)  # type: ignore[attr-defined]
-"""The tables of the hot paths, which are statements made once: building one costs as much as running it."""
+"""Tables for statements that are built once (docs/decisions/0007)."""

@@ -1,4 +1,4 @@
-"""Titles: which conversations wait for one, what it is made from, and setting it. One that a person set is never replaced."""
+"""Titles: which conversations need one, and setting it. A title set by a person is never replaced."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from server.parts import joined_text
 
 DUE_FOR = timedelta(days=1)
 DUE_AFTER = timedelta(minutes=1)
-"""By then its own job has come to something, or is lost."""
+"""By then its job has either ended or been lost."""
 
 DUE_AT_ONCE = 100
 
 
 class Opening(NamedTuple):
-    """How a conversation began: what a title is made from."""
+    """The beginning of a conversation, from which its title is generated."""
 
     account_id: str
     model: str
@@ -34,7 +34,7 @@ _IS_DUE = and_(text("title_due"), C.c.deleted_at.is_(None))  # in the words of t
 
 
 def opening_of(session: Session, conversation_id: str) -> Opening | None:
-    """The first exchange of a conversation that waits for a title; None when it does not, or has no answer yet."""
+    """The first question and answer of a conversation; None unless it needs a title now."""
     answer = M.alias()
     row = session.execute(
         select(C.c.account_id, C.c.model, M.c.parts, G.c.parts)
@@ -54,7 +54,10 @@ def opening_of(session: Session, conversation_id: str) -> Opening | None:
 
 
 def set_title(session: Session, conversation_id: str, account_id: str, title: str | None) -> bool:
-    """Gives a conversation its title, or (None) leaves it the one it has; false when a person or another process was first."""
+    """Sets a title, or with None keeps the present one.
+
+    False when a person or another process has set one in the meantime.
+    """
     due = update(C).where(C.c.id == conversation_id, C.c.account_id == account_id, _IS_DUE)
     if title is None:
         return (
@@ -70,7 +73,7 @@ def set_title(session: Session, conversation_id: str, account_id: str, title: st
 
 
 def due_titles(session: Session) -> list[str]:
-    """Some conversations whose title should have come by now."""
+    """Some conversations whose title is overdue."""
     at = now()
     begun = (
         select(G.c.id).where(G.c.conversation_id == C.c.id, G.c.status == Status.COMPLETED).exists()
