@@ -1,4 +1,7 @@
-"""Anthropic's Messages API, streamed, and servers that speak it: https://platform.claude.com/docs/en/api/messages"""
+"""Servers with Anthropic's Messages API, streamed.
+
+https://platform.claude.com/docs/en/api/messages
+"""
 
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any
@@ -15,11 +18,11 @@ from server.settings import ProviderSettings
 VERSION = "2023-06-01"
 TEMPERATURE_MAX = 1.0
 GO_ON = "Your answer was cut off. Go on exactly where it ends. Repeat nothing of it, and say nothing about the interruption."
-"""What a model is asked that cannot be made to go on with its own message."""
+"""The request to a model that cannot continue its own message."""
 
 
 class Anthropic:
-    """One upstream."""
+    """One server."""
 
     def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
         self.models = settings.models
@@ -31,7 +34,7 @@ class Anthropic:
         )
 
     def continues(self, request: ModelRequest) -> bool:
-        """A model goes on with text alone: of what it thought and what it called, too little is kept to send it back."""
+        """A model continues text alone: reasoning and tool calls cannot be sent back."""
         only_text = all(part["type"] == "text" for part in request.prefix)
         return (
             request.model in self._prefill
@@ -59,10 +62,10 @@ class Anthropic:
         return orjson.dumps(body)
 
     def _said(self, request: ModelRequest) -> list[Turn]:
-        """What was said of this answer: as the beginning of the model's message where it can go on with it, else with a request to."""
+        """The prefix: as the beginning of the model's message, or with a request to continue it."""
         said = joined_text(
             request.prefix
-        ).rstrip()  # the API refuses white space at the end of what is to be gone on with
+        ).rstrip()  # the API refuses trailing white space in a prefix
         if not said:
             return []
         turns = [Turn("assistant", [{"type": "text", "text": said}])]
@@ -74,12 +77,12 @@ class Anthropic:
 
 
 def headers_of(key: str) -> dict[str, str]:
-    """The headers that show a key, and which version of the API is spoken."""
+    """The headers with the API key and the version of the API."""
     return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 
 
 def url_of(base_url: str, path: str) -> str:
-    """Where `path` of the interface is: always under /v1, which a base may name or leave out."""
+    """The URL of `path`, always under /v1, which the base URL may include."""
     scheme, host, base, query, _ = urlsplit(base_url)
     return urlunsplit(
         (scheme, host, f"{base.rstrip('/').removesuffix('/v1')}/v1/{path}", query, "")
@@ -87,7 +90,7 @@ def url_of(base_url: str, path: str) -> str:
 
 
 def messages_of(turns: Iterable[Turn]) -> list[dict[str, Any]]:
-    """The turns as messages of user and assistant by turns, the first one a user's: so the API wants them."""
+    """The turns as alternating messages of user and assistant, the first one a user's."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
         for part in turn.parts:
@@ -102,7 +105,7 @@ def messages_of(turns: Iterable[Turn]) -> list[dict[str, Any]]:
 
 
 def _block(role: str, part: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    """A part as a block, and whose message it belongs to; None for what is not sent: thoughts, files, and text that shows nothing."""
+    """A part as a block, and the role of its message; None for reasoning, files and blank text."""
     match part["type"]:
         case "text" if part["text"].strip():
             return role, {"type": "text", "text": part["text"]}
@@ -124,7 +127,7 @@ def _block(role: str, part: dict[str, Any]) -> tuple[str, dict[str, Any] | None]
 
 
 def _object(arguments: str) -> dict[str, Any]:
-    """Arguments as the API wants them; empty where a model wrote no object."""
+    """The arguments as an object; empty if the model wrote something else."""
     try:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What the events of Anthropic's Messages API say, and what its errors mean; no connection is needed to read them.
+"""Parsing of the events of Anthropic's Messages API and of its errors, without a connection.
 
 An answer is a list of blocks, each begun, added to and ended by its index. Events, blocks and deltas of kinds that are not known
 here are left out, as the API asks of its clients.
@@ -71,18 +71,16 @@ _TOO_LONG_WORDS = ("prompt is too long", "exceed context limit")
 
 
 class _Call(NamedTuple):
-    """A tool call whose arguments are still coming."""
+    """A tool call whose arguments are not complete yet."""
 
     call_id: str
     name: str
-    input: dict[
-        str, Any
-    ]  # arguments that came with the beginning; empty where they follow in pieces
+    input: dict[str, Any]  # arguments of the first event; empty if they follow in pieces
     pieces: list[str]
 
 
 class Answer:
-    """What has to be remembered between events. `said`: the text the model was made to go on from."""
+    """The state between events. `said` is the prefix that the model continues."""
 
     def __init__(self, said: str = "") -> None:
         self.begun = self.done = False
@@ -90,7 +88,7 @@ class Answer:
         self._said = said[len(said.rstrip()) :]
         self._calls: dict[int, _Call] = {}
         self._calls_begun = self._arguments_chars = 0
-        self._unknown: set[int] = set()  # blocks of kinds that are not known here
+        self._unknown: set[int] = set()  # blocks of unknown types
         self._used: dict[str, int] = {}
         self._characters = Characters()
 
@@ -136,12 +134,12 @@ class Answer:
         yield Finish(_REASONS.get(self.reason or "", "other"))
 
     def _begin(self, index: int, block: dict[str, Any], *, clean: bool) -> Iterable[Delta]:
-        """A block begins, for some servers with all that it holds."""
+        """A block starts; some servers send its whole content here."""
         match block.get("type"):
             case "text":
                 return self._text(typed(block, "text", str), clean=clean)
             case "thinking":
-                self.begun = True  # newer models keep their thoughts to themselves: nothing may come of them but their end
+                self.begun = True  # newer models send nothing of their reasoning but its end
                 return self._thought(typed(block, "thinking", str), clean=clean)
             case "redacted_thinking":
                 self.begun = True
@@ -175,10 +173,10 @@ class Answer:
                 self._calls[index].pieces.append(piece)
                 self._arguments_chars += len(piece)
                 self._check_size()
-        return ()  # signatures and citations too: what was thought is not sent back, and there is no part for sources
+        return ()  # signatures and citations too: neither has a part
 
     def _complete(self, index: int) -> Iterable[Delta]:
-        """A block ends; a tool call is then whole."""
+        """A block ends, and with it a tool call is complete."""
         self._unknown.discard(index)
         call = self._calls.pop(index, None)
         if call is None:
@@ -189,7 +187,7 @@ class Answer:
         return (ToolCall(mend(call.call_id) or f"call_{index}", mend(call.name), mend(arguments)),)
 
     def _at_once(self, message: dict[str, Any], *, clean: bool) -> Iterator[Delta]:
-        """A whole message, of a server that does not stream."""
+        """A whole message of a server that does not stream."""
         for index, block in enumerate(typed(message, "content", list)):
             if isinstance(block, dict):
                 yield from self._begin(index, block, clean=clean)
@@ -212,11 +210,11 @@ class Answer:
         return (ReasoningDelta(self._characters.whole(text, clean=clean)),)
 
     def _usage(self, usage: Any, *, final: bool = False) -> Iterable[Delta]:
-        """What was used so far: what went in is known at the beginning, what came out only at the end."""
+        """The usage so far: the input is known at the start, the output at the end."""
         for key in _COUNTS:
             self._used[key] = max(
                 self._used.get(key, 0), count(usage, key)
-            )  # figures are totals: none ever falls
+            )  # the counts are totals and never fall
         uncached, written, cached, output = (self._used[key] for key in _COUNTS)
         counts = {"input_tokens": uncached + written + cached}
         if cached:
@@ -252,7 +250,7 @@ def unsaid(text: str, said: str) -> tuple[str, str]:
 def error_of(
     error: Any, status: int | None = None, retry_after: str | None = None
 ) -> ProviderError:
-    """What an error means that the API sent with `status`, or in the middle of an answer, in its own words."""
+    """The meaning of an error response, or of an error in the middle of an answer."""
     words = error_message(error)
     code = _CODES.get(str(error.get("type")) if isinstance(error, dict) else "")
     if code is None:

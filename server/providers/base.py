@@ -1,4 +1,4 @@
-"""What a provider is: something that streams an answer to a request, and says whether it can go on from a prefix."""
+"""The interface of a provider, which streams an answer to a request."""
 
 from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple, Protocol
@@ -8,16 +8,16 @@ from server.parts import Parts
 
 
 class Turn(NamedTuple):
-    """One message of what is sent to a model."""
+    """One message of a request to a model."""
 
     role: str  # "user" or "assistant"
     parts: Parts
 
 
 class ModelRequest(NamedTuple):
-    """What a model is asked. `prefix` is what it has already said of this very answer."""
+    """A request to a model. `prefix` is the beginning of the answer, which the model has written."""
 
-    model: str  # the name the provider knows it by
+    model: str  # the provider's name for it
     turns: list[Turn]  # ends with the question
     system_prompt: str | None
     max_output_tokens: int
@@ -41,13 +41,16 @@ class ToolCall(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Tokens counted by the provider; may come more than once, the last one counts. Where it names no output, that is estimated."""
+    """Tokens counted by the provider. The last one counts; a missing output count is estimated."""
 
     counts: dict[str, Any]
 
 
 class Finish(NamedTuple):
-    """The model has ended: `stop length tool_calls content_filter other`. A stream that ends without one was cut off."""
+    """The model has finished: `stop length tool_calls content_filter other`.
+
+    A stream that ends without it was cut off.
+    """
 
     reason: str
 
@@ -56,7 +59,7 @@ Delta = TextDelta | ReasoningDelta | ToolCall | Usage | Finish
 
 
 class ProviderError(TidemarkError):
-    """The provider would not or could not answer; `code` is one of the contract's codes of failed generations."""
+    """The provider refused or failed; `code` is one of the codes of failed generations."""
 
     def __init__(
         self,
@@ -76,20 +79,20 @@ class ProviderError(TidemarkError):
 
 
 class Provider(Protocol):
-    """Streams answers. Holds whatever connections it needs until it is closed."""
+    """Streams answers. Keeps its connections until it is closed."""
 
     models: list[str]
-    """The names of the models it offers, without its own."""
+    """The names of its models, without the provider's name."""
 
     context_tokens: int
-    """How much a request and its answer may come to."""
+    """The limit of a request and its answer together."""
 
     def continues(self, request: ModelRequest) -> bool:
-        """Whether `stream` takes `request.prefix` up where it ends, so that an answer can go on after a crash."""
+        """Whether `stream` continues `request.prefix`, so that an answer survives a crash."""
         ...
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        """The answer as it comes. Raises ProviderError."""
+        """The answer as it arrives. Raises ProviderError."""
         ...
 
     async def close(self) -> None: ...

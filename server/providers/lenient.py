@@ -1,4 +1,4 @@
-"""What other servers send, taken with care: JSON, values of the right type, whole characters, figures, and the words of an error."""
+"""Lenient parsing of what servers send: JSON, types, surrogate pairs, numbers, errors."""
 
 import json
 from datetime import UTC, datetime
@@ -12,23 +12,23 @@ from server.errors import TidemarkError
 T = TypeVar("T")
 
 CALLS_MAX, ARGUMENTS_MAX_CHARS = 128, 1 << 20
-"""How many tools one answer may call, and how much it may tell all of them."""
+"""How many tools one answer may call, and the total size of their arguments."""
 
 ERROR_MAX_CHARS = 500
 
 
 class ProtocolViolation(TidemarkError):
-    """Something that is not of the wire format that was agreed on."""
+    """The server violated the wire format."""
 
 
 class Characters:
-    """Makes the characters of a stream of text whole: servers that count in UTF-16 cut them in two."""
+    """Joins surrogate pairs in a stream of text: servers that count in UTF-16 split them."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def whole(self, text: str, *, clean: bool) -> str:
-        """The text up to its last whole character. `clean`: nothing in it is cut, as far as it goes."""
+        """The text up to its last whole character; `clean` says that no character in it is split."""
         if clean and not self._half:
             return text
         text, self._half = self._half + text, ""
@@ -38,7 +38,7 @@ class Characters:
 
 
 def mend(text: str) -> str:
-    """Text that can be stored and sent: halves of characters joined or replaced, NULs too, which PostgreSQL cannot keep."""
+    """Text that can be stored: surrogates are joined or replaced, and NULs, which PostgreSQL refuses."""
     return (
         text.encode("utf-16-le", "surrogatepass")
         .decode("utf-16-le", "replace")
@@ -47,18 +47,18 @@ def mend(text: str) -> str:
 
 
 def read_json(data: bytes) -> tuple[Any, bool]:
-    """The value of an event, and whether every character in it is whole. Raises ProtocolViolation."""
+    """The value of an event, and whether no character in it is split. Raises ProtocolViolation."""
     try:
         return orjson.loads(data), True
     except orjson.JSONDecodeError as error:
         try:
-            return json.loads(data), False  # it takes halves of characters, and NaN
+            return json.loads(data), False  # it accepts lone surrogates, and NaN
         except (ValueError, RecursionError):
             raise ProtocolViolation(f"an event is no JSON: {error}") from None
 
 
 def typed(holder: Any, key: str, of: type[T]) -> T:
-    """What `holder` has under `key`, the empty value where it has nothing or null; raises ProtocolViolation for another type."""
+    """The value of `key`, or an empty one if it is missing or null. Raises ProtocolViolation."""
     if not isinstance(holder, dict):
         raise ProtocolViolation(f"what holds {key!r} is no object")
     value = holder.get(key)
@@ -70,13 +70,13 @@ def typed(holder: Any, key: str, of: type[T]) -> T:
 
 
 def count(holder: Any, key: str) -> int:
-    """A figure as it can be understood: no answer fails for its bill."""
+    """A count, or None if it is none: an answer does not fail because of its usage."""
     value = holder.get(key) if isinstance(holder, dict) else None
     return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
 
 
 def error_in(body: bytes) -> Any:
-    """The error that the body of a refusal holds, an object or words; None where it is no JSON."""
+    """The error in the body of an error response, an object or text; None unless it is JSON."""
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -87,13 +87,13 @@ def error_in(body: bytes) -> Any:
 
 
 def error_message(error: Any) -> str:
-    """What an error says for people."""
+    """The message of an error."""
     words = error.get("message") if isinstance(error, dict) else error
     return mend(str(words or ""))[:ERROR_MAX_CHARS]
 
 
 def describe_error(words: str, status: int | None) -> str:
-    """What people are told of a refusal with `status`, or of an error in the middle of an answer."""
+    """The message for users about an error response, or an error in the middle of an answer."""
     said = f": {words}" if words else "."
     return (
         f"The model's server answered {status}{said}"
@@ -103,7 +103,7 @@ def describe_error(words: str, status: int | None) -> str:
 
 
 def seconds(retry_after: str | None) -> float | None:
-    """What `Retry-After` says, a number or a date."""
+    """The seconds in a `Retry-After` header, which is a number or a date."""
     if not retry_after:
         return None
     try:

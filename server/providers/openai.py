@@ -1,4 +1,7 @@
-"""Any server that speaks OpenAI's `/chat/completions`, streamed: https://platform.openai.com/docs/api-reference/chat-streaming"""
+"""Servers with OpenAI's `/chat/completions`, streamed.
+
+https://platform.openai.com/docs/api-reference/chat-streaming
+"""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -14,7 +17,7 @@ from server.settings import ProviderSettings
 
 
 class OpenAI:
-    """One upstream."""
+    """One server."""
 
     def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
         self.models = settings.models
@@ -41,7 +44,7 @@ class OpenAI:
         messages += _messages(
             "assistant", [part for part in request.prefix if part["type"] == "text"]
         )
-        # OpenAI's own newer models refuse the name that everybody else knows.
+        # OpenAI's newer models refuse the name that all other servers use.
         limit = (
             "max_completion_tokens"
             if (urlsplit(self._url).hostname or "").endswith("openai.com")
@@ -60,18 +63,18 @@ class OpenAI:
 
 
 def headers_of(key: str) -> dict[str, str]:
-    """The headers that show a key."""
+    """The headers with the API key."""
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def url_of(base_url: str, path: str) -> str:
-    """Where `path` is: a base without a path is that of a whole server, whose interface is under /v1; any other is used as it is."""
+    """The URL of `path`. /v1 is added to a base URL that has no path."""
     scheme, host, base, query, _ = urlsplit(base_url)
     return urlunsplit((scheme, host, f"{base.rstrip('/') or '/v1'}/{path}", query, ""))
 
 
 def completions_url(base_url: str) -> str:
-    """Where to ask."""
+    """The URL of chat completions."""
     return url_of(base_url, "chat/completions")
 
 

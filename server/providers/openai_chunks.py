@@ -1,4 +1,4 @@
-"""What chunks of OpenAI's `chat.completion.chunk` say, and what its errors mean; no connection is needed to read them.
+"""Parsing of OpenAI's `chat.completion.chunk` objects and of its errors, without a connection.
 
 Servers that claim to speak this format differ. Whatever can be understood is; what cannot ends the answer with `provider_protocol`.
 """
@@ -40,7 +40,7 @@ _TOO_LONG_WORDS = (
 
 
 class Answer:
-    """What has to be remembered between chunks: tool calls come in pieces, and the reason before the usage."""
+    """The state between chunks: tool calls come in pieces, and the finish reason before the usage."""
 
     def __init__(self) -> None:
         self.begun = self.done = False
@@ -113,7 +113,7 @@ class Answer:
             )
 
     def _index_of(self, piece: Any) -> int:
-        """Which call a piece belongs to; where the server does not count them, another id is another call."""
+        """The call that a piece belongs to. Without an index, another id is another call."""
         index, id = (
             (piece.get("index") if isinstance(piece, dict) else None),
             typed(piece, "id", str),
@@ -128,7 +128,7 @@ class Answer:
 def error_of(
     error: Any, status: int | None = None, retry_after: str | None = None
 ) -> ProviderError:
-    """What an error means that a server sent with `status`, or in the middle of an answer: as far as it can be told, in its own words."""
+    """The meaning of an error response, or of an error in the middle of an answer."""
     fields = error if isinstance(error, dict) else {}
     words = error_message(error)
     message = describe_error(words, status)
@@ -153,7 +153,7 @@ def error_of(
 
 
 def _text(delta: dict[str, Any]) -> str:
-    """The text of a delta; some servers send it as a list of parts."""
+    """The text of a delta, which some servers send as a list of parts."""
     content = delta.get("content")
     if not isinstance(content, list):
         return typed(delta, "content", str)
@@ -165,7 +165,7 @@ def _text(delta: dict[str, Any]) -> str:
 
 
 def _counts(usage: dict[str, Any]) -> dict[str, Any]:
-    """Figures as they can be understood: no answer fails for its bill."""
+    """The usage, as far as it is valid: an answer does not fail because of it."""
     counts = {
         "input_tokens": count(usage, "prompt_tokens"),
         "output_tokens": count(usage, "completion_tokens"),

@@ -1,4 +1,4 @@
-"""The wire of upstream servers: server-sent events out of bytes that may be cut anywhere, and a limit on silence."""
+"""Parsing of server-sent events from chunks of any size, and a timeout for silence."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,14 +8,14 @@ BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLong(ValueError):
-    """The server sent a line, or the lines of one event, of more than 1 MiB."""
+    """A line or an event of the server exceeds 1 MiB."""
 
     def __str__(self) -> str:
         return f"an event of more than {EVENT_MAX_BYTES} bytes"
 
 
 class EventParser:
-    """Takes bytes as they arrive; gives the data of each whole event. Comments and other fields are left out."""
+    """Turns bytes into the data of events. Comments and other fields are ignored."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -44,7 +44,7 @@ class EventParser:
         return complete
 
     def end(self) -> list[bytes]:
-        """The data of an event that the end of the stream completes, for servers that forget the last empty line."""
+        """The data of an unfinished event, for servers that omit the last empty line."""
         return self.feed(b"\n\n")
 
     def _add(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class EventParser:
             raise EventTooLong
 
     def _with_newlines(self, chunk: bytes) -> bytes:
-        """The chunk with LF for each end of a line, which may be CR, LF, or both, one in this chunk and one in the next."""
+        """The chunk with LF line ends. A CRLF may be split between two chunks."""
         if not chunk:
             return chunk
         if self._after_cr:
@@ -64,7 +64,7 @@ class EventParser:
 
 
 class Patience:
-    """Calls `give_up` after a silence. Hearing something costs one clock reading, not a timer."""
+    """Calls `give_up` after a silence. Activity costs one clock reading, not a timer."""
 
     def __init__(self, silence_s: float, give_up: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -74,7 +74,7 @@ class Patience:
         self.lost = False
 
     def reset(self, silence_s: float) -> None:
-        """Something came; the next may take `silence_s`."""
+        """Starts the timeout again, with `silence_s`."""
         self._deadline = self._loop.time() + silence_s
         if self._deadline < self._timer.when():
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""The connection to a model's server: asks, and gives the deltas of the answer as they come, within the limits of its provider.
+"""The connection to a model's server: sends a request and streams the answer, within limits.
 
 What the events mean is the format's matter; what can go wrong on the way is told here, once for all formats.
 """
@@ -17,37 +17,37 @@ from server.settings import ProviderSettings
 
 ERROR_BODY_MAX_BYTES = 16_384
 AFTER_FINISH_S = 5.0
-"""How long a server may take to end a stream whose answer is complete: what may still come is the usage."""
+"""How long a server may take to end a stream whose answer is complete; only usage may follow."""
 
 ErrorOf = Callable[[Any, int | None, str | None], ProviderError]
-"""What an error means: the error itself, the status it came with, and `Retry-After`."""
+"""Interprets an error: the error itself, the status it came with, and `Retry-After`."""
 
 
 class Reading(Protocol):
-    """One answer as its format tells it. It remembers between events whatever has to be remembered."""
+    """Parses one answer, and keeps the state between its events."""
 
     begun: bool
-    """Something was said, be it in a piece that is not passed on yet."""
+    """Whether the model has sent anything, even if it is not passed on yet."""
 
     done: bool
-    """The server has said that nothing more comes."""
+    """Whether the server has announced the end of the stream."""
 
     @property
     def whole(self) -> bool:
-        """Whether it is known why the model ended: how the connection ends is then no matter."""
+        """Whether the finish reason is known; then it does not matter how the connection ends."""
         ...
 
     def take(self, data: bytes) -> Iterable[Delta]:
-        """The deltas of one event. Raises ProviderError where it is an error, and ProtocolViolation."""
+        """The deltas of one event. Raises ProviderError and ProtocolViolation."""
         ...
 
     def end(self) -> Iterable[Delta]:
-        """What is known only at the end. Raises ProviderError when the stream was cut off."""
+        """The deltas known only at the end. Raises ProviderError if the stream was cut off."""
         ...
 
 
 class Upstream:
-    """One address of one server. Connections are kept and used again."""
+    """One URL of one server. Connections are reused."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Upstream:
         await self._http.close()
 
     async def deltas(self, body: bytes, reading: Reading) -> AsyncGenerator[Delta, None]:
-        """The answer to `body` as it comes. Raises ProviderError.
+        """The answer to `body` as it arrives. Raises ProviderError.
 
         This is the only generator between the socket and whoever reads: each further one would cost every token.
         """
@@ -79,14 +79,14 @@ class Upstream:
             chunk = await _first(response, patience, reading)
             while chunk is not None:
                 for data in parser.feed(chunk) if chunk else parser.end():
-                    if data:  # some servers send empty events to show that they live
+                    if data:  # some servers send empty events as heartbeats
                         for delta in reading.take(data):
                             yield delta
                     if reading.done:
                         break
                 if reading.done or not chunk:
                     break
-                if reading.begun:  # until then nothing prolongs the wait for the first token; after it, any sign of life does
+                if reading.begun:  # nothing but a token ends the wait for the first one
                     patience.reset(min(idle_s, AFTER_FINISH_S) if reading.whole else idle_s)
                 chunk = await _next(response, patience, reading)
             for delta in reading.end():
@@ -94,12 +94,12 @@ class Upstream:
 
     @asynccontextmanager
     async def _asked(self, body: bytes) -> AsyncIterator[tuple[aiohttp.ClientResponse, Patience]]:
-        """The response to `body`, and the patience with it; whatever fails until it has been read is a ProviderError."""
+        """The response to `body`, and its timeout. Raises ProviderError until it has been read."""
         loop, patience = asyncio.get_running_loop(), None
         answer_by = loop.time() + self._limits.first_token_timeout_s
         try:
             async with asyncio.timeout_at(answer_by):
-                # A redirect would be followed without the question.
+                # A redirect would be followed without the body.
                 response = await self._http.post(self._url, data=body, allow_redirects=False)
             async with response:
                 patience = Patience(answer_by - loop.time(), response.close)
@@ -120,7 +120,7 @@ class Upstream:
                 patience.stop()
 
     def _without_key(self, error: ProviderError) -> ProviderError:
-        """The error without the key, which a server may repeat as it was sent."""
+        """The error without the API key, which a server may repeat."""
         if not self._key or self._key not in error.message:
             return error
         message = error.message.replace(self._key, "…")
@@ -132,7 +132,7 @@ class Upstream:
 async def _first(
     response: aiohttp.ClientResponse, patience: Patience, reading: Reading
 ) -> bytes | None:
-    """The first bytes. Those of an object are no stream but an error, or a server that cannot stream: then all of it, as one event."""
+    """The first bytes. A JSON object is an error, or an answer that is not streamed: one event."""
     chunk = await _next(response, patience, reading)
     if chunk is None or chunk.lstrip()[:1] != b"{":
         return chunk
@@ -147,7 +147,7 @@ async def _first(
 async def _next(
     response: aiohttp.ClientResponse, patience: Patience, reading: Reading
 ) -> bytes | None:
-    """What came next, `b""` at the end; None where the connection broke after the answer was whole."""
+    """The next bytes, `b""` at the end; None if the connection broke after a complete answer."""
     try:
         chunk = await response.content.readany()
     except (aiohttp.ClientError, OSError):
@@ -160,14 +160,14 @@ async def _next(
 
 
 async def _read(response: aiohttp.ClientResponse, size: int, body: bytes = b"") -> bytes:
-    """The body to its end, or to about `size` bytes of it."""
+    """The body, or about the first `size` bytes of it."""
     while len(body) < size and (chunk := await response.content.readany()):
         body += chunk
     return body
 
 
 def _failure(error: Exception, *, fell_silent: bool) -> ProviderError:
-    """What is told of an error on the way."""
+    """The ProviderError for an error of the connection."""
     if isinstance(error, EventTooLong | ProtocolViolation):
         message = f"The model's server sent something that is not of its protocol: {error}."
         return ProviderError("provider_protocol", message, retryable=True)
