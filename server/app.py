@@ -1,4 +1,4 @@
-"""The web process: routes, what surrounds them, and what the process holds open."""
+"""The web application: routes, middleware, and what the process holds open."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ SWEEP_EVERY_S = 1.0
 
 
 def build_app(settings: Settings) -> Starlette:
-    """The web application. What it holds open is in `request.state`; `app.state.stop` ends every stream between two events."""
+    """The web application. `app.state.stop` ends every stream between two events."""
     graph = GraphView(settings)
     app = Starlette(
         routes=[
@@ -118,7 +118,7 @@ def _stop(feeds: Feeds, watches: Watches) -> None:
 
 
 async def _settle_cancelled(settler: Settler) -> None:
-    """Ends cancelled answers that no worker owns, also while there is no worker at all."""
+    """Settles cancelled answers without an owner, even while there is no worker."""
     staleness = Staleness()
     while True:
         await asyncio.sleep(SWEEP_EVERY_S)

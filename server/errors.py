@@ -1,4 +1,4 @@
-"""The one error tree.
+"""The error tree.
 
 TidemarkError
 ├── SettingsError           the program cannot start as it is configured (exit 2)
@@ -21,15 +21,15 @@ class TidemarkError(Exception):
 
 
 class SettingsError(TidemarkError):
-    """A setting is wrong; the message is one line: where, key, value, what is allowed."""
+    """A setting is wrong; the message is one line: source, key, value, and what is expected."""
 
 
 class StartError(TidemarkError):
-    """Something outside is in the way of starting: a port, a folder, a database; the message is one line."""
+    """A port, a folder or a service prevents the start; the message is one line."""
 
 
 class Refused(TidemarkError):
-    """A request that was understood and will not be served; `detail` is written for the caller."""
+    """A request that was understood and is refused; `detail` is for the caller."""
 
     status: ClassVar[int] = 400
     title: ClassVar[str] = "Refused"
@@ -48,14 +48,14 @@ class Unreadable(Refused):
 
 
 class InvalidCursor(Unreadable):
-    """The cursor is no number, or lies beyond the end of an answer that has ended."""
+    """The cursor is malformed, or beyond the end of an answer that has ended."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("invalid_cursor", detail)
 
 
 class Unauthenticated(Refused):
-    """Nobody is signed in, or the key is not (or no longer) valid."""
+    """The request has no credentials, or they are not valid."""
 
     status, title = 401, "Unauthorized"
 
@@ -66,13 +66,13 @@ class Unauthenticated(Refused):
 
 
 class Forbidden(Refused):
-    """The request comes from another site, or asks for what this server does not offer."""
+    """The request comes from another site, or is for something this server does not allow."""
 
     status, title = 403, "Forbidden"
 
 
 class NotFound(Refused):
-    """It is not there, or it is not yours: the two are one."""
+    """It does not exist, or it is not the caller's: the response is the same."""
 
     status, title = 404, "Not found"
 
@@ -81,7 +81,7 @@ class NotFound(Refused):
 
 
 class MethodNotAllowed(Refused):
-    """There is something at this address, but nothing to do with it by this method."""
+    """The path exists, but not with this method."""
 
     status, title = 405, "Method not allowed"
 
@@ -93,25 +93,25 @@ class RequestTimeout(Refused):
 
 
 class Conflict(Refused):
-    """The request does not fit the state things are in."""
+    """The request conflicts with the current state."""
 
     status, title = 409, "Conflict"
 
 
 class TooLarge(Refused):
-    """The request is larger than this server takes."""
+    """The request exceeds a size limit."""
 
     status, title = 413, "Content too large"
 
 
 class UnsupportedType(Refused):
-    """The body is of a media type that is not read here."""
+    """The media type of the body is not supported."""
 
     status, title = 415, "Unsupported media type"
 
 
 class Invalid(Refused):
-    """The request was readable and is wrong; `errors` points at each fault."""
+    """The request is readable but invalid; `errors` points at each fault."""
 
     status, title = 422, "Unprocessable content"
 
@@ -123,7 +123,7 @@ class Invalid(Refused):
 
 
 class TooMany(Refused):
-    """A limit is reached; `retry_after_s` says when to come back."""
+    """A limit is reached; `retry_after_s` says when to try again."""
 
     status, title = 429, "Too many requests"
 

@@ -7,7 +7,7 @@ from ulid import ULID
 
 
 class Prefix(StrEnum):
-    """What an id names."""
+    """The type of an object."""
 
     ACCOUNT = "acct"
     USER = "user"
@@ -34,5 +34,5 @@ def made_at_ms(id: str) -> int:
 
 
 def is_id(prefix: Prefix, text: str) -> bool:
-    """Whether `text` has the form of such an id. What has not can name nothing and need not reach the database."""
+    """Whether `text` is well-formed. What is not can exist nowhere, and need not be looked up."""
     return _PATTERNS[prefix].fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Figures of this process for Prometheus."""
+"""Prometheus metrics of this process."""
 
 from prometheus_client import Counter, Gauge
 

@@ -1,4 +1,4 @@
-"""Content as everything here knows it: an ordered list of parts, each a JSON object with a `type`."""
+"""Content: an ordered list of parts, each a JSON object with a `type`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Watches: the number of the last change of each account that has a page open here."""
+"""Watches: the number of the last change of each account that has a change feed open here."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ CHECKED_AT_ONCE = 500
 
 
 class Watch:
-    """What is known of one account."""
+    """The last change of one account, and its readers."""
 
     def __init__(self) -> None:
         self.change = 0
         self.pages: set[Reader] = set()
 
     def advance(self, change: int) -> None:
-        """Notes a change number; those that are no news wake nobody."""
+        """Records a change number, and wakes the readers if it is a new one."""
         if change > self.change:
             self.change = change
             for page in self.pages:
@@ -31,17 +31,17 @@ class Watch:
 
 
 class Reader:
-    """What one page waits with: for changes, for events, for the end of the process."""
+    """Waits for changes, for events, and for the end of the process, for one reader."""
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Lets the page look again."""
+        """Ends the wait."""
         self._woken.set()
 
     async def wait(self, for_s: float) -> bool:
-        """Waits until it is woken; false when nobody did for so long."""
+        """Waits until it is woken; false after a timeout."""
         with suppress(TimeoutError):
             async with asyncio.timeout(for_s):
                 await self._woken.wait()
@@ -66,7 +66,7 @@ class Watches:
 
     @contextmanager
     def watch(self, account_id: str, page: Reader) -> Iterator[Watch]:
-        """The watch of an account, which wakes `page` at every change while this is open."""
+        """The watch of an account, which wakes `page` at every change while the context is open."""
         channel = account_channel(self._key_prefix, account_id)
         watch = self._watches.get(account_id)
         if watch is None:

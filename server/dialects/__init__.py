@@ -1,1 +1,1 @@
-"""How it is told: pure functions from events to what a client speaks. No I/O."""
+"""Dialects: pure functions from events to the frames of a protocol. No I/O."""

@@ -1,4 +1,7 @@
-"""The native dialect: server-sent events, one frame per event (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+"""The native dialect: server-sent events, one frame per event.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
 
 from server.stream.events import Event
 from server.stream.feed import Batch
@@ -8,7 +11,7 @@ HEARTBEAT = b": hb\n\n"
 
 
 def encode(events: list[Event]) -> bytes:
-    """The frames of some events. The data of an event is one line of JSON, so it is one `data` line."""
+    """The frames of some events. The data of an event is one line of JSON."""
     return b"".join(
         [
             b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, type.encode(), data)
@@ -18,5 +21,5 @@ def encode(events: list[Event]) -> bytes:
 
 
 def encode_batch(batch: Batch) -> bytes:
-    """The same of a batch, made once for all its readers."""
+    """The frames of a batch, encoded once for all its readers."""
     return batch.encode_once(encode)

@@ -31,12 +31,12 @@ def chores_queue(key_prefix: str) -> str:
 
 
 def control_channel(key_prefix: str, owner: str) -> bytes:
-    """The channel on which a worker is told which of its answers to stop."""
+    """The channel on which a worker receives the ids of answers to stop."""
     return f"{key_prefix}worker:{owner}".encode()
 
 
 def worker_key(key_prefix: str, owner: str) -> str:
-    """The key under which a living worker tells of itself; `owner` may be `*`."""
+    """The key of a running worker's report; `owner` may be `*`."""
     return f"{key_prefix}worker:{owner}"
 
 

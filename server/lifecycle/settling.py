@@ -58,12 +58,12 @@ class Staleness:
         }
 
     def for_s(self, row: OpenRow) -> float:
-        """For how long a row has been as it is."""
+        """How many seconds a row has been unchanged."""
         return monotonic() - self._since[row.id][1]
 
 
 class Settler:
-    """Settles what is nobody's. Every process has one."""
+    """Settles answers without an owner. Every process has one."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Settler:
         return settled.generation
 
     async def fail(self, generation_id: str) -> None:
-        """Settles an answer that nobody owns and nobody can begin. Raises DatabaseAway."""
+        """Settles an answer without an owner that cannot be started. Raises DatabaseAway."""
         claimed = await self.database.write(claim, generation_id, self.name)
         if claimed is None:
             return

@@ -33,7 +33,7 @@ BATCHES_MAX: Final = 64
 
 
 class End(NamedTuple):
-    """What a settled row says: the content it came to, and the event that ends it."""
+    """The last events of a settled generation: its snapshot, and the terminal event."""
 
     snapshot: Event
     terminal: Event

@@ -30,7 +30,7 @@ def open_pool(kind: type[Pool], url: str, **options: Any) -> Pool:
 
 @cache
 def _translating(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    class Translating(kind):  # type: ignore[misc, valid-type]  # TCP, TLS or Unix, as the address says
+    class Translating(kind):  # type: ignore[misc, valid-type]  # TCP, TLS or Unix, depending on the URL
         """Translates the errors of every call by which a client uses a connection."""
 
         async def connect(self, *args: Any, **kwargs: Any) -> None:
