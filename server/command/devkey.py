@@ -1,4 +1,4 @@
-"""The development key: on loopback, `up` leaves an API key of a local account in the data folder, for curl and tests."""
+"""The development key: on loopback, `up` writes an API key into the data folder, for curl."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ ACCOUNT = "local"
 
 
 async def write_dev_key(database: Database, settings: Settings) -> Path | None:
-    """The file with a valid key, written with mode 0600 unless it is there already; None where others can reach this server."""
+    """The file with a valid key, created with mode 0600 if needed; None unless on loopback."""
     if settings.server.host not in LOOPBACK_HOSTS:
         return None
     file = settings.data_dir / "dev-key"

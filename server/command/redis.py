@@ -19,12 +19,12 @@ LEAVE_WITHIN_S = 10.0
 
 
 def run_redis(settings: Settings) -> None:
-    """Becomes the embedded Valkey; with a Redis elsewhere there is nothing to run, and this only waits. Raises StartError."""
+    """Becomes the embedded Valkey, or only waits if Redis is external. Raises StartError."""
     if not settings.embedded_redis:
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(
             signal.SIG_BLOCK, signals
-        )  # what is not blocked kills instead of ending the wait
+        )  # a signal that is not blocked would kill the process
         signal.sigwait(signals)
         return
     folder = settings.data_dir / "redis"
@@ -41,12 +41,12 @@ def run_redis(settings: Settings) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(
             PR_SET_PDEATHSIG, signal.SIGTERM
-        )  # a Valkey without its `up` would hold the data folder
-    os.execv(binary, [binary, *_options(folder, path)])  # noqa: S606  no shell is wanted
+        )  # an orphaned Valkey would keep the data folder locked
+    os.execv(binary, [binary, *_options(folder, path)])  # noqa: S606  without a shell
 
 
 def end_orphan(path: Path) -> None:
-    """Ends a Valkey that still serves this socket because whoever started it died. Raises StartError when it will not go."""
+    """Stops an orphaned Valkey that still serves this socket. Raises StartError if it does not stop."""
     deadline = monotonic() + LEAVE_WITHIN_S
     while True:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -63,7 +63,7 @@ def end_orphan(path: Path) -> None:
 
 
 def _options(folder: Path, path: Path) -> list[str]:
-    """A private server on a socket only: nothing is evicted, and a clean stop saves what there is."""
+    """A private server on a Unix socket, without eviction, that saves its data when it stops."""
     options = [
         ("port", "0"),
         ("unixsocket", str(path)),

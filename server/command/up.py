@@ -42,7 +42,7 @@ console = Console(stderr=True, highlight=False)
 
 
 class Child:
-    """One process that is to be running."""
+    """One process that is kept running."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Up:
         }
 
     async def run(self, *, open_page: bool) -> int:
-        """Starts everything, says where it is, and keeps it running until interrupted."""
+        """Starts everything, prints the address, and keeps it running until interrupted."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
@@ -155,7 +155,7 @@ class Up:
             self._stopping.set()
 
     async def _keep(self, child: Child) -> None:
-        """Runs a child, and runs it again when it ends by itself."""
+        """Runs a child, and restarts it when it ends by itself."""
         back_off_s = 0.0
         while not self._stopping.is_set():
             started = monotonic()
@@ -186,17 +186,17 @@ class Up:
             await asyncio.sleep(back_off_s)
 
     async def _release(self, worker_name: str) -> None:
-        """Frees what a dead worker owned: somebody else, or its successor, goes on at once."""
+        """Releases the answers of a dead worker, so that another one continues them at once."""
         try:
             for generation_id in await self._database.write(release_dead, worker_name):
                 await self._queue.put(generation_id)
         except DatabaseAway as error:
             log.warning(
                 "not_released", worker=worker_name, reason=str(error)
-            )  # the sweep finds out by itself
+            )  # the sweep will find them
 
     async def _announce(self, *, open_page: bool) -> None:
-        """Migrates, waits until the web process answers, and prints where it is."""
+        """Migrates, waits until the web process answers, and prints the address."""
         try:
             await migrate(self._settings.database_url)
             key_file = await write_dev_key(self._database, self._settings)
@@ -219,7 +219,7 @@ class Up:
     async def _answers(self) -> None:
         deadline = monotonic() + READY_WITHIN_S
         host, port = self._listening.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  where to knock, not where to listen
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  to connect to, not to listen on
         while True:
             try:
                 async with asyncio.timeout(READY_WITHIN_S):
@@ -261,8 +261,8 @@ class Up:
 
 
 def run_up(settings: Settings, flags: list[str], *, open_page: bool) -> int:
-    """Runs everything until interrupted; the exit code. Raises StartError."""
-    Models(settings)  # a default model that is not there stops the start
+    """Runs everything until interrupted, and returns the exit code. Raises StartError."""
+    Models(settings)  # raises SettingsError for a default model that is not offered
     with (
         _data_folder(settings.data_dir),
         listen(settings.server.host, settings.server.port) as listening,
@@ -278,7 +278,7 @@ async def _run(
 
 
 def _try_to_write(probe: Path) -> None:
-    """A full disk is found out here, not by the first message."""
+    """Detects a full disk before the first message does."""
     try:
         probe.write_bytes(b"x" * 65_536)
     finally:
@@ -287,7 +287,7 @@ def _try_to_write(probe: Path) -> None:
 
 @contextmanager
 def _data_folder(folder: Path) -> Iterator[None]:
-    """The data folder, made if need be, and held against a second `up`. Raises StartError."""
+    """Creates the data folder if needed, and locks it against a second `up`. Raises StartError."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("a")

@@ -1,4 +1,4 @@
-"""The listening socket of the web process, set up so that the kernel drops clients that stop reading."""
+"""The listening socket of a web process; the kernel drops clients that stop reading."""
 
 import errno
 import socket
@@ -33,12 +33,12 @@ def listen(host: str, port: int) -> socket.socket:
                 f"Port {port} on {host} is in use: stop what listens there, or choose another with --port or server.port."
             ) from None
         raise StartError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
-    listening.setblocking(False)  # noqa: FBT003  the standard library's own
+    listening.setblocking(False)  # noqa: FBT003  of the standard library
     return listening
 
 
 def address_of(listening: socket.socket) -> str:
     """The address to type into a browser, e.g. `http://127.0.0.1:8000`."""
     host, port = listening.getsockname()[:2]
-    host = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host  # noqa: S104  shown, not listened on
+    host = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host  # noqa: S104  only displayed
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

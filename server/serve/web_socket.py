@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol, which says why it closes also to a client that is still sending."""
+"""uvicorn's WebSocket protocol, but a client that is still sending receives the close code."""
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -6,7 +6,7 @@ LINGER_S = 5.0
 
 
 class LingeringSocket(WebSocketsSansIOProtocol):
-    """One connection. After a frame that cannot be read the close frame goes out, and what still comes is thrown away for some seconds.
+    """One connection. After an invalid frame it sends the close frame, and discards input for 5 s.
 
     A connection that is closed at once is reset, and the client may never see the code.
     """
