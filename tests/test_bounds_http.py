@@ -175,3 +175,22 @@ def _handles(pid: int, number: signal.Signals) -> bool:
         if line.startswith("SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
     return False
+
+
+async def test_caches_store_nothing_of_an_account(client: Client) -> None:
+    conversations = await client.http.get("/api/conversations")
+    viewer = await client.http.post("/graphql", json={"query": "{ viewer { account { id } } }"})
+
+    assert conversations.status_code == viewer.status_code == 200
+    assert conversations.headers["cache-control"] == viewer.headers["cache-control"] == "no-store"
+
+
+async def test_credentials_that_browsers_add_do_not_lift_the_rule_for_other_sites(
+    tidemark: System,
+) -> None:
+    headers = {"sec-fetch-site": "cross-site", "authorization": "Basic YWRhOmFkYQ=="}
+
+    async with Client(tidemark.web.url) as browser:
+        refused = await browser.http.post("/api/session", json={}, headers=headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "cross_site")

@@ -20,7 +20,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from server.command.devkey import write_dev_key
-from server.command.process import PARENT_FD, SOCKET_FD, WORKER_NAME
+from server.command.process import (
+    PARENT_FD,
+    SOCKET_FD,
+    WORKER_NAME,
+    raise_descriptor_limit,
+)
 from server.errors import StartError
 from server.history.claims import release_dead
 from server.history.database import Database, DatabaseAway, open_database
@@ -262,6 +267,7 @@ class Up:
 
 def run_up(settings: Settings, flags: list[str], *, open_page: bool) -> int:
     """Runs everything until interrupted, and returns the exit code. Raises StartError."""
+    raise_descriptor_limit()
     Models(settings)  # raises SettingsError for a default model that is not offered
     with (
         _data_folder(settings.data_dir),
