@@ -300,7 +300,9 @@ async def test_behind_https_the_cookie_is_bound_to_the_host(new_system: Make) ->
 @pytest.mark.slow
 async def test_one_address_opens_only_so_many_guest_sessions_in_an_hour(new_system: Make) -> None:
     system = await asyncio.to_thread(
-        lambda: new_system(auth={"guests": True, "guest_sessions_max_per_hour_per_ip": 2}).start(workers=0)
+        lambda: new_system(auth={"guests": True, "guest_sessions_max_per_hour_per_ip": 2}).start(
+            workers=0
+        )
     )
     async with Client(system.web.url) as client:
         answers = []
