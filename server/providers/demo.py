@@ -103,16 +103,17 @@ class Demo:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         script, topic = read_script(_question(request))
+        input_tokens = 0  # counted first: nothing is awaited between the last token and the end
+        for turn in request.turns:
+            input_tokens += len(joined_text(turn.parts).split())
+            await asyncio.sleep(0)  # lets other answers proceed
         if not request.prefix:
             await asyncio.sleep(script.first_token_ms / 1000)
         output = _Output(script, request.max_output_tokens)
         async with aclosing(output.deltas(_deltas(script, topic, request))) as deltas:
             async for delta in deltas:
                 yield delta
-        counts = {"input_tokens": 0, "output_tokens": output.tokens}
-        for turn in request.turns:
-            counts["input_tokens"] += len(joined_text(turn.parts).split())
-            await asyncio.sleep(0)  # lets other answers proceed
+        counts = {"input_tokens": input_tokens, "output_tokens": output.tokens}
         if script.reasoning:
             counts["reasoning_tokens"] = script.reasoning
         yield Usage(counts)
