@@ -988,8 +988,8 @@ class Started:
 def role_of(child: psutil.Process) -> str:
     """What a child of `up` does."""
     try:
-        return "valkey" if "valkey" in child.name() else child.cmdline()[3]
-    except (psutil.Error, IndexError):
+        return child.name()
+    except psutil.Error:
         return ""
 
 
