@@ -232,8 +232,8 @@ class Follower:
         left = ExitStack()
         feeds = self._changes.feeds
         feed = left.enter_context(feeds.feed(generation.id, queued_event(generation)))
-        feed.wakes.add(self._reader.wake)
-        left.callback(feed.wakes.discard, self._reader.wake)
+        feed.wake_callbacks.add(self._reader.wake)
+        left.callback(feed.wake_callbacks.discard, self._reader.wake)
         reader = FeedReader(feeds, generation.id, feed, after_seq)
         self._answers[generation.id] = _Answer(generation, reader, left)
         self._after_seqs[generation.id] = after_seq

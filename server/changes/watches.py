@@ -74,7 +74,7 @@ class Watches:
             self._tail.listen(
                 channel,
                 Listener(
-                    lambda: self._loop.look_at(account_id),
+                    lambda: self._loop.check_soon(account_id),
                     lambda change: self._receive(account_id, change),
                 ),
             )
