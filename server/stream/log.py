@@ -67,8 +67,8 @@ async def close_logs(
 ) -> list[bool | RedisError]:
     """Closes the logs of settled generations in one round trip.
 
-    Raises RedisError when Redis is unavailable. For each: true when the log has the terminal event, false when there is no log (any more), or
-    the error of that log.
+    For each: true when the log has the terminal event, false when there is no log (any more), or
+    the error of that log. Raises RedisError when Redis is unavailable.
     """
     arguments = [
         (2, *keys[:2], terminal.seq, terminal.encoded(), keys.channel, int(retention_s * 1000))
