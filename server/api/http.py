@@ -141,5 +141,5 @@ def parse_time_cursor(request: Request) -> tuple[datetime, str] | None:
     fields = unpack(text, 2)
     time = parse_time(fields[0]) if fields else None
     if fields is None or time is None or not is_id(Prefix.CONVERSATION, fields[1]):
-        raise InvalidCursor("before: this is not a cursor that this server gave out.")
+        raise InvalidCursor("before: the cursor is not valid.")
     return time, fields[1]

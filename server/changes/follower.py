@@ -14,9 +14,9 @@ from server.history.feed import (
     AFTER_ALL_ROWS,
     Change,
     FeedPage,
+    FeedPosition,
     MessageChange,
     OpenedConversation,
-    Place,
     Scope,
     changes_since,
     open_feed,
@@ -70,10 +70,10 @@ class Changes:
 
     async def open(self, scope: Scope, cursor: Cursor | None) -> "Follower":
         """A follower that starts after the cursor, or with what there is now; raises NotFound."""
-        afresh = cursor is None or cursor.conversation_id != scope.conversation_id
-        since = cursor.place if cursor else None
-        page = await self.database.read(open_feed, scope, since, afresh=afresh)
-        follower = Follower(self, scope, since or Place(page.change), page)
+        reopen = cursor is None or cursor.conversation_id != scope.conversation_id
+        since = cursor.position if cursor else None
+        page = await self.database.read(open_feed, scope, since, reopen=reopen)
+        follower = Follower(self, scope, since or FeedPosition(page.change), page)
         if cursor is not None and not page.starts_over and scope.conversation_id is not None:
             ids = list(cursor.after_seqs)
             for generation in await self.database.read(generations_in, scope.conversation_id, ids):
@@ -87,7 +87,7 @@ class Changes:
 
 
 class _Answer:
-    """An active answer and the reader's place in it; `left` stops following."""
+    """An active answer and the reader's position in it; `left` stops following."""
 
     def __init__(self, generation: Generation, reader: FeedReader, left: ExitStack) -> None:
         self.id, self.message_id = generation.id, generation.message_id
@@ -97,9 +97,11 @@ class _Answer:
 class Follower:
     """One reader's progress through a change feed. `follow` may be called once."""
 
-    def __init__(self, changes: Changes, scope: Scope, place: Place, page: FeedPage) -> None:
+    def __init__(
+        self, changes: Changes, scope: Scope, position: FeedPosition, page: FeedPage
+    ) -> None:
         self._changes, self._scope, self._page = changes, scope, page
-        self._place = place
+        self._position = position
         self._conversation_id = None if page.starts_over else scope.conversation_id
         self._resumed: list[tuple[Generation, int]] = []
         self._reader = Reader()
@@ -127,7 +129,7 @@ class Follower:
             while not watches.stopping:
                 idle = True
                 if watch.change > self._seen:
-                    page = await self._changes.database.read(changes_since, scope, self._place)
+                    page = await self._changes.database.read(changes_since, scope, self._position)
                     self._seen = page.change
                     async for events in self._page_events(page):
                         yield events
@@ -145,7 +147,7 @@ class Follower:
             if not page.starts_over:
                 try:
                     page = await self._changes.database.read(
-                        open_feed, self._scope, None, afresh=True
+                        open_feed, self._scope, None, reopen=True
                     )
                 except NotFound:
                     return  # deleted among so many changes: a reader who comes back gets 404
@@ -159,14 +161,14 @@ class Follower:
         async for events in self._changed(page.changes or []):
             yield events
         if not self._changes.watches.stopping:
-            self._place = Place(page.change, AFTER_ALL_ROWS)
+            self._position = FeedPosition(page.change, AFTER_ALL_ROWS)
 
     async def _open(self, page: FeedPage) -> ChangeEvent:
         self._leave_all()
         active = await self._changes.with_content(page.opened.active if page.opened else [])
         for generation, written in active:
             self._follow(generation, written.seq)
-        self._place = Place(page.change, AFTER_ALL_ROWS)
+        self._position = FeedPosition(page.change, AFTER_ALL_ROWS)
         self._conversation_id, self._seen = self._scope.conversation_id, page.change
         return self._event(Opened(page.opened, active))
 
@@ -247,8 +249,10 @@ class Follower:
             self._leave(answer)
 
     def _row(self, change: Change) -> ChangeEvent:
-        self._place = change.place
+        self._position = change.position
         return self._event(change)
 
     def _event(self, what: Opened | Resync | AnswerEvent | Change) -> ChangeEvent:
-        return ChangeEvent(str(Cursor(self._place, self._conversation_id, self._after_seqs)), what)
+        return ChangeEvent(
+            str(Cursor(self._position, self._conversation_id, self._after_seqs)), what
+        )
