@@ -25,7 +25,7 @@ def request(text: str, *, tokens_max: int = 16_384, prefix: str = "") -> ModelRe
         system_prompt=None,
         max_output_tokens=tokens_max,
         temperature=None,
-        place=0,
+        position=0,
         prefix=[{"type": "text", "text": prefix}] if prefix else [],
     )
 

@@ -129,12 +129,12 @@ def flag(request: Request, name: str) -> bool | None:
 
 
 def time_cursor(time: datetime, id: str) -> str:
-    """The opaque cursor of a place in a list ordered by time and id."""
+    """The opaque cursor of an item in a list ordered by time and id."""
     return pack(time.isoformat(), id)
 
 
 def parse_time_cursor(request: Request) -> tuple[datetime, str] | None:
-    """The place that `?before=` names, if it is given; raises InvalidCursor."""
+    """The time and id in `?before=`, if there is one; raises InvalidCursor."""
     text = request.query_params.get("before")
     if not text:
         return None

@@ -72,7 +72,7 @@ def _request(model: Model, opening: Opening) -> ModelRequest:
         system_prompt=None,
         max_output_tokens=min(TITLE_MAX_TOKENS, model.context_tokens // 2),
         temperature=None,
-        place=0,
+        position=0,
         prefix=[],
     )
 

@@ -114,5 +114,5 @@ def change_event(event: ChangeEvent) -> object | None:
 
 
 def change_event_key(event: ChangeEvent) -> Hashable | None:
-    """Names an answer's event: the same for every reader at the same place."""
+    """A key for an answer's event, equal for all readers at the same cursor; else None."""
     return event if isinstance(event.what, AnswerEvent) else None

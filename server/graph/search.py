@@ -8,7 +8,7 @@ import strawberry
 from server.cursors import pack, unpack
 from server.errors import Invalid
 from server.graph.context import Info
-from server.graph.page import PageInfo, asked_slice, page_info
+from server.graph.page import PageInfo, page_info, parse_slice
 from server.graph.types import Conversation, Message
 from server.history.keyset import Page, Slice
 from server.history.search import RANKED_MAX, Hit, search
@@ -70,7 +70,7 @@ async def search_hits(
     """A page of hits of the caller's account. Raises Invalid, InvalidCursor and TooMany."""
     if len(query) > QUERY_MAX_CHARS:
         raise Invalid.at("/query", f"exceeds the limit of {QUERY_MAX_CHARS} characters")
-    part = asked_slice(first, after, last, before, _place)
+    part = parse_slice(first, after, last, before, _parse_hit_cursor)
     async with info.context.search_budget.slots.take(info.context.caller.account_id):
         return await _connection(info, query, part)
 
@@ -134,7 +134,7 @@ async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[
     return start, Page(hits, start > 0, more)
 
 
-def _place(cursor: str) -> int | None:
+def _parse_hit_cursor(cursor: str) -> int | None:
     fields = unpack(cursor, 2)
     number = fields[1] if fields and fields[0] == "hit" else ""
     return int(number) if number.isascii() and number.isdigit() and len(number) < 5 else None

@@ -22,12 +22,12 @@ from server.graph.page import (
     First,
     Last,
     PageInfo,
-    asked_slice,
     message_cursor,
-    message_place,
-    moment_cursor,
-    moment_place,
     page_info,
+    parse_message_cursor,
+    parse_slice,
+    time_cursor,
+    time_cursor_parser,
 )
 from server.graph.scalars import FinishReason, GenerationStatus, Role, finish_reason
 from server.history import tables
@@ -119,7 +119,7 @@ class Conversation(Node):
         before: Before = None,
         leaf: Leaf = None,
     ) -> "MessageConnection":
-        part = asked_slice(first, after, last, before, message_place, newest=True)
+        part = parse_slice(first, after, last, before, parse_message_cursor, newest=True)
         start = part.before or leaf
         if start is not None:
             await self._check_contains(info, start)
@@ -158,7 +158,7 @@ class Message(Node):
         description="Why it failed; null unless it did."
     )
     metadata: JSON = strawberry.field(description="Up to 16 pairs of strings.")
-    position: int = strawberry.field(description="Its place among its siblings, from 0.")
+    position: int = strawberry.field(description="Its position among its siblings, from 0.")
     created_at: datetime = strawberry.field(description="When it was sent or requested.")
     row: strawberry.Private[MessageRow]
 
@@ -230,8 +230,8 @@ class Message(Node):
         last: Last = None,
         before: Before = None,
     ) -> "GenerationConnection":
-        place = moment_place("generation", Prefix.GENERATION)
-        part = asked_slice(first, after, last, before, place)
+        parse_cursor = time_cursor_parser("generation", Prefix.GENERATION)
+        part = parse_slice(first, after, last, before, parse_cursor)
         key = GenerationsPart(self.row.message.id, part)
         page = await info.context.loaders.generations.load(key)
         return GenerationConnection.of(page or Page([], has_previous=False, has_next=False))
@@ -363,7 +363,7 @@ class MessageEdge:
 class MessageConnection:
     edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
     nodes: list[Message] = strawberry.field(description="The messages alone.")
-    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
 
     @classmethod
     def of(cls, page: Page[MessageRow]) -> "MessageConnection":
@@ -390,13 +390,13 @@ class GenerationConnection:
         description="The generations with their cursors."
     )
     nodes: list[Generation] = strawberry.field(description="The generations alone.")
-    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
 
     @classmethod
     def of(cls, page: Page[tables.Generation]) -> "GenerationConnection":
         edges = [
             GenerationEdge(
-                cursor=moment_cursor("generation", row.created_at, row.id),
+                cursor=time_cursor("generation", row.created_at, row.id),
                 node=Generation.of(row),
             )
             for row in page.items

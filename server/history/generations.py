@@ -140,18 +140,18 @@ def _generations(account_id: str, message_ids: list[str], part: Slice) -> Any:
     """One more of each answer than its page holds, in the order of reading."""
     key = (col(Generation.created_at), col(Generation.id))
     order = [column.desc() if part.backwards else column.asc() for column in key]
-    place = func.row_number().over(partition_by=G.c.message_id, order_by=order).label("place")
-    placed = select(G.c.id, place).where(
+    number = func.row_number().over(partition_by=G.c.message_id, order_by=order).label("number")
+    selected = select(G.c.id, number).where(
         G.c.message_id.in_(message_ids), G.c.account_id == account_id
     )
     if part.after is not None:
-        placed = placed.where(tuple_(*key) > part.after)
+        selected = selected.where(tuple_(*key) > part.after)
     if part.before is not None:
-        placed = placed.where(tuple_(*key) < part.before)
-    numbered = placed.subquery()
+        selected = selected.where(tuple_(*key) < part.before)
+    numbered = selected.subquery()
     return (
         select(Generation)
         .join(numbered, numbered.c.id == G.c.id)
-        .where(numbered.c.place <= part.limit + 1)
+        .where(numbered.c.number <= part.limit + 1)
         .order_by(*order)
     )

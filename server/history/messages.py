@@ -109,7 +109,7 @@ def bounded_rows(
     page = (
         select(
             ids.c.id,
-            func.row_number().over(order_by=in_order).label("place"),
+            func.row_number().over(order_by=in_order).label("number"),
             func.count().over().label("count"),
             (func.sum(size).over(order_by=in_order) - size).label("chars_before"),
         )
@@ -120,8 +120,8 @@ def bounded_rows(
         select(Message, Generation, page.c.count)
         .join(page, page.c.id == M.c.id)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
-        .where(or_(page.c.place == 1, page.c.chars_before < PAGE_MAX_CHARS))
-        .order_by(page.c.place)
+        .where(or_(page.c.number == 1, page.c.chars_before < PAGE_MAX_CHARS))
+        .order_by(page.c.number)
     )
     found = session.execute(query).all()
     rows = [MessageRow(message, generation) for message, generation, _count in found]

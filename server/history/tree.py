@@ -105,7 +105,7 @@ def _branch_pages(
             walked.c.leaf,
             walked.c.id,
             walked.c.height,
-            func.row_number().over(partition_by=walked.c.leaf, order_by=in_order).label("place"),
+            func.row_number().over(partition_by=walked.c.leaf, order_by=in_order).label("number"),
             func.count().over(partition_by=walked.c.leaf).label("count"),
             (func.sum(size).over(order_by=(walked.c.leaf, in_order)) - size).label("chars_before"),
         )
@@ -122,7 +122,7 @@ def _branch_pages(
         select(page.c.leaf, page.c.count, Message, Generation)
         .join_from(page, Message, M.c.id == page.c.id)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
-        .where(or_(page.c.place <= first, page.c.chars_before < PAGE_MAX_CHARS))
+        .where(or_(page.c.number <= first, page.c.chars_before < PAGE_MAX_CHARS))
         .order_by(page.c.height.desc())
     )
     rows: dict[str, list[MessageRow]] = {leaf: [] for leaf in leaves}

@@ -235,8 +235,8 @@ def next_position(session: Session, target: Target, parent_id: str | None) -> in
     if parent_id is None:
         last = session.execute(_LAST_ROOT, {"target": target.id}).scalar_one()
     else:
-        place = {"target": target.id, "parent": parent_id}
-        last = session.execute(_LAST_CHILD, place).scalar_one()
+        parent = {"target": target.id, "parent": parent_id}
+        last = session.execute(_LAST_CHILD, parent).scalar_one()
     return 0 if last is None else last + 1
 
 

@@ -41,7 +41,7 @@ def prompt_for(
         system_prompt=system_prompt,
         max_output_tokens=output_tokens,
         temperature=options.get("temperature"),
-        place=options.get("place", 0),
+        position=options.get("place", 0),
         prefix=[],
     )
     return Prompt(request, len(turns) - len(kept))

@@ -1,6 +1,6 @@
 """The built-in model, which needs no network and no key, and is no language model.
 
-Its text is a pure function of the message and of the answer's place among its siblings.
+Its text is a pure function of the message and of the answer's position among its siblings.
 """
 
 import asyncio
@@ -173,7 +173,7 @@ def _deltas(script: DemoScript, topic: str, request: ModelRequest) -> Iterator[D
     written = len(joined_text(request.prefix))
     for kind, tokens, sent_chars in (
         (ReasoningDelta, _reasoning(script), reasoned),
-        (TextDelta, _answer(script, topic, request.place), written),
+        (TextDelta, _answer(script, topic, request.position), written),
     ):
         left = sent_chars
         for token in tokens:
@@ -231,8 +231,8 @@ def _spaced(words: Iterable[str]) -> Iterator[str]:
         yield f" {word}" if n else word
 
 
-def _answer(script: DemoScript, topic: str, place: int) -> Iterable[str]:
-    dice = random.Random(f"{place}:{topic}")
+def _answer(script: DemoScript, topic: str, position: int) -> Iterable[str]:
+    dice = random.Random(f"{position}:{topic}")
     if script.tokens is not None:
         return _spaced(dice.choice(_WORDS) for _ in range(script.tokens))
     about = " ".join(topic[:1000].split())[:80] or "nothing in particular"

@@ -81,7 +81,7 @@ async def restore(services: Services, caller: Caller, conversation_id: str) -> C
 
 
 class MessageView(NamedTuple):
-    """A message and its place among its siblings."""
+    """A message and its siblings."""
 
     row: MessageRow
     siblings: SiblingWindow

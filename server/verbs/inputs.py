@@ -91,7 +91,7 @@ class EditMessage(AnswerOptions):
 
 
 class SendMessage(EditMessage):
-    """A question and its place: a conversation, and the answer it follows there."""
+    """A question, its conversation, and the answer that it follows."""
 
     conversation_id: Text | None = None
     parent_id: Text | None = None
