@@ -121,7 +121,7 @@ def test_everything_is_described(schema: GraphQLSchema) -> None:
     assert list(undescribed(schema)) == []
 
 
-@pytest.mark.parametrize("interface", ["GenerationEvent", "ContentPart", "AskedPayload"])
+@pytest.mark.parametrize("interface", ["GenerationEvent", "ContentPart", "RequestedAnswerPayload"])
 def test_one_field_name_has_one_type_in_all_kinds(interface: str, schema: GraphQLSchema) -> None:
     implementing = schema.get_implementations(schema.type_map[interface]).objects  # type: ignore[arg-type]
     types = defaultdict(set)

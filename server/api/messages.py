@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.http import Json, after_seq, idempotency_key, read_body, stream_response
-from server.api.present import asked_json, message_json
+from server.api.present import message_json, requested_answer_json
 from server.dialects import native
 from server.history.tables import Generation
 from server.identity.callers import Caller
@@ -63,7 +63,7 @@ async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
         headers |= _id_headers(generation)
         return stream_response(request, caller, batches, native.encode_batch, headers)
     headers["Location"] = f"/api/generations/{generation.id}"
-    return Json(asked_json(generation), 202, headers)
+    return Json(requested_answer_json(generation), 202, headers)
 
 
 def _id_headers(generation: Generation) -> dict[str, str]:

@@ -103,7 +103,7 @@ ARCHIVED = Parameter(
 )
 
 ASK: dict[str, Any] = {
-    "answers": {202: present.Asked},
+    "answers": {202: present.RequestedAnswer},
     "parameters": (KEY,),
     "streams": True,
     "refusals": (400, 401, 404, 408, 409, 413, 422, 429),

@@ -30,7 +30,7 @@ from server.verbs.inputs import (
     description="The answer that was requested. Follow `generation` with the subscription "
     "`generationEvents`."
 )
-class AskedPayload:
+class RequestedAnswerPayload:
     conversation: Conversation = strawberry.field(
         description="The conversation, which now shows the answer."
     )
@@ -53,22 +53,22 @@ class AskedPayload:
 
 
 @strawberry.type(description="A message was sent.")
-class SendMessagePayload(AskedPayload):
+class SendMessagePayload(RequestedAnswerPayload):
     pass
 
 
 @strawberry.type(description="A question was edited.")
-class EditMessagePayload(AskedPayload):
+class EditMessagePayload(RequestedAnswerPayload):
     pass
 
 
 @strawberry.type(description="Another answer was requested.")
-class RegenerateMessagePayload(AskedPayload):
+class RegenerateMessagePayload(RequestedAnswerPayload):
     pass
 
 
 @strawberry.type(description="More of an answer was requested.")
-class ContinueMessagePayload(AskedPayload):
+class ContinueMessagePayload(RequestedAnswerPayload):
     pass
 
 
@@ -227,7 +227,7 @@ class Mutation:
         return RevokeApiKeyPayload(api_key=ApiKey.of(row))
 
 
-P = TypeVar("P", bound=AskedPayload)
+P = TypeVar("P", bound=RequestedAnswerPayload)
 
 
 async def _ask(

@@ -80,27 +80,27 @@ async def _connection(info: Info, query: str, part: Slice) -> SearchHitConnectio
     conversations = await info.context.loaders.conversation.load_many(
         [hit.conversation_id for hit in page.items]
     )
-    said = await info.context.loaders.message.load_many(
+    rows = await info.context.loaders.message.load_many(
         [hit.message_id for hit in page.items if hit.message_id]
     )
-    messages = {each.message.id: each for each in said if each is not None}
+    messages = {each.message.id: each for each in rows if each is not None}
     found = [
         (start + n, row, messages.get(hit.message_id or ""))
         for n, (hit, row) in enumerate(zip(page.items, conversations, strict=True))
         if row is not None
     ]
-    texts = [joined_text(said.parts) if said else row.title for _, row, said in found]
+    texts = [joined_text(message.parts) if message else row.title for _, row, message in found]
     excerpts = await _excerpts(info, texts, terms_of(query))
     edges = [
         SearchHitEdge(
             cursor=pack("hit", str(n)),
             node=SearchHit(
                 conversation=Conversation.of(row),
-                message=Message.of(said) if said else None,
+                message=Message.of(message) if message else None,
                 excerpt=[ExcerptPart(text=piece.text, match=piece.match) for piece in excerpt],
             ),
         )
-        for (n, row, said), excerpt in zip(found, excerpts, strict=True)
+        for (n, row, message), excerpt in zip(found, excerpts, strict=True)
     ]
     return SearchHitConnection(
         edges=edges,

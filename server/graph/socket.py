@@ -185,13 +185,13 @@ class Socket:
             raise Closing(TOO_MANY, f"At most {self._operations_max} operations at a time")
         self._operations[id] = self._tasks.create_task(self._run(id, _operation_request(message)))
 
-    async def _run(self, id: str, asked: OperationRequest) -> None:
+    async def _run(self, id: str, request: OperationRequest) -> None:
         """Runs one operation, and sends its results and its end."""
         assert self._context is not None
         head = '{"id":' + orjson.dumps(id).decode()
         try:
             async with aclosing(
-                self._run_operations.results(asked, self._context, rest_of_next)
+                self._run_operations.results(request, self._context, rest_of_next)
             ) as results:
                 async for rests in results:
                     for rest in rests or ():  # uvicorn sends pings as heartbeats

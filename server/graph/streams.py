@@ -68,7 +68,7 @@ def transport_of(request: Request) -> Transport | None:
 
 def stream(
     operations: Operations,
-    asked: OperationRequest,
+    operation: OperationRequest,
     context: Context,
     request: Request,
     transport: Transport,
@@ -77,17 +77,17 @@ def stream(
 
     A stream that breaks off without its last bytes is to be resumed by the client.
     """
-    frames = _frames(operations, asked, context, transport)
+    frames = _frames(operations, operation, context, transport)
     return EventStream(
         frames, bytes, request=request, caller=context.caller, wrapping=transport.wrapping
     )
 
 
 async def _frames(
-    operations: Operations, asked: OperationRequest, context: Context, transport: Transport
+    operations: Operations, operation: OperationRequest, context: Context, transport: Transport
 ) -> AsyncGenerator[bytes | None, None]:
     try:
-        async with aclosing(operations.results(asked, context, transport.frames)) as results:
+        async with aclosing(operations.results(operation, context, transport.frames)) as results:
             async for frames in results:
                 yield frames
     except NotRun as refused:

@@ -51,12 +51,14 @@ class GraphView:
             detail = f"{request.method} is not allowed here; use POST."
             raise MethodNotAllowed("method_not_allowed", detail)
         context = await context_of(request)
-        asked = await self._read(request)
+        operation = await self._read(request)
         if transport := transport_of(request):
-            return stream(self._operations, asked, context, request, transport)
+            return stream(self._operations, operation, context, request, transport)
         media_type = _media_type(request)
         try:
-            return Response(await self._operations.result(asked, context), media_type=media_type)
+            return Response(
+                await self._operations.result(operation, context), media_type=media_type
+            )
         except NotRun as refused:
             # As application/json a refused document is 200, as older clients expect, unless it
             # was too complex.
@@ -65,7 +67,7 @@ class GraphView:
             return Response(body, 400 if is_error else 200, media_type=media_type)
 
     async def _read(self, request: Request) -> OperationRequest:
-        """The operation that a request asks for; raises Unreadable, TooLarge, UnsupportedType."""
+        """The operation in a request; raises Unreadable, TooLarge and UnsupportedType."""
         if not JSON_BODY.fullmatch(request.headers.get("content-type", "")):
             detail = "The body must be application/json, in UTF-8."
             raise UnsupportedType("unsupported_media_type", detail)
@@ -100,7 +102,7 @@ def _refused(refused: Refused, media_type: str) -> Response:
     by_status = {
         401: {"WWW-Authenticate": "Bearer"},
         405: {"Allow": "POST"},
-        408: {"Connection": "close"},  # the rest of the body may still come
+        408: {"Connection": "close"},  # the rest of the body may still arrive
     }
     headers = by_status.get(refused.status, {})
     body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})

@@ -286,14 +286,13 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
-    said = joined_text(ending.parts)
     index_message(
         session,
         settled.account_id,
         settled.conversation_id,
         settled.message_id,
-        said,
-        again=settled.previous_id is not None,
+        joined_text(ending.parts),
+        replace=settled.previous_id is not None,
     )
     return Settled(cast("Generation", settled), title_due)
 

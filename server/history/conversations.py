@@ -117,7 +117,7 @@ def change_conversation(
         changes = changes | {"shown_message_id": leaf}
     if "title" in changes:
         conversation.titled_by_person, conversation.title_due = True, False
-        index_title(session, account_id, conversation_id, changes["title"], again=True)
+        index_title(session, account_id, conversation_id, changes["title"], replace=True)
     for name, value in changes.items():
         setattr(conversation, name, value)
     conversation.change = change

@@ -87,7 +87,7 @@ def _merge(session: Session, guest_id: str, account_id: str) -> None:
 
     The guest's sessions and keys end: nobody else who has one gets into the user's account.
     """
-    next_change(session, guest_id)  # first of all: from here on nothing is asked as the guest
+    next_change(session, guest_id)  # before anything else: it locks out new requests of the guest
     change = next_change(session, account_id)
     moved = select(C.c.id).where(C.c.account_id == guest_id)
     session.execute(update(M).where(M.c.conversation_id.in_(moved)).values(change=change))

@@ -2,9 +2,9 @@
 
 Both use the tokenizer of this project.
 
-An entry of the index is only ever added. What it belongs to is in `search_entry`; an entry that nothing belongs to any more finds nothing.
-A search never walks through what others said: every word of the index begins with the account (FTS5), or the account is a word of every
-entry (tsvector).
+FTS5 entries are only added; an entry without its row in `search_entry` is never found. A search
+does not scan the entries of other accounts: every word of the index begins with the account (FTS5),
+or the account is a word of every entry (tsvector).
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from server.history.tokenizer import Term, terms_of, words_of
 from server.parts import joined_text
 
 RANKED_MAX = 2_000
-"""How many of the newest matches are ranked, so that a common word costs no more than a rare one."""
+"""How many of the newest matches are ranked, which limits the cost of common words."""
 
 PAGE = 200
 POSITION_MAX = 16_383  # of a tsvector
@@ -33,8 +33,8 @@ class Hit(NamedTuple):
     message_id: str | None
 
 
-_FORGET_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
-_FORGET_TITLE = delete(E).where(
+_DELETE_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
+_DELETE_TITLE = delete(E).where(
     E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None)
 )
 # These bypass SQLAlchemy: every message is indexed, and building a statement takes longer than
@@ -72,40 +72,40 @@ def index_message(
     account_id: str,
     conversation_id: str,
     message_id: str,
-    said: str,
+    content: str,
     *,
-    again: bool = False,
+    replace: bool = False,
 ) -> None:
-    """Adds a message to the index; with `again`, replaces its entry."""
-    if again:
-        session.execute(_FORGET_MESSAGE, {"message": message_id})
-    _add(session, account_id, conversation_id, message_id, said)
+    """Adds a message to the index; with `replace`, its entry is replaced."""
+    if replace:
+        session.execute(_DELETE_MESSAGE, {"message": message_id})
+    _add(session, account_id, conversation_id, message_id, content)
 
 
 def index_title(
-    session: Session, account_id: str, conversation_id: str, title: str, *, again: bool = False
+    session: Session, account_id: str, conversation_id: str, title: str, *, replace: bool = False
 ) -> None:
-    """Adds a title to the index; with `again`, replaces its entry."""
-    if again:
-        session.execute(_FORGET_TITLE, {"conversation": conversation_id})
+    """Adds a title to the index; with `replace`, its entry is replaced."""
+    if replace:
+        session.execute(_DELETE_TITLE, {"conversation": conversation_id})
     _add(session, account_id, conversation_id, None, title)
 
 
 def search(session: Session, account_id: str, query: str, *, offset: int, limit: int) -> list[Hit]:
-    """Up to `limit` hits after the first `offset`.
+    """Up to `limit` hits after the first `offset`, of the newest 2,000 matches.
 
-    Titles come before messages, and the best of the newest 2,000 matches come first.
+    Titles come before messages, and better matches before others.
     """
     terms = terms_of(query)
     if not terms or offset >= RANKED_MAX:
         return []
-    asked = {"account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
+    parameters = {"account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
     if session.get_bind().dialect.name == "sqlite":
-        asked["query"] = _fts5_query(account_id, terms)
-        asked["common"] = session.execute(_IS_COMMON_SQLITE, asked).scalar_one()
-        found = session.execute(_FIND_SQLITE, asked)
+        parameters["query"] = _fts5_query(account_id, terms)
+        parameters["common"] = session.execute(_IS_COMMON_SQLITE, parameters).scalar_one()
+        found = session.execute(_FIND_SQLITE, parameters)
     else:
-        found = session.execute(_FIND_POSTGRES, asked | {"query": _tsquery(account_id, terms)})
+        found = session.execute(_FIND_POSTGRES, parameters | {"query": _tsquery(account_id, terms)})
     return [Hit(*row) for row in found]
 
 
@@ -124,14 +124,14 @@ def move_index(session: Session, before: str, account_id: str) -> None:
 
 
 def _index_messages(session: Session, account_id: str, ids: list[str]) -> None:
-    said = (
+    contents = (
         select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts)
         .outerjoin(G, G.c.id == M.c.generation_id)
         .where(M.c.id.in_(ids))
     )
-    for conversation_id, message_id, asked, answered in session.execute(said).all():
+    for conversation_id, message_id, question, answer in session.execute(contents).all():
         index_message(
-            session, account_id, conversation_id, message_id, joined_text(asked or answered)
+            session, account_id, conversation_id, message_id, joined_text(question or answer)
         )
 
 
@@ -143,9 +143,9 @@ def _index_titles(session: Session, account_id: str, ids: list[str]) -> None:
 
 
 def _add(
-    session: Session, account_id: str, conversation_id: str, message_id: str | None, said: str
+    session: Session, account_id: str, conversation_id: str, message_id: str | None, content: str
 ) -> None:
-    words = words_of(said)
+    words = words_of(content)
     if not words:
         return
     account, entry = (
@@ -175,11 +175,11 @@ def _fts5_query(account_id: str, terms: list[Term]) -> str:
 
 
 def _tsquery(account_id: str, terms: list[Term]) -> str:
-    asked = [
+    phrases = [
         "(" + " <-> ".join(f"'{word}'" for word in term.words) + (":*" if term.prefix else "") + ")"
         for term in terms
     ]
-    return " & ".join([f"'{_account_word(account_id)}'", *asked])
+    return " & ".join([f"'{_account_word(account_id)}'", *phrases])
 
 
 def _account_word(account_id: str) -> str:

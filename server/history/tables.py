@@ -195,7 +195,7 @@ class Message(SQLModel, table=True):
     id: str = Field(primary_key=True)
     conversation_id: str = Field(foreign_key="conversation.id")
     parent_id: str | None = None
-    position: int = 0  # among its siblings, in the order they were asked for
+    position: int = 0  # among its siblings, in the order of their requests
     role: Role = Field(sa_type=_names(Role))
     parts: Parts | None = Field(default=None, sa_type=Json)  # of a question
     generation_id: str | None = None  # of an answer
