@@ -34,7 +34,7 @@ def create_key(settings: Settings, name: str, email: str | None, expires: str | 
 
     def create(session: Session) -> None:
         account_id = (
-            accounts.named_account(session, LOCAL_ACCOUNT).id
+            accounts.get_or_create_account(session, LOCAL_ACCOUNT).id
             if email is None
             else accounts.user_of(session, email).account_id
         )

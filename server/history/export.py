@@ -74,7 +74,7 @@ def _rows(
 def message_above_page(
     session: Session, conversation_id: str, account_id: str, leaf_id: str
 ) -> str | None:
-    """The message PAGE_MESSAGES above this one on its branch; raises NotFound as above."""
+    """The ancestor of a message by PAGE_MESSAGES levels; raises NotFound as above."""
     readable_conversation(session, conversation_id, account_id)
     return message_above(session, leaf_id, PAGE_MESSAGES)
 

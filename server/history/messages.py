@@ -1,4 +1,4 @@
-"""Messages as rows: finding them by id, within what their account may read."""
+"""Messages as rows: lookups that find only what the account may read."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from server.ids import Prefix, is_id
 from server.parts import Parts
 
 PAGE_MAX_CHARS = 4 * 1024 * 1024
-"""How much content a page of messages holds at most, as JSON; its first message always fits."""
+"""The maximum content of a page of messages, as JSON; its first message always fits."""
 
 
 class MessageRow(NamedTuple):
@@ -68,9 +68,9 @@ def messages_by_id(session: Session, account_id: str, ids: Sequence[str]) -> dic
 def last_messages(
     session: Session, account_id: str, conversation_ids: Sequence[str]
 ) -> dict[str, MessageRow]:
-    """The message of each conversation that was written last, on any branch.
+    """The last written message of each conversation, on any branch.
 
-    Of a question and its answer, which are written together, it is the answer.
+    A question and its answer are written together; the answer counts as the last.
     """
     newest = (
         select(M.c.id)

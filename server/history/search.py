@@ -45,23 +45,29 @@ _NEW_ENTRY_SQLITE = (
 _NEW_WORDS_SQLITE = "INSERT INTO search_index (rowid, words) VALUES (?, ?)"
 _NEW_ENTRY_POSTGRES = text("""
     INSERT INTO search_entry (account_id, conversation_id, message_id, length, words)
-    VALUES (:account_id, :conversation_id, :message_id, :length, CAST(CAST(:words AS text) AS tsvector))""")
+    VALUES (:account_id, :conversation_id, :message_id, :length,
+            CAST(CAST(:words AS text) AS tsvector))""")
 
 # bm25 counts every match of each word. Beyond RANKED_MAX matches this takes longer than everything
 # else, so the shorter message wins instead.
 _IS_COMMON_SQLITE = text("""
-    SELECT count(*) >= :ranked FROM (SELECT 1 FROM search_index WHERE search_index MATCH :query ORDER BY rowid DESC LIMIT :ranked)""")
+    SELECT count(*) >= :ranked FROM (
+        SELECT 1 FROM search_index WHERE search_index MATCH :query
+        ORDER BY rowid DESC LIMIT :ranked)""")
 _FIND_SQLITE = text("""
     SELECT conversation_id, message_id FROM (
-        SELECT e.id, e.conversation_id, e.message_id, CASE WHEN :common THEN e.length ELSE bm25(search_index) END AS score
-        FROM search_index JOIN search_entry e ON e.id = search_index.rowid JOIN conversation c ON c.id = e.conversation_id
+        SELECT e.id, e.conversation_id, e.message_id,
+               CASE WHEN :common THEN e.length ELSE bm25(search_index) END AS score
+        FROM search_index JOIN search_entry e ON e.id = search_index.rowid
+             JOIN conversation c ON c.id = e.conversation_id
         WHERE search_index MATCH :query AND e.account_id = :account AND c.deleted_at IS NULL
         ORDER BY search_index.rowid DESC LIMIT :ranked)
     ORDER BY message_id IS NOT NULL, score, id DESC LIMIT :most OFFSET :offset""")
 _FIND_POSTGRES = text("""
     SELECT conversation_id, message_id FROM (
         SELECT e.id, e.conversation_id, e.message_id, ts_rank(e.words, q) AS score
-        FROM search_entry e JOIN conversation c ON c.id = e.conversation_id, CAST(CAST(:query AS text) AS tsquery) q
+        FROM search_entry e JOIN conversation c ON c.id = e.conversation_id,
+             CAST(CAST(:query AS text) AS tsquery) q
         WHERE e.words @@ q AND e.account_id = :account AND c.deleted_at IS NULL
         ORDER BY e.id DESC LIMIT :ranked) AS newest
     ORDER BY message_id IS NOT NULL, score DESC, id DESC LIMIT :most OFFSET :offset""")

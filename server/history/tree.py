@@ -1,6 +1,7 @@
 """The tree of messages: branches, read from their leaf upwards, and siblings.
 
-A branch costs what is read of it, however long it is. Pages end early when their content is large.
+The cost of reading a branch depends on what is read, not on its length. Pages are shorter when
+their content is large.
 """
 
 from collections import defaultdict
@@ -151,14 +152,14 @@ def _page(rows: list[MessageRow], part: Slice, *, cut: bool) -> Page[MessageRow]
 
 
 def message_above(session: Session, leaf_id: str, height: int) -> str | None:
-    """The message so many steps above another one on its branch; None beyond the root."""
+    """The ancestor of a message by `height` levels; None beyond the root."""
     up = ancestors(M.c.id == leaf_id, height)
     above: str | None = session.execute(select(up.c.id).where(up.c.height == height)).scalar()
     return above
 
 
 class PromptMessage(NamedTuple):
-    """What a model sees of a message."""
+    """The part of a message that a prompt needs."""
 
     role: Role
     status: Status
@@ -191,8 +192,8 @@ def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
 
     Raises Invalid when the message is not in the conversation.
     """
-    is_there = M.c.id == message_id, M.c.conversation_id == conversation_id
-    if session.execute(select(M.c.id).where(*is_there)).one_or_none() is None:
+    matches = M.c.id == message_id, M.c.conversation_id == conversation_id
+    if session.execute(select(M.c.id).where(*matches)).one_or_none() is None:
         reason = "there is no such message in this conversation"
         raise Invalid.at("/shown_message_id", reason, code="invalid_message")
     sibling, child = M.alias(), M.alias()
@@ -216,7 +217,7 @@ def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
 
 
 class SiblingKey(NamedTuple):
-    """Names a group of siblings: the children of a message, or the roots of a conversation."""
+    """Identifies a group of siblings: the children of a message, or a conversation's roots."""
 
     conversation_id: str
     parent_id: str | None

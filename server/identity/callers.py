@@ -4,7 +4,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from server.errors import Unauthenticated
-from server.history.accounts import Found, find_key, find_session
+from server.history.accounts import CredentialOwner, find_key, find_session
 from server.history.database import Database
 from server.identity.secrets import digest, is_key
 from server.logs import audit
@@ -52,7 +52,7 @@ class Callers:
         sha256 = digest(token)
         if caller := self._cached(sha256):
             return caller
-        found: Found | None = await self._database.read(find_session, sha256)
+        found: CredentialOwner | None = await self._database.read(find_session, sha256)
         if found is None:
             raise Unauthenticated("This session has expired; sign in again.")
         return self._cache(sha256, Caller(found.account_id, found.user_id, None, sha256))

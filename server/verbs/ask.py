@@ -105,7 +105,7 @@ def write_turn(
         raise TooMany("too_many_active_generations", detail, limit=active_max, retry_after_s=1)
     generation = turns.add_generation(session, stamp, _plan(session, stamp, request, models))
     if used is not None:
-        turns.remember(session, stamp, used, generation.id)
+        turns.record_key(session, stamp, used, generation.id)
     return Turn(generation, replayed=False)
 
 
