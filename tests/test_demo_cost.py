@@ -118,5 +118,5 @@ def test_where_the_demo_model_is_offered(
 def test_an_installation_without_a_model_does_not_start(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "false", "127.0.0.1", NO_PROVIDERS)
 
-    with pytest.raises(SettingsError, match="No model is offered"):
+    with pytest.raises(SettingsError, match="No model is available"):
         Models(settings)
