@@ -14,7 +14,7 @@ ACCOUNT = "local"
 
 
 async def write_dev_key(database: Database, settings: Settings) -> Path | None:
-    """The file with a valid key, created with mode 0600 if needed; None unless on loopback."""
+    """The file of a valid key, created with mode 0600 if needed; None unless on loopback."""
     if settings.server.host not in LOOPBACK_HOSTS:
         return None
     file = settings.data_dir / "dev-key"

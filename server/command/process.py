@@ -1,4 +1,4 @@
-"""What web and worker processes do with themselves: their parent, their memory, their limits."""
+"""The setup of web and worker processes: their parent, garbage collection and limits."""
 
 import gc
 import os
@@ -22,7 +22,7 @@ def end_with_parent() -> None:
     """Sends this process a SIGTERM once the pipe from its parent closes, if it has one."""
     if (inherited := os.environ.pop(PARENT_FD, None)) is not None:
         threading.Thread(
-            target=_wait_for_end, args=(int(inherited),), daemon=True, name="parent"
+            target=_stop_with_parent, args=(int(inherited),), daemon=True, name="parent"
         ).start()
 
 
@@ -33,15 +33,15 @@ def inherited_socket() -> int | None:
 
 
 def given_name() -> str:
-    """The name that `up` gave this worker, under which it can be released; empty for none."""
+    """The name that `up` gave this worker, for releasing its answers; empty for none."""
     return os.environ.pop(WORKER_NAME, "")
 
 
 def tune_gc() -> None:
     """Excludes imported objects from garbage collection, and collects rarely.
 
-    Streams make many objects and hardly any cycles. With 1,000 readers of one answer, this takes a
-    seventh off the cost of a delivery.
+    Streams create many objects and hardly any cycles. With 1,000 readers of one answer, this makes
+    a delivery a seventh cheaper.
     """
     gc.collect()
     gc.freeze()
@@ -68,6 +68,6 @@ def connections_that_fit(wanted: int, descriptors: int) -> int:
     return max(1, min(wanted, descriptors - RESERVED_DESCRIPTORS))
 
 
-def _wait_for_end(fd: int) -> None:
+def _stop_with_parent(fd: int) -> None:
     os.read(fd, 1)
     os.kill(os.getpid(), signal.SIGTERM)

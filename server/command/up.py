@@ -1,7 +1,8 @@
 """`tidemark up`: everything on this machine, supervised by one process.
 
-Children are restarted with back-off; what a dead worker owned is free at once. They run in sessions of their own, so that Ctrl-C reaches
-only this process, and end by themselves when the pipe they inherit closes.
+Children are restarted with back-off; the answers of a dead worker are released at once. Children
+run in sessions of their own, so that Ctrl-C reaches only this process, and end by themselves when
+the pipe they inherit closes.
 """
 
 import asyncio
@@ -175,9 +176,7 @@ class Up:
                     if child.name == "redis"
                     else "above"
                 )
-                self._failed = (
-                    f"The {child.name} process could not start; its last words are {where}."
-                )
+                self._failed = f"The {child.name} process could not start; its output is {where}."
                 self._stopping.set()
                 return
             log.warning("child_ended", child=child.name, pid=child.process.pid, code=code)
@@ -216,7 +215,7 @@ class Up:
         console.print(f"[dim]{self._about_models()}[/]")
         if key_file is not None:
             console.print(
-                f"[dim]An API key of this machine is in {escape(str(key_file))}[/]", soft_wrap=True
+                f"[dim]An API key for this machine is in {escape(str(key_file))}[/]", soft_wrap=True
             )
         if open_page:
             await asyncio.to_thread(webbrowser.open, address)

@@ -1,4 +1,4 @@
-"""`tidemark worker`: one worker process, and its own HTTP where `worker.http_port` names a port."""
+"""`tidemark worker`: one worker process, which serves HTTP if `worker.http_port` is set."""
 
 import asyncio
 from collections.abc import AsyncIterator
