@@ -1,4 +1,4 @@
-"""The edge, which every request passes first: ids, hosts, origins, headers, refusals, faults."""
+"""The outermost middleware: request ids, hosts, origins, response headers and errors."""
 
 from urllib.parse import urlsplit
 
@@ -29,9 +29,7 @@ HEADERS = {
 }
 
 
-class InternalFault(Refused):
-    """A fault of ours."""
-
+class InternalError(Refused):
     status, title = 500, "Internal server error"
 
 
@@ -82,14 +80,14 @@ class Edge:
             await problem(refused, request_id)(scope, receive, send_with_headers)
         except ClientDisconnect:
             return  # the client left while its body was read
-        except Exception:  # a fault of ours, logged under the id in the response
-            log.exception("fault", request=request_id, path=scope["path"])
+        except Exception:  # a bug, logged under the id in the response
+            log.exception("internal_error", request=request_id, path=scope["path"])
             REQUESTS_FAILED.inc()
             if started:
                 raise
-            detail = f"The server failed; its log names request {request_id}."
-            fault = InternalFault("internal", detail)
-            await problem(fault, request_id)(scope, receive, send_with_headers)
+            detail = f"Internal server error. The server logged it with request id {request_id}."
+            error = InternalError("internal", detail)
+            await problem(error, request_id)(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
         """Refuses requests for other hosts, and those that another site makes a browser send."""

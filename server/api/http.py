@@ -81,8 +81,8 @@ async def read_body(request: Request, model: type[B]) -> B:
     except orjson.JSONDecodeError as error:
         raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
-        fault = {"pointer": "", "detail": "must be an object"}
-        raise Invalid("invalid_body", "The body must be a JSON object.", errors=[fault])
+        invalid = {"pointer": "", "detail": "must be an object"}
+        raise Invalid("invalid_body", "The body must be a JSON object.", errors=[invalid])
     return validated(model, value)
 
 

@@ -88,7 +88,7 @@ class Guard(SchemaExtension):
         """Validates in place of Strawberry, which does not limit the number of errors."""
         document = self.execution_context.graphql_document
         assert document is not None, "it was parsed"
-        self.execution_context.pre_execution_errors = self._faults(document)
+        self.execution_context.pre_execution_errors = self._errors(document)
         yield
 
     def on_execute(self) -> Iterator[None]:
@@ -100,18 +100,18 @@ class Guard(SchemaExtension):
         )
         yield
 
-    def _faults(self, document: DocumentNode) -> list[GraphQLError]:
-        if not self._valid and (fault := check_shape(document)):
-            return [fault]
-        if fault := check_cost(
+    def _errors(self, document: DocumentNode) -> list[GraphQLError]:
+        if not self._valid and (error := check_shape(document)):
+            return [error]
+        if error := check_cost(
             self._schema, document, self.execution_context.variables or {}, self._settings.cost_max
         ):
-            return [fault]
+            return [error]
         if not self._valid:
-            if faults := validate(
+            if errors := validate(
                 self._schema, document, specified_rules, max_errors=ERRORS_MAX - 1
             ):
-                return faults
+                return errors
             self._documents.keep(self.execution_context.query or "", document)
             self._valid = True
         return self._unnamed(document)

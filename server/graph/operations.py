@@ -113,8 +113,8 @@ class Operations:
                 "A subscription has many results: accept text/event-stream, or use a WebSocket."
             )
             raise Unreadable("stream_required", detail) from None
-        except _NO_OPERATION as fault:
-            raise Unreadable("invalid_document", _reason(fault)) from None
+        except _NO_OPERATION as error:
+            raise Unreadable("invalid_document", _reason(error)) from None
 
     async def results(
         self, request: OperationRequest, context: Context, wrap: Callable[[list[bytes]], F]
@@ -126,9 +126,9 @@ class Operations:
         """
         try:
             result = await self._run(request, context, _EVERY_TYPE)
-        except _NO_OPERATION as fault:
-            error = GraphQLError(_reason(fault), extensions={"code": "invalid_document"})
-            raise NotRun([error], context) from None
+        except _NO_OPERATION as error:
+            refusal = GraphQLError(_reason(error), extensions={"code": "invalid_document"})
+            raise NotRun([refusal], context) from None
         if not isinstance(result, Begun):
             yield wrap([encoded(result, context)])
             return
@@ -142,7 +142,7 @@ class Operations:
                     for start in range(0, len(batch.events), SLICE_EVENTS):
                         made = encoder.made(batch, start, wrap)
                         yield await encoder.make(batch, start, wrap) if made is None else made
-        except Exception as error:  # it ends the stream; faults of ours are logged when presented
+        except Exception as error:  # it ends the stream; bugs are logged when presented
             raise _why(error, context) from error
         if context.services.feeds.stopping:
             raise BrokenOff
@@ -174,10 +174,10 @@ async def _source(executor: Executor[Any]) -> AsyncGenerator[EventBatch[Any] | N
     return given
 
 
-def _reason(fault: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Why a document names no operation to run."""
-    if isinstance(fault, CannotGetOperationTypeError):
-        return f"{fault.as_http_error_reason().rstrip('.')}."
+    if isinstance(error, CannotGetOperationTypeError):
+        return f"{error.as_http_error_reason().rstrip('.')}."
     return "The document is missing."
 
 

@@ -38,7 +38,7 @@ class Schema(strawberry.Schema):
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Logs nothing: Strawberry would log every refusal. Our own faults are logged elsewhere."""
+        """Logs nothing: Strawberry would log every refusal. Internal errors are logged elsewhere."""
 
 
 def schema_text() -> str:

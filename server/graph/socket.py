@@ -205,8 +205,8 @@ class Socket:
             return
         except Gone:
             return
-        except Exception:  # a fault of ours, logged
-            log.exception("fault", request=self._context.request_id, path="/graphql")
+        except Exception:  # a bug, logged
+            log.exception("internal_error", request=self._context.request_id, path="/graphql")
             self._end(FAULT, "Internal error")
             return
         finally:

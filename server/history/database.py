@@ -249,7 +249,7 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 def _is_away(error: BaseException, cause: BaseException) -> bool:
-    """Whether the database, not the statement, is at fault."""
+    """Whether the error is due to the database, not to the statement."""
     if isinstance(cause, sqlite3.Error):
         return any(words in str(cause) for words in _SQLITE_AWAY)
     if isinstance(cause, PoolTimeoutError | OSError | TimeoutError):

@@ -20,7 +20,7 @@ from server.parts import Parts, joined_text
 B = TypeVar("B", bound=BaseModel)
 
 IDEMPOTENCY_KEY_MAX_CHARS = 255
-FAULTS_MAX = 20
+ERRORS_MAX = 20
 PAGE_DEFAULT, PAGE_MAX = 20, 100
 WAIT_DEFAULT_S, WAIT_MAX_S = 2.0, 30.0
 
@@ -78,7 +78,7 @@ class EditMessage(AnswerOptions):
     @model_validator(mode="after")
     def _has_text(self) -> "EditMessage":
         if (self.text is None) == (self.content is None):
-            raise ValueError("exactly one of text and content must be there")
+            raise ValueError("exactly one of text and content is required")
         if not joined_text(self.parts()).strip():
             raise ValueError("the message is empty")
         return self
@@ -126,7 +126,7 @@ class NewKey(Body):
 
 
 def validated(model: type[B], value: dict[str, Any]) -> B:
-    """`value` as `model`; raises Invalid, which names every fault."""
+    """`value` as `model`; raises Invalid, which names every invalid value."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -162,14 +162,14 @@ def validated_wait_s(wait_s: float | None, pointer: str) -> float:
 
 
 def _invalid(error: ValidationError) -> Invalid:
-    faults = [
-        {"pointer": _pointer(fault["loc"]), "detail": _detail(fault)}
-        for fault in error.errors(include_url=False)[:FAULTS_MAX]
+    errors = [
+        {"pointer": _pointer(each["loc"]), "detail": _detail(each)}
+        for each in error.errors(include_url=False)[:ERRORS_MAX]
     ]
-    first = faults[0]
+    first = errors[0]
     where = first["pointer"].lstrip("/").replace("/", ".")
     detail = f"{where}: {first['detail']}." if where else f"{first['detail']}."
-    return Invalid("invalid_request", detail, errors=faults)
+    return Invalid("invalid_request", detail, errors=errors)
 
 
 def _pointer(loc: Iterable[int | str]) -> str:
@@ -177,8 +177,8 @@ def _pointer(loc: Iterable[int | str]) -> str:
     return "".join(f"/{step}" for step in steps)
 
 
-def _detail(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "there is no such key"
-    message = fault["msg"].removeprefix("Value error, ")
+def _detail(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    message = error["msg"].removeprefix("Value error, ")
     return str(message[0].lower() + message[1:])
