@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from server.graph.context import Context
 from server.graph.encoding import OperationRequest
-from server.graph.operations import NotRun, Operations
+from server.graph.operations import OperationRefused, Operations
 from server.graph.schema import Schema, schema_text
 from server.identity.callers import Caller
 from server.settings import GraphqlSettings
@@ -84,7 +84,7 @@ async def test_the_examples_of_the_documents_are_valid(
         with capture_logs():
             async for payloads in operations.results(asked, context, list):
                 answers += [json.loads(payload) for payload in payloads or ()]
-    except NotRun as refused:
+    except OperationRefused as refused:
         answers.append({"errors": json.loads(refused.errors)})
 
     codes = {

@@ -1,6 +1,6 @@
-"""GraphQL errors as callers see them: with the codes of the HTTP interface.
+"""GraphQL errors for callers, with the codes of the HTTP interface.
 
-An internal error is logged, and its caller gets the id of the request instead of its message.
+An internal error is logged, and the caller gets the request id instead of its message.
 """
 
 import re
@@ -20,7 +20,7 @@ TOO_DEEP = "Syntax Error: Document is nested too deeply"
 PARSER_DEPTH_MAX = 200
 
 
-def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
+def present_error(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
     """The error for the caller, with `extensions.code`. `valid`: the document passed validation."""
     if error.extensions and "code" in error.extensions:
         return error

@@ -1,4 +1,4 @@
-"""Queries. What is not there, or not the caller's, is null."""
+"""Queries. An object that does not exist, or is not the caller's, is null."""
 
 from datetime import datetime
 from enum import Enum
@@ -143,7 +143,7 @@ FINDERS: dict[str, Any] = {
     Prefix.MESSAGE: find_message,
     Prefix.GENERATION: find_generation,
 }
-"""How each kind of node is read by its id."""
+"""How each type of node is found by its id."""
 
 
 @strawberry.type(description="Reads. An object that does not exist, or is not yours, is null.")

@@ -20,9 +20,9 @@ QUERY_MAX_CHARS = 1_000
 Words = Annotated[
     str,
     strawberry.argument(
-        description="Words that must all occur, ignoring case and accents. Words in double quotes must be "
-        "consecutive. The last word, and any word followed by `*`, is a prefix of at least two letters. "
-        "No other character has a meaning, so every query is valid."
+        description="Words that must all occur, ignoring case and accents. Words in double quotes "
+        "must be consecutive. The last word, and any word followed by `*`, is a prefix of at least "
+        "two letters. No other character has a meaning, so every query is valid."
     ),
 ]
 
@@ -40,7 +40,8 @@ class SearchHit:
         description="The message; null if the title matches."
     )
     excerpt: list[ExcerptPart] = strawberry.field(
-        description="The text around the first match, or the beginning of a text that was not scanned."
+        description="The text around the first match, or the beginning of a text that was not "
+        "scanned."
     )
 
 

@@ -56,12 +56,8 @@ class Node:
 @strawberry.type(description="A tree of messages, one branch of which is shown.")
 class Conversation(Node):
     title: str = strawberry.field(description="The title.")
-    system_prompt: str | None = strawberry.field(
-        description="The system prompt that its models are given."
-    )
-    model: str = strawberry.field(
-        description="The id of the model that answers where a message names none."
-    )
+    system_prompt: str | None = strawberry.field(description="The system prompt for its models.")
+    model: str = strawberry.field(description="The id of the model for messages that specify none.")
     pinned: bool = strawberry.field(description="Whether it is pinned to the top of the list.")
     archived: bool = strawberry.field(description="Whether it is archived.")
     metadata: JSON = strawberry.field(description="Up to 16 pairs of strings.")
@@ -130,7 +126,7 @@ class Conversation(Node):
         return MessageConnection.of(page or Page([], has_previous=False, has_next=False))
 
     async def _check_contains(self, info: Info, message_id: str) -> None:
-        """Raises NotFound for no message, InvalidCursor for one of another conversation."""
+        """Raises NotFound without such a message, InvalidCursor if its conversation is another."""
         row = await info.context.loaders.message.load(message_id)
         if row is None:
             raise NotFound("message")
@@ -219,8 +215,7 @@ class Message(Node):
         return Generation.of(self.row.generation) if self.row.generation else None
 
     @strawberry.field(
-        description="All generations that wrote it, first one first: a continued answer has "
-        "several."
+        description="All generations that wrote it, oldest first; a continued answer has several."
     )
     async def generations(
         self,
@@ -266,7 +261,7 @@ class Generation(Node):
 
     @classmethod
     def of(cls, row: tables.Generation, written: Written | None = None) -> "Generation":
-        """A row. Its content is read from the log when it is asked for, unless it is given."""
+        """A row. Without `written`, its content is read from the log when it is selected."""
         if written is None and row.status.terminal:
             written = Written(row.parts, row.seq)
         return cls(
@@ -342,13 +337,13 @@ class Generation(Node):
 
 
 async def loaded_conversation(info: Info, id: str) -> Conversation | None:
-    """The conversation that a row refers to."""
+    """The conversation with this id; None if it was deleted."""
     row = await info.context.loaders.conversation.load(id)
     return Conversation.of(row) if row else None
 
 
 async def loaded_message(info: Info, id: str | None) -> Message | None:
-    """The message that a row refers to, if it does."""
+    """The message with this id; None without an id or a message."""
     row = await info.context.loaders.message.load(id) if id is not None else None
     return Message.of(row) if row else None
 

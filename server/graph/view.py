@@ -12,8 +12,8 @@ from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
 from server.graph.encoding import OperationRequest
 from server.graph.errors import refusal
-from server.graph.graphiql import is_for_people, page
-from server.graph.operations import NotRun, Operations
+from server.graph.graphiql import is_page_request, page
+from server.graph.operations import OperationRefused, Operations
 from server.graph.schema import Schema
 from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
@@ -45,7 +45,7 @@ class GraphView:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        if self._ide and is_for_people(request):
+        if self._ide and is_page_request(request):
             return page()
         if request.method != "POST":
             detail = f"{request.method} is not allowed here; use POST."
@@ -59,7 +59,7 @@ class GraphView:
             return Response(
                 await self._operations.result(operation, context), media_type=media_type
             )
-        except NotRun as refused:
+        except OperationRefused as refused:
             # As application/json a refused document is 200, as older clients expect, unless it
             # was too complex.
             is_error = media_type == RESPONSE or refused.codes[0] == TOO_COMPLEX
