@@ -102,7 +102,7 @@ class Watches:
         try:
             changes = await self._database.read(account_changes, account_ids)
         except DatabaseAway as error:
-            log.warning("away", doing="watch", reason=str(error))
+            log.warning("unavailable", doing="watch", reason=str(error))
             return
         for account_id, change in changes.items():
             if watch := self._watches.get(account_id):

@@ -196,7 +196,7 @@ class Up:
                 await self._queue.put(generation_id)
         except DatabaseAway as error:
             log.warning(
-                "not_released", worker=worker_name, reason=str(error)
+                "release_failed", worker=worker_name, reason=str(error)
             )  # the sweep will find them
 
     async def _announce(self, *, open_page: bool) -> None:

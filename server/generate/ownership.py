@@ -87,7 +87,7 @@ class Ownership:
             if self.draining:
                 answering.stop(Stop.HANDED_OVER)
         except DatabaseAway as error:
-            log.warning("not_claimed", generation=generation_id, reason=str(error))
+            log.warning("claim_failed", generation=generation_id, reason=str(error))
             return
         except Exception:  # otherwise it would be claimed again forever
             log.exception("start_failed", generation=generation_id)
@@ -138,7 +138,7 @@ class Ownership:
             try:
                 await step()
             except (DatabaseAway, RedisError) as error:
-                log.warning("away", doing=step.__name__, reason=str(error))
+                log.warning("unavailable", doing=step.__name__, reason=str(error))
             await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
 
     async def _beat(self) -> None:
@@ -212,7 +212,7 @@ class Ownership:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)
         except (DatabaseAway, RedisError) as error:
-            log.warning("away", doing="repair", reason=str(error))
+            log.warning("unavailable", doing="repair", reason=str(error))
 
     def _forgotten(self, row: OpenRow) -> bool:
         """Whether this process owns it but does not write it: after a lost reply, or a bug."""

@@ -44,7 +44,7 @@ class Titler:
             await self._database.write(set_title, conversation_id, opening.account_id, title)
         except (ProviderError, Invalid, TimeoutError, DatabaseAway) as error:
             log.warning(
-                "not_titled", conversation=conversation_id, reason=str(error) or "no answer in time"
+                "titling_failed", conversation=conversation_id, reason=str(error) or "timed out"
             )
 
     async def _generate(self, model: Model, opening: Opening) -> str | None:

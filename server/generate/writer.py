@@ -212,7 +212,7 @@ class LogWriter:
                     else:
                         self._supersede(owned)
             except DatabaseAway as error:
-                log.warning("away", doing="confirm", reason=str(error))
+                log.warning("unavailable", doing="confirm", reason=str(error))
                 await asyncio.sleep(RETRY_MAX_S)
             finally:
                 for owned in unconfirmed:
@@ -304,7 +304,7 @@ class LogWriter:
             failure = _failure_of(reply)
             del self._closings[generation_id]
             if failure:  # the sweep tries again
-                log.warning("not_sealed", generation=generation_id, reason=failure)
+                log.warning("log_close_failed", generation=generation_id, reason=failure)
             else:
                 self.sealed.append(generation_id)
         if self._closings:

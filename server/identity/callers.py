@@ -13,7 +13,7 @@ CACHED_S = 2.5
 CACHED_MAX = 10_000
 TOKEN_MAX_CHARS = 200
 SHOWN_CHARS = 12
-"""How much of a refused key is logged: what its owner sees of it in lists."""
+"""How many characters of a refused key are logged: those that lists show."""
 
 
 class Caller(NamedTuple):
@@ -26,7 +26,7 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds callers; what was revoked is refused within seconds."""
+    """Finds callers. A revoked credential is refused within seconds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

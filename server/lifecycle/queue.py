@@ -110,7 +110,7 @@ class Queue:
                 _add(pipe, job, id, queue, job_id or id, timestamp_ms())
                 await pipe.execute()
         except RedisError as error:
-            log.warning("not_enqueued", job=job, id=id, reason=str(error))
+            log.warning("enqueue_failed", job=job, id=id, reason=str(error))
             return False
         return True
 

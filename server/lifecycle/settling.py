@@ -114,7 +114,7 @@ class Settler:
         try:
             events, trusted = await self._open(claimed, began)
         except RedisError as error:
-            log.warning("not_settled", generation=generation_id, reason=str(error))
+            log.warning("settle_failed", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
         parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
@@ -167,12 +167,12 @@ class Settler:
         try:
             closed = await close_logs(self._redis, closings, self._retention_s)
         except RedisError as error:
-            log.warning("not_sealed", generations=len(settled), reason=str(error))
+            log.warning("log_close_failed", generations=len(settled), reason=str(error))
             return
         sealed = []
         for generation, reply in zip(settled, closed, strict=True):
             if isinstance(reply, RedisError):
-                log.warning("not_sealed", generation=generation.id, reason=str(reply))
+                log.warning("log_close_failed", generation=generation.id, reason=str(reply))
             else:
                 sealed.append(generation.id)
         if sealed:

@@ -26,7 +26,7 @@ async def written_so_far(
         try:
             logs = await read_logs(redis, wanted, LIVE_EVENTS_MAX)
         except RedisError as error:
-            log.warning("redis_away", doing="snapshot", reason=str(error))
+            log.warning("redis_unavailable", doing="snapshot", reason=str(error))
         else:
             newer = {each.id: events for each, events in zip(active, logs, strict=True)}
     return [_written(generation, newer.get(generation.id, [])) for generation in generations]

@@ -269,7 +269,7 @@ class Feeds:
                 self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS
             )
         except RedisError as error:
-            log.warning("redis_away", doing="follow", error=str(error))
+            log.warning("redis_unavailable", doing="follow", error=str(error))
             logs = [[] for _ in following]
         for (id, feed), events in zip(following.items(), logs, strict=True):
             feed.add(events)
@@ -329,7 +329,7 @@ class Feeds:
                 self._redis, [(feed.keys, feed.seq) for feed in readable], PAGE_EVENTS
             )
         except RedisError as error:
-            log.warning("redis_away", doing="end", error=str(error))
+            log.warning("redis_unavailable", doing="end", error=str(error))
             return [[] for _ in ending]
         read = dict(zip(readable, logs, strict=True))
         return [read.get(feed, []) for feed, _ in ending]
