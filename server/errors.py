@@ -132,7 +132,7 @@ class TooMany(Refused):
 
 
 class Unavailable(Refused):
-    """Something this server needs is away for now."""
+    """A service that this server needs is unavailable."""
 
     status, title = 503, "Service unavailable"
 

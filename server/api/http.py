@@ -1,4 +1,4 @@
-"""Reading requests and answering them: bodies, parameters, cursors, JSON, problems, streams."""
+"""Requests and responses: bodies, parameters, cursors, JSON, problems and streams."""
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
@@ -55,7 +55,7 @@ def problem(refused: Refused, request_id: str) -> Response:
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if refused.status == 408:
-        headers["Connection"] = "close"  # the rest of the body may still come
+        headers["Connection"] = "close"  # the rest of the body may still arrive
     body = orjson.dumps({**document, **refused.members})
     return Response(body, refused.status, headers, "application/problem+json")
 
@@ -67,7 +67,7 @@ def stream_response(
     encode: Callable[[T], bytes],
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The event stream of some batches; 204 where there are none, which ends an EventSource."""
+    """The event stream of batches; without any, 204, after which EventSource does not reconnect."""
     if batches is None:
         return Response(status_code=204)
     return EventStream(batches, encode, request=request, caller=caller, headers=headers)

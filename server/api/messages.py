@@ -22,7 +22,7 @@ async def send(request: Request) -> Response:
 
 
 async def edit(request: Request) -> Response:
-    """Asks a question in other words: adds a sibling of the question, and an answer."""
+    """Adds an edited sibling of a question, and requests its answer."""
     caller = await caller_of(request)
     message = await read_body(request, EditMessage)
     return await _ask(request, caller, Edit(request.path_params["id"], message))
@@ -50,7 +50,7 @@ async def show(request: Request) -> Response:
 
 
 async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
-    """Asks, and answers with ids, or with the event stream where that is accepted."""
+    """Requests an answer; returns its ids, or the event stream if that is accepted."""
     services = request.state.services
     streamed = "text/event-stream" in request.headers.get("accept", "")
     after = after_seq(request) if streamed else 0

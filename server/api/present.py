@@ -59,7 +59,7 @@ class Message(TypedDict):
     """A question or an answer.
 
     `siblings` are the messages with the same parent, this one included, in order: at most 100
-    around it. `sibling_count` counts all of them, and `position` is the index of this one in them, from 0.
+    around it. `sibling_count` counts all, and `position` is the index among all, from 0.
     """
 
     id: str

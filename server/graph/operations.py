@@ -122,7 +122,9 @@ class Operations:
         """The results of an operation in batches; None where a heartbeat is due.
 
         `wrap` turns results, which are JSON, into the frames of a transport. It must be one
-        function per transport, because frames are shared. Raises OperationRefused and StreamInterrupted.
+        function per transport, because frames are shared.
+
+        Raises OperationRefused and StreamInterrupted.
         """
         try:
             result = await self._run(request, context, _EVERY_TYPE)

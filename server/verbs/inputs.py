@@ -1,4 +1,4 @@
-"""What callers may ask for, and within which limits: the same for every interface."""
+"""The inputs of callers and their limits, the same for every interface."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
@@ -56,7 +56,7 @@ class TextPart(Body):
 
 
 class AnswerOptions(Body):
-    """How the answer is to be generated. What is omitted is the conversation's or the server's."""
+    """Options of an answer. Those that are omitted are the conversation's or the server's."""
 
     model: ModelName | None = None
     system_prompt: SystemPrompt | None = None
@@ -84,7 +84,7 @@ class EditMessage(AnswerOptions):
         return self
 
     def parts(self) -> Parts:
-        """The content, from whichever of the two was given."""
+        """The content as parts, from `content` or `text`."""
         if self.content is not None:
             return [part.model_dump() for part in self.content]
         return [{"type": "text", "text": self.text}]
@@ -107,7 +107,7 @@ class NewConversation(Body):
 
 
 class ChangeConversation(Body):
-    """Changes to a conversation. What is omitted stays; null clears `system_prompt`."""
+    """Changes to a conversation. Omitted fields are unchanged; null clears `system_prompt`."""
 
     title: Title = ""
     pinned: bool = False
@@ -149,13 +149,14 @@ def validated_key(key: str | None) -> str | None:
     if not (0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARS and key.isascii() and key.isprintable()):
         raise Invalid(
             "invalid_idempotency_key",
-            f"An Idempotency-Key is 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.",
+            "An Idempotency-Key must have 1 to "
+            f"{IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.",
         )
     return key
 
 
 def validated_wait_s(wait_s: float | None, pointer: str) -> float:
-    """How long to wait for the end of an answer; raises Invalid."""
+    """A time to wait for the end of an answer; raises Invalid."""
     if wait_s is None or not 0 <= wait_s <= WAIT_MAX_S:
         raise Invalid.at(pointer, f"must be a number of seconds from 0 to {WAIT_MAX_S:g}")
     return wait_s
