@@ -40,7 +40,7 @@ class Presence:
 
     @contextmanager
     def stream(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
-        """Calls `end` if the caller's credential expires or is revoked while the context is open."""
+        """Calls `end` if the credential expires or is revoked while the context is open."""
         self._streams.setdefault(caller, set()).add(end)
         self._by_account[caller.account_id] += 1
         try:

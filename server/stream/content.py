@@ -53,7 +53,7 @@ class Content:
         self._parts[part][1].append(text)
 
     def next_part(self, type: EventType) -> int:
-        """The index of the part that a delta of `type` belongs to: the last one if it has that type."""
+        """The part that a delta of `type` belongs to: the last one if it has that type."""
         if self._parts and self._parts[-1][0]["type"] == _DELTAS.get(type):
             return len(self._parts) - 1
         return len(self._parts)
