@@ -67,7 +67,7 @@ HOT: dict[str, Any] = {
     "active answers": lambda session: generations.active_ids(session, [CONVERSATION]),
     "ends of answers": lambda session: generations.settled_generations(session, [GENERATION]),
     "changes of a page": lambda session: feed.changes_since(
-        session, feed.Scope(ACCOUNT, CONVERSATION), feed.Place(5)
+        session, feed.Scope(ACCOUNT, CONVERSATION), feed.FeedPosition(5)
     ),
     "accounts of pages": lambda session: changes.account_changes(session, [ACCOUNT]),
     "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),

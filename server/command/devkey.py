@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from server.history.accounts import add_key, find_key, named_account
+from server.history.accounts import add_key, find_key, get_or_create_account
 from server.history.database import Database
 from server.identity.secrets import NewKey, digest, new_key
 
@@ -33,7 +33,7 @@ async def write_dev_key(database: Database, data_dir: Path) -> None:
 def _store(session: Session, key: NewKey) -> None:
     add_key(
         session,
-        named_account(session, ACCOUNT).id,
+        get_or_create_account(session, ACCOUNT).id,
         "development key of this machine",
         prefix=key.prefix,
         sha256=key.sha256,

@@ -1,4 +1,4 @@
-"""`tidemark worker`: one worker process, and its own HTTP where `worker.http_port` names a port."""
+"""`tidemark worker`: one worker process, which serves HTTP if `worker.http_port` is set."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -105,6 +105,6 @@ async def _release_answers(settings: Settings, worker_name: str) -> None:
             for generation_id in await database.write(release_dead, worker_name):
                 await queue.put(generation_id)
     except DatabaseAway as error:  # the sweep will find them
-        log.warning("not_released", worker=worker_name, reason=str(error))
+        log.warning("release_failed", worker=worker_name, reason=str(error))
     finally:
         await redis.aclose(close_connection_pool=True)

@@ -1,4 +1,4 @@
-"""Ownership: what a worker process owns, its signs of life, and its eye on everybody else's."""
+"""Ownership: the generations of a worker process, its beats, and the takeover from dead workers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -56,13 +56,13 @@ class Ownership:
         self._tasks: set[asyncio.Task[None]] = set()
         self._repairing: asyncio.Task[None] | None = None
         self._staleness = Staleness()
-        self._others = False  # somebody else owned something when this was last looked at
+        self._others = False  # whether another process owned a generation at the last sweep
 
     def __len__(self) -> int:
         return len(self._answers)
 
     async def take(self, generation_id: str, seen: Seen | None = None) -> None:
-        """Claims a generation and writes its answer; returns at once if it has an owner or ended."""
+        """Claims a generation and writes its answer; does nothing if it is owned or has ended."""
         if generation_id in self._answers or generation_id in self._taking:
             return
         if self.draining:
@@ -87,10 +87,10 @@ class Ownership:
             if self.draining:
                 answering.stop(Stop.HANDED_OVER)
         except DatabaseAway as error:
-            log.warning("not_claimed", generation=generation_id, reason=str(error))
+            log.warning("claim_failed", generation=generation_id, reason=str(error))
             return
-        except Exception:  # what cannot even be begun would be tried for ever
-            log.exception("not_begun", generation=generation_id)
+        except Exception:  # otherwise it would be claimed again forever
+            log.exception("start_failed", generation=generation_id)
             await self._settler.fail(generation_id)
             return
         finally:
@@ -99,16 +99,16 @@ class Ownership:
             await answering.run()
         finally:
             del self._answers[generation_id]
-        if self._limits.titles and answering.named_next:
+        if self._limits.titles and answering.needs_title:
             await self._queue.put_title(answering.generation.conversation_id)
 
     def stop(self, generation_id: str) -> None:
-        """Stops an answer that its reader does not want any more."""
+        """Cancels an answer."""
         if answering := self._answers.get(generation_id):
             answering.stop(Stop.CANCELLED)
 
     async def drain(self, drain_s: float) -> None:
-        """Takes nothing more, lets what ends within `drain_s` end, and hands the rest over."""
+        """Claims nothing more, lets answers end within `drain_s`, and hands the rest over."""
         self.draining = True
         deadline = monotonic() + drain_s
         while (self._answers or self._taking) and monotonic() < deadline:
@@ -138,7 +138,7 @@ class Ownership:
             try:
                 await step()
             except (DatabaseAway, RedisError) as error:
-                log.warning("away", doing=step.__name__, reason=str(error))
+                log.warning("unavailable", doing=step.__name__, reason=str(error))
             await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
 
     async def _beat(self) -> None:
@@ -171,10 +171,11 @@ class Ownership:
                 raise
 
     async def _sweep(self) -> None:
-        """Takes over what dead workers left, and finds what else has to be repaired."""
+        """Takes over generations of dead workers, and repairs what else needs it."""
         if self._others:
-            # A database that can be read but not written (SQLite, locked) lets nobody beat: that
-            # makes nobody dead. Not a beat: these are counted, see `written_for_s`.
+            # While the database can be read but not written (SQLite, locked), no owner can beat,
+            # but none is dead: this write then fails and ends the sweep. It is not a beat, because
+            # beats are counted, see `written_for_s`.
             await self._database.write(touch, self.owner)
         rows = await self._database.read(open_rows)
         self._others = any(
@@ -203,7 +204,7 @@ class Ownership:
     async def _repair(
         self, cancelled: list[OpenRow], waiting: list[str], unsealed: list[str]
     ) -> None:
-        """Repairs what a sweep found. Beside the sweep: while Redis hangs, deaths are still noticed."""
+        """Repairs what a sweep found. Runs beside it: a hanging Redis must not delay takeovers."""
         try:
             for row in cancelled:
                 await self._settler.cancel(row.id, row.seen)
@@ -211,10 +212,10 @@ class Ownership:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)
         except (DatabaseAway, RedisError) as error:
-            log.warning("away", doing="repair", reason=str(error))
+            log.warning("unavailable", doing="repair", reason=str(error))
 
     def _forgotten(self, row: OpenRow) -> bool:
-        """Whether it is ours by a claim whose reply never came, or by an answer that broke."""
+        """Whether this process owns it but does not write it: after a lost reply, or a bug."""
         return (
             row.seen.owner == self.owner
             and row.id not in self._answers
@@ -222,7 +223,7 @@ class Ownership:
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs what a sweep began beside it. Answers that are taken over do not wait for a slot."""
+        """Runs a task beside the sweep. Answers that are taken over do not wait for a slot."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

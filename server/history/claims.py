@@ -30,7 +30,7 @@ IDS_AT_ONCE = 500
 
 
 class Fence(NamedTuple):
-    """Who believes to own what: the guard of every write."""
+    """The owner and attempt that a write requires; it fails once they have changed."""
 
     generation_id: str
     owner: str
@@ -38,7 +38,7 @@ class Fence(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a sweeper read of a row; its claim succeeds only while nothing of it has changed."""
+    """The ownership of a row as a sweep read it; a claim fails if it has changed since."""
 
     owner: str | None
     attempt: int
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class OpenRow(NamedTuple):
-    """A row the sweep looks at: not settled, or settled without its log being sealed."""
+    """A row that the sweep examines: not settled, or settled but not sealed."""
 
     id: str
     status: Status
@@ -55,7 +55,7 @@ class OpenRow(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """An owned row as of this sign of life."""
+    """An owned row as of this beat."""
 
     id: str
     attempt: int
@@ -63,7 +63,7 @@ class Beat(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What an answer came to so far: `parts` as of event `seq`."""
+    """The result of an answer so far: `parts` as of event `seq`."""
 
     parts: Parts
     seq: int
@@ -72,14 +72,14 @@ class Progress(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A generation as it was settled, and whether its conversation waits for a title."""
+    """A settled generation, and whether its conversation needs a title."""
 
     generation: Generation
     title_due: bool
 
 
 class Ending(NamedTuple):
-    """What an answer came to. `seq` is the number of its terminal event."""
+    """The final result of an answer. `seq` is the number of its terminal event."""
 
     status: Status
     seq: int
@@ -126,10 +126,10 @@ def claim(
 ) -> Generation | None:
     """Makes `owner` the owner, with the next attempt; None if it has another owner or has ended.
 
-    Without `seen`, only an unowned row can be claimed; with it also that row of a dead owner, which
-    counts as a crash.
-    An attempt is claimed once, even by its owner: a claim whose reply was lost is taken over.
-    A row whose cancellation was requested is claimed only `to_cancel`, that is to settle it.
+    Without `seen`, only a row without an owner can be claimed; with it, also this row of a dead
+    owner, which counts as a crash. Every claim is a new attempt: if the reply to one was lost, even
+    its owner has to claim again. A row whose cancellation was requested can only be claimed with
+    `to_cancel`, to settle it.
     """
     seen = seen or Seen(None, 0, 0)
     values = {
@@ -149,36 +149,36 @@ _RUNNING = text("generation.status = 'running'")
 _QUEUED = text("generation.status = 'queued'")
 _CANCELLING = text("generation.cancel_requested_at IS NOT NULL AND generation.finished_at IS NULL")
 _UNSEALED = text("generation.finished_at IS NOT NULL AND NOT generation.sealed")
-"""In the words of the partial indexes: with a bound value, no database would use them."""
+"""Written as in the partial indexes: with bound values, no database would use these."""
 
 RUNNING_ROWS_MAX = 20_000
-"""How many running answers a sweep watches: more than the slots of any fleet."""
+"""How many running answers a sweep reads; more than any installation has slots."""
 
 WAITING_ROWS_MAX = 1_000
-"""How many queued, cancelled and ended answers a sweep reads, the oldest of each."""
+"""How many queued, cancelled and ended answers a sweep reads, oldest first."""
 
 _BEAT = (
     update(G)
-    .where(G.c.owner == bindparam("beater"), _RUNNING)
+    .where(G.c.owner == bindparam("beating_owner"), _RUNNING)
     .values(beat=G.c.beat + 1)
     .returning(G.c.id, G.c.attempt, G.c.cancel_requested_at)
 )
 
 
 def beat(session: Session, owner: str) -> list[Beat]:
-    """Raises the beat of everything `owner` owns; it no longer owns what is not returned."""
+    """Raises the beat of all generations of `owner` and returns them; it owns no others."""
     return [
         Beat(id, attempt, requested is not None)
-        for id, attempt, requested in session.execute(_BEAT, {"beater": owner})
+        for id, attempt, requested in session.execute(_BEAT, {"beating_owner": owner})
     ]
 
 
-_TOUCH = update(G).where(G.c.owner == bindparam("toucher"), _RUNNING).values(beat=G.c.beat)
+_TOUCH = update(G).where(G.c.owner == bindparam("touching_owner"), _RUNNING).values(beat=G.c.beat)
 
 
 def touch(session: Session, owner: str) -> None:
-    """Writes what `owner` owns as it is: succeeds only where the database takes a beat."""
-    session.execute(_TOUCH, {"toucher": owner})
+    """Writes the generations of `owner` unchanged; fails where a beat would fail."""
+    session.execute(_TOUCH, {"touching_owner": owner})
 
 
 _OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at)
@@ -190,10 +190,10 @@ _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED = (
 
 
 def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow]:
-    """The generations a sweep looks at, each once; or only those whose cancellation was requested.
+    """The generations that a sweep examines, each once; with `cancelled_only`, only cancelled ones.
 
-    All that run, and the oldest of those that are queued, that were cancelled, and that ended
-    without their log being sealed: what lies behind comes to the front when these are done.
+    These are all running ones, and the oldest that are queued, cancelled, or ended but not sealed;
+    the others follow when these are done.
     """
     which = (
         [_OPEN_CANCELLING]
@@ -210,7 +210,7 @@ def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow
 
 
 def count_open(session: Session) -> dict[str, int]:
-    """How many generations wait, and how many are being written."""
+    """How many generations are queued, and how many are running."""
     counted = session.execute(
         select(G.c.status, func.count()).where(G.c.finished_at.is_(None)).group_by(G.c.status)
     )
@@ -218,22 +218,22 @@ def count_open(session: Session) -> dict[str, int]:
 
 
 def checkpoint(session: Session, fence: Fence, progress: Progress) -> bool:
-    """Stores what is written so far; false when the fence is old."""
+    """Stores the result so far; false when the fence no longer holds."""
     return _write(session, fence, **_values(progress))
 
 
 def hand_over(session: Session, fence: Fence, progress: Progress) -> bool:
-    """Gives up a generation, claimable at once; `progress.seq` is the last event that was written."""
+    """Releases a generation with its result so far; `progress.seq` is the last written event."""
     return _write(session, fence, **_values(progress), owner=None, handed_over=fence.attempt)
 
 
 def give_back(session: Session, fence: Fence) -> bool:
-    """Gives a claim up that came to nothing; the next one may try at once."""
+    """Releases a claim without a result; another claim may follow at once."""
     return _write(session, fence, owner=None)
 
 
 def release_dead(session: Session, owner: str) -> list[str]:
-    """Frees what a dead process owned, and counts a crash for each; their ids."""
+    """Releases the generations of a dead process, with a crash each; returns their ids."""
     owned = update(G).where(G.c.owner == owner, _RUNNING)
     return list(
         session.execute(
@@ -267,7 +267,7 @@ _STAMP_CONVERSATION = (
 
 
 def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Settled | None:
-    """Ends a generation once; the row if this fence settled it, now or by a call whose reply was lost."""
+    """Ends a generation; the row if this fence settled it, now or by a call with a lost reply."""
     change, at = next_change(session, account_id), now()
     values = {
         f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()
@@ -275,31 +275,30 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
     settled = session.execute(_SETTLE, _fenced(fence) | values).one_or_none()
     if settled is None:
         row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
-        ours = (
+        is_ours = (
             row is not None
             and row.status.terminal
             and (row.owner, row.attempt) == (fence.owner, fence.attempt)
         )
-        return Settled(cast("Generation", row), title_due=False) if ours else None
-    if settled.account_id != account_id:  # a guest signed in meanwhile
+        return Settled(cast("Generation", row), title_due=False) if is_ours else None
+    if settled.account_id != account_id:  # a guest has signed in since
         change = next_change(session, settled.account_id)
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
-    said = joined_text(ending.parts)
     index_message(
         session,
         settled.account_id,
         settled.conversation_id,
         settled.message_id,
-        said,
-        again=settled.previous_id is not None,
+        joined_text(ending.parts),
+        replace=settled.previous_id is not None,
     )
     return Settled(cast("Generation", settled), title_due)
 
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
-    """Notes that these logs carry their end, or are gone: nobody has to look at them again."""
+    """Records that these logs have their terminal event or are gone: the sweep skips them."""
     for start in range(0, len(generation_ids), IDS_AT_ONCE):
         session.execute(
             update(G)
@@ -309,13 +308,12 @@ def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
 
 
 def content_of(session: Session, generation_id: str) -> Parts:
-    """The content of a generation."""
     parts: Parts = session.execute(select(G.c.parts).where(G.c.id == generation_id)).scalar_one()
     return parts
 
 
 def note_left_out(session: Session, generation_id: str, messages: int) -> None:
-    """Notes how many messages of the branch did not fit the model."""
+    """Records how many messages of the branch did not fit the model."""
     session.execute(update(G).where(G.c.id == generation_id).values(messages_left_out=messages))
 
 

@@ -1,8 +1,8 @@
-"""The prompt: what a model is sent of a conversation.
+"""The prompt: the part of a conversation that is sent to a model.
 
 That is the system prompt, then the branch that ends with the question. Cancelled answers are
-included with what they have; failed and empty answers and tool calls without a result are not.
-Where all of it does not fit the model, the oldest whole turns are left out.
+included with their content; failed and empty answers and tool calls without a result are not. If
+not everything fits the model, the oldest turns are left out.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ TURN_TOKENS = 4
 
 
 class Prompt(NamedTuple):
-    """The request for a model, without a prefix, and how many messages did not fit it."""
+    """The request to a model, without a prefix, and how many messages did not fit."""
 
     request: ModelRequest
     messages_left_out: int
@@ -29,7 +29,7 @@ class Prompt(NamedTuple):
 def prompt_for(
     generation: Generation, branch: list[PromptMessage], model: Model, *, output_max_tokens: int
 ) -> Prompt:
-    """The request for a generation's model: the newest turns of the branch that fit it."""
+    """The request to a generation's model, with the newest turns of the branch that fit."""
     options = generation.options
     output_tokens = min(options.get("max_output_tokens") or output_max_tokens, output_max_tokens)
     system_prompt = options.get("system_prompt")
@@ -41,7 +41,7 @@ def prompt_for(
         system_prompt=system_prompt,
         max_output_tokens=output_tokens,
         temperature=options.get("temperature"),
-        place=options.get("place", 0),
+        position=options.get("place", 0),
         prefix=[],
     )
     return Prompt(request, len(turns) - len(kept))
@@ -54,7 +54,7 @@ def _room(model: Model, system_prompt: str | None, output_tokens: int) -> int:
 
 
 def _newest_that_fit(turns: list[Turn], room: int) -> list[Turn]:
-    """The last turns, the last one in any case, beginning with a question."""
+    """The newest turns that fit, starting with a question; always the last turn."""
     kept: list[Turn] = []
     for turn in reversed(turns):
         room -= TURN_TOKENS + tokens_in(turn.parts)
@@ -67,14 +67,14 @@ def _newest_that_fit(turns: list[Turn], room: int) -> list[Turn]:
 
 
 def prompt_tokens(session: Session, generation: Generation) -> int:
-    """An estimate of the tokens a generation's model was sent, made without that model."""
+    """An estimate of the input tokens of a generation, whatever its model."""
     branch = prompt_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
     in_turns = sum(tokens_in(turn.parts) for turn in turns_of(branch))
     return tokens_of(generation.options.get("system_prompt") or "") + in_turns
 
 
 def turns_of(branch: list[PromptMessage]) -> list[Turn]:
-    """What a model is sent of each message that it is sent at all."""
+    """The turns of a branch: messages that a model is sent, with the parts it is sent."""
     return [turn for message in branch if (turn := _turn(message)) is not None]
 
 

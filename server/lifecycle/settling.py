@@ -1,6 +1,6 @@
-"""Settling cancelled answers without an owner, and closing logs that nobody closed.
+"""Settling cancelled answers without an owner, and closing logs that were left open.
 
-It claims first, then opens the log and reads it: the text is kept, and nobody can add to it.
+An answer is claimed first and its log is read afterwards, when no other process can write to it.
 """
 
 from time import monotonic
@@ -36,14 +36,14 @@ SEALED_AT_ONCE = 100
 
 
 class Staleness:
-    """Finds dead owners: this process saw their beat unchanged for 8 s, without a gap in reading."""
+    """Finds dead owners: those whose beat has not changed for 8 s by this process's clock."""
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[Seen, float]] = {}
         self._read_at = monotonic()
 
     def look(self, rows: list[OpenRow]) -> set[str]:
-        """Takes rows that were just read; the ids of those whose owner is dead. An outage restarts the 8 s."""
+        """Compares rows just read; returns the ids with a dead owner. A gap restarts the 8 s."""
         at = monotonic()
         gap = at - self._read_at > READ_GAP_MAX_S
         self._read_at = at
@@ -80,7 +80,7 @@ class Settler:
         self._cancelling: set[str] = set()
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
-        """Settles cancelled answers that have no living owner, or that a lost claim of ours left."""
+        """Settles cancelled answers without a live owner, and those this process had claimed."""
         rows = [
             row
             for row in await self.database.read(open_rows, cancelled_only=True)
@@ -114,7 +114,7 @@ class Settler:
         try:
             events, trusted = await self._open(claimed, began)
         except RedisError as error:
-            log.warning("not_settled", generation=generation_id, reason=str(error))
+            log.warning("settle_failed", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
         parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
@@ -141,7 +141,8 @@ class Settler:
             return
         error = {
             "code": "internal",
-            "message": f"The server failed; its log names generation {generation_id}.",
+            "message": "Internal server error. "
+            f"The server logged it with generation id {generation_id}.",
             "retryable": True,
         }
         ending = Ending(
@@ -158,7 +159,7 @@ class Settler:
             await self.seal([settled.generation])
 
     async def seal(self, settled: list[Generation]) -> None:
-        """Ends the logs of settled answers, in one round trip."""
+        """Closes the logs of settled answers, in one round trip."""
         closings = [
             (log_keys(self._key_prefix, generation.id), end_of(generation).terminal)
             for generation in settled
@@ -166,19 +167,19 @@ class Settler:
         try:
             closed = await close_logs(self._redis, closings, self._retention_s)
         except RedisError as error:
-            log.warning("not_sealed", generations=len(settled), reason=str(error))
+            log.warning("log_close_failed", generations=len(settled), reason=str(error))
             return
         sealed = []
         for generation, reply in zip(settled, closed, strict=True):
             if isinstance(reply, RedisError):
-                log.warning("not_sealed", generation=generation.id, reason=str(reply))
+                log.warning("log_close_failed", generation=generation.id, reason=str(reply))
             else:
                 sealed.append(generation.id)
         if sealed:
             await self.database.write(mark_sealed, sealed)
 
     async def seal_left(self, generation_ids: list[str]) -> None:
-        """Ends the logs of those of these generations that are settled."""
+        """Closes the logs of those of these generations that are settled."""
         for start in range(0, len(generation_ids), SEALED_AT_ONCE):
             await self.seal(
                 await self.database.read(
@@ -187,7 +188,7 @@ class Settler:
             )
 
     async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
-        """The events of the log that this claim opened, and whether none was lost."""
+        """Opens the log of a claimed generation: its events, and whether none was lost."""
         if claimed.attempt == 1:
             return [], True
         keys = log_keys(self._key_prefix, claimed.id)

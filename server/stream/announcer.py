@@ -12,7 +12,7 @@ from server.logs import log
 
 
 def account_channel(key_prefix: str, account_id: str) -> bytes:
-    """The channel on which the numbers of an account's changes are published."""
+    """The channel on which the change numbers of an account are published."""
     return f"{key_prefix}account:{account_id}".encode()
 
 
@@ -25,12 +25,12 @@ class Announcer:
         self._due = asyncio.Event()
 
     def publish(self, changed: dict[str, int]) -> None:
-        """Has these changes published: account ids and change numbers."""
+        """Schedules the publication of these change numbers, by account id."""
         self._changed |= changed
         self._due.set()
 
     async def run(self) -> None:
-        """Publishes until cancelled. What cannot be published now is not published."""
+        """Publishes until cancelled. Changes that cannot be published are dropped: pages poll."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -41,4 +41,4 @@ class Announcer:
             try:
                 await pipeline.execute()
             except RedisError as error:
-                log.warning("changes_not_announced", reason=str(error))
+                log.warning("changes_not_published", reason=str(error))

@@ -11,7 +11,7 @@ class FeedReader:
     """One reader's position in the feed of one answer; valid while `Feeds.feed` keeps the feed.
 
     `after_seq` is the number of the last event it returned. For readers that wait for more than one
-    feed: call `next` until it returns None, then wait to be woken (`Feed.wakes`).
+    feed: call `next` until it returns None, then wait to be woken (`Feed.wake_callbacks`).
     """
 
     def __init__(self, feeds: Feeds, generation_id: str, feed: Feed, after_seq: int) -> None:
@@ -25,7 +25,7 @@ class FeedReader:
 
     @property
     def ended(self) -> bool:
-        """Whether it has returned the terminal event, or began at or after it."""
+        """Whether it has returned the terminal event, or started at or after it."""
         return self.feed.ended and self.after_seq >= self.feed.seq
 
     async def next(self) -> Batch | None:
@@ -36,7 +36,7 @@ class FeedReader:
         """
         batch = self.feed.after(self.after_seq)
         if batch is None and self.is_behind:
-            batch = await self._feeds.page(self._generation_id, self.after_seq)
+            batch = await self._feeds.read_page(self._generation_id, self.after_seq)
         if batch is not None:
             self.after_seq = batch.last.seq
         return batch
@@ -61,6 +61,6 @@ async def follow(
             elif reader.ended:
                 return
             elif not reader.is_behind:
-                await feed.news(loop)
+                await feed.next_wake(loop)
                 if feed.after(reader.after_seq) is None and not feeds.stopping:
                     yield None
