@@ -49,7 +49,7 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
         announcer = Announcer(redis, key_prefix)
         async with open_database(settings.database_url, announcer.publish) as database:
             settler = Settler(
-                name,
+                f"{name}-settler",
                 database,
                 redis,
                 key_prefix=key_prefix,

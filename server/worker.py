@@ -64,7 +64,7 @@ class Worker:
         self._tail.listen(
             channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode()))
         )
-        async with asyncio.TaskGroup() as tasks:
+        async with self._ownership.heartbeat.beating(), asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 tasks.create_task(queue.main())
             steps = (
@@ -128,6 +128,8 @@ async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Work
             providers,
             resources.models,
             url=settings.redis_url,
+            database_url=settings.database_url,
+            lease_s=settings.worker.lease_s,
             key_prefix=settings.redis.key_prefix,
             limits=settings.generation,
         )

@@ -18,8 +18,8 @@ from server.api.health import check_operator, healthz
 from server.command.process import given_name, raise_descriptor_limit, tune_gc
 from server.command.supervisor import Child, Run, Supervisor
 from server.command.waiting import stop_on_signals, wait_for_services
-from server.history.claims import release_dead
 from server.history.database import DatabaseAway, open_database
+from server.history.workers import release_dead
 from server.ids import Prefix, new_id
 from server.lifecycle.queue import Queue, open_redis
 from server.logs import log

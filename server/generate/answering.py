@@ -38,7 +38,6 @@ from server.providers.base import (
 from server.settings import GenerationSettings
 from server.stream.events import EventType
 
-BEAT_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 5.0
 HAND_OVER_FLUSH_TIMEOUT_S = 2.0
 SETTLE_FLUSH_TIMEOUT_S = 10.0
@@ -79,13 +78,12 @@ def _logged_with(generation_id: str) -> str:
 
 
 def written_for_s(generation: Generation) -> float:
-    """The minimum time that earlier attempts took, in seconds.
+    """The time that earlier attempts took, in seconds.
 
-    It is counted in beats, which every owner writes once a second by its own monotonic clock: the
-    wall clocks of two hosts may differ by more than the deadline. A claim adds one beat of its own.
-    Time without an owner does not count.
+    Every owner measures it by its own monotonic clock: the wall clocks of two hosts may differ by
+    more than the deadline. Time without an owner does not count.
     """
-    return max(0, generation.beat - generation.attempt) * BEAT_EVERY_S
+    return generation.beat / 1000
 
 
 class Answering:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from server.errors import Invalid
-from server.history.claims import Seen, claim, content_of, note_left_out
+from server.history.claims import claim, content_of, note_left_out
 from server.history.tables import Generation
 from server.history.tree import prompt_branch
 from server.lifecycle.prompt import CONTEXT_MAX_MESSAGES, prompt_for
@@ -32,10 +32,9 @@ def claim_and_prepare(
     owner: str,
     models: Models,
     output_max_tokens: int,
-    seen: Seen | None = None,
 ) -> Claimed | None:
     """Claims a generation and reads what is needed to write it; None when it cannot be claimed."""
-    generation = claim(session, generation_id, owner, seen=seen)
+    generation = claim(session, generation_id, owner)
     if generation is None:
         return None
     base = content_of(session, generation.previous_id) if generation.previous_id else []

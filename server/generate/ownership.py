@@ -1,19 +1,28 @@
-"""Ownership: the generations of a worker process, its beats, and the takeover from dead workers."""
+"""Ownership: the generations of a worker process, and the takeover from dead workers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import random
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
 from time import monotonic
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from server.generate.answering import BEAT_EVERY_S, Answering, Stop
+from server.generate.answering import Answering, Stop
 from server.generate.claim import Claimed, claim_and_prepare
+from server.generate.heartbeat import Heartbeat
 from server.generate.owned_log import OwnedLog
 from server.generate.writer import LogWriter
-from server.history.claims import Fence, OpenRow, Seen, beat, mark_sealed, open_rows, touch
+from server.history.claims import (
+    Fence,
+    OpenRow,
+    Seen,
+    mark_sealed,
+    open_rows,
+    owned_rows,
+    release_row,
+)
 from server.history.database import Database, DatabaseAway
 from server.lifecycle.queue import Queue
 from server.lifecycle.settling import Settler, Staleness
@@ -25,7 +34,11 @@ from server.providers.registry import Models
 from server.settings import GenerationSettings
 from server.stream.log import log_keys
 
+LOOK_EVERY_S = 1.0
 HAND_OVER_S = 5.0
+TAKEN_AT_ONCE = 64
+"""How many answers of dead workers one look takes over: more than one worker should share them."""
+
 SEAL_AFTER_S = 2.0
 ENQUEUE_AGAIN_AFTER_S = 2.0
 
@@ -43,11 +56,15 @@ class Ownership:
         models: Models,
         *,
         url: str,
+        database_url: str,
         key_prefix: str,
+        lease_s: float,
         limits: GenerationSettings,
     ) -> None:
         self.owner, self.draining = owner, False
-        self.writer = LogWriter(url, self._confirm, retention_s=limits.retention_s)
+        self._look = asyncio.Event()
+        self.heartbeat = Heartbeat(database_url, owner, lease_s, self._look.set)
+        self.writer = LogWriter(url, self.heartbeat, self._confirm, retention_s=limits.retention_s)
         self._database, self._queue, self._settler = database, queue, settler
         self._providers, self._models = providers, models
         self._key_prefix, self._limits = key_prefix, limits
@@ -56,12 +73,11 @@ class Ownership:
         self._tasks: set[asyncio.Task[None]] = set()
         self._repairing: asyncio.Task[None] | None = None
         self._staleness = Staleness()
-        self._others = False  # whether another process owned a generation at the last sweep
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    async def take(self, generation_id: str, seen: Seen | None = None) -> None:
+    async def take(self, generation_id: str) -> None:
         """Claims a generation and writes its answer; does nothing if it is owned or has ended."""
         if generation_id in self._answers or generation_id in self._taking:
             return
@@ -70,20 +86,19 @@ class Ownership:
             return
         self._taking.add(generation_id)
         try:
-            began = monotonic()
+            term = self.heartbeat.term
             claimed = await self._database.write(
                 claim_and_prepare,
                 generation_id,
                 self.owner,
                 self._models,
                 self._limits.output_max_tokens,
-                seen,
             )
             if claimed is None:
                 return
             if claimed.generation.attempt > 1:
                 TAKEOVERS.inc()
-            answering = self._answers[generation_id] = self._answering(claimed, began)
+            answering = self._answers[generation_id] = self._answering(claimed, term)
             if self.draining:
                 answering.stop(Stop.HANDED_OVER)
         except DatabaseAway as error:
@@ -122,44 +137,47 @@ class Ownership:
             await self._note_sealed()
 
     async def run(self) -> None:
-        """Writes, beats and sweeps until cancelled."""
+        """Writes logs and looks after answers until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for loop in (
-                self.writer.run,
-                self.writer.confirm,
-                partial(self._every, self._beat),
-                partial(self._every, self._sweep),
-            ):
+            for loop in (self.writer.run, self.writer.confirm, self._look_after):
                 tasks.create_task(keep(loop))
 
-    async def _every(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _look_after(self) -> None:
+        """Checks the owned answers and sweeps, each second and when the heartbeat asks for it."""
         while True:
-            began = monotonic()
-            try:
-                await step()
-            except (DatabaseAway, RedisError) as error:
-                log.warning("unavailable", doing=step.__name__, reason=str(error))
-            await asyncio.sleep(max(0.05, BEAT_EVERY_S - (monotonic() - began)))
+            for step in (self._check_owned, self._sweep):
+                try:
+                    await step()
+                except (DatabaseAway, RedisError) as error:
+                    log.warning("unavailable", doing=step.__name__, reason=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._look.wait()
+            self._look.clear()
 
-    async def _beat(self) -> None:
-        """Beats for all owned generations; finds out which were cancelled or have another owner."""
+    async def _check_owned(self) -> None:
+        """Stops answers that were cancelled or have another owner; releases what nobody writes."""
         await self._note_sealed()
         before = dict(self._answers)
-        if not before:
-            return
-        beats = {row.id: row for row in await self._database.write(beat, self.owner)}
+        owned = {row.id: row for row in await self._database.read(owned_rows, self.owner)}
         for id, answering in before.items():
-            row = beats.get(id)
+            row = owned.pop(id, None)
             if self._answers.get(id) is not answering:
                 continue  # it ended meanwhile
             if row is None or row.attempt != answering.generation.attempt:
                 answering.stop(Stop.SUPERSEDED)
             elif row.cancel_requested:
                 answering.stop(Stop.CANCELLED)
+        for id, row in owned.items():
+            # after a lost reply to a claim, or a bug
+            if id not in self._answers and id not in self._taking:
+                seen = Seen(self.owner, row.attempt, 0)
+                await self._database.write(release_row, id, seen, self.owner)
+                self._look.set()
 
     async def _confirm(self, fences: Sequence[Fence]) -> set[Fence]:
-        held = {(row.id, row.attempt) for row in await self._database.write(beat, self.owner)}
-        return {fence for fence in fences if (fence.generation_id, fence.attempt) in held}
+        owned = {(row.id, row.attempt) for row in await self._database.read(owned_rows, self.owner)}
+        return {fence for fence in fences if (fence.generation_id, fence.attempt) in owned}
 
     async def _note_sealed(self) -> None:
         sealed, self.writer.sealed = self.writer.sealed, []
@@ -171,35 +189,41 @@ class Ownership:
                 raise
 
     async def _sweep(self) -> None:
-        """Takes over generations of dead workers, and repairs what else needs it."""
-        if self._others:
-            # While the database can be read but not written (SQLite, locked), no owner can beat,
-            # but none is dead: this write then fails and ends the sweep. It is not a beat, because
-            # beats are counted, see `written_for_s`.
-            await self._database.write(touch, self.owner)
+        """Takes over generations without an owner, and repairs what else needs it."""
         rows = await self._database.read(open_rows)
-        self._others = any(
-            row.seen.owner not in (None, self.owner) and not row.status.terminal for row in rows
-        )
         dead = self._staleness.look(rows)
+        ownerless: list[str] = []
         cancelled: list[OpenRow] = []
         waiting: list[str] = []
         unsealed: list[str] = []
         for row in rows:
             for_s = self._staleness.for_s(row)
-            ownerless = row.seen.owner is None or row.id in dead
             if row.status.terminal:
                 if for_s > SEAL_AFTER_S:
                     unsealed.append(row.id)
+            elif row.id in dead or self._settler.has_forgotten(row):
+                await self._database.write(release_row, row.id, row.seen, self.owner)
+                self._look.set()
             elif row.cancel_requested:
-                if ownerless or self._forgotten(row):
+                if row.seen.owner is None:
                     cancelled.append(row)
-            elif row.seen.attempt and (ownerless or self._forgotten(row)):
-                self._spawn(self.take(row.id, row.seen))
+            elif row.seen.owner is None and row.seen.attempt:
+                ownerless.append(row.id)
             elif not row.seen.attempt and for_s > ENQUEUE_AGAIN_AFTER_S:
                 waiting.append(row.id)
+        self._take_over(ownerless)
         if self._repairing is None or self._repairing.done():
             self._repairing = self._spawn(self._repair(cancelled, waiting, unsealed))
+
+    def _take_over(self, ownerless: list[str]) -> None:
+        """Takes some of these over, not the same ones as every other worker."""
+        if self.draining:
+            return
+        taken = random.sample(ownerless, min(len(ownerless), TAKEN_AT_ONCE))
+        for generation_id in taken:
+            self._spawn(self.take(generation_id))
+        if len(taken) < len(ownerless):
+            self._look.set()
 
     async def _repair(
         self, cancelled: list[OpenRow], waiting: list[str], unsealed: list[str]
@@ -207,20 +231,12 @@ class Ownership:
         """Repairs what a sweep found. Runs beside it: a hanging Redis must not delay takeovers."""
         try:
             for row in cancelled:
-                await self._settler.cancel(row.id, row.seen)
+                await self._settler.cancel(row.id)
             if not self.draining:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)
         except (DatabaseAway, RedisError) as error:
             log.warning("unavailable", doing="repair", reason=str(error))
-
-    def _forgotten(self, row: OpenRow) -> bool:
-        """Whether this process owns it but does not write it: after a lost reply, or a bug."""
-        return (
-            row.seen.owner == self.owner
-            and row.id not in self._answers
-            and row.id not in self._taking
-        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a task beside the sweep. Answers that are taken over do not wait for a slot."""
@@ -234,7 +250,7 @@ class Ownership:
         if not task.cancelled() and (error := task.exception()):
             log.error("sweep_failed", exc_info=error)
 
-    def _answering(self, claimed: Claimed, began: float) -> Answering:
+    def _answering(self, claimed: Claimed, term: int) -> Answering:
         generation = claimed.generation
         owned = OwnedLog(
             Fence(generation.id, self.owner, generation.attempt),
@@ -244,7 +260,7 @@ class Ownership:
             handed_over=generation.handed_over == generation.attempt - 1,
             dirty=self.writer.dirty,
         )
-        self.writer.add(owned, began)
+        self.writer.add(owned, term)
         return Answering(
             claimed,
             owned,

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from server.faults import reach
+from server.generate.heartbeat import OPEN_WITHIN, Heartbeat
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
 from server.history.database import DatabaseAway
@@ -19,7 +20,7 @@ from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
-from server.stream.log import APPEND, CLOSE, OPEN, OPEN_WITHIN_S, LogKeys, events_of
+from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
 
 LOGS_AT_ONCE = 64
 BATCH_BYTES = 128 * 1024
@@ -38,7 +39,7 @@ BUSY_CODES = frozenset(
 """Error replies that concern the server, not the key."""
 
 Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
-"""Confirms in SQL which of these fences still hold, with a beat. Raises DatabaseAway."""
+"""Reads in SQL which of these fences still hold. Raises DatabaseAway."""
 
 
 class Busy(Exception):
@@ -48,13 +49,17 @@ class Busy(Exception):
 class LogWriter:
     """Writes the logs of one process, while `run` and `confirm` run."""
 
-    def __init__(self, url: str, confirm: Confirm, *, retention_s: float) -> None:
+    def __init__(
+        self, url: str, heartbeat: Heartbeat, confirm: Confirm, *, retention_s: float
+    ) -> None:
+        self._heartbeat = heartbeat
         self._url, self._confirm, self._retention_ms = url, confirm, int(retention_s * 1000)
         self._logs: set[OwnedLog] = set()
         self._dirty: set[OwnedLog] = set()
         self._closings: dict[str, tuple[LogKeys, Event]] = {}
-        self._confirmed_at: dict[OwnedLog, float] = {}
-        """The monotonic time just before the claim or beat that confirmed ownership."""
+        self._held: dict[
+            OwnedLog, int
+        ] = {}  # the heartbeat's term in which it was shown to be ours
         self._paused: set[OwnedLog] = set()
         self._failures: dict[OwnedLog, int] = {}
         self._unconfirmed: list[OwnedLog] = []
@@ -64,10 +69,10 @@ class LogWriter:
         self.sealed: list[str] = []
         """Generations whose logs were closed. The caller records that in SQL and removes them."""
 
-    def add(self, owned: OwnedLog, claimed_at: float) -> None:
-        """Schedules the opening of a log claimed after `claimed_at`; resolves `owned.opened`."""
+    def add(self, owned: OwnedLog, term: int) -> None:
+        """Schedules the opening of a log claimed in this term; resolves `owned.opened`."""
         self._logs.add(owned)
-        self._confirmed_at[owned] = claimed_at
+        self._held[owned] = term
         self._work.set()
 
     def remove(self, owned: OwnedLog) -> None:
@@ -75,7 +80,7 @@ class LogWriter:
         self._logs.discard(owned)
         self._failures.pop(owned, None)
         self._dirty.discard(owned)
-        self._confirmed_at.pop(owned, None)
+        self._held.pop(owned, None)
 
     def dirty(self, owned: OwnedLog) -> None:
         """Schedules a write of a log's pending events."""
@@ -129,16 +134,21 @@ class LogWriter:
         for owned in self._logs:
             owned.must_open = True
             if owned.opened.done():
-                self._confirmed_at.pop(owned, None)
+                self._held.pop(owned, None)
 
     async def _open(self, link: Link) -> None:
-        """Opens logs that were recently claimed or confirmed; requests confirmation of others."""
-        good_since = monotonic() - OPEN_WITHIN_S / 2
+        """Opens logs whose ownership is confirmed; requests confirmation of others.
+
+        The deadline follows from the last beat, and is read before the term: when others have
+        declared this worker dead, the term rises before there is another beat.
+        """
+        until, term = self._heartbeat.open_until, self._heartbeat.term
+        fresh = until - monotonic() > self._heartbeat.lease_s * OPEN_WITHIN / 2
         opening = []
         for owned in self._logs:
             if owned in self._paused:
                 continue
-            if owned.must_open and self._confirmed_at.get(owned, 0.0) > good_since:
+            if owned.must_open and fresh and self._held.get(owned) == term:
                 opening.append(owned)
             elif owned.must_open and not owned.confirming:
                 self._unconfirmed.append(owned)
@@ -146,13 +156,11 @@ class LogWriter:
                 self._confirm_due.set()
         for start in range(0, len(opening), LOGS_AT_ONCE):
             chunk = [
-                owned
-                for owned in opening[start : start + LOGS_AT_ONCE]
-                if owned in self._confirmed_at
+                owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held
             ]
             for owned, reply in zip(
                 chunk,
-                await _execute(link, "open", [self._open_command(owned) for owned in chunk]),
+                await _execute(link, "open", [self._open_command(owned, until) for owned in chunk]),
                 strict=True,
             ):
                 if owned not in self._logs:
@@ -162,8 +170,8 @@ class LogWriter:
                 else:
                     self._opened(owned, reply)
 
-    def _open_command(self, owned: OwnedLog) -> Command:
-        deadline_us = int((self._confirmed_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
+    def _open_command(self, owned: OwnedLog, until: float) -> Command:
+        deadline_us = int((until + self._clock_offset_s) * 1e6)
         first, entries = "first" if owned.first else "", "" if owned.opened.done() else "entries"
         return (
             "EVALSHA",
@@ -190,7 +198,7 @@ class LogWriter:
                 owned.adopt(reply[2], entries, whole=reply[1] == 1)
                 self.dirty(owned)
             case b"late":
-                self._confirmed_at.pop(owned, None)
+                self._held.pop(owned, None)
                 self._work.set()
             case _:
                 self._supersede(owned)
@@ -202,13 +210,14 @@ class LogWriter:
             self._confirm_due.clear()
             unconfirmed, self._unconfirmed = self._unconfirmed, []
             try:
-                began = monotonic()
+                term = self._heartbeat.term
+                await self._heartbeat.beat_now()
                 held = await self._confirm([owned.fence for owned in unconfirmed])
                 for owned in unconfirmed:
                     if owned not in self._logs:
                         continue  # removed in the meantime: recording it now would leak it
                     if owned.fence in held:
-                        self._confirmed_at[owned] = began
+                        self._held[owned] = term
                     else:
                         self._supersede(owned)
             except DatabaseAway as error:
@@ -277,7 +286,7 @@ class LogWriter:
                 owned.acknowledge(sent)
             else:  # lost, or owned by another attempt: SQL decides
                 owned.must_open = True
-                self._confirmed_at.pop(owned, None)
+                self._held.pop(owned, None)
                 self._work.set()
 
     async def _close(self, link: Link) -> None:

@@ -8,6 +8,7 @@ from sqlmodel import Session, SQLModel, col
 
 from server.history.tables import BrowserSession, Idempotency, SignInLink, now
 from server.history.turns import KEY_KEPT
+from server.history.workers import forget_earlier_version
 
 EXPIRED_KEPT: Final = timedelta(days=1)
 BATCH: Final = 1_000
@@ -38,6 +39,7 @@ def delete_expired(session: Session) -> bool:
             select(col(SignInLink.sha256)).where(col(SignInLink.expires_at) < expired_before),
         ),
     ]
+    forget_earlier_version(session)
     deleted = [_delete_batch(session, table, keys) for table, keys in expired]
     return BATCH in deleted
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import (
     Boolean,
     CursorResult,
-    String,
     and_,
     bindparam,
     func,
@@ -24,6 +23,8 @@ from server.history.tables import ACTIVE, Generation, Status, now
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
+from server.history.tables import WORKERS as W
+from server.history.workers import CLAIMER_BEAT, OWNER_BEAT, USED_BEATS, declare_dead
 from server.parts import Parts, joined_text
 
 IDS_AT_ONCE = 500
@@ -38,7 +39,7 @@ class Fence(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The ownership of a row as a sweep read it; a claim fails if it has changed since."""
+    """The ownership of a row as a sweep read it. `beat` rises while the owner is alive."""
 
     owner: str | None
     attempt: int
@@ -54,8 +55,8 @@ class OpenRow(NamedTuple):
     cancel_requested: bool
 
 
-class Beat(NamedTuple):
-    """An owned row as of this beat."""
+class OwnedRow(NamedTuple):
+    """A row that a worker owns."""
 
     id: str
     attempt: int
@@ -90,24 +91,18 @@ class Ending(NamedTuple):
     first_token_at: datetime | None = None
 
 
-_SEEN = and_(
-    G.c.owner == bindparam("seen_owner", type_=String),
-    G.c.attempt == bindparam("seen_attempt"),
-    G.c.beat == bindparam("seen_beat"),
-)
 _CLAIM = (
     update(G)
     .where(
         G.c.id == bindparam("generation"),
         G.c.status.in_(ACTIVE),
         G.c.cancel_requested_at.isnot(None) == bindparam("to_cancel", type_=Boolean),
-        or_(G.c.owner.is_(None), _SEEN),
+        G.c.owner.is_(None),
     )
     .values(
         owner=bindparam("claimer"),
         attempt=G.c.attempt + 1,
-        beat=G.c.beat + 1,
-        crashes=G.c.crashes + bindparam("crashed"),
+        claimed_beat=CLAIMER_BEAT,
         status=Status.RUNNING,
         started_at=func.coalesce(G.c.started_at, bindparam("at", type_=G.c.started_at.type)),
     )
@@ -117,29 +112,18 @@ _ROW = select(*G.c).where(G.c.id == bindparam("generation"))
 
 
 def claim(
-    session: Session,
-    generation_id: str,
-    owner: str,
-    *,
-    seen: Seen | None = None,
-    to_cancel: bool = False,
+    session: Session, generation_id: str, owner: str, *, to_cancel: bool = False
 ) -> Generation | None:
-    """Makes `owner` the owner, with the next attempt; None if it has another owner or has ended.
+    """Makes `owner` the owner, with the next attempt; None if it has an owner or has ended.
 
-    Without `seen`, only a row without an owner can be claimed; with it, also this row of a dead
-    owner, which counts as a crash. Every claim is a new attempt: if the reply to one was lost, even
-    its owner has to claim again. A row whose cancellation was requested can only be claimed with
-    `to_cancel`, to settle it.
+    Every claim is a new attempt: if the reply to one was lost, even its owner has to release it and
+    claim again. A row whose cancellation was requested can only be claimed with `to_cancel`, to
+    settle it.
     """
-    seen = seen or Seen(None, 0, 0)
     values = {
         "generation": generation_id,
         "to_cancel": to_cancel,
-        "seen_owner": seen.owner,
-        "seen_attempt": seen.attempt,
-        "seen_beat": seen.beat,
         "claimer": owner,
-        "crashed": 1 if seen.owner else 0,
         "at": now(),
     }
     return cast("Generation | None", session.execute(_CLAIM, values).one_or_none())
@@ -151,54 +135,47 @@ _CANCELLING = text("generation.cancel_requested_at IS NOT NULL AND generation.fi
 _UNSEALED = text("generation.finished_at IS NOT NULL AND NOT generation.sealed")
 """Written as in the partial indexes: with bound values, no database would use these."""
 
-RUNNING_ROWS_MAX = 20_000
-"""How many running answers a sweep reads; more than any installation has slots."""
+OPEN_ROWS_MAX = 1_000
+"""How many answers of each kind a sweep reads, the oldest first."""
 
-WAITING_ROWS_MAX = 1_000
-"""How many queued, cancelled and ended answers a sweep reads, oldest first."""
-
-_BEAT = (
-    update(G)
-    .where(G.c.owner == bindparam("beating_owner"), _RUNNING)
-    .values(beat=G.c.beat + 1)
-    .returning(G.c.id, G.c.attempt, G.c.cancel_requested_at)
+_OWNED = select(G.c.id, G.c.attempt, G.c.cancel_requested_at).where(
+    G.c.owner == bindparam("owner"), _RUNNING
 )
 
 
-def beat(session: Session, owner: str) -> list[Beat]:
-    """Raises the beat of all generations of `owner` and returns them; it owns no others."""
+def owned_rows(session: Session, owner: str) -> list[OwnedRow]:
+    """Everything that `owner` owns."""
     return [
-        Beat(id, attempt, requested is not None)
-        for id, attempt, requested in session.execute(_BEAT, {"beating_owner": owner})
+        OwnedRow(id, attempt, requested is not None)
+        for id, attempt, requested in session.execute(_OWNED, {"owner": owner})
     ]
 
 
-_TOUCH = update(G).where(G.c.owner == bindparam("touching_owner"), _RUNNING).values(beat=G.c.beat)
-
-
-def touch(session: Session, owner: str) -> None:
-    """Writes the generations of `owner` unchanged; fails where a beat would fail."""
-    session.execute(_TOUCH, {"touching_owner": owner})
-
-
-_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at)
-_OPEN_RUNNING = _OPEN.where(_RUNNING).order_by(G.c.owner).limit(RUNNING_ROWS_MAX)
-_OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED = (
-    _OPEN.where(which).order_by(G.c.id).limit(WAITING_ROWS_MAX)
-    for which in (_QUEUED, _CANCELLING, _UNSEALED)
+_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, OWNER_BEAT, G.c.cancel_requested_at)
+_REGISTERED = select(W.c.name).where(W.c.name == G.c.owner).correlate(G).exists()
+_OPEN_OWNERLESS, _OPEN_STRAY, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED = (
+    _OPEN.where(*which).order_by(order).limit(OPEN_ROWS_MAX)
+    for order, *which in (
+        (G.c.owner, _RUNNING, G.c.owner.is_(None)),
+        (G.c.owner, _RUNNING, G.c.owner.isnot(None), ~_REGISTERED),
+        (G.c.id, _QUEUED),
+        (G.c.id, _CANCELLING),
+        (G.c.id, _UNSEALED),
+    )
 )
 
 
 def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow]:
     """The generations that a sweep examines, each once; with `cancelled_only`, only cancelled ones.
 
-    These are all running ones, and the oldest that are queued, cancelled, or ended but not sealed;
-    the others follow when these are done.
+    These are the oldest that run without an owner, or with one that is not a registered worker (a
+    web process that settles, a worker of an earlier version), that are queued, cancelled, or ended
+    but not sealed. Those of registered workers are not read, see `workers`.
     """
     which = (
         [_OPEN_CANCELLING]
         if cancelled_only
-        else [_OPEN_RUNNING, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED]
+        else [_OPEN_OWNERLESS, _OPEN_STRAY, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED]
     )
     return list(
         {
@@ -224,22 +201,44 @@ def checkpoint(session: Session, fence: Fence, progress: Progress) -> bool:
 
 def hand_over(session: Session, fence: Fence, progress: Progress) -> bool:
     """Releases a generation with its result so far; `progress.seq` is the last written event."""
-    return _write(session, fence, **_values(progress), owner=None, handed_over=fence.attempt)
+    released = {"owner": None, "beat": G.c.beat + USED_BEATS, "handed_over": fence.attempt}
+    return _write(session, fence, **_values(progress), **released)
 
 
 def give_back(session: Session, fence: Fence) -> bool:
     """Releases a claim without a result; another claim may follow at once."""
-    return _write(session, fence, owner=None)
+    return _write(session, fence, owner=None, beat=G.c.beat + USED_BEATS)
 
 
-def release_dead(session: Session, owner: str) -> list[str]:
-    """Releases the generations of a dead process, with a crash each; returns their ids."""
-    owned = update(G).where(G.c.owner == owner, _RUNNING)
-    return list(
-        session.execute(
-            owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)
-        ).scalars()
+_RELEASE_ROW = (
+    update(G)
+    .where(
+        G.c.id == bindparam("generation"),
+        G.c.owner == bindparam("seen_owner"),
+        G.c.attempt == bindparam("seen_attempt"),
+        _RUNNING,
+        or_(
+            G.c.owner == bindparam("releaser"),
+            and_(~_REGISTERED, G.c.beat == bindparam("seen_beat")),
+        ),
     )
+    .values(owner=None, crashes=G.c.crashes + 1, beat=G.c.beat + USED_BEATS)
+)
+
+
+def release_row(session: Session, generation_id: str, seen: Seen, releaser: str) -> None:
+    """Releases a row that its owner does not write, with a crash, unless the row has changed.
+
+    The owner is dead, or the releaser itself, after a lost reply to its claim. If it is a registered
+    worker, everything that it owns is released.
+    """
+    owner, attempt, beat = seen
+    if owner is None:
+        return
+    if owner != releaser and declare_dead(session, owner, beat):
+        return
+    values = {"seen_owner": owner, "seen_attempt": attempt, "seen_beat": beat}
+    session.execute(_RELEASE_ROW, values | {"generation": generation_id, "releaser": releaser})
 
 
 _FENCED = update(G).where(

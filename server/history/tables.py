@@ -218,7 +218,8 @@ class Generation(SQLModel, table=True):
 
     `parts` is the content as of event `seq`: a checkpoint while the answer is written, everything
     once it has ended. `attempt` is the fencing token: every write of a worker requires its attempt.
-    `beat` is raised by the owner while it is alive.
+    `beat` is how long earlier owners took, in milliseconds, and `claimed_beat` is the beat of the
+    owner when it claimed the row.
     """
 
     __table_args__ = (
@@ -252,6 +253,9 @@ class Generation(SQLModel, table=True):
     crashes: int = 0
     owner: str | None = None
     beat: int = Field(default=0, sa_type=BigInteger)
+    claimed_beat: int = Field(
+        default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")}
+    )
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
     parts: Parts = Field(default_factory=list, sa_type=Json)
@@ -268,6 +272,18 @@ class Generation(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcTime)
     first_token_at: datetime | None = Field(default=None, sa_type=UtcTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class Worker(SQLModel, table=True):
+    """A worker process. Others take over what it owns when `beat` has not risen for `lease_s`.
+
+    `beat` is how long it has run, in milliseconds by its own monotonic clock.
+    """
+
+    name: str = Field(primary_key=True)
+    beat: int = Field(default=0, sa_type=BigInteger)
+    lease_s: float
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
 
 
 _IS_TITLE = text("message_id IS NULL")
@@ -318,5 +334,6 @@ CONVERSATIONS: Final = cast("Table", Conversation.__table__)  # type: ignore[att
 MESSAGES: Final = cast("Table", Message.__table__)  # type: ignore[attr-defined]
 GENERATIONS: Final = cast("Table", Generation.__table__)  # type: ignore[attr-defined]
 SEARCH_ENTRIES: Final = cast("Table", SearchEntry.__table__)  # type: ignore[attr-defined]
+WORKERS: Final = cast("Table", Worker.__table__)  # type: ignore[attr-defined]
 IDEMPOTENCIES: Final = cast("Table", Idempotency.__table__)  # type: ignore[attr-defined]
 """Tables for statements that are built once (docs/decisions/0007)."""

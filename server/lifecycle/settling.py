@@ -17,6 +17,7 @@ from server.history.claims import (
     give_back,
     mark_sealed,
     open_rows,
+    release_row,
     settle,
 )
 from server.history.database import Database
@@ -88,10 +89,17 @@ class Settler:
         ]
         dead = staleness.look(rows)
         for row in rows:
-            if row.seen.owner in (None, self.name) or row.id in dead:
-                await self.cancel(row.id, row.seen)
+            if row.id in dead or self.has_forgotten(row):
+                await self.database.write(release_row, row.id, row.seen, self.name)
+            elif row.seen.owner is not None:
+                continue
+            await self.cancel(row.id)
 
-    async def cancel(self, generation_id: str, seen: Seen | None = None) -> Generation | None:
+    def has_forgotten(self, row: OpenRow) -> bool:
+        """Whether this settler owns it by a claim whose reply never came."""
+        return row.seen.owner == self.name and row.id not in self._cancelling
+
+    async def cancel(self, generation_id: str) -> Generation | None:
         """Settles a cancelled answer without an owner and keeps its text; None if it has an owner.
 
         Raises DatabaseAway.
@@ -100,15 +108,13 @@ class Settler:
             return None
         self._cancelling.add(generation_id)
         try:
-            return await self._cancel(generation_id, seen)
+            return await self._cancel(generation_id)
         finally:
             self._cancelling.discard(generation_id)
 
-    async def _cancel(self, generation_id: str, seen: Seen | None) -> Generation | None:
+    async def _cancel(self, generation_id: str) -> Generation | None:
         began = monotonic()
-        claimed = await self.database.write(
-            claim, generation_id, self.name, seen=seen, to_cancel=True
-        )
+        claimed = await self.database.write(claim, generation_id, self.name, to_cancel=True)
         if claimed is None:
             return None
         try:

@@ -178,6 +178,13 @@ class WorkerSettings(Section):
         description="How long a stopping worker waits for its answers before it hands them over to "
         "other workers, in seconds. `up` waits at most 2.",
     )
+    lease_s: float = Field(
+        2,
+        ge=1,
+        le=60,
+        description="How long a worker may give no sign of life before other workers continue its "
+        "answers, in seconds.",
+    )
     http_port: Port = Field(
         0, description="The port on which a worker serves /healthz and /metrics; 0 turns it off."
     )
