@@ -1,4 +1,4 @@
-"""Readers that cost so little that one process runs a thousand of them.
+"""Lightweight readers: one process can run a thousand of them.
 
 Each keeps its cursor and resumes with it.
 """
@@ -43,13 +43,13 @@ class ManyReaders:
             address = urlsplit(self.urls[turn % len(self.urls)])
             turn += 1
             try:
-                made = await loop.create_connection(
+                connected = await loop.create_connection(
                     lambda: _Connection(self, seen), address.hostname, address.port
                 )
             except OSError:
                 await asyncio.sleep(COME_BACK_S)
                 continue
-            transport, connection = cast("tuple[asyncio.Transport, _Connection]", made)
+            transport, connection = cast("tuple[asyncio.Transport, _Connection]", connected)
             try:
                 transport.write(self.request(seen[-1].seq if seen else 0))
                 await connection.closed
@@ -88,7 +88,7 @@ class _Connection(asyncio.Protocol):
         if has_ended(self._seen):
             self._close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio calls it so
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         self._close()
 
     def _close(self) -> None:

@@ -1,4 +1,4 @@
-"""A page: reads `GET /api/events`, keeps its state, and checks for gaps and repeats."""
+"""A page client: reads `GET /api/events`, keeps its state, and checks for gaps and repeats."""
 
 import json
 from collections.abc import AsyncGenerator

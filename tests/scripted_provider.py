@@ -1,4 +1,4 @@
-"""A server in OpenAI's format whose model answers with the tokens a test has given it."""
+"""A server in OpenAI's format whose model sends the tokens that a test provides."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-MODEL = "said/anything"
+MODEL = "scripted/anything"
 
 
 class ScriptedProvider:
@@ -26,7 +26,7 @@ class ScriptedProvider:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def provider(self) -> dict[str, Any]:
-        """The section of the settings that offers it as a model."""
+        """The settings section that offers it as a model."""
         return {
             "base_url": f"{self.url}/v1",
             "models": [MODEL.split("/")[1]],
@@ -61,15 +61,15 @@ class ScriptedProvider:
         self._ready.set()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        asked = (await request.json())["messages"][-1]["content"]
-        name = asked if isinstance(asked, str) else asked[0]["text"]
+        content = (await request.json())["messages"][-1]["content"]
+        name = content if isinstance(content, str) else content[0]["text"]
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
-        begun = self._loop.time()
+        started_at = self._loop.time()
         with suppress(ConnectionError):  # the client may disconnect
             for n, token in enumerate(self.texts.get(name, ["?"])):
                 if rate := self.rates.get(name):
-                    await asyncio.sleep(max(0, begun + n / rate - self._loop.time()))
+                    await asyncio.sleep(max(0, started_at + n / rate - self._loop.time()))
                 await answer.write(_chunk({"content": token}))
             await answer.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
         return answer

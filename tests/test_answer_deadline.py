@@ -1,4 +1,4 @@
-"""The deadline of an answer that another worker takes over does not depend on the clocks of two hosts."""
+"""The deadline of an answer taken over by another worker does not depend on two hosts' clocks."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ REMAINING = "tokens=200 rate=20"
 
 
 @pytest.mark.slow
-async def test_the_first_owner_s_wall_clock_does_not_count(
+async def test_the_deadline_does_not_depend_on_the_first_owners_wall_clock(
     new_system: Callable[..., System],
 ) -> None:
     system = await asyncio.to_thread(
@@ -35,8 +35,8 @@ async def test_the_first_owner_s_wall_clock_does_not_count(
             owner = system.worker
             await asyncio.to_thread(owner.kill)
 
-            def leave(session: Session) -> None:
-                """As if the dead owner's clock had been two minutes slow."""
+            def release_as_slow_clock(session: Session) -> None:
+                """Release the answer as if the dead owner's clock had been two minutes slow."""
                 row = session.get_one(Generation, sent["generation_id"])
                 assert row.started_at is not None
                 row.started_at -= timedelta(seconds=2 * DEADLINE_S)
@@ -44,7 +44,7 @@ async def test_the_first_owner_s_wall_clock_does_not_count(
                 release_dead(session, owner.worker_name)
 
             async with open_database(system.settings.database_url) as database:
-                await database.write(leave)
+                await database.write(release_as_slow_clock)
             system.start_worker()
             await condition(lambda: system.row(sent["generation_id"]).finished_at, 60)
         outcome = await outcome_of(system, client, sent, seen)
@@ -54,7 +54,9 @@ async def test_the_first_owner_s_wall_clock_does_not_count(
 
 
 @pytest.mark.slow
-async def test_what_earlier_owners_used_counts(new_system: Callable[..., System]) -> None:
+async def test_time_used_by_earlier_owners_counts_towards_the_deadline(
+    new_system: Callable[..., System],
+) -> None:
     system = await asyncio.to_thread(
         lambda: new_system(generation={"deadline_s": DEADLINE_S}).start()
     )
@@ -65,14 +67,14 @@ async def test_what_earlier_owners_used_counts(new_system: Callable[..., System]
             owner = system.worker
             await asyncio.to_thread(owner.kill)
 
-            def leave(session: Session) -> None:
+            def release_after_deadline(session: Session) -> None:
                 row = session.get_one(Generation, sent["generation_id"])
                 row.beat += DEADLINE_S
                 session.flush()
                 release_dead(session, owner.worker_name)
 
             async with open_database(system.settings.database_url) as database:
-                await database.write(leave)
+                await database.write(release_after_deadline)
             system.start_worker()
             await condition(lambda: system.row(sent["generation_id"]).finished_at, 40)
         outcome = await outcome_of(system, client, sent, seen)

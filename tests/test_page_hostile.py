@@ -58,7 +58,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         scripted.texts.update({name: tokens_of(text) for name, text in ANSWERS.items()})
         settings = {
             "auth": {"guest_sessions_max_per_hour_per_ip": 1000},
-            "providers": {"said": scripted.provider()},
+            "providers": {"scripted": scripted.provider()},
         }
         system = System(
             tmp_path_factory.mktemp("hostile"), settings | {"generation": {"default_model": MODEL}}

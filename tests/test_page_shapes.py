@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from server.api.openapi import openapi
-from tests.browser import _demand
+from tests.browser import require
 
 WEB = Path(__file__).parent.parent / "web"
 GENERATOR = WEB / "node_modules" / "json-schema-to-typescript"
@@ -16,7 +16,7 @@ GENERATOR_TIMEOUT_S = 120
 
 def generated(document: dict[str, Any]) -> str:
     """What `npm run shapes` writes for this openapi.json."""
-    _demand(
+    require(
         shutil.which("node") is not None and GENERATOR.is_dir(),
         "the generator is not installed: run `npm ci` in web/",
     )

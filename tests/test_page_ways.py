@@ -16,7 +16,7 @@ from server.api.page import FOLDER
 from server.history.database import open_database
 from server.history.tables import Conversation, Generation, Message, Role, Status, now
 from server.ids import Prefix, new_id
-from tests.browser import NewWindow, Window, _demand
+from tests.browser import NewWindow, Window, require
 from tests.system import System
 
 SCRIPT_MAX_BYTES = 60_000
@@ -32,7 +32,7 @@ def ask(window: Window, topic: str, tokens: int = 5) -> list[str]:
 
 def test_the_first_load_is_small() -> None:
     """At most 60 KB of JavaScript, gzipped, before anything is asked for that not everybody needs."""
-    _demand((FOLDER / "index.html").is_file(), "the chat page is not built")
+    require((FOLDER / "index.html").is_file(), "the chat page is not built")
     wanted = re.findall(r'(?:src|href)="/(assets/[^"]+\.js)"', (FOLDER / "index.html").read_text())
     loaded: dict[str, bytes] = {}
     while wanted:
@@ -288,7 +288,7 @@ def test_a_conversation_of_10_000_messages_opens_with_its_newest_and_shows_older
 
 def faults_of(window: Window) -> list[Any]:
     """What axe finds serious."""
-    _demand(AXE.is_file(), "axe-core is not installed: run `npm ci` in web/")
+    require(AXE.is_file(), "axe-core is not installed: run `npm ci` in web/")
     window.page.evaluate(AXE.read_text())
     found = window.page.evaluate("() => axe.run({ resultTypes: ['violations'] })")
     return [

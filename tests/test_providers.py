@@ -128,11 +128,11 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
 @pytest.mark.quick
 @pytest.mark.parametrize("model", COMPLETED)
 async def test_what_can_be_understood_is_an_answer(
-    model: str, asker: Client, upstream: Upstream
+    model: str, caller: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
 
-    used = await check_answer(asker, upstream, model, content, reason)
+    used = await check_answer(caller, upstream, model, content, reason)
 
     if usage == ESTIMATED:
         assert used["estimated"] is True
@@ -179,9 +179,9 @@ FAILED: dict[str, tuple[str, str, int]] = {
 
 @pytest.mark.parametrize("model", FAILED)
 async def test_a_fault_is_named_and_what_was_said_before_is_kept(
-    model: str, asker: Client, upstream: Upstream
+    model: str, caller: Client, upstream: Upstream
 ) -> None:
-    await check_failure(asker, upstream, model, FAILED[model])
+    await check_failure(caller, upstream, model, FAILED[model])
 
 
 @pytest.mark.quick
@@ -189,29 +189,29 @@ def test_every_script_is_tried() -> None:
     assert set(COMPLETED) | set(FAILED) | {"endless", "huge-events"} == set(STREAMS) | set(SCRIPTS)
 
 
-async def test_what_a_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
+async def test_what_a_server_says_of_its_fault_is_passed_on(caller: Client) -> None:
     for model, words in (
         ("error-midstream", "the model fell over"),
         ("json-200", "no room"),
         ("404", "The model does not exist."),
     ):
-        _, snapshot = await ask(asker, model)
+        _, snapshot = await ask(caller, model)
         assert words in snapshot["error"]["message"]
 
 
-async def test_retry_after_is_honoured(asker: Client, upstream: Upstream) -> None:
-    upstream.asked["429-then-ok"] = 0
+async def test_retry_after_is_honoured(caller: Client, upstream: Upstream) -> None:
+    upstream.request_counts["429-then-ok"] = 0
     began = time.monotonic()
 
-    _, snapshot = await ask(asker, "429-then-ok")
+    _, snapshot = await ask(caller, "429-then-ok")
 
     assert snapshot["status"] == "completed"
     assert time.monotonic() - began >= 1
 
 
 @pytest.mark.quick
-async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
-    _, snapshot = await ask(asker, "gone/nobody")
+async def test_a_server_that_is_not_there_is_unavailable(caller: Client) -> None:
+    _, snapshot = await ask(caller, "gone/nobody")
 
     assert (snapshot["error"]["code"], snapshot["error"]["retryable"]) == (
         "provider_unavailable",
@@ -220,9 +220,9 @@ async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
 
 
 async def test_an_answer_without_an_end_meets_its_deadline_and_the_connection_is_ended(
-    asker: Client, upstream: Upstream
+    caller: Client, upstream: Upstream
 ) -> None:
-    _, snapshot = await ask(asker, "endless")
+    _, snapshot = await ask(caller, "endless")
 
     assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", "deadline_exceeded")
     assert snapshot["text"].startswith("on on ")
@@ -230,8 +230,8 @@ async def test_an_answer_without_an_end_meets_its_deadline_and_the_connection_is
     await let_go(upstream)
 
 
-async def test_too_long_an_answer_ends_at_the_limit(asker: Client, upstream: Upstream) -> None:
-    _, snapshot = await ask(asker, "huge-events")
+async def test_too_long_an_answer_ends_at_the_limit(caller: Client, upstream: Upstream) -> None:
+    _, snapshot = await ask(caller, "huge-events")
 
     assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
     assert 200_000 < len(snapshot["text"]) < 300_000
@@ -239,15 +239,15 @@ async def test_too_long_an_answer_ends_at_the_limit(asker: Client, upstream: Ups
 
 
 @pytest.mark.parametrize("model", ["endless", "stall", "silent", "slow-headers"])
-async def test_stop_hangs_up(model: str, asker: Client, upstream: Upstream) -> None:
-    before = upstream.asked[model]
-    sent = await asker.send("hello", model=f"up/{model}")
+async def test_stop_hangs_up(model: str, caller: Client, upstream: Upstream) -> None:
+    before = upstream.request_counts[model]
+    sent = await caller.send("hello", model=f"up/{model}")
     async with asyncio.timeout(10):
-        while upstream.asked[model] == before:
+        while upstream.request_counts[model] == before:
             await asyncio.sleep(0.01)
     assert upstream.open_answers
 
-    assert (await asker.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled"
+    assert (await caller.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled"
 
     await let_go(upstream)
 
@@ -269,9 +269,9 @@ def turns(upstream: Upstream) -> list[tuple[str, str]]:
 
 
 @pytest.mark.quick
-async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
+async def test_a_request_says_what_was_asked_for(caller: Client, upstream: Upstream) -> None:
     await ask(
-        asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
+        caller, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
     )
 
     request = upstream.requests[-1]
@@ -293,22 +293,24 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
 
 @pytest.mark.quick
 async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
-    asker: Client, upstream: Upstream
+    caller: Client, upstream: Upstream
 ) -> None:
-    first = await asker.send("first", model="up/plain", system_prompt="S")
-    await asker.read_through(first["generation_id"])
+    first = await caller.send("first", model="up/plain", system_prompt="S")
+    await caller.read_through(first["generation_id"])
     its = {"conversation_id": first["conversation_id"]}
     edited = (
-        await asker.http.post(f"/api/messages/{first['question_id']}/edit", json={"text": "edited"})
+        await caller.http.post(
+            f"/api/messages/{first['question_id']}/edit", json={"text": "edited"}
+        )
     ).json()
-    await asker.read_through(edited["generation_id"])
-    stopped = await asker.send("stopped", model="up/stall", **its)
-    await asker.read(stopped["generation_id"], stop_after=4)
-    partial = (await asker.cancel(stopped["generation_id"], wait_s=20))["text"]
+    await caller.read_through(edited["generation_id"])
+    stopped = await caller.send("stopped", model="up/stall", **its)
+    await caller.read(stopped["generation_id"], stop_after=4)
+    partial = (await caller.cancel(stopped["generation_id"], wait_s=20))["text"]
     for model in ("eof-without-finish", "401", "tool-calls", "tool-calls-no-id"):
-        await ask(asker, model, model, **its)
+        await ask(caller, model, model, **its)
 
-    await ask(asker, "plain", "last", **its)
+    await ask(caller, "plain", "last", **its)
 
     assert partial
     assert turns(upstream) == [
@@ -330,20 +332,20 @@ async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
 
 
 @pytest.mark.quick
-async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> None:
-    sent = await asker.send("think", model="up/reasoning")
-    await asker.read_through(sent["generation_id"])
+async def test_reasoning_is_not_sent_back(caller: Client, upstream: Upstream) -> None:
+    sent = await caller.send("think", model="up/reasoning")
+    await caller.read_through(sent["generation_id"])
 
-    await ask(asker, "plain", "and now", conversation_id=sent["conversation_id"])
+    await ask(caller, "plain", "and now", conversation_id=sent["conversation_id"])
 
     assert turns(upstream) == [("user", "think"), ("assistant", GREETING), ("user", "and now")]
 
 
 @pytest.mark.quick
 async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(
-    asker: Client, upstream: Upstream
+    caller: Client, upstream: Upstream
 ) -> None:
-    whole = await continued(asker, "finish-own-chunk", "plain")
+    whole = await continued(caller, "finish-own-chunk", "plain")
 
     assert turns(upstream) == [("user", "go on"), ("assistant", GREETING)]
     assert whole == GREETING * 2
@@ -351,14 +353,14 @@ async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(
 
 @pytest.mark.quick
 async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(
-    asker: Client, upstream: Upstream
+    caller: Client, upstream: Upstream
 ) -> None:
     long = "word " * 80
-    sent = await asker.send(f"0 {long}", model="small/plain", max_output_tokens=50)
-    await asker.read_through(sent["generation_id"])
+    sent = await caller.send(f"0 {long}", model="small/plain", max_output_tokens=50)
+    await caller.read_through(sent["generation_id"])
     its: dict[str, Any] = {"conversation_id": sent["conversation_id"], "max_output_tokens": 50}
     for n in range(1, 6):
-        _, snapshot = await ask(asker, "small/plain", f"{n} {long}", **its)
+        _, snapshot = await ask(caller, "small/plain", f"{n} {long}", **its)
 
     roles = [role for role, _ in turns(upstream)]
     assert roles[0] == "user"

@@ -20,8 +20,8 @@ from tests.sockets import (
     EVENTS,
     PROTOCOL,
     closed,
-    hear,
-    say,
+    receive,
+    send,
     signed_in,
     socket,
     subscribe,
@@ -117,7 +117,7 @@ async def test_a_subscribe_that_cannot_be_read_closes_with_4400(
     tidemark: System, key: str, message: Any, nothing_is_left: None
 ) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
-        await say(connection, {"type": "subscribe", **message})
+        await send(connection, {"type": "subscribe", **message})
 
         assert await closed(connection) == (4400, [])
 
@@ -126,11 +126,11 @@ async def test_the_handshake_or_the_first_message_brings_the_key(
     tidemark: System, key: str, nothing_is_left: None
 ) -> None:
     async with socket(tidemark.web.url, key) as connection:
-        await say(connection, INIT | {"payload": None})
-        assert await hear(connection) == {"type": "connection_ack"}
+        await send(connection, INIT | {"payload": None})
+        assert await receive(connection) == {"type": "connection_ack"}
     async with socket(tidemark.web.url, key) as connection:
-        await say(connection, INIT)
-        assert await hear(connection) == {"type": "connection_ack"}
+        await send(connection, INIT)
+        assert await receive(connection) == {"type": "connection_ack"}
     async with signed_in(tidemark.web.url, key) as connection:
         await subscribe(connection, "1", "{ viewer { account { id } } }")
         [result] = await until_complete(connection, "1")
@@ -148,7 +148,7 @@ async def test_bad_credentials_close_with_4403(
 ) -> None:
     for bad in (None, "tmk_nobody"):
         async with socket(tidemark.web.url, bad) as connection:
-            await say(connection, INIT | {"payload": payload})
+            await send(connection, INIT | {"payload": payload})
 
             assert await closed(connection) == (4403, [])
 
@@ -157,7 +157,7 @@ async def test_a_second_init_closes_with_4429(
     tidemark: System, key: str, nothing_is_left: None
 ) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
-        await say(connection, INIT)
+        await send(connection, INIT)
 
         assert await closed(connection) == (4429, [])
 
@@ -167,7 +167,7 @@ async def test_who_does_not_init_is_closed_with_4408(
     tidemark: System, nothing_is_left: None
 ) -> None:
     async with socket(tidemark.web.url) as connection:
-        await say(connection, {"type": "ping"})
+        await send(connection, {"type": "ping"})
 
         assert await closed(connection) == (4408, [{"type": "pong"}])
 
@@ -187,7 +187,7 @@ async def test_an_id_in_use_closes_with_4409(
     asked = await client.send(SILENT)
     async with signed_in(tidemark.web.url, key) as connection:
         await subscribe(connection, "a", id=asked["generation_id"])
-        await hear(connection)
+        await receive(connection)
         await subscribe(connection, "a", id=asked["generation_id"])
 
         assert (await closed(connection))[0] == 4409
@@ -197,11 +197,11 @@ async def test_an_id_in_use_closes_with_4409(
 async def test_a_ping_is_answered_with_its_payload(tidemark: System, key: str) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
         for payload in ({"a": [1, None]}, {}, None):
-            await say(connection, {"type": "ping", "payload": payload})
-            assert await hear(connection) == {"type": "pong", "payload": payload}
-        await say(connection, {"type": "pong", "payload": {"unsolicited": True}})
-        await say(connection, {"type": "ping"})
-        assert await hear(connection) == {"type": "pong"}
+            await send(connection, {"type": "ping", "payload": payload})
+            assert await receive(connection) == {"type": "pong", "payload": payload}
+        await send(connection, {"type": "pong", "payload": {"unsolicited": True}})
+        await send(connection, {"type": "ping"})
+        assert await receive(connection) == {"type": "pong"}
 
 
 async def test_complete_ends_an_operation_and_nothing_more_comes_of_it(
@@ -211,14 +211,14 @@ async def test_complete_ends_an_operation_and_nothing_more_comes_of_it(
     async with signed_in(tidemark.web.url, key) as connection:
         await subscribe(connection, "a", id=asked["generation_id"])
         for _ in range(20):
-            assert (await hear(connection))["type"] == "next"
-        await say(connection, {"id": "a", "type": "complete"})
-        await say(connection, {"type": "ping"})
-        while (message := await hear(connection)) != {"type": "pong"}:
+            assert (await receive(connection))["type"] == "next"
+        await send(connection, {"id": "a", "type": "complete"})
+        await send(connection, {"type": "ping"})
+        while (message := await receive(connection)) != {"type": "pong"}:
             assert message["id"] == "a"
         await subscribe(connection, "b", "{ viewer { account { id } } }")
-        assert [(await hear(connection))["id"] for _ in range(2)] == ["b", "b"]
-        await say(connection, {"id": "never there", "type": "complete"})
+        assert [(await receive(connection))["id"] for _ in range(2)] == ["b", "b"]
+        await send(connection, {"id": "never there", "type": "complete"})
         await subscribe(connection, "a", "{ viewer { account { id } } }")
         assert len(await until_complete(connection, "a")) == 1
     await client.cancel(asked["generation_id"])
@@ -231,8 +231,8 @@ async def test_the_101st_operation_closes_with_4429(
     async with signed_in(tidemark.web.url, key) as connection:
         for number in range(100):
             await subscribe(connection, str(number), id=asked["generation_id"])
-        await say(connection, {"type": "ping"})
-        while await hear(connection) != {"type": "pong"}:
+        await send(connection, {"type": "ping"})
+        while await receive(connection) != {"type": "pong"}:
             pass
         await subscribe(connection, "one more", id=asked["generation_id"])
 
@@ -246,9 +246,9 @@ async def test_operations_that_are_over_do_not_count(
     async with signed_in(tidemark.web.url, key) as connection:
         for number in range(300):
             await subscribe(connection, str(number), EVENTS, id="gen_unknown")
-            await say(connection, {"id": str(number), "type": "complete"})
-        await say(connection, {"type": "ping"})
-        while (await hear(connection)) != {"type": "pong"}:
+            await send(connection, {"id": str(number), "type": "complete"})
+        await send(connection, {"type": "ping"})
+        while (await receive(connection)) != {"type": "pong"}:
             pass
 
 
@@ -278,7 +278,7 @@ async def test_what_is_refused_is_an_error_of_its_operation_alone(
     async with signed_in(tidemark.web.url, key) as connection:
         for number, (query, code) in enumerate(cases.items()):
             await subscribe(connection, str(number), query)
-            message = await hear(connection)
+            message = await receive(connection)
             assert (message["id"], message["type"]) == (str(number), "error"), message
             assert [error["extensions"]["code"] for error in message["payload"]][:1] == [code], (
                 query
@@ -362,8 +362,8 @@ async def test_a_page_of_another_site_cannot_use_the_cookie(
         assert json.loads(refused.value.response.body)["code"] == "cross_site"
 
     async with socket(url, additional_headers={"Cookie": cookie, "Origin": url}) as connection:
-        await say(connection, INIT)
-        assert await hear(connection) == {"type": "connection_ack"}
+        await send(connection, INIT)
+        assert await receive(connection) == {"type": "connection_ack"}
 
 
 async def test_a_site_without_a_cookie_may_bring_a_key(tidemark: System, key: str) -> None:

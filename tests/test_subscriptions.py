@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.client import Client, Event
-from tests.sockets import closed, hear, signed_in, subscribe, until_complete
+from tests.sockets import closed, receive, signed_in, subscribe, until_complete
 from tests.system import System
 
 WHOLE = """subscription ($id: ID!, $after: String, $snapshot: Boolean) {
@@ -227,7 +227,7 @@ async def test_an_answer_of_another_account_is_not_there(
                 key = stranger.http.headers["authorization"].removeprefix("Bearer ")
                 async with signed_in(tidemark.web.url, key) as connection:
                     await subscribe(connection, "1", WHOLE, id=id)
-                    message = await hear(connection)
+                    message = await receive(connection)
                     assert message["type"] == "error"
                     refusals.append(message["payload"])
             else:
@@ -262,7 +262,7 @@ async def test_subscriptions_end_when_their_key_is_revoked(new_system: Any) -> N
         ):
             for connection in (revoked, kept):
                 await subscribe(connection, "1", id=asked["generation_id"])
-                await hear(connection)
+                await receive(connection)
             stream = streamed(client, ACCEPT["sse"], WHOLE, id=asked["generation_id"])
             await anext(stream)
             [listed] = [line for line in system.run("key", "list").splitlines() if "gone" in line]
@@ -290,7 +290,7 @@ async def test_a_web_process_that_stops_says_come_back_and_whoever_does_misses_n
         async with signed_in(system.web.url, key) as connection:
             await subscribe(connection, "1", WHOLE, id=asked["generation_id"])
             while len(told) < 20:
-                told.append((await hear(connection))["payload"]["data"]["generationEvents"])
+                told.append((await receive(connection))["payload"]["data"]["generationEvents"])
             stream = streamed(client, ACCEPT["multipart"], WHOLE, id=asked["generation_id"])
             await anext(stream)
             system.web.popen.terminate()

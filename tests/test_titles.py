@@ -51,7 +51,7 @@ def installation(
 
 
 @pytest.fixture
-async def asker(installation: InProcess, upstream: Patient) -> AsyncIterator[Client]:
+async def caller(installation: InProcess, upstream: Patient) -> AsyncIterator[Client]:
     upstream.held = False
     async with Client(installation.url, installation.new_key()) as client:
         yield client
@@ -76,100 +76,102 @@ async def rename(client: Client, conversation_id: str, title: str) -> None:
 
 
 async def test_a_conversation_is_named_after_its_first_answer(
-    asker: Client, upstream: Patient
+    caller: Client, upstream: Patient
 ) -> None:
-    sent = await asker.send("/demo tokens=3 rate=0\nWhen is high water in Dover?")
-    before = await asker.get(f"/api/conversations/{sent['conversation_id']}")
+    sent = await caller.send("/demo tokens=3 rate=0\nWhen is high water in Dover?")
+    before = await caller.get(f"/api/conversations/{sent['conversation_id']}")
 
-    await titled(asker, sent["conversation_id"])
+    await titled(caller, sent["conversation_id"])
 
-    after = await asker.get(f"/api/conversations/{sent['conversation_id']}")
+    after = await caller.get(f"/api/conversations/{sent['conversation_id']}")
     assert before["title"].startswith("/demo tokens=3")
     assert after["updated_at"] >= before["updated_at"]
     asked = str(upstream.sent_to("plain")[-1].body["messages"])
-    answer = await asker.message(sent["message_id"])
+    answer = await caller.message(sent["message_id"])
     assert "When is high water in Dover?" in asked
     assert answer["text"] in asked
 
 
 async def test_every_page_is_told_of_the_title_that_a_worker_gave(
-    asker: Client, upstream: Patient
+    caller: Client, upstream: Patient
 ) -> None:
     upstream.held = True
-    sent = await asker.send("/demo tokens=3 rate=0\nWhen is low water?")
+    sent = await caller.send("/demo tokens=3 rate=0\nWhen is low water?")
     pages = [Page(sent["conversation_id"]), Page()]
     for page in pages:
-        await page.read(asker, events=1)
+        await page.read(caller, events=1)
     upstream.held = False
 
     def told(page: Page) -> bool:
         return page.conversations.get(sent["conversation_id"], {}).get("title") == GREETING
 
     async with asyncio.timeout(60):
-        await asyncio.gather(*(page.read(asker, until=told) for page in pages))
+        await asyncio.gather(*(page.read(caller, until=told) for page in pages))
 
 
-async def test_a_conversation_is_named_once(asker: Client, upstream: Patient) -> None:
-    first = await asker.send("/demo tokens=3 rate=0\none")
-    await titled(asker, first["conversation_id"])
+async def test_a_conversation_is_named_once(caller: Client, upstream: Patient) -> None:
+    first = await caller.send("/demo tokens=3 rate=0\none")
+    await titled(caller, first["conversation_id"])
     asked = len(upstream.sent_to("plain"))
 
-    second = await asker.send(
+    second = await caller.send(
         "/demo tokens=3 rate=0\ntwo", conversation_id=first["conversation_id"]
     )
-    await asker.read_through(second["generation_id"])
-    other = await asker.send("/demo tokens=3 rate=0\nthree")
-    await titled(asker, other["conversation_id"])
+    await caller.read_through(second["generation_id"])
+    other = await caller.send("/demo tokens=3 rate=0\nthree")
+    await titled(caller, other["conversation_id"])
 
     assert len(upstream.sent_to("plain")) == asked + 1
 
 
-async def test_a_title_set_by_a_person_is_kept(asker: Client, upstream: Patient) -> None:
+async def test_a_title_set_by_a_person_is_kept(caller: Client, upstream: Patient) -> None:
     asked = len(upstream.sent_to("plain"))
-    mine = await asker.send("/demo tokens=30 rate=60\nmine")
-    await rename(asker, mine["conversation_id"], "My own words")
-    await asker.read_through(mine["generation_id"])
+    mine = await caller.send("/demo tokens=30 rate=60\nmine")
+    await rename(caller, mine["conversation_id"], "My own words")
+    await caller.read_through(mine["generation_id"])
 
-    other = await asker.send("/demo tokens=3 rate=0\nother")
-    await titled(asker, other["conversation_id"])
+    other = await caller.send("/demo tokens=3 rate=0\nother")
+    await titled(caller, other["conversation_id"])
 
-    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))[
+    assert (await caller.get(f"/api/conversations/{mine['conversation_id']}"))[
         "title"
     ] == "My own words"
     assert len(upstream.sent_to("plain")) == asked + 1
 
 
-async def test_a_title_set_while_the_model_thinks_is_kept(asker: Client, upstream: Patient) -> None:
+async def test_a_title_set_while_the_model_thinks_is_kept(
+    caller: Client, upstream: Patient
+) -> None:
     upstream.held = True
     asked = len(upstream.sent_to("plain"))
-    mine = await asker.send("/demo tokens=3 rate=0\nwhile it thinks")
+    mine = await caller.send("/demo tokens=3 rate=0\nwhile it thinks")
 
     async def is_thinking() -> bool:
         return len(upstream.sent_to("plain")) > asked
 
     await until(is_thinking)
-    await rename(asker, mine["conversation_id"], "Quicker than it")
+    await rename(caller, mine["conversation_id"], "Quicker than it")
     upstream.held = False
     for n in range(
         3
     ):  # more than there are slots for chores: when the last has its title, the first job is over
-        other = await asker.send(f"/demo tokens=3 rate=0\nother {n}")
-        await titled(asker, other["conversation_id"])
+        other = await caller.send(f"/demo tokens=3 rate=0\nother {n}")
+        await titled(caller, other["conversation_id"])
 
-    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))[
+    assert (await caller.get(f"/api/conversations/{mine['conversation_id']}"))[
         "title"
     ] == "Quicker than it"
 
 
-async def test_a_failed_answer_names_nothing_and_its_retry_does(asker: Client) -> None:
-    sent = await asker.send("/demo tokens=3 fail_after=1\nfails")
-    await asker.read_through(sent["generation_id"])
-    edited = await asker.http.post(
+async def test_a_failed_answer_names_nothing_and_its_retry_does(caller: Client) -> None:
+    sent = await caller.send("/demo tokens=3 fail_after=1\nfails")
+    await caller.read_through(sent["generation_id"])
+    edited = await caller.http.post(
         f"/api/messages/{sent['question_id']}/edit", json={"text": "/demo tokens=3 rate=0\nworks"}
     )
     assert edited.status_code == 202
 
-    await titled(asker, sent["conversation_id"])
+    await titled(caller, sent["conversation_id"])
 
 
 @pytest.mark.slow
