@@ -1,4 +1,4 @@
-"""The command line: what it says when something is wrong, keys and users, the doctor, and `up` as a whole."""
+"""The command line: errors, settings, keys and users, the doctor, and `up` as a whole."""
 
 import asyncio
 import os
@@ -31,24 +31,24 @@ from server.settings import load_settings
 from tests.system import System
 from tests.waiting import until
 
-GONE_WITHIN_S = 20
-SERVES = re.compile(r"serves (http://\S+)")
+STOP_MAX_S = 20
+SERVING = re.compile(r"serves (http://\S+)")
 
 
-class Ran(NamedTuple):
-    """A command that has ended."""
+class Result(NamedTuple):
+    """The result of a command."""
 
     code: int
     out: str
     err: str
 
 
-Command = Callable[..., Ran]
+Command = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty folder, and nobody's settings."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run in an empty folder without any settings."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if (
@@ -61,23 +61,23 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in this very process."""
+    """Run a command in this process."""
 
-    def run(*arguments: str) -> Ran:
+    def run(*arguments: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["tidemark", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         printed = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+        return Result(int(ended.value.code or 0), printed.out, printed.err)
 
     return run
 
 
-def process(*arguments: str, **environment: str) -> Ran:
-    """Runs a command in a process of its own."""
+def process(*arguments: str, **environment: str) -> Result:
+    """Run a command in a process of its own."""
     command = [sys.executable, "-m", "server", *arguments]
     path = str(Path(__file__).parent.parent)
-    ran = subprocess.run(
+    completed = subprocess.run(
         command,
         check=False,
         capture_output=True,
@@ -85,11 +85,11 @@ def process(*arguments: str, **environment: str) -> Ran:
         timeout=60,
         env=os.environ | {"PYTHONPATH": path} | environment,
     )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+    return Result(completed.returncode, completed.stdout, completed.stderr)
 
 
-def check_one_line(ran: Ran, code: int, *words: str) -> None:
-    """The command has failed with this code, and says in one line why."""
+def check_one_line(ran: Result, code: int, *words: str) -> None:
+    """Check that a command failed with this code and gave the reason in one line."""
     assert ran.code == code, ran
     assert ran.err.startswith("tidemark: "), ran.err
     assert ran.err.count("\n") == 1, ran.err
@@ -133,7 +133,7 @@ COMMANDS = [
 
 @pytest.mark.quick
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_every_command_refuses_a_setting_it_does_not_know(
+def test_every_command_refuses_an_unknown_setting(
     arguments: list[str], command: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_text("[server]\nprot = 8000\n")
@@ -181,7 +181,7 @@ BAD_FILES = {
 
 @pytest.mark.quick
 @pytest.mark.parametrize(("text", "words"), BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_named_with_key_and_value(
+def test_an_error_in_a_file_names_the_key_and_value(
     text: str | bytes, words: list[str], command: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -213,7 +213,7 @@ BAD_VARIABLES = {
     [(name, *rest) for name, rest in BAD_VARIABLES.items()],
     ids=BAD_VARIABLES,
 )
-def test_a_bad_variable_is_named_with_its_value(
+def test_an_error_in_a_variable_names_it_with_its_value(
     name: str, value: str, words: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -224,7 +224,7 @@ def test_a_bad_variable_is_named_with_its_value(
 
 
 @pytest.mark.quick
-def test_a_port_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for port in ("70000", "-1", "1.5"):
         monkeypatch.setenv("PORT", port)
 
@@ -244,7 +244,7 @@ def test_a_port_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch) ->
         "TIDEMARK_PROVIDERS",
     ],
 )
-def test_other_variables_that_begin_like_ours_are_nobodys_business(
+def test_unrelated_variables_with_the_prefix_are_ignored(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "tcp://10.0.0.1:80")
@@ -253,13 +253,13 @@ def test_other_variables_that_begin_like_ours_are_nobodys_business(
 
 
 @pytest.mark.quick
-def test_a_file_that_was_asked_for_has_to_be_there(command: Command, tmp_path: Path) -> None:
+def test_a_file_given_on_the_command_line_must_exist(command: Command, tmp_path: Path) -> None:
     check_one_line(command("doctor", "--config", "missing.toml"), 2, "missing.toml")
     check_one_line(command("doctor", "--config", str(tmp_path)), 2, str(tmp_path))
 
 
 @pytest.mark.quick
-def test_the_environment_is_over_the_file_and_the_command_line_over_both(
+def test_arguments_override_the_environment_which_overrides_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "config.toml").write_text(
@@ -268,14 +268,17 @@ def test_the_environment_is_over_the_file_and_the_command_line_over_both(
     monkeypatch.setenv("TIDEMARK_SERVER__PORT", "2")
     monkeypatch.setenv("TIDEMARK_DATA__DIR", "elsewhere")
 
-    settings, told = load_settings(), load_settings(data_dir=Path("here"))
+    settings, with_argument = load_settings(), load_settings(data_dir=Path("here"))
 
     assert (settings.server.port, settings.server.host) == (2, "localhost")
-    assert (settings.data_dir, told.data_dir) == (tmp_path / "elsewhere", tmp_path / "here")
+    assert (settings.data_dir, with_argument.data_dir) == (
+        tmp_path / "elsewhere",
+        tmp_path / "here",
+    )
 
 
 @pytest.mark.quick
-def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
+def test_paths_in_a_settings_file_are_relative_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()
     (folder / "redis-url").write_text("redis://secret@redis.example:6379/1\n")
@@ -311,7 +314,7 @@ FILES = {
 
 @pytest.mark.quick
 @pytest.mark.parametrize(("section", "key", "content"), FILES.values(), ids=FILES)
-def test_a_secret_file_has_to_be_there_and_to_make_sense(
+def test_a_missing_or_invalid_secret_file_is_refused(
     section: str, key: str, content: str | None, command: Command, tmp_path: Path, data: Path
 ) -> None:
     (tmp_path / "config.toml").write_text(f"[{section}]\n{key} = 'secret'\n")
@@ -331,7 +334,9 @@ PLATFORM = {
 
 
 @pytest.mark.quick
-def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_platform_variables_are_used_where_a_setting_is_unset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
 
@@ -343,27 +348,27 @@ def test_what_platforms_name_is_taken_where_ours_is_unset(monkeypatch: pytest.Mo
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("where", ["file", "environment", "secret files"])
-def test_what_platforms_name_is_not_taken_where_ours_is_set(
-    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("source", ["file", "environment", "secret files"])
+def test_a_setting_overrides_platform_variables(
+    source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in PLATFORM.items():
         monkeypatch.setenv(name, value)
-    ours = {
+    explicit = {
         "SERVER__PORT": "8001",
-        "DATABASE__URL": "postgresql://ours/x",
-        "REDIS__URL": "redis://ours",
+        "DATABASE__URL": "postgresql://explicit/x",
+        "REDIS__URL": "redis://explicit",
     }
-    if where == "environment":
-        for name, value in ours.items():
+    if source == "environment":
+        for name, value in explicit.items():
             monkeypatch.setenv(f"TIDEMARK_{name}", value)
     else:
         for name in ("redis", "database"):
-            (tmp_path / name).write_text(ours[f"{name.upper()}__URL"])
+            (tmp_path / name).write_text(explicit[f"{name.upper()}__URL"])
         database, redis = (
             ("url_file = 'database'", "url_file = 'redis'")
-            if where == "secret files"
-            else ("url = 'postgresql://ours/x'", "url = 'redis://ours'")
+            if source == "secret files"
+            else ("url = 'postgresql://explicit/x'", "url = 'redis://explicit'")
         )
         (tmp_path / "config.toml").write_text(
             f"[server]\nport = 8001\n[database]\n{database}\n[redis]\n{redis}\n"
@@ -373,13 +378,13 @@ def test_what_platforms_name_is_not_taken_where_ours_is_set(
 
     assert (settings.server.port, settings.database_url, settings.redis_url) == (
         8001,
-        "postgresql+asyncpg://ours/x",
-        "redis://ours",
+        "postgresql+asyncpg://explicit/x",
+        "redis://explicit",
     )
 
 
 @pytest.mark.quick
-def test_ours_is_not_set_by_what_stands_beside_it(
+def test_other_settings_in_a_section_do_not_disable_platform_variables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_text(
@@ -401,7 +406,7 @@ def test_ours_is_not_set_by_what_stands_beside_it(
 
 
 @pytest.mark.quick
-def test_ours_set_to_what_it_is_anyway_is_set(
+def test_a_setting_equal_to_its_default_overrides_platform_variables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "config.toml").write_text("[redis]\nurl = 'embedded'\n[database]\nurl = ''\n")
@@ -415,7 +420,7 @@ def test_ours_set_to_what_it_is_anyway_is_set(
 
 
 @pytest.mark.quick
-def test_empty_platform_variables_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_platform_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PLATFORM:
         monkeypatch.setenv(name, "")
 
@@ -428,7 +433,7 @@ def test_empty_platform_variables_are_no_settings(monkeypatch: pytest.MonkeyPatc
 
 
 def commands_of(group: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command and group there is."""
+    """The names of every command and group."""
     yield name
     for each, inner in getattr(group, "commands", {}).items():
         yield from commands_of(inner, (*name, each))
@@ -436,7 +441,7 @@ def commands_of(group: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 @pytest.mark.quick
 @pytest.mark.parametrize("name", list(commands_of(typer.main.get_command(cli))), ids=" ".join)
-def test_every_command_explains_itself(name: tuple[str, ...], command: Command) -> None:
+def test_every_command_has_help(name: tuple[str, ...], command: Command) -> None:
     ran = command(*name, "--help")
 
     assert (ran.code, ran.err) == (0, "")
@@ -444,8 +449,8 @@ def test_every_command_explains_itself(name: tuple[str, ...], command: Command) 
 
 
 @pytest.mark.quick
-def test_the_commands_are_those_we_promise() -> None:
-    promised = [
+def test_all_documented_commands_exist() -> None:
+    documented = [
         "up",
         "web",
         "worker",
@@ -461,10 +466,10 @@ def test_the_commands_are_those_we_promise() -> None:
         "user link",
     ]
 
-    assert set(promised) <= {" ".join(name) for name in commands_of(typer.main.get_command(cli))}
+    assert set(documented) <= {" ".join(name) for name in commands_of(typer.main.get_command(cli))}
 
 
-WRONG_USES = [
+WRONG_USAGES = [
     ["nonsense"],
     ["key"],
     ["key", "create"],
@@ -479,8 +484,8 @@ WRONG_USES = [
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("arguments", WRONG_USES, ids=" ".join)
-def test_wrong_use_ends_with_2(arguments: list[str], command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", WRONG_USAGES, ids=" ".join)
+def test_wrong_usage_exits_with_2(arguments: list[str], command: Command, tmp_path: Path) -> None:
     ran = command(*arguments)
 
     assert ran.code == 2
@@ -501,7 +506,7 @@ def test_the_benchmarks_are_listed_and_an_unknown_one_is_refused(command: Comman
 
 
 @pytest.mark.quick
-def test_a_key_is_shown_once_and_listed_by_its_beginning(command: Command, data: Path) -> None:
+def test_a_key_is_shown_once_and_listed_by_its_prefix(command: Command, data: Path) -> None:
     created = command("key", "create", "for a test")
     listed = command("key", "list")
 
@@ -520,7 +525,7 @@ def key_ids(data: Path) -> list[str]:
 
 
 @pytest.mark.quick
-def test_a_list_can_be_read_by_programs(command: Command, data: Path) -> None:
+def test_a_list_does_not_wrap_long_values(command: Command, data: Path) -> None:
     command("user", "create", "a.rather.long.address@of-a-rather-long-host.example.org")
     command(
         "key",
@@ -549,7 +554,7 @@ def test_a_key_may_have_any_name(name: str, command: Command, data: Path) -> Non
 
 
 @pytest.mark.quick
-def test_a_revoked_key_stays_revoked_and_an_unknown_one_is_refused(
+def test_revoking_a_key_is_idempotent_and_an_unknown_key_is_refused(
     command: Command, data: Path
 ) -> None:
     command("key", "create", "x")
@@ -568,7 +573,7 @@ def test_a_revoked_key_stays_revoked_and_an_unknown_one_is_refused(
 
 @pytest.mark.quick
 @pytest.mark.parametrize(("expires", "days"), {"1440m": 1, "48h": 2, "90d": 90, "2w": 14}.items())
-def test_a_key_may_end_by_itself(expires: str, days: int, command: Command, data: Path) -> None:
+def test_a_key_may_have_an_expiry(expires: str, days: int, command: Command, data: Path) -> None:
     assert command("key", "create", "x", "--expires", expires).code == 0
 
     with closing(sqlite3.connect(data / "tidemark.db")) as database:
@@ -595,9 +600,7 @@ def test_a_key_may_end_by_itself(expires: str, days: int, command: Command, data
         "2030-01-01",
     ],
 )
-def test_a_key_that_ends_some_other_time_is_not_made(
-    expires: str, command: Command, data: Path
-) -> None:
+def test_an_invalid_expiry_is_refused(expires: str, command: Command, data: Path) -> None:
     ran = command("key", "create", "x", f"--expires={expires}")
 
     check_one_line(ran, 2, "--expires", "90d")
@@ -605,8 +608,8 @@ def test_a_key_that_ends_some_other_time_is_not_made(
 
 
 @pytest.mark.quick
-def test_an_address_is_the_same_in_any_case(command: Command, data: Path) -> None:
-    assert command("user", "create", "Ada@Example.org") == Ran(0, "", "")
+def test_email_addresses_are_case_insensitive(command: Command, data: Path) -> None:
+    assert command("user", "create", "Ada@Example.org") == Result(0, "", "")
 
     check_one_line(command("user", "create", "ada@example.ORG"), 1, "already")
     assert command("user", "link", "ADA@example.org").code == 0
@@ -614,7 +617,7 @@ def test_an_address_is_the_same_in_any_case(command: Command, data: Path) -> Non
     assert "ada@example.org" in command("user", "list").out
 
 
-def test_a_user_who_is_to_be_an_admin_is_a_user(command: Command, data: Path) -> None:
+def test_the_admin_flag_has_no_effect(command: Command, data: Path) -> None:
     created = command("user", "create", "ada@example.org", "--admin")
 
     assert (created.code, created.out) == (0, "")
@@ -626,12 +629,12 @@ def test_a_user_who_is_to_be_an_admin_is_a_user(command: Command, data: Path) ->
 @pytest.mark.parametrize(
     "email", ["", " ", "ada", "@example.org", "ada@", "a da@example.org", "ada@exam ple.org"]
 )
-def test_what_is_no_address_is_no_user(email: str, command: Command, data: Path) -> None:
+def test_an_invalid_email_address_is_refused(email: str, command: Command, data: Path) -> None:
     check_one_line(command("user", "create", email), 2, "ada@example.org")
 
 
 @pytest.mark.quick
-def test_who_is_not_there_gets_no_link_and_no_key(command: Command, data: Path) -> None:
+def test_an_unknown_user_gets_no_link_and_no_key(command: Command, data: Path) -> None:
     check_one_line(command("user", "link", "nobody@example.org"), 1, "nobody@example.org")
     check_one_line(
         command("key", "create", "x", "--account", "nobody@example.org"), 1, "nobody@example.org"
@@ -641,20 +644,20 @@ def test_who_is_not_there_gets_no_link_and_no_key(command: Command, data: Path) 
 
 
 @pytest.mark.quick
-def test_a_link_leads_to_where_the_server_is(
+def test_a_link_uses_the_public_url_or_the_local_address(
     command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("user", "create", "ada@example.org")
-    here = command("user", "link", "ada@example.org")
+    local = command("user", "link", "ada@example.org")
     monkeypatch.setenv("TIDEMARK_SERVER__PUBLIC_URL", "https://chat.example/")
 
-    there = command("user", "link", "ada@example.org")
+    public = command("user", "link", "ada@example.org")
 
-    assert re.fullmatch(r"http://127\.0\.0\.1:8000/#token=[\w-]{40,}\n", here.out)
-    assert re.fullmatch(r"https://chat\.example/#token=[\w-]{40,}\n", there.out)
+    assert re.fullmatch(r"http://127\.0\.0\.1:8000/#token=[\w-]{40,}\n", local.out)
+    assert re.fullmatch(r"https://chat\.example/#token=[\w-]{40,}\n", public.out)
 
 
-READERS = [
+NEED_A_DATABASE = [
     ["key", "create", "x"],
     ["key", "list"],
     ["key", "revoke", "x"],
@@ -665,9 +668,9 @@ READERS = [
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("arguments", READERS, ids=" ".join)
+@pytest.mark.parametrize("arguments", NEED_A_DATABASE, ids=" ".join)
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_who_only_looks_makes_no_data_folder(
+def test_commands_that_need_a_database_create_no_data_folder(
     arguments: list[str],
     elsewhere: bool,
     command: Command,
@@ -684,7 +687,7 @@ def test_who_only_looks_makes_no_data_folder(
 
 
 @pytest.mark.quick
-def test_keys_are_kept_where_a_secret_file_says(
+def test_keys_are_stored_in_the_database_of_a_secret_file(
     command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data.rename(tmp_path / "elsewhere")
@@ -696,7 +699,7 @@ def test_keys_are_kept_where_a_secret_file_says(
 
 
 @pytest.mark.quick
-def test_a_database_with_an_older_schema_is_left_alone(command: Command, data: Path) -> None:
+def test_a_database_with_an_older_schema_is_refused(command: Command, data: Path) -> None:
     (data / "tidemark.db").write_bytes(b"")
 
     check_one_line(command("key", "list"), 1, "tidemark migrate")
@@ -708,13 +711,13 @@ def test_a_database_with_an_older_schema_is_left_alone(command: Command, data: P
 # The doctor
 
 
-def findings(ran: Ran) -> str:
-    """What was found, as one line."""
+def findings(ran: Result) -> str:
+    """The findings of the doctor on one line."""
     return " ".join(ran.out.split())
 
 
 @pytest.mark.quick
-def test_the_doctor_makes_nothing_and_says_what_to_do(command: Command, tmp_path: Path) -> None:
+def test_the_doctor_creates_nothing_and_gives_advice(command: Command, tmp_path: Path) -> None:
     ran = command("doctor")
 
     assert ran.code == 0
@@ -726,9 +729,7 @@ def test_the_doctor_makes_nothing_and_says_what_to_do(command: Command, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_doctor_finds_a_healthy_installation_healthy(
-    tidemark: System, command: Command
-) -> None:
+def test_the_doctor_accepts_a_healthy_installation(tidemark: System, command: Command) -> None:
     ran = command("doctor", "--config", str(tidemark.config))
 
     assert ran.code == 0
@@ -736,7 +737,7 @@ def test_the_doctor_finds_a_healthy_installation_healthy(
     assert "redis: valkey" in findings(ran)
 
 
-def test_the_doctor_wants_a_redis_that_evicts_nothing(
+def test_the_doctor_requires_a_redis_with_noeviction(
     new_system: Callable[..., System], command: Command
 ) -> None:
     system = new_system()
@@ -753,7 +754,7 @@ def test_the_doctor_wants_a_redis_that_evicts_nothing(
 
 
 @pytest.mark.quick
-def test_the_doctor_finds_what_does_not_answer(
+def test_the_doctor_reports_unreachable_services(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
@@ -768,7 +769,7 @@ def test_the_doctor_finds_what_does_not_answer(
 
 
 @pytest.mark.quick
-def test_the_doctor_says_that_others_cannot_come_in(
+def test_the_doctor_reports_a_public_host_without_a_public_url(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TIDEMARK_SERVER__HOST", "0.0.0.0")
@@ -777,7 +778,7 @@ def test_the_doctor_says_that_others_cannot_come_in(
 
 
 class Refusing(BaseHTTPRequestHandler):
-    """An upstream that knows no key."""
+    """A provider that rejects every key."""
 
     def do_GET(self) -> None:
         self.send_response(401)
@@ -787,7 +788,7 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_doctor_tries_the_key_of_a_provider_and_never_shows_it(
+def test_the_doctor_tests_a_providers_key_and_never_shows_it(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
@@ -809,10 +810,10 @@ def test_the_doctor_tries_the_key_of_a_provider_and_never_shows_it(
 
 
 class Listing(BaseHTTPRequestHandler):
-    """An upstream that lists its models, and notes who asked."""
+    """A provider that lists its models and records the requests."""
 
     def do_GET(self) -> None:
-        self.server.asked.append(
+        self.server.requests.append(
             (self.path, self.headers["Authorization"], self.headers["x-api-key"])
         )  # type: ignore[attr-defined]
         self.send_response(200)
@@ -822,12 +823,12 @@ class Listing(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_doctor_asks_each_kind_of_provider_in_its_own_way(
+def test_the_doctor_uses_the_credentials_header_of_each_kind_of_provider(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KEY", "sk-secret\n")
     with HTTPServer(("127.0.0.1", 0), Listing) as upstream:
-        upstream.asked = []  # type: ignore[attr-defined]
+        upstream.requests = []  # type: ignore[attr-defined]
         provider = f"base_url = 'http://127.0.0.1:{upstream.server_port}'\napi_key_env = 'KEY'\nmodels = ['tiny']\n"
         (tmp_path / "config.toml").write_text(
             f"[providers.one]\n{provider}[providers.two]\nkind = 'anthropic'\n{provider}"
@@ -839,14 +840,14 @@ def test_the_doctor_asks_each_kind_of_provider_in_its_own_way(
         serving.join()
 
     assert findings(ran).count("it answers (200); models: tiny") == 2
-    assert upstream.asked == [
+    assert upstream.requests == [
         ("/v1/models", "Bearer sk-secret", None),
         ("/v1/models", None, "sk-secret"),
     ]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["doctor", "web"])
-def test_a_default_model_that_nobody_offers_stops_the_start(name: str, data: Path) -> None:
+def test_an_unknown_default_model_prevents_the_start(name: str, data: Path) -> None:
     check_one_line(
         process(name, TIDEMARK_GENERATION__DEFAULT_MODEL="nobody/nothing", PORT="0"),
         2,
@@ -860,7 +861,7 @@ def test_a_default_model_that_nobody_offers_stops_the_start(name: str, data: Pat
 
 @contextmanager
 def busy_port() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port on which another socket listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -868,7 +869,7 @@ def busy_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", ["up", "web"])
-def test_a_port_in_use_is_named(name: str) -> None:
+def test_a_port_in_use_is_named_in_the_error(name: str) -> None:
     with busy_port() as port:
         ran = process(name, PORT=str(port))
 
@@ -876,18 +877,18 @@ def test_a_port_in_use_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["up", "web", "worker", "redis", "migrate"])
-def test_a_data_folder_that_is_none_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("I am no folder")
+def test_a_data_folder_that_is_a_file_is_named_in_the_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
 
     ran = process(name, "--data-dir", "file", PORT="0")
 
     check_one_line(ran, 1, str(tmp_path / "file"))
-    assert (tmp_path / "file").read_text() == "I am no folder"
+    assert (tmp_path / "file").read_text() == "not a folder"
 
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with no room for anything."""
+    """A file system without free space."""
     folder = tmp_path / "full"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
@@ -904,19 +905,19 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ["up", "migrate"])
-def test_a_full_disk_is_found_out_at_the_start(name: str, full_disk: Path) -> None:
+def test_a_full_disk_prevents_the_start(name: str, full_disk: Path) -> None:
     ran = process(name, "--data-dir", str(full_disk), PORT="0")
 
     check_one_line(ran, 1)
 
 
-def test_redis_elsewhere_is_waited_for_by_doing_nothing() -> None:
-    if doing_in_the_kernel(os.getpid()) is None:
-        pytest.skip("what a process waits for is only told by Linux")
+def test_the_redis_command_only_waits_when_redis_is_external() -> None:
+    if kernel_wait(os.getpid()) is None:
+        pytest.skip("only Linux shows what a process waits for")
     started = start("redis", REDIS_URL="redis://127.0.0.1:1")
     try:
         until(
-            lambda: "sigtimedwait" in (doing_in_the_kernel(started.popen.pid) or ""),
+            lambda: "sigtimedwait" in (kernel_wait(started.popen.pid) or ""),
             "the wait for a signal",
         )
         started.popen.terminate()
@@ -925,8 +926,8 @@ def test_redis_elsewhere_is_waited_for_by_doing_nothing() -> None:
         started.end()
 
 
-def doing_in_the_kernel(pid: int) -> str | None:
-    """What a process waits for, where the system tells."""
+def kernel_wait(pid: int) -> str | None:
+    """The kernel function in which a process waits, where the system shows it."""
     try:
         return Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
@@ -936,29 +937,29 @@ def doing_in_the_kernel(pid: int) -> str | None:
 # Everything at once
 
 
-class Started:
-    """A command that runs, and what it has started."""
+class Running:
+    """A running command and its child processes."""
 
     def __init__(self, popen: "subprocess.Popen[bytes]", log: Path) -> None:
         self.popen, self.log = popen, log
         self.family: list[psutil.Process] = []
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def url(self) -> str:
-        """Where it serves, once it says so."""
+        """The address in its output, once it serves."""
 
         def found() -> str:
-            assert self.popen.poll() is None, self.said
-            match = SERVES.search(self.said)
+            assert self.popen.poll() is None, self.output
+            match = SERVING.search(self.output)
             return match[1] if match else ""
 
         return str(until(found, "the address"))
 
     def children(self) -> dict[str, psutil.Process]:
-        """The processes it has now, by what they do."""
+        """Its current child processes by role."""
         found = psutil.Process(self.popen.pid).children(recursive=True)
         self.family += [each for each in found if each not in self.family]
         return {
@@ -968,13 +969,13 @@ class Started:
             if name in role_of(each)
         }
 
-    def nothing_is_left(self) -> bool:
+    def has_no_children_left(self) -> bool:
         return not any(
             each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in self.family
         )
 
     def end(self) -> None:
-        """Ends it and its children, whatever they do."""
+        """Kill it and its children."""
         if self.popen.poll() is None:
             with suppress(psutil.NoSuchProcess):
                 self.children()
@@ -986,15 +987,15 @@ class Started:
 
 
 def role_of(child: psutil.Process) -> str:
-    """What a child of `up` does."""
+    """The role of a child of `up`."""
     try:
         return "valkey" if "valkey" in child.name() else child.cmdline()[3]
     except (psutil.Error, IndexError):
         return ""
 
 
-def start(*arguments: str, **environment: str) -> Started:
-    """Starts a command in this folder."""
+def start(*arguments: str, **environment: str) -> Running:
+    """Start a command in the current folder."""
     log = Path.cwd() / f"{'-'.join(arguments[:1])}-{time.monotonic_ns()}.log"
     path = str(Path(__file__).parent.parent)
     with log.open("wb") as out:
@@ -1006,15 +1007,15 @@ def start(*arguments: str, **environment: str) -> Started:
             env=os.environ | {"PYTHONPATH": path} | environment,
             start_new_session=True,
         )
-    return Started(popen, log)
+    return Running(popen, log)
 
 
 @pytest.fixture
-def up() -> Iterator[Callable[[], Started]]:
-    """Starts `up` on a free port, in this folder."""
-    running: list[Started] = []
+def up() -> Iterator[Callable[[], Running]]:
+    """Start `up` on a free port in the current folder."""
+    running: list[Running] = []
 
-    def run() -> Started:
+    def run() -> Running:
         running.append(start("up", "--port", "0"))
         return running[-1]
 
@@ -1024,7 +1025,7 @@ def up() -> Iterator[Callable[[], Started]]:
 
 
 def ask(url: str, key: str, text: str = "/demo tokens=3 rate=0") -> str:
-    """Asks, and reads the whole stream."""
+    """Send a message and read the whole stream."""
     headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
     return httpx.post(
         f"{url}/api/messages", json={"text": text}, headers=headers, timeout=30, trust_env=False
@@ -1045,7 +1046,9 @@ def completes(url: str, key: str) -> bool:
         return False
 
 
-def test_up_is_all_one_needs(up: Callable[[], Started], tmp_path: Path) -> None:
+def test_up_starts_everything_and_replaces_dead_processes(
+    up: Callable[[], Running], tmp_path: Path
+) -> None:
     running = up()
     url = running.url()
 
@@ -1055,19 +1058,19 @@ def test_up_is_all_one_needs(up: Callable[[], Started], tmp_path: Path) -> None:
     key = file.read_text().strip()
     assert is_key(key)
     assert completes(url, key)
-    until(lambda: "OPENAI_API_KEY" in running.said, "what it says of providers")
-    until(lambda: str(file) in running.said, "what it says of the key")
-    assert key not in running.said
+    until(lambda: "OPENAI_API_KEY" in running.output, "the hint about providers")
+    until(lambda: str(file) in running.output, "the path of the key")
+    assert key not in running.output
     assert stat.S_IMODE((tmp_path / ".tidemark").stat().st_mode) == 0o700
     check_one_line(process("up", "--port", "0"), 1, "Another", str(tmp_path / ".tidemark"))
     assert ready(url)
     assert set(running.children()) == {"web", "worker", "valkey"}
     for name in ("web", "worker", "valkey"):
-        check_that_it_comes_back(running, name, url, key)
+        check_replacement(running, name, url, key)
 
 
-def check_that_it_comes_back(running: Started, name: str, url: str, key: str) -> None:
-    """A child that dies is replaced, and everything works again."""
+def check_replacement(running: Running, name: str, url: str, key: str) -> None:
+    """Check that a killed child is replaced and everything works again."""
     child = running.children()[name]
 
     child.kill()
@@ -1079,8 +1082,8 @@ def check_that_it_comes_back(running: Started, name: str, url: str, key: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_all_of_it(
-    number: signal.Signals, up: Callable[[], Started], tmp_path: Path
+def test_a_signal_ends_up_and_all_its_processes(
+    number: signal.Signals, up: Callable[[], Running], tmp_path: Path
 ) -> None:
     running = up()
     url, children = running.url(), running.children()
@@ -1098,15 +1101,15 @@ def test_an_interrupt_ends_all_of_it(
 
     running.popen.send_signal(number)
 
-    assert running.popen.wait(GONE_WITHIN_S) == 0
-    until(running.nothing_is_left, f"the end of {children}")
+    assert running.popen.wait(STOP_MAX_S) == 0
+    until(running.has_no_children_left, f"the end of {children}")
     assert not ready(url)
-    assert "Traceback" not in running.said
+    assert "Traceback" not in running.output
 
 
 @pytest.mark.slow
-def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(
-    up: Callable[[], Started], tmp_path: Path
+def test_after_up_is_killed_its_processes_end_and_a_new_one_continues(
+    up: Callable[[], Running], tmp_path: Path
 ) -> None:
     first = up()
     url = first.url()
@@ -1117,7 +1120,7 @@ def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(
     first.popen.kill()
     first.popen.wait()
 
-    until(first.nothing_is_left, "the end of what was left behind", GONE_WITHIN_S)
+    until(first.has_no_children_left, "the end of the child processes", STOP_MAX_S)
     url = up().url()
     assert (tmp_path / ".tidemark" / "dev-key").read_text().strip() == key
     headers = {"Authorization": f"Bearer {key}"}
@@ -1128,7 +1131,7 @@ def test_when_up_is_killed_nothing_stays_and_the_next_one_goes_on(
     assert completes(url, key)
 
 
-def test_the_schema_is_brought_once(command: Command, data: Path) -> None:
+def test_migrate_creates_the_schema_once(command: Command, data: Path) -> None:
     first = process("migrate", "--data-dir", "fresh")
     again = process("migrate", "--data-dir", "fresh")
 

@@ -1,4 +1,4 @@
-"""Expired rows are deleted in batches, and nothing else is."""
+"""Expired rows, and only these, are deleted in batches."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -27,7 +27,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 def fill(session: Session, count: int) -> None:
-    """Adds as many expired rows of each kind, and one of each that is kept."""
+    """Add this many expired rows of each kind, and one of each that is kept."""
     session.add(Account(id="acct_x"))
     session.flush()
     session.add(User(id="user_x", account_id="acct_x", email="x@example.org"))
