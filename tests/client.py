@@ -101,7 +101,7 @@ class Client:
     async def read_through(
         self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None
     ) -> list[Event]:
-        """Everything a reader receives that resumes whenever its connection ends before the answer."""
+        """Everything a reader receives that resumes whenever its connection ends early."""
         events = [] if events is None else events
         turn = 0
         while not events or events[-1].type not in TERMINAL:

@@ -41,7 +41,8 @@ async def code(client: Client, query: str, **variables: Any) -> str:
 
 def mutation(name: str, selection: str = "__typename") -> str:
     """A mutation with its input as a variable."""
-    return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ {selection} }} }}"
+    type = f"{name[0].upper()}{name[1:]}Input"
+    return f"mutation ($input: {type}!) {{ {name}(input: $input) {{ {selection} }} }}"
 
 
 async def mutate(

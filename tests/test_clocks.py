@@ -15,7 +15,7 @@ from tests.databases import both_databases
 from tests.outcome import outcome_of
 from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, comes_true, guest_of, is_refused
+from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, guest_of, is_refused, wait_until
 from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
@@ -139,7 +139,7 @@ async def test_deadlines_and_sessions_end_by_the_clock_that_started_them(
             guest.http.headers.update(SAME_ORIGIN | {"Cookie": f"{COOKIE}={await guest_of(guest)}"})
             assert not await is_refused(guest)
             guest_events = await guest.read((await guest.send(STALLED))["generation_id"])
-            await comes_true(lambda: is_refused(guest))
+            await wait_until(lambda: is_refused(guest))
         outcomes = [
             await outcome_of(system, client, each, [events])
             for each, events in zip(sent, seen, strict=True)

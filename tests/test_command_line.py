@@ -88,14 +88,14 @@ def process(*arguments: str, **environment: str) -> Result:
     return Result(completed.returncode, completed.stdout, completed.stderr)
 
 
-def check_one_line(ran: Result, code: int, *words: str) -> None:
+def check_one_line(result: Result, code: int, *words: str) -> None:
     """Check that a command failed with this code and gave the reason in one line."""
-    assert ran.code == code, ran
-    assert ran.err.startswith("tidemark: "), ran.err
-    assert ran.err.count("\n") == 1, ran.err
-    assert ran.err.endswith("\n"), ran.err
+    assert result.code == code, result
+    assert result.err.startswith("tidemark: "), result.err
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.endswith("\n"), result.err
     for word in words:
-        assert word in ran.err
+        assert word in result.err
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,9 @@ def test_every_command_refuses_an_unknown_setting(
 ) -> None:
     (tmp_path / "config.toml").write_text("[server]\nprot = 8000\n")
 
-    ran = command(*arguments)
+    result = command(*arguments)
 
-    check_one_line(ran, 2, "config.toml", "server.prot")
+    check_one_line(result, 2, "config.toml", "server.prot")
     assert [file.name for file in tmp_path.iterdir()] == ["config.toml"]
 
 
@@ -186,9 +186,9 @@ def test_an_error_in_a_file_names_the_key_and_value(
 ) -> None:
     (tmp_path / "config.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    ran = command("doctor")
+    result = command("doctor")
 
-    check_one_line(ran, 2, "config.toml", *words)
+    check_one_line(result, 2, "config.toml", *words)
 
 
 BAD_VARIABLES = {
@@ -218,9 +218,9 @@ def test_an_error_in_a_variable_names_it_with_its_value(
 ) -> None:
     monkeypatch.setenv(name, value)
 
-    ran = command("doctor")
+    result = command("doctor")
 
-    check_one_line(ran, 2, name if name != "TIDEMARK_CONFIG" else "", *words)
+    check_one_line(result, 2, name if name != "TIDEMARK_CONFIG" else "", *words)
 
 
 @pytest.mark.quick
@@ -321,9 +321,9 @@ def test_a_missing_or_invalid_secret_file_is_refused(
     if content is not None:
         (tmp_path / "secret").write_text(content)
 
-    ran = command("doctor")
+    result = command("doctor")
 
-    check_one_line(ran, 2, "secret")
+    check_one_line(result, 2, "secret")
 
 
 PLATFORM = {
@@ -442,10 +442,10 @@ def commands_of(group: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 @pytest.mark.quick
 @pytest.mark.parametrize("name", list(commands_of(typer.main.get_command(cli))), ids=" ".join)
 def test_every_command_has_help(name: tuple[str, ...], command: Command) -> None:
-    ran = command(*name, "--help")
+    result = command(*name, "--help")
 
-    assert (ran.code, ran.err) == (0, "")
-    assert "Usage: tidemark" in " ".join(ran.out.split())
+    assert (result.code, result.err) == (0, "")
+    assert "Usage: tidemark" in " ".join(result.out.split())
 
 
 @pytest.mark.quick
@@ -486,10 +486,10 @@ WRONG_USAGES = [
 @pytest.mark.quick
 @pytest.mark.parametrize("arguments", WRONG_USAGES, ids=" ".join)
 def test_wrong_usage_exits_with_2(arguments: list[str], command: Command, tmp_path: Path) -> None:
-    ran = command(*arguments)
+    result = command(*arguments)
 
-    assert ran.code == 2
-    assert "Traceback" not in ran.err
+    assert result.code == 2
+    assert "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -601,9 +601,9 @@ def test_a_key_may_have_an_expiry(expires: str, days: int, command: Command, dat
     ],
 )
 def test_an_invalid_expiry_is_refused(expires: str, command: Command, data: Path) -> None:
-    ran = command("key", "create", "x", f"--expires={expires}")
+    result = command("key", "create", "x", f"--expires={expires}")
 
-    check_one_line(ran, 2, "--expires", "90d")
+    check_one_line(result, 2, "--expires", "90d")
     assert key_ids(data) == []
 
 
@@ -680,9 +680,9 @@ def test_commands_that_need_a_database_create_no_data_folder(
     if elsewhere:
         monkeypatch.setenv("TIDEMARK_DATABASE__URL", f"sqlite:///{tmp_path / 'other.db'}")
 
-    ran = command(*arguments)
+    result = command(*arguments)
 
-    check_one_line(ran, 1, "tidemark up", "tidemark migrate")
+    check_one_line(result, 1, "tidemark up", "tidemark migrate")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -711,30 +711,30 @@ def test_a_database_with_an_older_schema_is_refused(command: Command, data: Path
 # The doctor
 
 
-def findings(ran: Result) -> str:
+def findings(result: Result) -> str:
     """The findings of the doctor on one line."""
-    return " ".join(ran.out.split())
+    return " ".join(result.out.split())
 
 
 @pytest.mark.quick
 def test_the_doctor_creates_nothing_and_gives_advice(command: Command, tmp_path: Path) -> None:
-    ran = command("doctor")
+    result = command("doctor")
 
-    assert ran.code == 0
-    assert "`tidemark up` makes it" in findings(ran)
-    assert "the embedded Valkey does not run" in findings(ran)
-    assert "Set OPENAI_API_KEY" in findings(ran)
-    assert "Set ANTHROPIC_API_KEY" in findings(ran)
-    assert "the default is demo" in findings(ran)
+    assert result.code == 0
+    assert "`tidemark up` makes it" in findings(result)
+    assert "the embedded Valkey does not run" in findings(result)
+    assert "Set OPENAI_API_KEY" in findings(result)
+    assert "Set ANTHROPIC_API_KEY" in findings(result)
+    assert "the default is demo" in findings(result)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_doctor_accepts_a_healthy_installation(tidemark: System, command: Command) -> None:
-    ran = command("doctor", "--config", str(tidemark.config))
+    result = command("doctor", "--config", str(tidemark.config))
 
-    assert ran.code == 0
-    assert "database: sqlite, schema revision" in findings(ran)
-    assert "redis: valkey" in findings(ran)
+    assert result.code == 0
+    assert "database: sqlite, schema revision" in findings(result)
+    assert "redis: valkey" in findings(result)
 
 
 def test_the_doctor_requires_a_redis_with_noeviction(
@@ -746,11 +746,11 @@ def test_the_doctor_requires_a_redis_with_noeviction(
         redis.config_set("maxmemory", "100mb")
         redis.config_set("maxmemory-policy", "allkeys-lru")
 
-    ran = command("doctor", "--config", str(system.config))
+    result = command("doctor", "--config", str(system.config))
 
-    assert ran.code == 1
-    assert "allkeys-lru" in findings(ran)
-    assert "noeviction" in findings(ran)
+    assert result.code == 1
+    assert "allkeys-lru" in findings(result)
+    assert "noeviction" in findings(result)
 
 
 @pytest.mark.quick
@@ -760,12 +760,12 @@ def test_the_doctor_reports_unreachable_services(
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     monkeypatch.setenv("DATABASE_URL", "postgres://ada:pa55@127.0.0.1:1/x")
 
-    ran = command("doctor")
+    result = command("doctor")
 
-    assert ran.code == 1
-    assert "Check database.url" in findings(ran)
-    assert "Check redis.url" in findings(ran)
-    assert "pa55" not in ran.out + ran.err
+    assert result.code == 1
+    assert "Check database.url" in findings(result)
+    assert "Check redis.url" in findings(result)
+    assert "pa55" not in result.out + result.err
 
 
 @pytest.mark.quick
@@ -800,13 +800,13 @@ def test_the_doctor_tests_a_providers_key_and_never_shows_it(
         monkeypatch.setenv("TIDEMARK_PROVIDERS__OPENAI__MODELS", '["tiny"]')
         serving = threading.Thread(target=upstream.serve_forever)
         serving.start()
-        ran = command("doctor")
+        result = command("doctor")
         upstream.shutdown()
         serving.join()
 
-    assert "refused the key (401)" in findings(ran)
-    assert "the default is openai/tiny" in findings(ran)
-    assert "sk-secret" not in ran.out + ran.err
+    assert "refused the key (401)" in findings(result)
+    assert "the default is openai/tiny" in findings(result)
+    assert "sk-secret" not in result.out + result.err
 
 
 class Listing(BaseHTTPRequestHandler):
@@ -835,11 +835,11 @@ def test_the_doctor_uses_the_credentials_header_of_each_kind_of_provider(
         )
         serving = threading.Thread(target=upstream.serve_forever)
         serving.start()
-        ran = command("doctor")
+        result = command("doctor")
         upstream.shutdown()
         serving.join()
 
-    assert findings(ran).count("it answers (200); models: tiny") == 2
+    assert findings(result).count("it answers (200); models: tiny") == 2
     assert upstream.requests == [
         ("/v1/models", "Bearer sk-secret", None),
         ("/v1/models", None, "sk-secret"),
@@ -871,18 +871,18 @@ def busy_port() -> Iterator[int]:
 @pytest.mark.parametrize("name", ["up", "web"])
 def test_a_port_in_use_is_named_in_the_error(name: str) -> None:
     with busy_port() as port:
-        ran = process(name, PORT=str(port))
+        result = process(name, PORT=str(port))
 
-    check_one_line(ran, 1, f"Port {port} on 127.0.0.1", "--port")
+    check_one_line(result, 1, f"Port {port} on 127.0.0.1", "--port")
 
 
 @pytest.mark.parametrize("name", ["up", "web", "worker", "redis", "migrate"])
 def test_a_data_folder_that_is_a_file_is_named_in_the_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 
-    ran = process(name, "--data-dir", "file", PORT="0")
+    result = process(name, "--data-dir", "file", PORT="0")
 
-    check_one_line(ran, 1, str(tmp_path / "file"))
+    check_one_line(result, 1, str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
@@ -906,9 +906,9 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", ["up", "migrate"])
 def test_a_full_disk_prevents_the_start(name: str, full_disk: Path) -> None:
-    ran = process(name, "--data-dir", str(full_disk), PORT="0")
+    result = process(name, "--data-dir", str(full_disk), PORT="0")
 
-    check_one_line(ran, 1)
+    check_one_line(result, 1)
 
 
 def test_the_redis_command_only_waits_when_redis_is_external() -> None:

@@ -195,7 +195,7 @@ async def test_three_hundred_races_of_stop_and_completion_have_one_end_each(
 
 
 async def outcomes_of(system: System, client: Client, races: list[Race]) -> list[Outcome]:
-    """Wait until the logs of these answers are closed; their outcomes, with all rows read at once."""
+    """Wait until the logs of these answers are closed; all rows are read at once."""
     late = [await client.read(each.generation_id) for each in races]
     snapshots = [await client.snapshot(each.generation_id) for each in races]
     async with asyncio.timeout(20), open_database(system.settings.database_url) as database:

@@ -31,7 +31,7 @@ NO_EVENTS, SNAPSHOT = frozenset[str](), frozenset({"snapshot"})
 def check(
     outcome: Outcome, case: str, database: str, *, allowed: frozenset[str] = NO_EVENTS
 ) -> None:
-    """Check that there was one attempt without a crash, and that readers saw no trace of the fault."""
+    """Check that there was one attempt without a crash and that readers saw no trace of it."""
     outcome.note(case, database)
     outcome.check()
     assert outcome.row.status == "completed"

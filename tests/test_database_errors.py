@@ -1,4 +1,4 @@
-"""Which database errors are outages, where a retry may help, and which are faults of the program."""
+"""Which database errors are outages, where a retry may help, and which are program faults."""
 
 import sqlite3
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Processes that die, restart or freeze: readers lose nothing, repeat nothing, and always finish."""
+"""Processes that die, restart or freeze: readers lose nothing, repeat nothing, and finish."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Search through GraphQL: pages, excerpts, and nobody else's words."""
+"""Search through GraphQL: pages, excerpts, and only one's own conversations."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -30,7 +30,9 @@ async def search(client: Client, query: str, **page: Any) -> dict[str, Any]:
     return dict((await graph(client, HITS, words=query, **page))["search"])
 
 
-async def test_what_was_said_is_found_with_its_excerpt(caller: Client, client: Client) -> None:
+async def test_questions_and_answers_are_found_with_an_excerpt(
+    caller: Client, client: Client
+) -> None:
     sent = await caller.send("/demo tokens=30 rate=0\nWhen is high water in Dünkirchen?")
     await caller.read_through(sent["generation_id"])
     word = (await caller.message(sent["message_id"]))["text"].split()[-1]
@@ -50,7 +52,7 @@ async def test_what_was_said_is_found_with_its_excerpt(caller: Client, client: C
 
 
 @both_databases
-async def test_pages_of_hits_join_without_a_gap(caller: Client) -> None:
+async def test_pages_of_hits_contain_every_hit_exactly_once(caller: Client) -> None:
     for n in range(7):
         sent = await caller.send(f"/demo tokens=1 rate=0\npelican {n}")
         await caller.read_through(sent["generation_id"])
@@ -73,7 +75,7 @@ async def test_pages_of_hits_join_without_a_gap(caller: Client) -> None:
 
 
 @both_databases
-async def test_what_is_deleted_is_found_again_once_it_is_restored(caller: Client) -> None:
+async def test_a_deleted_conversation_is_found_only_after_it_is_restored(caller: Client) -> None:
     sent = await caller.send("/demo tokens=1 rate=0\ncormorant")
     await caller.read_through(sent["generation_id"])
     await caller.http.delete(f"/api/conversations/{sent['conversation_id']}")
@@ -89,11 +91,11 @@ async def test_what_is_deleted_is_found_again_once_it_is_restored(caller: Client
 
 
 @pytest.mark.parametrize("page", [{"after": "x"}, {"after": "aGl0fC0x"}, {"before": "aGl0fHg"}])
-async def test_a_wrong_cursor_is_refused(caller: Client, page: dict[str, str]) -> None:
+async def test_an_invalid_search_cursor_is_refused(caller: Client, page: dict[str, str]) -> None:
     assert await code(caller, HITS, words="x", **page) == "invalid_cursor"
 
 
-async def test_a_query_may_be_anything_but_endless(caller: Client) -> None:
+async def test_any_query_within_the_length_limit_is_accepted(caller: Client) -> None:
     for query in ("", '"', "AND (", "*", "a" * 1000, "🌊"):
         await search(caller, query)
 

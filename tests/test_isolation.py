@@ -1,7 +1,7 @@
-"""The isolation matrix: whatever takes an id, asked by its owner, by another account and by nobody.
+"""The isolation matrix: every operation that takes an id, as owner, as stranger, and signed out.
 
-Its rows are made from the routes and from the schema: a new route, field, argument or input that has no entry here fails.
-Another account's id has to behave exactly like one that does not exist.
+A new route, field, argument or input without a row here fails a test. An id of another account must
+behave exactly like one that does not exist.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ STREAM = {"Accept": "text/event-stream"}
 
 
 class Ids(NamedTuple):
-    """Everything of a turn that has an id, and the cursors of its places."""
+    """The ids of a turn, and the cursors that contain them."""
 
     conversation: str
     question: str
@@ -52,7 +52,7 @@ class Ids(NamedTuple):
 
     @staticmethod
     def of(conversation: str, question: str, answer: str, generation: str, key: str) -> "Ids":
-        """With the cursors that name them; their moments are the same whoever's they are."""
+        """Add the cursors of these ids, all with the same timestamp."""
         moment = "2026-11-20T12:00:00+00:00"
         cursors = (
             pack(moment, conversation),
@@ -64,7 +64,7 @@ class Ids(NamedTuple):
         return Ids(conversation, question, answer, generation, key, *cursors)
 
 
-NOWHERE = Ids.of(
+UNKNOWN = Ids.of(
     *map(
         new_id, (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.MESSAGE, Prefix.GENERATION, Prefix.KEY)
     )
@@ -72,14 +72,17 @@ NOWHERE = Ids.of(
 
 
 class Call(NamedTuple):
-    """A request with places for ids. `mine` in a name means the caller's own, in the place of which nobody else's is tried."""
+    """A request with placeholders for ids.
+
+    A placeholder that starts with `mine` always gets the caller's own id.
+    """
 
     method: str
     path: str
     json: Any = None
     headers: dict[str, str] | None = None
     deletes: bool = False
-    endless: bool = False  # a stream that goes on: its first event is looked at
+    endless: bool = False  # a stream: only its first event is read
 
 
 def query(document: str, **variables: Any) -> Call:
@@ -96,18 +99,18 @@ def change(name: str, /, *, deletes: bool = False, **input: Any) -> Call:
     )
 
 
-ASK, CONVERSATION, MESSAGE = (
+SEND, CONVERSATION, MESSAGE = (
     "/api/messages",
     "/api/conversations/{conversation}",
     "/api/messages/{answer}",
 )
-HTTP = {
+HTTP_WITH_IDS = {
     "POST /api/messages#conversation_id": Call(
-        "POST", ASK, {"text": QUICK, "conversation_id": "{conversation}"}
+        "POST", SEND, {"text": QUICK, "conversation_id": "{conversation}"}
     ),
     "POST /api/messages#parent_id": Call(
         "POST",
-        ASK,
+        SEND,
         {"text": QUICK, "conversation_id": "{mine.conversation}", "parent_id": "{answer}"},
     ),
     "POST /api/messages/{id}/edit": Call("POST", "/api/messages/{question}/edit", {"text": QUICK}),
@@ -138,42 +141,43 @@ HTTP = {
         "GET", "/api/conversations/{mine.conversation}/messages?leaf={answer}"
     ),
 }
-"""What names something over HTTP: in the path, in the query, in the body."""
+"""Every id over HTTP: in a path, a query or a body."""
 
-OWN = {
+WITHOUT_IDS = {
     "GET /api/session": Call("GET", "/api/session"),
     "DELETE /api/session": Call("DELETE", "/api/session"),
-    "POST /api/messages": Call("POST", ASK, {"text": QUICK}),
+    "POST /api/messages": Call("POST", SEND, {"text": QUICK}),
     "GET /api/conversations": Call("GET", "/api/conversations"),
     "GET /api/models": Call("GET", "/api/models"),
     "GET /api/events": Call("GET", "/api/events", endless=True),
     "POST /graphql": query("{ __typename }"),
 }
-"""What names nothing: for nobody it is closed, and for another account it has nothing of the owner."""
+"""Operations without an id: refused when signed out, and without anything of other accounts."""
 
 PUBLIC = {
-    "POST /api/session",  # anyone, as a guest or with a link
-    "POST /api/session/preview",  # anyone who has a link
+    "POST /api/session",  # as a guest or with a link
+    "POST /api/session/preview",  # with a link
     *(
         "GET /healthz",
         "GET /readyz",
         "GET /status",
         "GET /metrics",
-    ),  # of this machine alone, or with the operator's token
+    ),  # local requests, or with the operator's token
     *(
         "GET /api/openapi.json",
         "GET /api/docs",
         "GET /",
         "GET /c/{id}",
         "GET /assets",
-    ),  # the same for everybody
-    "WEBSOCKET /graphql",  # whoever is refused is so by connection_init; what it carries is what is below
+    ),  # public documents and pages
+    # Authentication happens in connection_init; the operations are those below.
+    "WEBSOCKET /graphql",
 }
 
 BRANCH = (
     "query ($id: ID!, $c: {}) {{ conversation(id: $id) {{ messages({}) {{ nodes {{ id }} }} }} }}"
 )
-WRITINGS = (
+GENERATIONS = (
     "query ($id: ID!, $c: String) {{ message(id: $id) {{ generations({}) {{ nodes {{ id }} }} }} }}"
 )
 EVENTS = "subscription ($id: ID!, $c: String) { generationEvents(id: $id, after: $c) { __typename cursor } }"
@@ -184,7 +188,7 @@ CHANGES = (
     "subscription ($id: ID!, $c: String) { conversationEvents(id: $id, after: $c) { __typename } }"
 )
 LISTS = "subscription ($c: String) { conversationsChanged(after: $c) { __typename } }"
-GRAPHQL = {
+GRAPHQL_WITH_IDS = {
     "Node:Conversation": query("query ($id: ID!) { node(id: $id) { id } }", id="{conversation}"),
     "Node:Message": query("query ($id: ID!) { node(id: $id) { id } }", id="{answer}"),
     "Node:Generation": query("query ($id: ID!) { node(id: $id) { id } }", id="{generation}"),
@@ -212,10 +216,10 @@ GRAPHQL = {
         BRANCH.format("ID", "leaf: $c"), id="{mine.conversation}", c="{answer}"
     ),
     "Message.generations(after)": query(
-        WRITINGS.format("after: $c"), id="{mine.answer}", c="{generation_cursor}"
+        GENERATIONS.format("after: $c"), id="{mine.answer}", c="{generation_cursor}"
     ),
     "Message.generations(before)": query(
-        WRITINGS.format("before: $c"), id="{mine.answer}", c="{generation_cursor}"
+        GENERATIONS.format("before: $c"), id="{mine.answer}", c="{generation_cursor}"
     ),
     "Subscription.generationEvents(id)": query(EVENTS, id="{generation}")._replace(headers=STREAM),
     "Subscription.generationEvents(after)": query(EVENTS, id="{generation}", c="3")._replace(
@@ -252,9 +256,9 @@ GRAPHQL = {
     "RestoreConversationInput.id": change("restoreConversation", id="{conversation}"),
     "RevokeApiKeyInput.id": change("revokeApiKey", deletes=True, id="{key}"),
 }
-"""What names something over GraphQL: every argument and every field of an input that is an id or a cursor, and every node."""
+"""Every id over GraphQL: ids and cursors in arguments and input fields, and every node type."""
 
-OWN_GRAPHQL = {
+GRAPHQL_WITHOUT_IDS = {
     "Query.viewer": query("{ viewer { account { id apiKeys { id } } apiKey { id } } }"),
     "Query.conversations": query(
         "{ conversations { nodes { id lastMessage { id generation { id } } } } }"
@@ -270,11 +274,11 @@ OWN_GRAPHQL = {
 }
 
 
-# Every row there has to be.
+# Completeness of the rows.
 
 
-def routed() -> Iterator[str]:
-    """What the program answers to: `METHOD path`."""
+def all_routes() -> Iterator[str]:
+    """Every route of the application, as `METHOD path`."""
     for route in build_app(Settings(providers={})).routes:
         if isinstance(route, WebSocketRoute):
             yield f"WEBSOCKET {route.path}"
@@ -285,8 +289,8 @@ def routed() -> Iterator[str]:
             yield from (f"{method} {route.path}" for method in methods)
 
 
-def named_over_http() -> Iterator[str]:
-    """What names something over HTTP."""
+def http_ids() -> Iterator[str]:
+    """Every id over HTTP."""
     for operation in OPERATIONS:
         name = f"{operation.method} {operation.path}"
         if "{id}" in operation.path:
@@ -302,8 +306,8 @@ def named_over_http() -> Iterator[str]:
             )
 
 
-def named_over_graphql() -> Iterator[str]:
-    """What names something over GraphQL."""
+def graphql_ids() -> Iterator[str]:
+    """Every id over GraphQL."""
     schema = build_schema(schema_text())
     yield from (
         f"Node:{kind.name}" for kind in schema.get_implementations(schema.type_map["Node"]).objects
@@ -327,8 +331,8 @@ def named_over_graphql() -> Iterator[str]:
                         yield f"{type.name}.{name}({argument})"
 
 
-def own_over_graphql() -> Iterator[str]:
-    """The root fields that can be asked for without naming anything."""
+def graphql_without_ids() -> Iterator[str]:
+    """The root fields that can be queried without an id."""
     schema = build_schema(schema_text())
     for root in (schema.query_type, schema.mutation_type, schema.subscription_type):
         for name, field in root.fields.items() if root else ():
@@ -345,23 +349,23 @@ def own_over_graphql() -> Iterator[str]:
 
 
 def test_every_route_has_a_row() -> None:
-    by_path = {row.split("?")[0].split("#")[0] for row in HTTP}
+    by_path = {row.split("?")[0].split("#")[0] for row in HTTP_WITH_IDS}
 
-    assert set(routed()) == by_path | set(OWN) | PUBLIC
-
-
-def test_every_way_to_name_something_has_a_row() -> None:
-    assert set(HTTP) == set(named_over_http())
-    assert set(GRAPHQL) == set(named_over_graphql())
-    assert set(OWN_GRAPHQL) == set(own_over_graphql())
+    assert set(all_routes()) == by_path | set(WITHOUT_IDS) | PUBLIC
 
 
-# The columns.
+def test_every_id_has_a_row() -> None:
+    assert set(HTTP_WITH_IDS) == set(http_ids())
+    assert set(GRAPHQL_WITH_IDS) == set(graphql_ids())
+    assert set(GRAPHQL_WITHOUT_IDS) == set(graphql_without_ids())
+
+
+# Callers.
 
 
 @pytest.fixture(scope="module")
 def keys(tidemark: System) -> tuple[str, str]:
-    """The keys of two accounts that only these tests have."""
+    """The keys of two accounts that only these tests use."""
     return tidemark.new_key(account=f"{uuid4().hex}@example.org"), tidemark.new_key(
         account=f"{uuid4().hex}@example.org"
     )
@@ -380,13 +384,13 @@ async def stranger(tidemark: System, keys: tuple[str, str]) -> AsyncIterator[Cli
 
 
 @pytest.fixture
-async def nobody(tidemark: System) -> AsyncIterator[Client]:
+async def signed_out(tidemark: System) -> AsyncIterator[Client]:
     async with Client(tidemark.web.url) as client:
         yield client
 
 
 async def new_turn(client: Client) -> Ids:
-    """A settled turn of this caller, whose answer was cut short and can be continued, and a key to spare."""
+    """A settled turn with a truncated answer that can be continued, and a spare API key."""
     sent = await client.send("/demo tokens=9 rate=0", max_output_tokens=5)
     await client.read(sent["generation_id"])
     keys = (await graph(client, "{ viewer { account { apiKeys { id name } } } }"))["viewer"][
@@ -408,7 +412,7 @@ async def new_turn(client: Client) -> Ids:
 
 @pytest.fixture(scope="module")
 def turns(tidemark: System, keys: tuple[str, str]) -> tuple[Ids, Ids]:
-    """A turn of each account, for what must change nothing."""
+    """A turn of each account that must not change."""
 
     async def make(key: str) -> Ids:
         async with Client(tidemark.web.url, key) as client:
@@ -419,12 +423,12 @@ def turns(tidemark: System, keys: tuple[str, str]) -> tuple[Ids, Ids]:
 
 @pytest.fixture
 def turn(turns: tuple[Ids, Ids]) -> Ids:
-    """The owner's."""
+    """The owner's turn."""
     return turns[0]
 
 
 def filled(value: Any, ids: Ids, mine: Ids) -> Any:
-    """The value with these ids in their places."""
+    """The value with ids in place of its placeholders."""
     if isinstance(value, str):
         for name, id in (
             ids._asdict() | {f"mine.{name}": id for name, id in mine._asdict().items()}
@@ -451,7 +455,7 @@ async def send(client: Client, call: Call, ids: Ids, mine: Ids) -> httpx.Respons
 
 
 async def first_event(client: Client, call: Call, path: str, body: Any) -> httpx.Response:
-    """The answer with its first event, or all of it where it ends before one."""
+    """The response up to its first event, or all of it if it ends earlier."""
     async with client.http.stream(
         call.method, path, headers=call.headers, **({"json": body} if body is not None else {})
     ) as answer:
@@ -465,8 +469,11 @@ async def first_event(client: Client, call: Call, path: str, body: Any) -> httpx
         )
 
 
-def shown(answer: httpx.Response, *ids: Ids) -> Any:
-    """All that a caller can tell two answers apart by: everything but the request's id, and the ids that were sent themselves."""
+def visible_parts(answer: httpx.Response, *ids: Ids) -> Any:
+    """Everything by which a caller could distinguish two responses.
+
+    Request ids and the ids that were sent are left out.
+    """
     varying = ("tidemark-request-id", "date", "content-length")
     text = answer.text.replace(answer.headers["tidemark-request-id"], "…")
     for name, id in ((name, id) for each in ids for name, id in each._asdict().items()):
@@ -479,7 +486,7 @@ def shown(answer: httpx.Response, *ids: Ids) -> Any:
 
 
 def succeeded(answer: httpx.Response) -> bool:
-    """Whether the answer is what was asked for."""
+    """Whether the response has the requested data."""
     missing = (
         any(word in answer.text for word in ('"errors"', '":null}}'))
         if "graphql" in str(answer.url)
@@ -488,38 +495,38 @@ def succeeded(answer: httpx.Response) -> bool:
     return answer.is_success and not missing
 
 
-ROWS = {**HTTP, **GRAPHQL}
+ROWS = {**HTTP_WITH_IDS, **GRAPHQL_WITH_IDS}
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_what_is_another_accounts_is_like_what_is_not_there(
+async def test_an_id_of_another_account_behaves_like_an_unknown_one(
     row: str, turns: tuple[Ids, Ids], stranger: Client, tidemark: System
 ) -> None:
     call, (turn, mine) = ROWS[row], turns
     before = rows_of(tidemark)
 
     foreign = await send(stranger, call, turn, mine)
-    unknown = await send(stranger, call, NOWHERE, mine)
+    unknown = await send(stranger, call, UNKNOWN, mine)
 
-    assert shown(foreign, turn) == shown(unknown, NOWHERE)
+    assert visible_parts(foreign, turn) == visible_parts(unknown, UNKNOWN)
     assert rows_of(tidemark) == before
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_nobody_is_told_the_same_whatever_is_named(
-    row: str, turn: Ids, nobody: Client, tidemark: System
+async def test_signed_out_callers_get_the_same_refusal_for_every_id(
+    row: str, turn: Ids, signed_out: Client, tidemark: System
 ) -> None:
     before = rows_of(tidemark)
 
-    answers = [await send(nobody, ROWS[row], ids, ids) for ids in (turn, NOWHERE)]
+    answers = [await send(signed_out, ROWS[row], ids, ids) for ids in (turn, UNKNOWN)]
 
     assert [answer.status_code for answer in answers] == [401, 401]
-    assert shown(answers[0], turn) == shown(answers[1], NOWHERE)
+    assert visible_parts(answers[0], turn) == visible_parts(answers[1], UNKNOWN)
     assert rows_of(tidemark) == before
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_the_owner_gets_what_is_asked_for(row: str, owner: Client, tidemark: System) -> None:
+async def test_the_owner_succeeds(row: str, owner: Client, tidemark: System) -> None:
     call, ids = ROWS[row], await new_turn(owner)
 
     answer = await send(owner, call, ids, ids)
@@ -529,23 +536,25 @@ async def test_the_owner_gets_what_is_asked_for(row: str, owner: Client, tidemar
     assert again.status_code == (404 if call.deletes and "key" not in str(call.json) else 200)
 
 
-@pytest.mark.parametrize("row", {**OWN, **OWN_GRAPHQL})
-async def test_what_names_nothing_has_nothing_of_others(
-    row: str, turn: Ids, stranger: Client, nobody: Client
+@pytest.mark.parametrize("row", {**WITHOUT_IDS, **GRAPHQL_WITHOUT_IDS})
+async def test_operations_without_ids_show_nothing_of_other_accounts(
+    row: str, turn: Ids, stranger: Client, signed_out: Client
 ) -> None:
-    call = {**OWN, **OWN_GRAPHQL}[row]
+    call = {**WITHOUT_IDS, **GRAPHQL_WITHOUT_IDS}[row]
 
-    theirs = await send(stranger, call, NOWHERE, NOWHERE)
-    nobodys = await send(nobody, call, NOWHERE, NOWHERE)
+    by_stranger = await send(stranger, call, UNKNOWN, UNKNOWN)
+    by_signed_out = await send(signed_out, call, UNKNOWN, UNKNOWN)
 
-    assert succeeded(theirs), theirs.text
-    assert nobodys.status_code == 401
-    for answer in (theirs, nobodys):
+    assert succeeded(by_stranger), by_stranger.text
+    assert by_signed_out.status_code == 401
+    for answer in (by_stranger, by_signed_out):
         assert not [id for id in turn if id in answer.text]
 
 
-async def test_a_guest_is_another_account_too(turn: Ids, nobody: Client, tidemark: System) -> None:
-    opened = await nobody.http.post(
+async def test_a_guest_is_isolated_like_any_other_account(
+    turn: Ids, signed_out: Client, tidemark: System
+) -> None:
+    opened = await signed_out.http.post(
         "/api/session", json={}, headers={"Sec-Fetch-Site": "same-origin"}
     )
     assert opened.status_code == 201, opened.text
@@ -559,6 +568,7 @@ async def test_a_guest_is_another_account_too(turn: Ids, nobody: Client, tidemar
             headers=(ROWS[row].headers or {}) | {"Sec-Fetch-Site": "same-origin"}
         )
         foreign, unknown = await asyncio.gather(
-            send(nobody, call, turn, turn), send(nobody, call, NOWHERE, NOWHERE)
+            send(signed_out, call, turn, turn),
+            send(signed_out, call, UNKNOWN, UNKNOWN),
         )
-        assert shown(foreign, turn) == shown(unknown, NOWHERE)
+        assert visible_parts(foreign, turn) == visible_parts(unknown, UNKNOWN)

@@ -11,13 +11,13 @@ from tests.readers import some_tokens
 from tests.system import System
 from tests.test_identity import (
     COOKIE,
-    GONE_WITHIN_S,
+    REVOKED_WITHIN_S,
     SAME_ORIGIN,
     STALLED,
-    comes_true,
     guest_of,
     is_refused,
     revoke,
+    wait_until,
 )
 
 pytestmark = [pytest.mark.slow, both_databases]
@@ -69,14 +69,14 @@ async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(
             gone = await elsewhere.http.delete(f"/api/conversations/{deleted['conversation_id']}")
 
             assert (signed_out.status_code, gone.status_code) == (204, 204)
-            await asyncio.wait(streams[1:], timeout=GONE_WITHIN_S)
+            await asyncio.wait(streams[1:], timeout=REVOKED_WITHIN_S)
             assert [stream.done() for stream in streams] == [False, True, True, True, True]
             assert seen[1][-1].type == "cancelled"
             assert not any(event.type in TERMINAL for events in seen[2:] for event in events)
             for each in (revoked, leaving, expiring):
                 for url in (holding, other):
                     each.http.base_url = url  # type: ignore[assignment]  # httpx takes a string
-                    await comes_true(lambda each=each: is_refused(each))  # type: ignore[misc]
+                    await wait_until(lambda each=each: is_refused(each))  # type: ignore[misc]
             for each in (kept, elsewhere):
                 assert (await each.http.get(deleted["events_url"])).status_code == 404
             snapshot = await elsewhere.cancel(sent["generation_id"])
