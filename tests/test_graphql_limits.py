@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: malformed, excessive and non-POST requests are refused, cheaply and cleanly."""
+"""GraphQL over HTTP: malformed, excessive and non-POST requests are refused cheaply."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -141,7 +141,7 @@ async def test_resuming_at_any_cursor_delivers_every_event_exactly_once(client: 
 async def in_pieces(
     client: Client, rng: random.Random, after: str, **variables: Any
 ) -> list[Event]:
-    """The events of a subscriber that is disconnected every few events, until an answer has ended."""
+    """The events until an answer has ended, read over many short connections."""
     collected: list[Event] = []
     while not settled(1)(collected):
         size = rng.randrange(1, 12)

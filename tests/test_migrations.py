@@ -1,4 +1,4 @@
-"""Migrations: a database of every earlier revision becomes one of this program, and a new column breaks no old migration."""
+"""Migrations: every earlier revision can be upgraded, and new columns break no old migration."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def upgrade() -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a new, empty database of each kind."""
+    """The URL of a new, empty database of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'tidemark.db'}"
     else:
@@ -55,7 +55,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 async def on(url: str, fn: Callable[[Connection], Any]) -> Any:
-    """What `fn` returns, run in one transaction."""
+    """Run `fn` in one transaction and return its result."""
     if url.startswith("sqlite"):
         engine = sqlite_engine(url, begin="BEGIN IMMEDIATE")
         try:
@@ -72,7 +72,7 @@ async def on(url: str, fn: Callable[[Connection], Any]) -> Any:
 
 
 def upgrade(connection: Connection, revision: str, further: Path | None = None) -> None:
-    """Migrates to a revision, as the program does; `further` has migrations it does not have yet."""
+    """Migrate to a revision; `further` is a folder with additional migrations."""
     config = alembic_config(connection)
     if further is not None:
         config.set_main_option("path_separator", "newline")
@@ -81,7 +81,10 @@ def upgrade(connection: Connection, revision: str, further: Path | None = None) 
 
 
 def fill(connection: Connection) -> dict[str, str]:
-    """Adds an account with a conversation of two questions and an answer, in columns that were always there."""
+    """Add an account with a conversation of two questions and an answer.
+
+    Only columns of the first revision are used.
+    """
     ids = {name: new_id(Prefix.MESSAGE) for name in ("question", "answer")}
     ids |= {"conversation": new_id(Prefix.CONVERSATION), "generation": new_id(Prefix.GENERATION)}
     conversation, question, answer = (ids[key] for key in ("conversation", "question", "answer"))
@@ -125,7 +128,7 @@ def found(connection: Connection, query: str) -> list[Hit]:
 
 
 def read(connection: Connection, ids: dict[str, str]) -> tuple[str, Any, Any, Any]:
-    """What the program reads of the rows."""
+    """The values that the program reads from the rows."""
     with Session(connection) as session:
         conversation = session.get_one(Conversation, ids["conversation"])
         question = session.get_one(Message, ids["question"])
@@ -134,7 +137,7 @@ def read(connection: Connection, ids: dict[str, str]) -> tuple[str, Any, Any, An
 
 
 def differences(connection: Connection) -> list[Any]:
-    """What a new migration would have to change."""
+    """The changes that a new migration would have to make."""
 
     def compared(_object: object, name: str | None, *_: object) -> bool:
         if connection.dialect.name == "postgresql" or name is None:
@@ -147,7 +150,7 @@ def differences(connection: Connection) -> list[Any]:
 
 
 @pytest.mark.parametrize("start", range(REVISION + 1))
-async def test_a_database_of_any_revision_becomes_one_of_this_program(url: str, start: int) -> None:
+async def test_a_database_of_any_revision_can_be_upgraded(url: str, start: int) -> None:
     ids: dict[str, str] = {}
     if start:
         await on(url, lambda connection: upgrade(connection, f"{start:04}"))
@@ -165,7 +168,7 @@ async def test_a_database_of_any_revision_becomes_one_of_this_program(url: str, 
 
 
 @pytest.mark.parametrize("start", [1, 2, 3])
-async def test_what_is_older_than_the_search_index_is_found(url: str, start: int) -> None:
+async def test_conversations_older_than_the_search_index_are_found(url: str, start: int) -> None:
     await on(url, lambda connection: upgrade(connection, f"{start:04}"))
     ids = await on(url, fill)
     await migrate(url)
@@ -181,7 +184,7 @@ async def test_what_is_older_than_the_search_index_is_found(url: str, start: int
 
 
 @pytest.mark.parametrize("start", range(REVISION + 1))
-async def test_a_column_that_the_program_writes_later_breaks_no_earlier_migration(
+async def test_a_column_added_later_breaks_no_earlier_migration(
     url: str, start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     further = tmp_path / "versions"
@@ -209,7 +212,7 @@ async def test_a_column_that_the_program_writes_later_breaks_no_earlier_migratio
 
 
 @pytest.mark.parametrize("path", sorted(VERSIONS.glob("0*.py")), ids=lambda path: path.stem)
-def test_a_migration_uses_no_code_of_the_program(path: Path) -> None:
+def test_migrations_do_not_import_the_program(path: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""One stream for everything a page shows: it opens with what there is, tells every change, and goes on from its cursor exactly."""
+"""The page's event stream: it opens with the current state, sends every change, and resumes."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from tests.system import System
 
 @pytest.fixture
 async def caller(tidemark: System, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """A caller with an account of its own: other tests' conversations are not on its pages."""
+    """A caller with its own account, so that other tests do not change its lists."""
     async with Client(
         tidemark.web.url, tidemark.new_key(account=f"{abs(hash(request.node.name))}@example.org")
     ) as client:
@@ -26,7 +26,7 @@ async def caller(tidemark: System, request: pytest.FixtureRequest) -> AsyncItera
 
 @pytest.fixture
 async def elsewhere(tidemark: System, caller: Client) -> AsyncIterator[Client]:
-    """The same caller, at the other web process."""
+    """The same caller on the other web process."""
     key = caller.http.headers["Authorization"].removeprefix("Bearer ")
     async with Client(tidemark.of("web")[1].url, key) as client:
         yield client
@@ -45,7 +45,7 @@ async def change(client: Client, conversation_id: str, **changes: Any) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def test_a_page_opens_with_what_there_is_and_follows_its_answers(caller: Client) -> None:
+async def test_a_page_opens_with_the_current_state_and_follows_its_answers(caller: Client) -> None:
     first = await caller.send("/demo tokens=5 rate=0\nfirst")
     await caller.read_through(first["generation_id"])
     second = await caller.send(
@@ -66,13 +66,15 @@ async def test_a_page_opens_with_what_there_is_and_follows_its_answers(caller: C
         page.messages[second["message_id"]]["text"]
         == (await caller.message(second["message_id"]))["text"]
     )
-    assert page.seen[-1] == "message_changed", "an answer's events come before its last state"
+    assert page.seen[-1] == "message_changed", (
+        "the events of an answer must precede its final state"
+    )
     assert page.answers[second["generation_id"]][-1].type == "completed"
     page.check_answers()
 
 
 @both_databases
-async def test_two_pages_at_two_processes_stay_in_step(caller: Client, elsewhere: Client) -> None:
+async def test_two_pages_on_two_processes_stay_in_sync(caller: Client, elsewhere: Client) -> None:
     first = await caller.send("/demo tokens=3 rate=0\nfirst")
     await caller.read_through(first["generation_id"])
     conversation_id = first["conversation_id"]
@@ -92,28 +94,28 @@ async def test_two_pages_at_two_processes_stay_in_step(caller: Client, elsewhere
             f"/api/messages/{first['message_id']}/regenerate", json={}
         )
         await caller.read_through(again.json()["generation_id"])
-        asked = await mutate(
+        edited = await mutate(
             caller,
             "editMessage",
             "generation { id }",
             id=first["question_id"],
             text="/demo tokens=3 rate=0\nin other words",
         )
-        await elsewhere.read_through(asked["generation"]["id"])
+        await elsewhere.read_through(edited["generation"]["id"])
         await change(elsewhere, conversation_id, shown_message_id=first["message_id"])
         other = await caller.send("/demo tokens=3 rate=0\nanother conversation")
         await caller.read_through(other["generation_id"])
         await change(caller, other["conversation_id"], title="the last change")
         return other
 
-    def told(page: Page) -> bool:
+    def is_done(page: Page) -> bool:
         return any(
             conversation["title"] == "the last change"
             for conversation in page.conversations.values()
         )
 
     other, _, _ = await asyncio.gather(
-        work(), pages[0].read(caller, until=told), pages[1].read(elsewhere, until=told)
+        work(), pages[0].read(caller, until=is_done), pages[1].read(elsewhere, until=is_done)
     )
 
     listed = {each["id"]: each for each in (await caller.get("/api/conversations"))["data"]}
@@ -129,10 +131,10 @@ async def test_two_pages_at_two_processes_stay_in_step(caller: Client, elsewhere
 
 @both_databases
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_page_that_is_cut_anywhere_goes_on_exactly(
+async def test_a_page_disconnected_anywhere_resumes_exactly(
     caller: Client, elsewhere: Client, seed: int
 ) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     first = await caller.send("/demo tokens=3 rate=0\nfirst")
     await caller.read_through(first["generation_id"])
     conversation_id = first["conversation_id"]
@@ -164,29 +166,29 @@ async def test_a_page_that_is_cut_anywhere_goes_on_exactly(
 
     async def read() -> None:
         while not done(page):
-            await page.read(dice.choice([caller, elsewhere]), events=dice.randint(1, 6), until=done)
+            await page.read(rng.choice([caller, elsewhere]), events=rng.randint(1, 6), until=done)
 
     async with asyncio.timeout(60):
         await asyncio.gather(work(), read())
 
-    assert page.seen.count("opened") == 1, "its cursor was always honoured"
+    assert page.seen.count("opened") == 1, "every cursor must be accepted"
     assert "resync" not in page.seen
     assert len(page.messages) == 7
     for id, message in page.messages.items():
-        of_its_last_change = {key: message[key] for key in ("siblings", "sibling_count")}
-        assert message == await caller.message(id) | of_its_last_change
+        siblings_then = {key: message[key] for key in ("siblings", "sibling_count")}
+        assert message == await caller.message(id) | siblings_then
     assert all(
         events[-1].type in TERMINAL and events[0].type == "queued"
         for events in page.answers.values()
     )
-    assert page.answers, (
-        "those that came and went between two connections are told by their messages alone"
-    )
+    assert page.answers, "at least one answer must have been streamed"
     page.check_answers()
 
 
 @both_databases
-async def test_a_page_of_the_list_alone_is_told_of_conversations_only(caller: Client) -> None:
+async def test_a_page_without_a_conversation_receives_only_conversation_events(
+    caller: Client,
+) -> None:
     page = Page()
     await page.read(caller, events=1)
     sent = await caller.send("/demo tokens=3 rate=0\nfirst")
@@ -205,7 +207,7 @@ async def test_a_page_of_the_list_alone_is_told_of_conversations_only(caller: Cl
     assert set(page.seen) == {"opened", "conversation_changed", "conversation_removed"}
 
 
-async def test_a_writing_mark_comes_and_goes(caller: Client) -> None:
+async def test_the_active_generations_of_a_conversation_are_updated(caller: Client) -> None:
     page = Page()
     await page.read(caller, events=1)
     sent = await caller.send("/demo tokens=50 rate=100\nfirst")
@@ -221,7 +223,7 @@ async def test_a_writing_mark_comes_and_goes(caller: Client) -> None:
 
 
 @both_databases
-async def test_a_deleted_conversation_is_removed_and_its_answer_ends(caller: Client) -> None:
+async def test_deleting_a_conversation_removes_it_and_ends_its_answer(caller: Client) -> None:
     sent = await caller.send("/demo tokens=1000 rate=100\nlong")
     page = Page(sent["conversation_id"])
     await page.read(caller, events=5)
@@ -240,7 +242,7 @@ async def test_a_deleted_conversation_is_removed_and_its_answer_ends(caller: Cli
 
 
 @both_databases
-async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_list(
+async def test_switching_conversations_keeps_the_list_without_a_resync(
     caller: Client,
 ) -> None:
     one, two = (
@@ -250,21 +252,19 @@ async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_l
     page = Page(one["conversation_id"])
     await page.read(caller, until=settled(one["message_id"]))
     await caller.read_through(two["generation_id"])
-    await change(caller, one["conversation_id"], title="changed while nobody looked")
+    await change(caller, one["conversation_id"], title="changed while disconnected")
 
     page.conversation_id = two["conversation_id"]
     page.seen.clear()
     await page.read(caller, until=lambda page: "opened" in page.seen)
 
-    assert page.conversations[one["conversation_id"]]["title"] == "changed while nobody looked"
+    assert page.conversations[one["conversation_id"]]["title"] == "changed while disconnected"
     assert list(page.messages) == [two["question_id"], two["message_id"]]
     assert "resync" not in page.seen
 
 
 @pytest.mark.parametrize("cursor", ["9000000000000000", "9000000000000000-3"])
-async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(
-    caller: Client, cursor: str
-) -> None:
+async def test_a_cursor_that_cannot_be_resumed_causes_a_resync(caller: Client, cursor: str) -> None:
     sent = await caller.send("/demo tokens=3 rate=0\none")
     page = Page(sent["conversation_id"], cursor)
 
@@ -274,7 +274,7 @@ async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(
 
 
 @pytest.mark.slow
-async def test_more_changes_than_are_told_one_by_one_begin_anew(caller: Client) -> None:
+async def test_too_many_missed_changes_cause_a_resync(caller: Client) -> None:
     page = Page()
     await page.read(caller, events=1)
     for n in range(51):
@@ -303,14 +303,14 @@ async def test_more_changes_than_are_told_one_by_one_begin_anew(caller: Client) 
         "１",
     ],
 )
-async def test_what_is_no_cursor_is_refused(caller: Client, cursor: str) -> None:
+async def test_a_malformed_page_cursor_is_refused(caller: Client, cursor: str) -> None:
     answer = await caller.http.get("/api/events", params={"after": cursor})
 
     assert answer.status_code == 400
     assert answer.json()["code"] == "invalid_cursor"
 
 
-async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(
+async def test_a_page_opens_with_the_newest_fifty_messages_and_a_cursor_to_older_ones(
     caller: Client,
 ) -> None:
     conversation_id = None
@@ -335,7 +335,7 @@ async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(
 
 
 @pytest.mark.slow
-async def test_pages_come_back_after_their_web_process_died(new_system: Any) -> None:
+async def test_pages_resume_after_their_web_process_dies(new_system: Any) -> None:
     system = new_system().start(webs=2)
     dying, other = system.of("web")
     key = system.new_key()

@@ -1,4 +1,4 @@
-"""The page's types of the server's answers are those of the server's documents."""
+"""The page's types for API responses are generated from the server's documents."""
 
 import json
 import shutil
@@ -31,10 +31,10 @@ def generated(document: dict[str, Any]) -> str:
     ).stdout
 
 
-def test_the_types_of_the_page_are_those_of_the_server() -> None:
-    kept = (WEB / "src" / "state" / "api_types.ts").read_text()
+def test_the_committed_types_are_current() -> None:
+    committed = (WEB / "src" / "state" / "api_types.ts").read_text()
 
-    assert kept == generated(openapi()), "the API has changed: run `npm run shapes` in web/"
+    assert committed == generated(openapi()), "the API has changed: run `npm run shapes` in web/"
 
 
 def test_a_renamed_field_changes_the_types() -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL: the schema, races, and what happens when the server goes away."""
+"""PostgreSQL: the schema, races, and outages of the server."""
 
 import asyncio
 from collections import Counter
@@ -33,14 +33,13 @@ pytestmark = [pytest.mark.slow, on_postgresql]
 
 
 def differences(connection: Connection) -> list[Any]:
-    """What a new migration would have to change."""
+    """The changes that a new migration would have to make."""
 
     def compared(_object: object, name: str | None, *_: object) -> bool:
         if connection.dialect.name == "postgresql" or name is None:
             return True
-        return (
-            not name.startswith("search_index") and name != "ix_search_entry_words"
-        )  # each database has words of its own kind
+        # Full-text search differs between the databases.
+        return not name.startswith("search_index") and name != "ix_search_entry_words"
 
     opts = {"compare_type": True, "include_object": compared}
     return list(
@@ -54,21 +53,21 @@ def migrate_twice_at_once(system: System) -> None:
     system.run("migrate")
 
 
-async def test_the_schema_is_the_tables_however_often_it_is_made(new_system: Make) -> None:
+async def test_migrating_repeatedly_creates_the_declared_tables(new_system: Make) -> None:
     system = new_system()
     await asyncio.to_thread(migrate_twice_at_once, system)
 
     engine = create_async_engine(system.settings.database_url)
     async with engine.connect() as connection:
         found = await connection.run_sync(differences)
-        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]  # a connection executes too
+        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]  # only `execute` is used
     await engine.dispose()
 
     assert (found, revision) == ([], REVISION)
 
 
 @on_sqlite
-def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
+def test_migrating_repeatedly_creates_the_declared_tables_on_sqlite(new_system: Make) -> None:
     system = new_system()
     assert system.settings.database_url.startswith("sqlite")
     migrate_twice_at_once(system)
@@ -84,9 +83,7 @@ def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
 # Answers
 
 
-async def test_an_answer_streams_to_its_end_and_is_what_is_stored(
-    tidemark: System, client: Client
-) -> None:
+async def test_a_streamed_answer_equals_the_stored_one(tidemark: System, client: Client) -> None:
     sent = await client.send("/demo tokens=60 rate=200 reasoning=10 tool=1\nwhole ä 🌊")
 
     async with reading(client, sent) as seen:
@@ -98,7 +95,7 @@ async def test_an_answer_streams_to_its_end_and_is_what_is_stored(
     assert tidemark.row(sent["generation_id"]).parts == snapshot["content"] == content_of(seen[0])
 
 
-async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system: Make) -> None:
+async def test_any_text_of_a_model_can_be_stored(new_system: Make) -> None:
     with Upstream() as upstream:
         providers = {"up": {"base_url": upstream.url, "models": MODELS}}
         system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
@@ -118,7 +115,7 @@ async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system
                 assert "\0" not in str(snapshot)
 
 
-async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make) -> None:
+async def test_the_limit_is_exact_with_fifty_concurrent_messages(new_system: Make) -> None:
     system = await asyncio.to_thread(
         lambda: new_system(generation={"active_max_per_account": 7}).start(webs=2, workers=0)
     )
@@ -136,7 +133,7 @@ async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make
     assert len(listed) == 7
 
 
-async def test_forty_answers_at_once_on_two_workers_all_complete(
+async def test_forty_concurrent_answers_on_two_workers_complete(
     tidemark: System, client: Client
 ) -> None:
     sent = await asyncio.gather(
@@ -152,7 +149,7 @@ async def test_forty_answers_at_once_on_two_workers_all_complete(
     assert len({tidemark.row(each["generation_id"]).owner for each in sent}) == 2
 
 
-async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(
+async def test_concurrent_stops_and_completions_cause_no_deadlock_and_no_5xx(
     tidemark: System, own_key: str
 ) -> None:
     webs = [web.url for web in tidemark.of("web")]
@@ -182,10 +179,10 @@ async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(
         assert "deadlock" not in process.output().lower()
 
 
-# Away
+# Outages
 
 
-async def test_what_can_never_be_stored_is_not_taken_for_an_outage(postgres: Postgres) -> None:
+async def test_a_value_that_cannot_be_stored_is_not_an_outage(postgres: Postgres) -> None:
     def too_large(session: Session) -> None:
         session.execute(text("SELECT CAST(:number AS integer)"), {"number": 2**40})
 
@@ -195,13 +192,13 @@ async def test_what_can_never_be_stored_is_not_taken_for_an_outage(postgres: Pos
             await database.write(too_large)
 
 
-async def test_a_database_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
+async def test_a_missing_database_is_an_outage(tmp_path: Path) -> None:
     async with open_database(f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}") as database:
         with pytest.raises(DatabaseAway):
             await database.read(schema_revision)
 
 
-async def test_nobody_notices_that_postgres_was_restarted_meanwhile(
+async def test_requests_succeed_after_a_restart_of_postgresql(
     tidemark: System, client: Client, postgres: Postgres
 ) -> None:
     await asyncio.gather(*(client.get("/api/conversations") for _ in range(20)))
