@@ -1,4 +1,4 @@
-"""Siblings: however many a message has, what is answered of them is bounded."""
+"""Siblings: responses are bounded, however many siblings a message has."""
 
 import json
 
@@ -47,17 +47,17 @@ async def crowded(tidemark: System, client: Client) -> dict[str, str]:
     return sent
 
 
-async def test_a_message_names_at_most_100_siblings_around_it(
+async def test_a_message_lists_at_most_100_siblings(
     client: Client, crowded: dict[str, str]
 ) -> None:
-    shown = await client.message(crowded["question_id"])
+    message = await client.message(crowded["question_id"])
 
-    assert len(shown["siblings"]) == SIBLINGS_MAX
-    assert shown["siblings"][0] == crowded["question_id"]
-    assert (shown["position"], shown["sibling_count"]) == (0, SIBLINGS)
+    assert len(message["siblings"]) == SIBLINGS_MAX
+    assert message["siblings"][0] == crowded["question_id"]
+    assert (message["position"], message["sibling_count"]) == (0, SIBLINGS)
 
 
-async def test_the_window_of_siblings_is_around_the_message(
+async def test_the_listed_siblings_are_centred_on_the_message(
     tidemark: System, client: Client, crowded: dict[str, str]
 ) -> None:
     def windows(session):  # type: ignore[no-untyped-def]
@@ -65,19 +65,21 @@ async def test_the_window_of_siblings_is_around_the_message(
         roots = select(Message).where(of_conversation, MESSAGES.c.parent_id.is_(None))
         rows = session.exec(roots).all()
         by_position = {row.position: row for row in rows}
-        some = [by_position[n] for n in (0, 49, 51, 1_000, SIBLINGS - 1)]
-        return [(row.id, row.position, by_position) for row in some], sibling_windows(session, some)
+        samples = [by_position[n] for n in (0, 49, 51, 1_000, SIBLINGS - 1)]
+        return [(row.id, row.position, by_position) for row in samples], sibling_windows(
+            session, samples
+        )
 
     async with open_database(tidemark.settings.database_url) as database:
-        some, found = await database.read(windows)
+        samples, found = await database.read(windows)
 
-    for id, position, by_position in some:
+    for id, position, by_position in samples:
         first = max(0, min(position - 50, SIBLINGS - 100))
         assert found[id].ids == [by_position[n].id for n in range(first, first + 100)]
         assert found[id].total == SIBLINGS
 
 
-async def test_an_export_with_many_siblings_is_as_long_as_its_messages(
+async def test_the_export_of_many_siblings_grows_linearly(
     client: Client, crowded: dict[str, str]
 ) -> None:
     exported = await client.http.get(f"/api/conversations/{crowded['conversation_id']}/export")
@@ -90,7 +92,7 @@ async def test_an_export_with_many_siblings_is_as_long_as_its_messages(
     assert {len(message["siblings"]) for message in roots} == {0}
 
 
-async def test_a_page_of_large_messages_ends_early_and_goes_on(
+async def test_large_messages_shorten_a_page_and_paging_continues(
     tidemark: System, client: Client
 ) -> None:
     sent = await client.send("/demo tokens=1 rate=0\nlarge")
