@@ -18,10 +18,10 @@ async def post(
 
 async def graph(client: Client, query: str, **variables: Any) -> dict[str, Any]:
     """The data of an operation that must succeed."""
-    answer = await post(client, query, variables)
-    body = answer.json()
-    assert answer.status_code == 200, answer.text
-    assert "errors" not in body, answer.text
+    response = await post(client, query, variables)
+    body = response.json()
+    assert response.status_code == 200, response.text
+    assert "errors" not in body, response.text
     return dict(body["data"])
 
 

@@ -24,10 +24,10 @@ async def page_events(
     """The events of one connection as they arrive."""
     headers = {"Last-Event-ID": cursor} if cursor else {}
     params = {"conversation_id": conversation_id} if conversation_id else {}
-    async with client.http.stream("GET", "/api/events", params=params, headers=headers) as answer:
-        assert answer.status_code == 200, (await answer.aread()).decode()
+    async with client.http.stream("GET", "/api/events", params=params, headers=headers) as response:
+        assert response.status_code == 200, (await response.aread()).decode()
         buffer = ""
-        async for chunk in answer.aiter_text():
+        async for chunk in response.aiter_text():
             buffer += chunk
             while "\n\n" in buffer:
                 frame, buffer = buffer.split("\n\n", 1)

@@ -60,14 +60,14 @@ def rows_of(system: System) -> dict[str, int]:
         }
 
 
-def problem_of(answer: httpx.Response) -> dict[str, Any]:
+def problem_of(response: httpx.Response) -> dict[str, Any]:
     """The problem document of a refusal."""
-    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text[:500])
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = dict(answer.json())
+    assert 400 <= response.status_code < 500, (response.status_code, response.text[:500])
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = dict(response.json())
     assert set(problem) >= PROBLEM_KEYS
-    assert problem["status"] == answer.status_code
-    assert problem["request_id"] == answer.headers["tidemark-request-id"]
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["tidemark-request-id"]
     return problem
 
 
@@ -562,11 +562,11 @@ def request_for(case: tuple[str, str, Any], ids: Ids, mine: Ids) -> tuple[str, s
     return method, path.format(**values), {"json": filled} if filled is not None else {}
 
 
-def visible_parts(answer: httpx.Response) -> Any:
+def visible_parts(response: httpx.Response) -> Any:
     """Everything by which a caller could distinguish two refusals."""
     varying = ("tidemark-request-id", "date", "content-length")
-    headers = {name: value for name, value in answer.headers.items() if name not in varying}
-    return headers, problem_of(answer) | {"request_id": ""}
+    headers = {name: value for name, value in response.headers.items() if name not in varying}
+    return headers, problem_of(response) | {"request_id": ""}
 
 
 @named(REQUESTS_WITH_IDS)
@@ -580,14 +580,14 @@ async def test_an_id_of_another_account_is_indistinguishable_from_an_unknown_id(
         )
     )
     before = rows_of(tidemark)
-    answers = []
+    responses = []
 
     for ids in (foreign, unknown):
         method, path, request = request_for(case, ids, mine)
-        answers.append(await client.http.request(method, path, **request))
+        responses.append(await client.http.request(method, path, **request))
 
-    assert visible_parts(answers[0]) == visible_parts(answers[1])
-    assert answers[0].status_code in (404, 422)
+    assert visible_parts(responses[0]) == visible_parts(responses[1])
+    assert responses[0].status_code in (404, 422)
     assert rows_of(tidemark) == before
 
 
@@ -701,9 +701,9 @@ UNKNOWN_PATHS = [
 
 @pytest.mark.parametrize("path", UNKNOWN_PATHS, ids=lambda path: path[:40])
 async def test_an_unknown_path_is_not_found(path: str, tidemark: System, client: Client) -> None:
-    answer = await client.http.get(f"{tidemark.web.url}{path}")
+    response = await client.http.get(f"{tidemark.web.url}{path}")
 
-    assert (answer.status_code, problem_of(answer)["code"]) == (404, "not_found")
+    assert (response.status_code, problem_of(response)["code"]) == (404, "not_found")
 
 
 def methods_by_path() -> Iterator[tuple[str, set[str]]]:
@@ -722,7 +722,7 @@ async def test_a_wrong_method_is_refused_with_the_allowed_ones(
     path: str, methods: set[str], client: Client
 ) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - methods:
-        answer = await client.http.request(method, path.format(id="x"))
+        response = await client.http.request(method, path.format(id="x"))
 
-        assert (answer.status_code, problem_of(answer)["code"]) == (405, "method_not_allowed")
-        assert {each.strip() for each in answer.headers["allow"].split(",")} == methods
+        assert (response.status_code, problem_of(response)["code"]) == (405, "method_not_allowed")
+        assert {each.strip() for each in response.headers["allow"].split(",")} == methods

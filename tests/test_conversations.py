@@ -35,15 +35,15 @@ async def to_end(client: Client, sent: Sent) -> Sent:
 
 
 async def post(client: Client, path: str, status: int = 202, **body: Any) -> Any:
-    answer = await client.http.post(path, json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
+    response = await client.http.post(path, json=body)
+    assert response.status_code == status, response.text
+    return response.json()
 
 
 async def change(client: Client, conversation_id: str, **changes: Any) -> dict[str, Any]:
-    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    response = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
 async def conversation(client: Client, sent: Sent) -> dict[str, Any]:
@@ -267,22 +267,22 @@ async def test_a_deleted_conversation_and_everything_in_it_is_not_found(person: 
         f"{generation_path}/events",
     ]
     writes = [f"{message_path}/regenerate", f"{message_path}/continue", f"{generation_path}/cancel"]
-    answers = [await person.http.get(path) for path in reads] + [
+    responses = [await person.http.get(path) for path in reads] + [
         await person.http.post(path, json={}) for path in writes
     ]
-    answers.append(
+    responses.append(
         await person.http.post(f"/api/messages/{sent['question_id']}/edit", json={"text": "x"})
     )
-    answers.append(
+    responses.append(
         await person.http.post(
             "/api/messages", json={"text": "x", "conversation_id": sent["conversation_id"]}
         )
     )
-    answers += [
+    responses += [
         await person.http.patch(conversation_path, json={"title": "x"}),
         await person.http.delete(conversation_path),
     ]
-    assert [answer.status_code for answer in answers] == [404] * len(answers)
+    assert [response.status_code for response in responses] == [404] * len(responses)
     assert await pages(person, "/api/conversations") == [[kept["conversation_id"]]]
 
 
@@ -619,8 +619,8 @@ async def test_only_answers_are_regenerated_and_only_questions_edited(client: Cl
         f"{sent['message_id']}/edit",
     ):
         body = {"text": QUICK} if path.endswith("edit") else {}
-        answer = await client.http.post(f"/api/messages/{path}", json=body)
-        assert answer.status_code in (409, 422)
+        response = await client.http.post(f"/api/messages/{path}", json=body)
+        assert response.status_code in (409, 422)
     assert await branch(client, sent) == [sent["question_id"], sent["message_id"]]
 
 
@@ -803,11 +803,11 @@ async def test_the_limit_holds_for_concurrent_requests(new_system: Make) -> None
         Client(system.of("web")[0].url, key) as one,
         Client(system.of("web")[1].url, key) as two,
     ):
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(each.http.post("/api/messages", json={"text": QUICK}) for each in (one, two) * 10)
         )
 
-    assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 18
+    assert sorted(response.status_code for response in responses) == [202] * 2 + [429] * 18
 
 
 # Idempotency
@@ -822,25 +822,25 @@ async def test_fifty_concurrent_requests_with_one_key_create_one_answer(
         Client(tidemark.of("web")[0].url, own_key) as one,
         Client(tidemark.of("web")[1].url, own_key) as two,
     ):
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(
                 each.http.post("/api/messages", json=body, headers=headers)
                 for each in (one, two) * 25
             )
         )
 
-        assert {answer.status_code for answer in answers} == {202}
-        assert {answer.text for answer in answers} == {answers[0].text}
-        assert {answer.headers["location"] for answer in answers} == {
-            f"/api/generations/{answers[0].json()['generation_id']}"
+        assert {response.status_code for response in responses} == {202}
+        assert {response.text for response in responses} == {responses[0].text}
+        assert {response.headers["location"] for response in responses} == {
+            f"/api/generations/{responses[0].json()['generation_id']}"
         }
         assert (
-            sorted(answer.headers.get("idempotent-replayed", "") for answer in answers)
+            sorted(response.headers.get("idempotent-replayed", "") for response in responses)
             == [""] + ["true"] * 49
         )
-        await to_end(one, answers[0].json())
+        await to_end(one, responses[0].json())
         assert len((await one.get("/api/conversations"))["data"]) == 1
-        assert len(await messages(one, answers[0].json())) == 2
+        assert len(await messages(one, responses[0].json())) == 2
 
 
 @pytest.mark.parametrize(
@@ -876,12 +876,12 @@ async def test_equivalent_bodies_count_as_the_same_request(person: Client) -> No
         {"text": QUICK, "conversation_id": None, "model": None},
     ]
 
-    answers = [
+    responses = [
         await person.http.post("/api/messages", json=body, headers=key) for body in spellings
     ]
 
-    assert [answer.status_code for answer in answers] == [202] * 3
-    assert len({answer.text for answer in answers}) == 1
+    assert [response.status_code for response in responses] == [202] * 3
+    assert len({response.text for response in responses}) == 1
 
 
 @both_databases
@@ -903,9 +903,9 @@ async def test_keys_are_scoped_to_the_account_and_the_operation(
         f"/api/messages/{sent['question_id']}/edit", json={"text": QUICK}, headers=headers
     )
 
-    assert [answer.status_code for answer in (regenerated, replayed, edited)] == [202] * 3
+    assert [response.status_code for response in (regenerated, replayed, edited)] == [202] * 3
     assert [
-        "idempotent-replayed" in answer.headers for answer in (regenerated, replayed, edited)
+        "idempotent-replayed" in response.headers for response in (regenerated, replayed, edited)
     ] == [False, True, False]
     generations = {
         sent["generation_id"],
@@ -927,10 +927,10 @@ async def test_a_replay_can_be_streamed_from_any_cursor(person: Client) -> None:
         with_cursor = headers | ({"Last-Event-ID": str(cursor)} if cursor is not None else {})
         async with person.http.stream(
             "POST", "/api/messages", json=body, headers=with_cursor
-        ) as answer:
-            events = [event async for event in parse(answer)]
-        assert answer.headers["idempotent-replayed"] == "true"
-        assert answer.headers["tidemark-generation"] == sent["generation_id"]
+        ) as response:
+            events = [event async for event in parse(response)]
+        assert response.headers["idempotent-replayed"] == "true"
+        assert response.headers["tidemark-generation"] == sent["generation_id"]
         assert events == whole[cursor or 0 :]
 
     at_the_end = await person.http.post(
@@ -946,8 +946,8 @@ async def test_a_request_first_sent_as_a_stream_is_replayed_as_json(person: Clie
     body, key = {"text": QUICK}, {"Idempotency-Key": "streamed"}
     async with person.http.stream(
         "POST", "/api/messages", json=body, headers=STREAM | key
-    ) as answer:
-        events = [event async for event in parse(answer)]
+    ) as response:
+        events = [event async for event in parse(response)]
 
     replayed = await person.http.post("/api/messages", json=body, headers=key)
 
@@ -955,7 +955,7 @@ async def test_a_request_first_sent_as_a_stream_is_replayed_as_json(person: Clie
     assert (
         replayed.json()["generation_id"]
         == events[0].data["generation_id"]
-        == answer.headers["tidemark-generation"]
+        == response.headers["tidemark-generation"]
     )
     assert content_of(events)
 

@@ -56,11 +56,11 @@ def test_it_shows_every_operation_and_loads_nothing_from_another_host(window: Wi
 
 def test_it_has_a_strict_content_security_policy(tidemark: System) -> None:
     with httpx.Client(base_url=tidemark.web.url, trust_env=False) as caller:
-        answer = caller.get("/api/docs")
+        response = caller.get("/api/docs")
 
-    assert answer.status_code == 200
-    assert "script-src 'self';" in answer.headers["content-security-policy"]
-    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert response.status_code == 200
+    assert "script-src 'self';" in response.headers["content-security-policy"]
+    assert "unsafe" not in response.headers["content-security-policy"]
 
 
 def test_without_the_built_page_the_error_names_the_build_command(

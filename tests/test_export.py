@@ -106,9 +106,11 @@ async def test_exporting_a_hundred_thousand_messages_uses_constant_memory(
             "GET",
             f"/api/conversations/{sent['conversation_id']}/export",
             params={"format": "markdown"},
-        ) as answer:
+        ) as response:
             headings = [
-                line async for line in answer.aiter_lines() if line in ("## Question", "## Answer")
+                line
+                async for line in response.aiter_lines()
+                if line in ("## Question", "## Answer")
             ]
         watching.cancel()
 

@@ -65,14 +65,14 @@ class Robot(NamedTuple):
 
     def ids(self) -> list[str]:
         """The ids of a new settled turn: conversation, question, answer, generation."""
-        answer = httpx.post(
+        response = httpx.post(
             f"{self.url}/api/messages",
             json={"text": "/demo tokens=3 rate=0"},
             headers=self.headers | {"Accept": "text/event-stream"},
             trust_env=False,
         )
         return [
-            answer.headers[f"tidemark-{name}"]
+            response.headers[f"tidemark-{name}"]
             for name in ("conversation", "question", "message", "generation")
         ]
 
@@ -129,10 +129,10 @@ def beginning_of(case: Any, robot: Robot) -> requests.Response:
     """The status and headers of a response, and its body if it is a refusal."""
     with requests.request(
         **case.as_transport_kwargs(headers=robot.headers), stream=True, timeout=60
-    ) as answer:
-        if not answer.headers["content-type"].startswith("text/event-stream"):
-            answer.content  # noqa: B018 (reads it)
-        return answer
+    ) as response:
+        if not response.headers["content-type"].startswith("text/event-stream"):
+            response.content  # noqa: B018 (reads it)
+        return response
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=".".join)
@@ -151,16 +151,16 @@ def test_graphql_responses_match_the_schema(
             case.body = re.sub(
                 r'\b(id|conversationId|parentId|leaf): "[^"\\]*"', rf'\1: "{id}"', case.body
             )
-        answer = case.call(headers=robot.headers)
-        assert answer.status_code in (200, 400), answer.text
-        result = answer.json()
+        response = case.call(headers=robot.headers)
+        assert response.status_code in (200, 400), response.text
+        result = response.json()
         errors = result.get("errors", [])
-        assert errors or result["data"], answer.text
+        assert errors or result["data"], response.text
         assert all(
             error["extensions"]["code"] not in ("internal", "unavailable") for error in errors
-        ), answer.text
-        assert answer.status_code == 200 or [error["extensions"]["code"] for error in errors] == [
+        ), response.text
+        assert response.status_code == 200 or [error["extensions"]["code"] for error in errors] == [
             "document_too_complex"
-        ], answer.text
+        ], response.text
 
     check()

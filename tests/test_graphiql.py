@@ -64,10 +64,10 @@ def test_it_can_be_disabled(new_system: Callable[..., System]) -> None:
     system = new_system(graphql={"ide": False}).start()
 
     with httpx.Client(base_url=system.web.url, trust_env=False) as caller:
-        answer = caller.get("/graphql", headers=HTML)
+        response = caller.get("/graphql", headers=HTML)
 
-    assert answer.status_code >= 400
-    assert "graphiql" not in answer.text
+    assert response.status_code >= 400
+    assert "graphiql" not in response.text
 
 
 def test_it_has_its_own_policy_and_is_only_served_to_browsers(tidemark: System) -> None:

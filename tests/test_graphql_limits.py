@@ -20,12 +20,12 @@ JSON, RESPONSE = "application/json", "application/graphql-response+json"
 BIG_BYTES = 50 * 1024 * 1024
 
 
-def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
+def errors_of(response: httpx.Response) -> list[dict[str, Any]]:
     """The errors of a refusal, after checking its status and media type, and their codes."""
-    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text[:500])
-    assert answer.headers["content-type"] in (JSON, RESPONSE)
-    assert answer.headers["tidemark-request-id"]
-    body = answer.json()
+    assert 400 <= response.status_code < 500, (response.status_code, response.text[:500])
+    assert response.headers["content-type"] in (JSON, RESPONSE)
+    assert response.headers["tidemark-request-id"]
+    body = response.json()
     assert set(body) == {"errors"}
     assert 1 <= len(body["errors"]) <= 20
     assert all(error["message"] and error["extensions"]["code"] for error in body["errors"])
@@ -70,14 +70,14 @@ BODIES = {
 @pytest.mark.parametrize("accept", [JSON, RESPONSE, "*/*"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_a_malformed_request_is_refused(body: bytes, accept: str, client: Client) -> None:
-    answer = await client.http.post(
+    response = await client.http.post(
         "/graphql", content=body, headers={"Content-Type": JSON, "Accept": accept}
     )
 
-    [error] = errors_of(answer)
-    assert answer.status_code == 400
+    [error] = errors_of(response)
+    assert response.status_code == 400
     assert error["extensions"]["code"] in ("invalid_json", "invalid_body", "invalid_document")
-    assert answer.headers["content-type"] == (RESPONSE if accept == RESPONSE else JSON)
+    assert response.headers["content-type"] == (RESPONSE if accept == RESPONSE else JSON)
 
 
 TYPES = [
@@ -93,12 +93,12 @@ CHARSETS = ["latin-1", "utf-16", "", "utf-8; charset*=utf-8''x"]
 
 @pytest.mark.parametrize("type", TYPES + [f"{JSON}; charset={name}" for name in CHARSETS])
 async def test_the_media_type_must_be_json(type: str, client: Client) -> None:
-    answer = await client.http.post(
+    response = await client.http.post(
         "/graphql", content=b'{"query": "{ __typename }"}', headers={"Content-Type": type}
     )
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (415, "unsupported_media_type")
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -107,14 +107,14 @@ async def test_a_body_that_is_too_large_is_refused(chunked: bool, client: Client
         for _ in range(BIG_BYTES // 65_536):
             yield b" " * 65_536
 
-    answer = await client.http.post(
+    response = await client.http.post(
         "/graphql",
         content=chunks() if chunked else b" " * BIG_BYTES,
         headers={"Content-Type": JSON},
     )
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (
         413,
         "body_too_large",
         1_048_576,
@@ -132,13 +132,13 @@ async def test_only_post_is_accepted(method: str, operation: str, client: Client
     keys = "{ viewer { account { apiKeys { id } } } }"
     before = await graph(client, keys)
 
-    answer = await client.http.request(
+    response = await client.http.request(
         method, "/graphql", params={"query": document}, headers={"Accept": JSON}
     )
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (405, "method_not_allowed")
-    assert "POST" in answer.headers["allow"]
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (405, "method_not_allowed")
+    assert "POST" in response.headers["allow"]
     assert await graph(client, keys) == before
 
 
@@ -146,9 +146,9 @@ async def test_a_subscription_needs_a_stream(client: Client) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
     document = f'subscription {{ generationEvents(id: "{sent["generation_id"]}") {{ seq }} }}'
 
-    answer = await post(client, document, headers={"Accept": JSON})
+    response = await post(client, document, headers={"Accept": JSON})
 
-    assert (answer.status_code, errors_of(answer)[0]["extensions"]["code"]) == (
+    assert (response.status_code, errors_of(response)[0]["extensions"]["code"]) == (
         400,
         "stream_required",
     )
@@ -181,11 +181,11 @@ async def test_a_response_with_data_and_errors_is_a_200(client: Client) -> None:
         '{ models { id } conversations(after: "x") { nodes { id } } viewer { account { id } } }'
     )
 
-    answer = await post(client, document, headers={"Accept": RESPONSE})
+    response = await post(client, document, headers={"Accept": RESPONSE})
 
-    assert answer.status_code == 200
-    assert answer.json()["data"] is None
-    assert answer.json()["errors"][0]["path"] == ["conversations"]
+    assert response.status_code == 200
+    assert response.json()["data"] is None
+    assert response.json()["errors"][0]["path"] == ["conversations"]
 
 
 async def test_a_variable_of_the_wrong_type_is_an_invalid_request(client: Client) -> None:
@@ -271,10 +271,12 @@ TOO_COMPLEX = {
 async def test_a_too_complex_document_is_refused(
     document: str, accept: str, client: Client
 ) -> None:
-    answer = await post(client, document, headers={"Accept": accept})
+    response = await post(client, document, headers={"Accept": accept})
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (400, "document_too_complex"), error
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (400, "document_too_complex"), (
+        error
+    )
     assert error["extensions"]["limit"] > 0
 
 
@@ -297,10 +299,10 @@ INVALID_ANYWAY = {
 
 @pytest.mark.parametrize("document", INVALID_ANYWAY.values(), ids=INVALID_ANYWAY)
 async def test_an_invalid_document_is_refused(document: str, client: Client) -> None:
-    answer = await post(client, document, headers={"Accept": RESPONSE})
+    response = await post(client, document, headers={"Accept": RESPONSE})
 
-    assert {error["extensions"]["code"] for error in errors_of(answer)} == {"invalid_document"}
-    assert len(answer.content) < 50_000
+    assert {error["extensions"]["code"] for error in errors_of(response)} == {"invalid_document"}
+    assert len(response.content) < 50_000
 
 
 async def test_a_response_has_at_most_twenty_errors(client: Client) -> None:
@@ -444,19 +446,19 @@ async def test_unauthenticated_callers_get_no_details(
     document: str, headers: dict[str, str], tidemark: System
 ) -> None:
     async with Client(tidemark.web.url) as nobody:
-        answer = await post(nobody, document, headers=headers)
+        response = await post(nobody, document, headers=headers)
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (401, "unauthenticated")
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert "Did you mean" not in answer.text
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (401, "unauthenticated")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert "Did you mean" not in response.text
 
 
 async def test_non_ascii_documents_get_valid_json(client: Client) -> None:
-    answer = await client.http.post(
+    response = await client.http.post(
         "/graphql",
         content='{"query": "{ __type(name: \\"Run🏃Swim🏊\\") { name } }"}'.encode(),
         headers={"Content-Type": f"{JSON}; charset=UTF-8"},
     )
 
-    assert orjson.loads(answer.content) == {"data": {"__type": None}}
+    assert orjson.loads(response.content) == {"data": {"__type": None}}

@@ -141,14 +141,14 @@ async def test_idempotency_keys_are_shared_between_http_and_graphql(client: Clie
         metadata={"a": "b"},
         idempotencyKey=over_http,
     )
-    answer = await client.http.post(
+    response = await client.http.post(
         "/api/messages",
         json={"text": "/demo tokens=2 rate=0"},
         headers={"Idempotency-Key": over_graphql},
     )
 
     assert (replayed["replayed"], replayed["generation"]["id"]) == (True, sent["generation_id"])
-    assert (answer.headers["idempotent-replayed"], answer.json()["generation_id"]) == (
+    assert (response.headers["idempotent-replayed"], response.json()["generation_id"]) == (
         "true",
         first["generation"]["id"],
     )

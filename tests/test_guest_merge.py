@@ -34,8 +34,8 @@ async def link_token(system: System, email: str) -> str:
 
 async def sign_in(client: Client, token: str, *, bring: bool = True) -> None:
     body = {"token": token, "bring_conversations": bring}
-    answer = await client.http.post("/api/session", json=body)
-    assert answer.status_code == 201, answer.text
+    response = await client.http.post("/api/session", json=body)
+    assert response.status_code == 201, response.text
 
 
 async def listed(client: Client) -> set[str]:

@@ -72,14 +72,14 @@ async def signed_out(installation: System) -> AsyncIterator[Client]:
         yield client
 
 
-def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def problem_of(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     """The problem document of a refusal, after checking its status and code."""
-    assert answer.headers.get("content-type") == "application/problem+json", (
-        answer.status_code,
-        answer.text[:300],
+    assert response.headers.get("content-type") == "application/problem+json", (
+        response.status_code,
+        response.text[:300],
     )
-    problem = dict(answer.json())
-    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code), (
+    problem = dict(response.json())
+    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code), (
         problem
     )
     return problem
@@ -87,10 +87,10 @@ def problem_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
 
 async def guest_of(client: Client) -> str:
     """Sign in as a guest; return the cookie, which the client does not keep."""
-    answer = await client.http.post("/api/session")
-    assert answer.status_code == 201, answer.text
+    response = await client.http.post("/api/session")
+    assert response.status_code == 201, response.text
     client.http.cookies.clear()
-    return str(answer.cookies[COOKIE])
+    return str(response.cookies[COOKIE])
 
 
 async def settled_turn(client: Client) -> Turn:
@@ -128,9 +128,9 @@ def revoke(system: System, secret: str) -> None:
     people.revoke_key(system.settings, key_id_of(system, secret))
 
 
-def parts_of_cookie(answer: httpx.Response) -> tuple[str, str, dict[str, str]]:
+def parts_of_cookie(response: httpx.Response) -> tuple[str, str, dict[str, str]]:
     """Name, value and attributes of the only cookie that was set."""
-    [header] = answer.headers.get_list("set-cookie")
+    [header] = response.headers.get_list("set-cookie")
     pair, *attributes = (part.strip() for part in header.split(";"))
     name, _, value = pair.partition("=")
     return (
@@ -144,12 +144,12 @@ async def test_a_key_authenticates_with_any_case_of_the_scheme(
     signed_out: Client, ada_key: str
 ) -> None:
     for scheme in ("Bearer", "bearer", "BEARER"):
-        answer = await signed_out.http.get(
+        response = await signed_out.http.get(
             "/api/session", headers={"Authorization": f"{scheme} {ada_key}"}
         )
 
-        assert answer.status_code == 200
-        assert answer.json()["guest"] is False
+        assert response.status_code == 200
+        assert response.json()["guest"] is False
 
 
 FORGED = new_key().secret
@@ -180,12 +180,12 @@ BAD_AUTHORIZATIONS = {
 async def test_invalid_credentials_are_refused(
     authorization: str | bytes, signed_out: Client
 ) -> None:
-    answer = await signed_out.http.get(
+    response = await signed_out.http.get(
         "/api/conversations", headers={"Authorization": authorization}
     )
 
-    problem_of(answer, 401, "unauthenticated")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    problem_of(response, 401, "unauthenticated")
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 async def test_an_invalid_key_is_refused_even_with_a_valid_cookie(signed_out: Client) -> None:
@@ -221,10 +221,10 @@ async def test_an_expired_key_does_not_authenticate(installation: System) -> Non
 async def test_a_guest_gets_an_account_and_an_http_only_cookie(
     signed_out: Client,
 ) -> None:
-    answer = await signed_out.http.post("/api/session")
+    response = await signed_out.http.post("/api/session")
 
-    name, value, attributes = parts_of_cookie(answer)
-    assert (answer.status_code, name) == (201, COOKIE)
+    name, value, attributes = parts_of_cookie(response)
+    assert (response.status_code, name) == (201, COOKIE)
     assert (attributes["path"], attributes["samesite"].lower(), attributes["max-age"]) == (
         "/",
         "lax",
@@ -232,9 +232,9 @@ async def test_a_guest_gets_an_account_and_an_http_only_cookie(
     )
     assert "httponly" in attributes
     assert not {"domain", "secure"} & set(attributes)
-    assert value not in answer.text
+    assert value not in response.text
     session = (await signed_out.http.get("/api/session")).json()
-    assert session == answer.json()
+    assert session == response.json()
     assert (session["guest"], session["user"]) == (True, None)
 
 
@@ -316,20 +316,20 @@ async def test_guest_sessions_per_address_and_hour_are_limited(new_system: Make)
         )
     )
     async with Client(system.web.url) as client:
-        answers = []
+        responses = []
         for _ in range(3):
             client.http.cookies.clear()  # a new guest from the same address
-            answers.append(await client.http.post("/api/session", headers=SAME_ORIGIN))
+            responses.append(await client.http.post("/api/session", headers=SAME_ORIGIN))
         client.http.cookies.clear()
         forwarded = await client.http.post(
             "/api/session", headers=SAME_ORIGIN | {"X-Forwarded-For": "192.0.2.1"}
         )
 
-    assert [answer.status_code for answer in answers] == [201, 201, 429]
-    problem = problem_of(answers[2], 429, "too_many_guest_sessions")
+    assert [response.status_code for response in responses] == [201, 201, 429]
+    problem = problem_of(responses[2], 429, "too_many_guest_sessions")
     assert problem["limit"] == 2
-    assert answers[2].headers["retry-after"] == str(problem["retry_after_s"])
-    assert "set-cookie" not in answers[2].headers
+    assert responses[2].headers["retry-after"] == str(problem["retry_after_s"])
+    assert "set-cookie" not in responses[2].headers
     problem_of(forwarded, 429, "too_many_guest_sessions")
 
 
@@ -356,20 +356,20 @@ def link_token(system: System, email: str) -> str:
 async def test_a_link_signs_in_only_once(installation: System, signed_out: Client) -> None:
     token = await asyncio.to_thread(link_token, installation, "once@example.org")
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             signed_out.http.post("/api/session", json={"token": token}, headers=SAME_ORIGIN)
             for _ in range(10)
         )
     )
 
-    [opened] = [answer for answer in answers if answer.status_code == 201]
+    [opened] = [response for response in responses if response.status_code == 201]
     assert opened.json()["user"]["email"] == "once@example.org"
     assert opened.json()["guest"] is False
-    for answer in answers:
-        if answer is not opened:
-            problem_of(answer, 401, "unauthenticated")
-            assert "set-cookie" not in answer.headers
+    for response in responses:
+        if response is not opened:
+            problem_of(response, 401, "unauthenticated")
+            assert "set-cookie" not in response.headers
     assert (await signed_out.http.get("/api/session")).json() == opened.json()
 
 
@@ -449,12 +449,12 @@ async def test_a_cross_site_request_with_a_cookie_is_refused(
     cookie, turn = guest
     headers = headers | {"Cookie": f"{COOKIE}={cookie}"}
 
-    answer = await signed_out.http.request(
+    response = await signed_out.http.request(
         operation.method, path_of(operation, turn), json=body_of(operation), headers=headers
     )
 
-    problem_of(answer, 403, "cross_site")
-    assert "set-cookie" not in answer.headers
+    problem_of(response, 403, "cross_site")
+    assert "set-cookie" not in response.headers
 
 
 @pytest.fixture(scope="module")
@@ -463,11 +463,11 @@ def guest(installation: System) -> tuple[str, Turn]:
     with httpx.Client(base_url=installation.web.url, trust_env=False) as client:
         client.post("/api/session")
         headers = SAME_ORIGIN | {"Accept": "text/event-stream"}
-        answer = client.post(
+        response = client.post(
             "/api/messages", json={"text": "/demo tokens=3 rate=0"}, headers=headers
         )
         ids = (
-            answer.headers[f"tidemark-{name}"]
+            response.headers[f"tidemark-{name}"]
             for name in ("conversation", "question", "message", "generation")
         )
         return client.cookies[COOKIE], Turn(*ids)
@@ -507,11 +507,11 @@ async def test_a_same_origin_request_with_a_cookie_is_accepted(
     headers = {name: value.format(url=installation.web.url) for name, value in site.items()}
     cookie = {"Cookie": f"{COOKIE}={await guest_of(signed_out)}"}
 
-    answer = await signed_out.http.post(
+    response = await signed_out.http.post(
         "/api/messages", json={"text": "/demo tokens=1 rate=0"}, headers=headers | cookie
     )
 
-    assert answer.status_code == 202
+    assert response.status_code == 202
 
 
 async def test_only_a_valid_key_exempts_a_cross_site_request(

@@ -458,41 +458,41 @@ async def first_event(client: Client, call: Call, path: str, body: Any) -> httpx
     """The response up to its first event, or all of it if it ends earlier."""
     async with client.http.stream(
         call.method, path, headers=call.headers, **({"json": body} if body is not None else {})
-    ) as answer:
+    ) as response:
         text = ""
-        async for chunk in answer.aiter_text():
+        async for chunk in response.aiter_text():
             text += chunk
             if "data:" in text and text.endswith("\n\n"):
                 break
         return httpx.Response(
-            answer.status_code, headers=answer.headers, text=text, request=answer.request
+            response.status_code, headers=response.headers, text=text, request=response.request
         )
 
 
-def visible_parts(answer: httpx.Response, *ids: Ids) -> Any:
+def visible_parts(response: httpx.Response, *ids: Ids) -> Any:
     """Everything by which a caller could distinguish two responses.
 
     Request ids and the ids that were sent are left out.
     """
     varying = ("tidemark-request-id", "date", "content-length")
-    text = answer.text.replace(answer.headers["tidemark-request-id"], "…")
+    text = response.text.replace(response.headers["tidemark-request-id"], "…")
     for name, id in ((name, id) for each in ids for name, id in each._asdict().items()):
         text = text.replace(id, name)
     return (
-        answer.status_code,
-        {name: value for name, value in answer.headers.items() if name not in varying},
+        response.status_code,
+        {name: value for name, value in response.headers.items() if name not in varying},
         text,
     )
 
 
-def succeeded(answer: httpx.Response) -> bool:
+def succeeded(response: httpx.Response) -> bool:
     """Whether the response has the requested data."""
     missing = (
-        any(word in answer.text for word in ('"errors"', '":null}}'))
-        if "graphql" in str(answer.url)
+        any(word in response.text for word in ('"errors"', '":null}}'))
+        if "graphql" in str(response.url)
         else False
     )
-    return answer.is_success and not missing
+    return response.is_success and not missing
 
 
 ROWS = {**HTTP_WITH_IDS, **GRAPHQL_WITH_IDS}
@@ -518,10 +518,10 @@ async def test_signed_out_callers_get_the_same_refusal_for_every_id(
 ) -> None:
     before = rows_of(tidemark)
 
-    answers = [await send(signed_out, ROWS[row], ids, ids) for ids in (turn, UNKNOWN)]
+    responses = [await send(signed_out, ROWS[row], ids, ids) for ids in (turn, UNKNOWN)]
 
-    assert [answer.status_code for answer in answers] == [401, 401]
-    assert visible_parts(answers[0], turn) == visible_parts(answers[1], UNKNOWN)
+    assert [response.status_code for response in responses] == [401, 401]
+    assert visible_parts(responses[0], turn) == visible_parts(responses[1], UNKNOWN)
     assert rows_of(tidemark) == before
 
 

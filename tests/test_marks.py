@@ -68,13 +68,13 @@ async def test_an_answer_that_cannot_be_replayed_is_streamed_as_a_snapshot(
                     await reader.http.get(each["events_url"], params={"after": last})
                 ).status_code == 204
                 for beyond in (last + 1, 10**15):
-                    answers = [
+                    responses = [
                         await reader.http.get(each["events_url"], params={"after": beyond}),
                         await reader.http.get(
                             each["events_url"], headers={"Last-Event-ID": str(beyond)}
                         ),
                     ]
-                    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
-                        (400, "invalid_cursor")
-                    ] * 2
+                    assert [
+                        (response.status_code, response.json()["code"]) for response in responses
+                    ] == [(400, "invalid_cursor")] * 2
             note(f"late reader of a log: {fault}", late, database=system.database)

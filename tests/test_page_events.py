@@ -41,8 +41,8 @@ def settled(message_id: str) -> Any:
 
 
 async def change(client: Client, conversation_id: str, **changes: Any) -> None:
-    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
-    assert answer.status_code == 200, answer.text
+    response = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
+    assert response.status_code == 200, response.text
 
 
 async def test_a_page_opens_with_the_current_state_and_follows_its_answers(caller: Client) -> None:
@@ -235,10 +235,10 @@ async def test_deleting_a_conversation_removes_it_and_ends_its_answer(caller: Cl
 
     assert "conversation_removed" in page.seen
     assert page.answers[sent["generation_id"]][-1].type == "cancelled"
-    answer = await caller.http.get(
+    response = await caller.http.get(
         "/api/events", params={"conversation_id": sent["conversation_id"]}
     )
-    assert answer.status_code == 404
+    assert response.status_code == 404
 
 
 @both_databases
@@ -304,10 +304,10 @@ async def test_too_many_missed_changes_cause_a_resync(caller: Client) -> None:
     ],
 )
 async def test_a_malformed_page_cursor_is_refused(caller: Client, cursor: str) -> None:
-    answer = await caller.http.get("/api/events", params={"after": cursor})
+    response = await caller.http.get("/api/events", params={"after": cursor})
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "invalid_cursor"
+    assert response.status_code == 400
+    assert response.json()["code"] == "invalid_cursor"
 
 
 async def test_a_page_opens_with_the_newest_fifty_messages_and_a_cursor_to_older_ones(

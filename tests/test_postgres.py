@@ -124,12 +124,12 @@ async def test_the_limit_is_exact_with_fifty_concurrent_messages(new_system: Mak
         Client(system.of("web")[0].url, key) as one,
         Client(system.of("web")[1].url, key) as two,
     ):
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(each.http.post("/api/messages", json={"text": "x"}) for each in (one, two) * 25)
         )
         listed = (await one.get("/api/conversations", limit=100))["data"]
 
-    assert Counter(answer.status_code for answer in answers) == {202: 7, 429: 43}
+    assert Counter(response.status_code for response in responses) == {202: 7, 429: 43}
     assert len(listed) == 7
 
 
@@ -163,15 +163,15 @@ async def test_concurrent_stops_and_completions_cause_no_deadlock_and_no_5xx(
             reader = asyncio.create_task(client.read_through(sent["generation_id"]))
             await asyncio.sleep(n % 8 / 500)
             path = f"/api/generations/{sent['generation_id']}/cancel"
-            answers = await asyncio.gather(client.http.post(path), other.http.post(path))
+            responses = await asyncio.gather(client.http.post(path), other.http.post(path))
             events = await reader
             snapshot = await client.snapshot(sent["generation_id"])
-        assert [answer.status_code for answer in answers] == [200, 200], [
-            answer.text for answer in answers
+        assert [response.status_code for response in responses] == [200, 200], [
+            response.text for response in responses
         ]
         check_law(events, snapshot)
-        for answer in answers:
-            assert answer.json()["status"] == snapshot["status"]
+        for response in responses:
+            assert response.json()["status"] == snapshot["status"]
 
     for start in range(0, 40, 10):
         await asyncio.gather(*(race(n) for n in range(start, start + 10)))
@@ -206,14 +206,14 @@ async def test_requests_succeed_after_a_restart_of_postgresql(
     await asyncio.to_thread(postgres.stop)
     await asyncio.to_thread(postgres.start)
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             client.http.post("/api/messages", json={"text": "/demo tokens=2 rate=0"})
             for _ in range(20)
         )
     )
-    assert [answer.status_code for answer in answers] == [202] * 20, [
-        answer.text for answer in answers
+    assert [response.status_code for response in responses] == [202] * 20, [
+        response.text for response in responses
     ]
-    for answer in answers:
-        assert (await client.read_through(answer.json()["generation_id"]))[-1].type == "completed"
+    for response in responses:
+        assert (await client.read_through(response.json()["generation_id"]))[-1].type == "completed"

@@ -109,10 +109,10 @@ async def test_siblings_of_siblings_cannot_exceed_the_limit(
     twice = "query ($id: ID!) { message(id: $id) { siblings { siblings { text } } } }"
 
     message = (await graph(client, siblings, id=sent["question_id"]))["message"]
-    answer = await post(client, twice, {"id": sent["question_id"]})
+    response = await post(client, twice, {"id": sent["question_id"]})
 
     assert [len(each["text"]) for each in message["siblings"]] == [len(long)] * 5
-    assert len(answer.content) < 1_000
-    assert answer.json()["data"] is None
-    [error] = answer.json()["errors"]
+    assert len(response.content) < 1_000
+    assert response.json()["data"] is None
+    [error] = response.json()["errors"]
     assert error["extensions"] == {"code": "document_too_complex", "limit": 16 * 1024 * 1024}

@@ -105,9 +105,9 @@ async def test_large_messages_shorten_a_page_and_paging_continues(
     while before is not None or not pages:
         query = {"limit": "100"} | ({"before": before} if before else {})
         url = f"/api/conversations/{sent['conversation_id']}/messages"
-        answer = await client.http.get(url, params=query)
-        pages.append(answer.json()["data"])
-        before = answer.json()["next"]
+        response = await client.http.get(url, params=query)
+        pages.append(response.json()["data"])
+        before = response.json()["next"]
 
     ids = [message["id"] for page in reversed(pages) for message in page]
     assert len(ids) == len(set(ids)) == 18

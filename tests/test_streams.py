@@ -14,14 +14,14 @@ async def test_a_message_can_be_sent_and_its_answer_streamed_in_one_request(clie
 
     async with client.http.stream(
         "POST", "/api/messages", json=body, headers={"Accept": "text/event-stream"}
-    ) as answer:
-        events = [event async for event in parse(answer)]
+    ) as response:
+        events = [event async for event in parse(response)]
 
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
     assert [event.type for event in events[:2]] == ["queued", "started"]
-    assert events[0].data["generation_id"] == answer.headers["Tidemark-Generation"]
-    check_law(events, await client.snapshot(answer.headers["Tidemark-Generation"]))
+    assert events[0].data["generation_id"] == response.headers["Tidemark-Generation"]
+    check_law(events, await client.snapshot(response.headers["Tidemark-Generation"]))
     assert len(text_of(events).split(" ")) == 20
 
 
@@ -52,11 +52,11 @@ async def test_a_cursor_at_the_end_gets_204(client: Client) -> None:
     sent = await client.send("/demo tokens=3 rate=0")
     events = await client.read(sent["generation_id"])
 
-    answer = await client.http.get(
+    response = await client.http.get(
         sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq)}
     )
 
-    assert answer.status_code == 204
+    assert response.status_code == 204
 
 
 async def test_readers_on_two_web_processes_receive_the_same_events(
@@ -135,9 +135,9 @@ async def test_a_cursor_that_is_not_a_number_is_refused(client: Client, cursor: 
     )
     by_query = await client.http.get(sent["events_url"], params={"after": cursor})
 
-    for answer in (by_header, by_query):
-        assert answer.status_code == 400
-        assert answer.json()["code"] == "invalid_cursor"
+    for response in (by_header, by_query):
+        assert response.status_code == 400
+        assert response.json()["code"] == "invalid_cursor"
 
 
 async def test_a_cursor_beyond_the_end_is_refused(client: Client) -> None:
@@ -149,8 +149,8 @@ async def test_a_cursor_beyond_the_end_is_refused(client: Client) -> None:
         sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq + 1)}
     )
 
-    for answer in (by_query, by_header):
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+    for response in (by_query, by_header):
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
 
 
 async def test_reasoning_and_tool_calls_are_separate_parts(client: Client) -> None:
@@ -199,11 +199,11 @@ async def test_events_are_streamed_before_the_answer_ends(client: Client) -> Non
 async def test_streams_forbid_caching_and_buffering(client: Client) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
 
-    async with client.http.stream("GET", sent["events_url"]) as answer:
-        raw = (await answer.aread()).decode()
+    async with client.http.stream("GET", sent["events_url"]) as response:
+        raw = (await response.aread()).decode()
 
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-accel-buffering"] == "no"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-accel-buffering"] == "no"
     assert raw.startswith(": open\nretry: 1000\n\n")
 
 
@@ -224,7 +224,7 @@ async def test_a_disconnected_client_leaves_no_open_stream(tidemark: System, key
 async def test_head_opens_no_stream(client: Client) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
 
-    answer = await client.http.head(sent["events_url"])
+    response = await client.http.head(sent["events_url"])
 
-    assert answer.status_code in (200, 204)
-    assert isinstance(answer, httpx.Response)
+    assert response.status_code in (200, 204)
+    assert isinstance(response, httpx.Response)

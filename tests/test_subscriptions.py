@@ -40,16 +40,18 @@ async def streamed(
     body = {"query": query, "variables": variables}
     async with client.http.stream(
         "POST", "/graphql", json=body, headers={"Accept": accept}
-    ) as answer:
-        assert answer.status_code == 200, (await answer.aread()).decode()
-        read = sse if answer.headers["content-type"].startswith("text/event-stream") else multipart
-        async for result in read(answer):
+    ) as response:
+        assert response.status_code == 200, (await response.aread()).decode()
+        read = (
+            sse if response.headers["content-type"].startswith("text/event-stream") else multipart
+        )
+        async for result in read(response):
             yield result
 
 
-async def sse(answer: httpx.Response) -> AsyncGenerator[Any, None]:
+async def sse(response: httpx.Response) -> AsyncGenerator[Any, None]:
     buffer = ""
-    async for chunk in answer.aiter_text():
+    async for chunk in response.aiter_text():
         buffer += chunk
         while "\n\n" in buffer:
             frame, buffer = buffer.split("\n\n", 1)
@@ -61,10 +63,12 @@ async def sse(answer: httpx.Response) -> AsyncGenerator[Any, None]:
                 yield json.loads(data.removeprefix("data: "))
 
 
-async def multipart(answer: httpx.Response) -> AsyncGenerator[Any, None]:
-    assert answer.headers["content-type"] == "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"
+async def multipart(response: httpx.Response) -> AsyncGenerator[Any, None]:
+    assert (
+        response.headers["content-type"] == "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"
+    )
     buffer = "\r\n"
-    async for chunk in answer.aiter_text():
+    async for chunk in response.aiter_text():
         buffer += chunk
         while "\r\n--graphql" in buffer:
             part, buffer = buffer.split("\r\n--graphql", 1)
@@ -242,10 +246,10 @@ async def test_subscribing_to_a_foreign_generation_is_refused(
 async def test_unauthenticated_subscriptions_are_refused(tidemark: System) -> None:
     async with Client(tidemark.web.url) as client:
         for accept in ACCEPT.values():
-            answer = await client.http.post(
+            response = await client.http.post(
                 "/graphql", json={"query": WHOLE}, headers={"Accept": accept}
             )
-            assert answer.status_code == 401
+            assert response.status_code == 401
 
 
 @pytest.mark.slow

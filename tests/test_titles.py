@@ -71,8 +71,10 @@ async def wait_for_title(client: Client, conversation_id: str, title: str = GREE
 
 
 async def rename(client: Client, conversation_id: str, title: str) -> None:
-    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json={"title": title})
-    assert answer.status_code == 200, answer.text
+    response = await client.http.patch(
+        f"/api/conversations/{conversation_id}", json={"title": title}
+    )
+    assert response.status_code == 200, response.text
 
 
 async def test_a_conversation_gets_a_title_after_its_first_answer(
