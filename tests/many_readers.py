@@ -1,7 +1,4 @@
-"""Lightweight readers: one process can run a thousand of them.
-
-Each keeps its cursor and resumes with it.
-"""
+"""Lightweight readers: one process can run a thousand of them, each with a cursor of its own."""
 
 import asyncio
 import json
@@ -73,8 +70,8 @@ class ManyReaders:
 class _Connection(asyncio.Protocol):
     """One connection of a reader; it ends with the answer or when it is closed."""
 
-    def __init__(self, crowd: ManyReaders, seen: list[Event]) -> None:
-        self._crowd, self._seen = crowd, seen
+    def __init__(self, readers: ManyReaders, seen: list[Event]) -> None:
+        self._readers, self._seen = readers, seen
         self._buffer = b""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -83,7 +80,7 @@ class _Connection(asyncio.Protocol):
         end = 0
         for frame in FRAME.finditer(self._buffer):
             end = frame.end()
-            self._seen.append(self._crowd.event(int(frame[1]), frame[2], frame[3]))
+            self._seen.append(self._readers.event(int(frame[1]), frame[2], frame[3]))
         self._buffer = self._buffer[end:]
         if has_ended(self._seen):
             self._close()

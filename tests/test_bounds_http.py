@@ -154,8 +154,8 @@ async def test_metrics_and_guest_sessions_are_refused_to_forwarded_requests(
     for path in ("/status", "/metrics"):
         assert (await client.http.get(path)).status_code == 200
         assert (await client.http.get(path, headers=forwarded)).status_code == 404
-    async with Client(tidemark.web.url) as nobody:
-        refused = await nobody.http.post("/api/session", json={}, headers=forwarded)
+    async with Client(tidemark.web.url) as anonymous:
+        refused = await anonymous.http.post("/api/session", json={}, headers=forwarded)
     assert refused.status_code == 403
 
 

@@ -186,7 +186,7 @@ async def test_a_job_lost_between_queue_and_worker_is_enqueued_again(
     trap = linked.worker_link.trap(b"BZPOPMIN", "lose reply")
     async with Client(linked.system.web.url, linked.key) as client:
         await condition(trap.sprung.is_set)
-        sent = await client.send(f"/demo {PACED}\ntaken by nobody")
+        sent = await client.send(f"/demo {PACED}\nlost job")
         async with reading(client, sent) as seen:
             pass
         outcome = await outcome_of(linked.system, client, sent, seen)

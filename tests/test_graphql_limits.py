@@ -284,7 +284,7 @@ INVALID_ANYWAY = {
     "fragments in a circle": LOOP,
     "a fragment in itself": "{ ...F } fragment F on Query { ...F }",
     "a fragment that is not there": "{ ...F }",
-    "one of two operations, not said which": "query A { __typename } query B { __typename }",
+    "two operations and no operation name": "query A { __typename } query B { __typename }",
     "two operations without names": "{ __typename } { __typename }",
     "600 unknown fields": "{" + " ".join(f"f{n}" for n in range(600)) + "}",
     "an argument twice": '{ node(id: "a", id: "b") { id } }',
@@ -445,8 +445,8 @@ UNAUTHENTICATED = {
 async def test_unauthenticated_callers_get_no_details(
     document: str, headers: dict[str, str], tidemark: System
 ) -> None:
-    async with Client(tidemark.web.url) as nobody:
-        response = await post(nobody, document, headers=headers)
+    async with Client(tidemark.web.url) as anonymous:
+        response = await post(anonymous, document, headers=headers)
 
     [error] = errors_of(response)
     assert (response.status_code, error["extensions"]["code"]) == (401, "unauthenticated")

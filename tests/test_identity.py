@@ -459,7 +459,7 @@ async def test_a_cross_site_request_with_a_cookie_is_refused(
 
 @pytest.fixture(scope="module")
 def guest(installation: System) -> tuple[str, Turn]:
-    """The cookie of a guest, and a turn of theirs."""
+    """The cookie of a guest, and a turn of that guest."""
     with httpx.Client(base_url=installation.web.url, trust_env=False) as client:
         client.post("/api/session")
         headers = SAME_ORIGIN | {"Accept": "text/event-stream"}
@@ -703,9 +703,9 @@ async def test_unauthenticated_requests_are_refused(
 async def test_the_list_has_only_own_conversations(ada: Client, bob: Client) -> None:
     turn = await settled_turn(ada)
 
-    theirs = await bob.get("/api/conversations", limit=100)
+    listed = await bob.get("/api/conversations", limit=100)
 
-    assert turn.conversation not in {each["id"] for each in theirs["data"]}
+    assert turn.conversation not in {each["id"] for each in listed["data"]}
 
 
 async def test_another_account_can_neither_follow_nor_stop_an_answer(

@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser import NewWindow, Window
 from tests.system import System
-from tests.test_page_ways import violations_of
+from tests.test_page_interaction import violations_of
 
 pytestmark = pytest.mark.slow
 

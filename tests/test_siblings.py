@@ -18,7 +18,7 @@ SIBLINGS = 2_000
 
 
 @pytest.fixture
-async def crowded(tidemark: System, client: Client) -> dict[str, str]:
+async def many_siblings(tidemark: System, client: Client) -> dict[str, str]:
     """A question with 2,000 siblings, all of them roots."""
     sent = await client.send("/demo tokens=1 rate=0\nfirst")
     await client.read_through(sent["generation_id"])
@@ -48,20 +48,20 @@ async def crowded(tidemark: System, client: Client) -> dict[str, str]:
 
 
 async def test_a_message_lists_at_most_100_siblings(
-    client: Client, crowded: dict[str, str]
+    client: Client, many_siblings: dict[str, str]
 ) -> None:
-    message = await client.message(crowded["question_id"])
+    message = await client.message(many_siblings["question_id"])
 
     assert len(message["siblings"]) == SIBLINGS_MAX
-    assert message["siblings"][0] == crowded["question_id"]
+    assert message["siblings"][0] == many_siblings["question_id"]
     assert (message["position"], message["sibling_count"]) == (0, SIBLINGS)
 
 
 async def test_the_listed_siblings_are_centred_on_the_message(
-    tidemark: System, client: Client, crowded: dict[str, str]
+    tidemark: System, client: Client, many_siblings: dict[str, str]
 ) -> None:
     def windows(session):  # type: ignore[no-untyped-def]
-        of_conversation = MESSAGES.c.conversation_id == crowded["conversation_id"]
+        of_conversation = MESSAGES.c.conversation_id == many_siblings["conversation_id"]
         roots = select(Message).where(of_conversation, MESSAGES.c.parent_id.is_(None))
         rows = session.exec(roots).all()
         by_position = {row.position: row for row in rows}
@@ -80,9 +80,11 @@ async def test_the_listed_siblings_are_centred_on_the_message(
 
 
 async def test_the_export_of_many_siblings_grows_linearly(
-    client: Client, crowded: dict[str, str]
+    client: Client, many_siblings: dict[str, str]
 ) -> None:
-    exported = await client.http.get(f"/api/conversations/{crowded['conversation_id']}/export")
+    exported = await client.http.get(
+        f"/api/conversations/{many_siblings['conversation_id']}/export"
+    )
 
     messages = json.loads(exported.content)["messages"]
     assert len(messages) == SIBLINGS + 1

@@ -29,13 +29,13 @@ KEPT_BYTES = 1 << 20
 class SlowReader:
     """A reader that takes 80 bytes every 0.1 s until it is stopped."""
 
-    def __init__(self, crowd: ManyReaders, seen: list[Event], url: str) -> None:
-        self._crowd, self.seen = crowd, seen
+    def __init__(self, readers: ManyReaders, seen: list[Event], url: str) -> None:
+        self._readers, self.seen = readers, seen
         self._connection = socket.socket()
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         address = urlsplit(url)
         self._connection.connect((address.hostname, address.port))
-        self._connection.sendall(crowd.request(0))
+        self._connection.sendall(readers.request(0))
         self._connection.setblocking(False)
 
     async def read(self, enough: asyncio.Event) -> None:
@@ -48,7 +48,8 @@ class SlowReader:
                 taken += data
                 await asyncio.sleep(INTERVAL_S)
         self.seen += [
-            self._crowd.event(int(frame[1]), frame[2], frame[3]) for frame in FRAME.finditer(taken)
+            self._readers.event(int(frame[1]), frame[2], frame[3])
+            for frame in FRAME.finditer(taken)
         ]
 
 

@@ -66,21 +66,21 @@ async def test_a_thousand_readers_resume_after_their_web_process_dies(new_system
     key = await asyncio.to_thread(system.new_key)
     async with Client(dying.url, key) as doomed, Client(other.url, key) as client:
         sent = await client.send("/demo tokens=100000 rate=5\na thousand")
-        crowd = ManyReaders(sent["events_url"], key, [dying.url], READERS)
+        readers = ManyReaders(sent["events_url"], key, [dying.url], READERS)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(crowd.read())
-            await all_have(crowd.seen, 10)
+            tasks.create_task(readers.read())
+            await all_have(readers.seen, 10)
             assert (await doomed.get("/status"))["web"]["open_streams"] == READERS
-            crowd.urls[:] = [other.url]
+            readers.urls[:] = [other.url]
             dying.kill()
-            await all_have(crowd.seen, max(map(len, crowd.seen)) + 10)
+            await all_have(readers.seen, max(map(len, readers.seen)) + 10)
             await client.cancel(sent["generation_id"])
-        outcome = await outcome_of(system, client, sent, crowd.seen)
+        outcome = await outcome_of(system, client, sent, readers.seen)
 
     outcome.note("web process of 1,000 readers killed", system.database)
     outcome.check()
     assert outcome.types == {"queued", "started", "text_delta", "cancelled"}
-    assert {events[0].seq for events in crowd.seen} == {1}
+    assert {events[0].seq for events in readers.seen} == {1}
 
 
 async def test_a_full_worker_adopts_answers_of_a_dead_one_but_starts_no_queued_ones(
