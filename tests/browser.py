@@ -217,3 +217,16 @@ def windows(browser: Browser, url: str) -> Iterator[NewWindow]:
     finally:
         for context in contexts:
             context.close()
+
+
+@contextmanager
+def lasting_window(browser: Browser, system: System) -> Iterator[tuple[Window, LastingAddress]]:
+    """Start a system and open its page at an address that outlives its web process."""
+    system.start(webs=0)
+    address = LastingAddress(system)
+    address.start_web()
+    try:
+        with windows(browser, address.url) as new:
+            yield new().open(), address
+    finally:
+        address.close()

@@ -29,6 +29,7 @@ class Client:
     """One caller of one web process."""
 
     def __init__(self, url: str, key: str | None = None, **options: Any) -> None:
+        self.key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self.http = httpx.AsyncClient(

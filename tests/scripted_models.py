@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.client import Client, Event, check_law, text_of
 from tests.upstream import Upstream
+from tests.waiting import condition
 
 GENERATION = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
 """Limits that a test can reach."""
@@ -71,6 +72,11 @@ async def continued(client: Client, first: str, model: str) -> str:
     )
     await client.read_through(more.json()["generation_id"])
     return str((await client.message(sent["message_id"]))["text"])
+
+
+async def no_open_answers(upstream: Upstream) -> None:
+    """Wait until the upstream has no open response."""
+    await condition(lambda: not upstream.open_answers, 10)
 
 
 def text(text: str) -> dict[str, Any]:

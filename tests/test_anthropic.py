@@ -17,6 +17,7 @@ from tests.scripted_models import (
     check_answer,
     check_failure,
     continued,
+    no_open_answers,
     text,
     thought,
 )
@@ -287,12 +288,10 @@ async def test_stopping_an_answer_closes_the_connection_and_keeps_the_input_coun
     assert snapshot["status"] == "cancelled"
     assert snapshot["text"].startswith("on ")
     assert (snapshot["usage"]["input_tokens"], snapshot["usage"]["estimated"]) == (11, True)
-    async with asyncio.timeout(10):
-        while upstream.open_answers:
-            await asyncio.sleep(0.01)
+    await no_open_answers(upstream)
 
 
-# What is sent
+# Requests
 
 
 @pytest.mark.quick

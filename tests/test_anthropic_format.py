@@ -28,6 +28,7 @@ from server.providers.lenient import ProtocolViolation
 from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
 from tests.scripted_models import call, text, thought
+from tests.upstream import split
 from tests.upstream_anthropic import STREAMS
 
 pytestmark = pytest.mark.quick
@@ -37,12 +38,6 @@ CUTS = st.lists(st.integers(min_value=0), max_size=20)
 
 def result(call_id: str, content: str, *, is_error: bool = False) -> dict[str, Any]:
     return {"type": "tool_result", "call_id": call_id, "content": content, "is_error": is_error}
-
-
-def split(data: Any, cuts: list[int]) -> list[Any]:
-    """Split the data at these positions."""
-    positions = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in itertools.pairwise(positions)]
 
 
 # Parsing events

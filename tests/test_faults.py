@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.client import Client, Event, check_law
+from tests.client import Client, check_law
 from tests.databases import both_databases
 from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
@@ -57,12 +57,7 @@ async def test_fifty_readers_resume_after_their_web_process_dies(
     dying, other = system.of("web")
     async with Client(dying.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nfifty")
-        seen: list[list[Event]] = [[] for _ in range(50)]
-        async with asyncio.TaskGroup() as tasks:
-            for events in seen:
-                tasks.create_task(
-                    client.read_through(sent["generation_id"], events, [dying.url, other.url])
-                )
+        async with reading(client, sent, 50, [dying.url, other.url]) as seen:
             await some_tokens(seen, 5)
             dying.kill()
         client.http.base_url = other.url  # type: ignore[assignment]  # a string is accepted
@@ -143,12 +138,7 @@ async def test_a_stopping_web_process_ends_streams_between_events(
     stopping, other = system.of("web")
     async with Client(stopping.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nstop web")
-        seen: list[list[Event]] = [[] for _ in range(5)]
-        async with asyncio.TaskGroup() as tasks:
-            for events in seen:
-                tasks.create_task(
-                    client.read_through(sent["generation_id"], events, [stopping.url, other.url])
-                )
+        async with reading(client, sent, 5, [stopping.url, other.url]) as seen:
             await some_tokens(seen, 5)
             assert await asyncio.to_thread(stopping.stop) == 0
         client.http.base_url = other.url  # type: ignore[assignment]

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 import server.history.migrations.versions as versions
 from server.history import search as searching
@@ -21,6 +19,7 @@ from server.history.search import Hit, search
 from server.history.tables import Conversation, Generation, Message
 from server.ids import Prefix, new_id
 from tests.postgres import Postgres
+from tests.schema_differences import differences
 
 VERSIONS = Path(next(iter(versions.__path__)))
 ACCOUNT = new_id(Prefix.ACCOUNT)
@@ -134,19 +133,6 @@ def read(connection: Connection, ids: dict[str, str]) -> tuple[str, Any, Any, An
         question = session.get_one(Message, ids["question"])
         generation = session.get_one(Generation, ids["generation"])
         return conversation.title, question.parts, generation.parts, generation.status
-
-
-def differences(connection: Connection) -> list[Any]:
-    """The changes that a new migration would have to make."""
-
-    def compared(_object: object, name: str | None, *_: object) -> bool:
-        if connection.dialect.name == "postgresql" or name is None:
-            return True
-        return not name.startswith("search_index") and name != "ix_search_entry_words"
-
-    options = {"compare_type": True, "include_object": compared}
-    context = MigrationContext.configure(connection, opts=options)
-    return list(compare_metadata(context, SQLModel.metadata))
 
 
 @pytest.mark.parametrize("start", range(REVISION + 1))

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import LastingAddress, NewWindow, Window, windows
+from tests.browser import NewWindow, Window, lasting_window
 from tests.system import System
 
 # Short enough for the built-in model to repeat it completely.
@@ -93,21 +93,17 @@ def test_stopping_keeps_the_text_so_far(window: Window) -> None:
 def test_the_page_reconnects_after_the_web_process_was_killed(
     browser: Browser, new_system: Callable[..., System]
 ) -> None:
-    system = new_system().start(webs=0)
-    address = LastingAddress(system)
-    web = address.start_web()
-    with windows(browser, address.url) as new:
-        window = new().open()
+    system = new_system()
+    with lasting_window(browser, system) as (window, address):
         window.send("/demo tokens=200 rate=40\nkill the web")
         window.wait_for_words(10)
 
-        web.kill()
+        system.web.kill()
         expect(window.answer).to_contain_text("Connection lost")
         address.start_web()
 
         check_complete(window, 200)
         expect(window.answer).not_to_contain_text("Connection lost")
-    address.close()
 
 
 def test_a_failed_answer_shows_its_error_and_can_be_retried(window: Window) -> None:

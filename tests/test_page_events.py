@@ -27,8 +27,7 @@ async def caller(tidemark: System, request: pytest.FixtureRequest) -> AsyncItera
 @pytest.fixture
 async def elsewhere(tidemark: System, caller: Client) -> AsyncIterator[Client]:
     """The same caller on the other web process."""
-    key = caller.http.headers["Authorization"].removeprefix("Bearer ")
-    async with Client(tidemark.of("web")[1].url, key) as client:
+    async with Client(tidemark.of("web")[1].url, caller.key) as client:
         yield client
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.browser import LastingAddress, NewWindow, Window, windows
+from tests.browser import NewWindow, Window, lasting_window
 from tests.system import System
 from tests.waiting import until
 
@@ -112,15 +112,12 @@ def test_eight_tabs_show_one_answer(window: Window, new_window: NewWindow) -> No
 def test_a_message_sent_while_the_server_is_down_arrives_once(
     browser: Browser, new_system: Callable[..., System]
 ) -> None:
-    system = new_system().start(webs=0)
-    address = LastingAddress(system)
-    web = address.start_web()
-    with windows(browser, address.url) as new:
-        window = new().open()
+    system = new_system()
+    with lasting_window(browser, system) as (window, address):
         window.send("/demo tokens=3 rate=0\nbefore")
         window.wait_until_settled()
 
-        web.kill()
+        system.web.kill()
         expect(window.page.locator(".link-sign")).to_have_text("Reconnecting…")
         window.field.fill("/demo tokens=3 rate=0\nmeanwhile")
         window.button("Send").click()
@@ -130,7 +127,6 @@ def test_a_message_sent_while_the_server_is_down_arrives_once(
         window.wait_until_settled()
         assert [text.split("\n")[1] for text in questions_of(window)] == ["before", "meanwhile"]
         expect(window.page.locator(".link-sign")).to_have_text("")
-    address.close()
 
 
 def test_a_tab_hidden_for_long_closes_its_stream_and_catches_up(

@@ -5,15 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
@@ -21,6 +18,7 @@ from tests.client import Client, check_law, content_of
 from tests.databases import on_postgresql, on_sqlite
 from tests.postgres import Postgres
 from tests.readers import check_all, reading, types_of
+from tests.schema_differences import differences
 from tests.system import System
 from tests.upstream import MODELS, Upstream
 
@@ -30,21 +28,6 @@ pytestmark = [pytest.mark.slow, on_postgresql]
 
 
 # The schema
-
-
-def differences(connection: Connection) -> list[Any]:
-    """The changes that a new migration would have to make."""
-
-    def compared(_object: object, name: str | None, *_: object) -> bool:
-        if connection.dialect.name == "postgresql" or name is None:
-            return True
-        # Full-text search differs between the databases.
-        return not name.startswith("search_index") and name != "ix_search_entry_words"
-
-    opts = {"compare_type": True, "include_object": compared}
-    return list(
-        compare_metadata(MigrationContext.configure(connection, opts=opts), SQLModel.metadata)
-    )
 
 
 def migrate_twice_at_once(system: System) -> None:

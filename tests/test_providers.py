@@ -1,7 +1,6 @@
 """OpenAI's format end to end: whatever a provider does, the answer ends and keeps its text."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +21,11 @@ from tests.scripted_models import (
     check_answer,
     check_failure,
     continued,
+    no_open_answers,
     text,
 )
 from tests.system import System
-from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream
+from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream, split
 
 KEY = "sk-upstream-secret-0123456789"
 GREETING = "Hello wörld 🌊"
@@ -256,13 +256,6 @@ async def test_stopping_closes_the_connection(
     await no_open_answers(upstream)
 
 
-async def no_open_answers(upstream: Upstream) -> None:
-    """Wait until the upstream has no open response."""
-    async with asyncio.timeout(10):
-        while upstream.open_answers:
-            await asyncio.sleep(0.01)
-
-
 # Requests
 
 
@@ -433,11 +426,6 @@ async def test_models_are_reachable_with_every_spelling_of_the_base_url(
 def parsed(pieces: list[bytes]) -> list[bytes]:
     parser = EventParser()
     return [data for piece in pieces for data in parser.feed(piece)] + parser.end()
-
-
-def split(data: bytes, cuts: list[int]) -> list[bytes]:
-    positions = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in itertools.pairwise(positions)]
 
 
 LINES = st.sampled_from(

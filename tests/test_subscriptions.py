@@ -90,8 +90,8 @@ async def multipart(response: httpx.Response) -> AsyncGenerator[Any, None]:
 async def everything(client: Client, transport: str, query: str, **variables: Any) -> list[Any]:
     """All events of a subscription over the named transport."""
     if transport == "socket":
-        key = client.http.headers["authorization"].removeprefix("Bearer ")
-        async with signed_in(str(client.http.base_url).rstrip("/"), key) as connection:
+        assert client.key is not None
+        async with signed_in(str(client.http.base_url).rstrip("/"), client.key) as connection:
             await subscribe(connection, "1", query, **variables)
             results = await until_complete(connection, "1")
     else:
@@ -220,13 +220,11 @@ async def test_subscribing_to_a_foreign_generation_is_refused(
 ) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
     await client.read(sent["generation_id"])
-    async with Client(
-        tidemark.web.url, tidemark.new_key(account="stranger@example.com")
-    ) as stranger:
+    key = tidemark.new_key(account="stranger@example.com")
+    async with Client(tidemark.web.url, key) as stranger:
         refusals = []
         for id in (sent["generation_id"], sent["generation_id"][:-1] + "0", "gen_x", ""):
             if transport == "socket":
-                key = stranger.http.headers["authorization"].removeprefix("Bearer ")
                 async with signed_in(tidemark.web.url, key) as connection:
                     await subscribe(connection, "1", WHOLE, id=id)
                     message = await receive(connection)

@@ -5,6 +5,7 @@ It uses raw sockets: scripts control every byte, including what no HTTP library 
 
 import asyncio
 import gzip
+import itertools
 import json
 import threading
 from collections import Counter
@@ -204,6 +205,12 @@ async def silence() -> None:
 
 def pieces_of(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def split(data: Any, cuts: list[int]) -> list[Any]:
+    """Split the data at these positions, taken modulo its length."""
+    positions = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(positions)]
 
 
 async def in_pieces(writer: asyncio.StreamWriter, pieces: Iterable[bytes]) -> None:
