@@ -55,7 +55,10 @@ class ManyReaders:
 
     def request(self, cursor: int) -> bytes:
         last = f"Last-Event-ID: {cursor}\r\n" if cursor else ""
-        head = f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._key}\r\nConnection: close\r\n"
+        head = (
+            f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+            f"{self._key}\r\nConnection: close\r\n"
+        )
         return f"{head}{last}\r\n".encode()
 
     def event(self, seq: int, type: bytes, data: bytes) -> Event:

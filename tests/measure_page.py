@@ -40,11 +40,14 @@ WORDS = [
 
 OBSERVE = """() => {
   const seen = window.measured = { tasks: [], keys: [], shift: 0 };
-  new PerformanceObserver(list => list.getEntries().forEach(e => seen.tasks.push([e.startTime, e.duration])))
+  new PerformanceObserver(list => list.getEntries()
+    .forEach(e => seen.tasks.push([e.startTime, e.duration])))
     .observe({ type: 'longtask' });
-  new PerformanceObserver(list => list.getEntries().forEach(e => e.name.startsWith('key') && seen.keys.push(e.duration)))
+  new PerformanceObserver(list => list.getEntries()
+    .forEach(e => e.name.startsWith('key') && seen.keys.push(e.duration)))
     .observe({ type: 'event', durationThreshold: 16 });
-  new PerformanceObserver(list => list.getEntries().forEach(e => { if (!e.hadRecentInput) seen.shift += e.value }))
+  new PerformanceObserver(list => list.getEntries()
+    .forEach(e => { if (!e.hadRecentInput) seen.shift += e.value }))
     .observe({ type: 'layout-shift' });
   seen.begun = performance.now();
 }"""
@@ -67,7 +70,10 @@ def tokens_of(kind: str, count: int) -> list[str]:
         if kind == "paragraph":
             line = words(40) + " "
         elif kind == "code":
-            line = f"def {rng.choice(WORDS)}_{n}({words(1)}):\n    return {words(1)} + {n}  # {words(4)}\n"
+            line = (
+                f"def {rng.choice(WORDS)}_{n}({words(1)}):\n"
+                f"    return {words(1)} + {n}  # {words(4)}\n"
+            )
         elif kind == "table":
             line = f"| {words(1)} | {rng.random():.2f} | {words(4)} |\n"
         elif kind == "list":
@@ -83,11 +89,13 @@ def _section(n: int, words: Any, rng: random.Random) -> str:
     table = "".join(f"| {words(1)} | {rng.random():.2f} |\n" for _ in range(6))
     items = "".join(f"{i + 1}. {words(9)}\n" for i in range(5))
     return (
-        f"## {words(3)}\n\n{words(60)}. **{words(3)}** {words(30)}.\n\n{items}\n| a | b |\n|---|--:|\n{table}\n"
+        f"## {words(3)}\n\n{words(60)}. **{words(3)}** {words(30)}.\n\n{items}\n"
+        f"| a | b |\n|---|--:|\n{table}\n"
         f"```python\n"
         + "".join(f"{words(1)}_{n} = {words(1)}({rng.random():.3f})\n" for _ in range(12))
         + "```\n\n"
-        f"So $x_{{{n % 9}}} = \\frac{{{n % 7}}}{{2}}$ and [{words(1)}](https://example.org/{n}).\n\n"
+        f"So $x_{{{n % 9}}} = \\frac{{{n % 7}}}{{2}}$ and "
+        f"[{words(1)}](https://example.org/{n}).\n\n"
     )
 
 

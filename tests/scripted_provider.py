@@ -57,7 +57,8 @@ class ScriptedProvider:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         assert site._server is not None
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{port}"
         self._ready.set()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -76,4 +77,5 @@ class ScriptedProvider:
 
 
 def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta, 'finish_reason': finish}]})}\n\n".encode()
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()

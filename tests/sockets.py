@@ -10,7 +10,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
-EVENTS = "subscription ($id: ID!, $after: String) { generationEvents(id: $id, after: $after) { __typename cursor seq } }"
+EVENTS = (
+    "subscription ($id: ID!, $after: String) { "
+    "generationEvents(id: $id, after: $after) { __typename cursor seq } }"
+)
 
 
 @asynccontextmanager

@@ -119,7 +119,8 @@ async def test_pages_of_the_list_contain_every_conversation_exactly_once(
         ):
             placeholders = ",".join("?" * len(ids))
             database.execute(
-                f"UPDATE conversation SET updated_at = '2026-01-01 00:00:00.000000' WHERE id IN ({placeholders})",
+                "UPDATE conversation SET updated_at = '2026-01-01 00:00:00.000000' "
+                f"WHERE id IN ({placeholders})",
                 ids,
             )
 

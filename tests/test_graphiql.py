@@ -14,7 +14,10 @@ from tests.system import System
 
 pytestmark = pytest.mark.slow
 
-FOLLOW = 'subscription Me { generationEvents(id: "%s") { __typename cursor ... on GenerationCompleted { finishReason } } }'
+FOLLOW = (
+    'subscription Me { generationEvents(id: "%s") {'
+    " __typename cursor ... on GenerationCompleted { finishReason } } }"
+)
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 
 
@@ -35,7 +38,8 @@ def run(page: Page, operation: str) -> None:
     The initial operation has this name, and GraphiQL is slow to notice another one.
     """
     page.evaluate(
-        "text => document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror.setValue(text)",
+        "text => document.querySelector('.graphiql-query-editor .CodeMirror')"
+        ".CodeMirror.setValue(text)",
         operation,
     )
     # The attribute disappears once GraphiQL knows that there is only one operation.
@@ -48,8 +52,11 @@ def test_it_loads_from_this_server_only_and_runs_a_query_and_a_subscription(wind
     run(page, "query Me { viewer { account { id } } }")
     expect(result).to_contain_text("acct_")
     sent = page.evaluate(
-        """async () => (await fetch("/api/messages", {method: "POST", headers: {"Content-Type": "application/json"},
-                         body: JSON.stringify({text: "/demo tokens=5 rate=0"})})).json()"""
+        """async () => (await fetch("/api/messages", {
+            method: "POST",
+            headers: {"Content-Type": "application/json"},
+            body: JSON.stringify({text: "/demo tokens=5 rate=0"}),
+        })).json()"""
     )
     run(page, FOLLOW % sent["generation_id"])
     expect(result).to_contain_text("GenerationCompleted")

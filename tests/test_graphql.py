@@ -46,7 +46,10 @@ def camel(http_object: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_the_viewer_is_the_account_of_the_request(person: Client) -> None:
-    query = "{ viewer { account { id createdAt apiKeys { id name prefix } } user { id email } apiKey { id name expiresAt revokedAt } } }"
+    query = (
+        "{ viewer { account { id createdAt apiKeys { id name prefix } } user { id email } "
+        "apiKey { id name expiresAt revokedAt } } }"
+    )
 
     viewer = (await graph(person, query))["viewer"]
 
@@ -79,7 +82,8 @@ async def test_a_session_cookie_works_only_from_the_same_site(tidemark: System) 
 async def test_a_conversation_equals_that_of_http(client: Client) -> None:
     sent = await ask(client, system_prompt="Be brief.")
     query = """query ($id: ID!) { conversation(id: $id) {
-        id title pinned archived model systemPrompt metadata createdAt updatedAt shownMessage { id } activeGenerations { id } } }"""
+        id title pinned archived model systemPrompt metadata createdAt updatedAt
+        shownMessage { id } activeGenerations { id } } }"""
 
     found = (await graph(client, query, id=sent["conversation_id"]))["conversation"]
 
@@ -92,7 +96,8 @@ async def test_a_message_equals_that_of_http(client: Client) -> None:
     query = """query ($id: ID!) { message(id: $id) {
         id role text status model finishReason metadata createdAt error { code }
         usage { inputTokens outputTokens } content { type ... on TextPart { text } }
-        position siblingCount conversation { id } parent { id } siblings { id } generation { id } } }"""
+        position siblingCount conversation { id } parent { id } siblings { id }
+        generation { id } } }"""
 
     for message_id in (sent["question_id"], sent["message_id"]):
         found = (await graph(client, query, id=message_id))["message"]
@@ -114,9 +119,11 @@ async def test_a_message_equals_that_of_http(client: Client) -> None:
 async def test_a_generation_equals_that_of_http(client: Client) -> None:
     sent = await ask(client, "/demo tokens=20 rate=0 reasoning=5 tool=1")
     query = """query ($id: ID!) { generation(id: $id) {
-        id status attempt seq text model finishReason createdAt startedAt firstTokenAt finishedAt messagesLeftOut
-        error { code } usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated }
-        content { __typename type ... on TextPart { text } ... on ReasoningPart { text } ... on ToolCallPart { callId name arguments } }
+        id status attempt seq text model finishReason createdAt startedAt firstTokenAt
+        finishedAt messagesLeftOut error { code }
+        usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated }
+        content { __typename type ... on TextPart { text } ... on ReasoningPart { text }
+            ... on ToolCallPart { callId name arguments } }
         message { id } conversation { id } } }"""
 
     found = (await graph(client, query, id=sent["generation_id"]))["generation"]
@@ -142,7 +149,10 @@ async def test_a_generation_equals_that_of_http(client: Client) -> None:
 async def test_a_running_generation_has_its_text_so_far(client: Client) -> None:
     sent = await client.send(STALLED)
     events = await client.read(sent["generation_id"], stop_after=3)
-    query = "query ($id: ID!) { generation(id: $id) { status seq text conversation { activeGenerations { id text } } } }"
+    query = (
+        "query ($id: ID!) { generation(id: $id) { status seq text"
+        " conversation { activeGenerations { id text } } } }"
+    )
 
     found = (await graph(client, query, id=sent["generation_id"]))["generation"]
 
@@ -189,7 +199,10 @@ async def test_any_node_is_found_by_its_id(client: Client) -> None:
     ],
 )
 async def test_unknown_objects_are_null(id: str, client: Client) -> None:
-    query = "query ($id: ID!) { node(id: $id) { id } conversation(id: $id) { id } message(id: $id) { id } generation(id: $id) { id } }"
+    query = (
+        "query ($id: ID!) { node(id: $id) { id } conversation(id: $id) { id }"
+        " message(id: $id) { id } generation(id: $id) { id } }"
+    )
 
     assert await graph(client, query, id=id) == {
         "node": None,
@@ -207,9 +220,14 @@ async def test_models_equal_those_of_http(client: Client) -> None:
 
 # Pages.
 
-PAGE = "nodes { id } edges { cursor node { id } } pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
-LIST = f"""query ($first: Int, $after: String, $last: Int, $before: String, $filter: ConversationFilter, $orderBy: ConversationOrder) {{
-    conversations(first: $first, after: $after, last: $last, before: $before, filter: $filter, orderBy: $orderBy) {{ {PAGE} }} }}"""
+PAGE = (
+    "nodes { id } edges { cursor node { id } }"
+    " pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
+)
+LIST = f"""query ($first: Int, $after: String, $last: Int, $before: String,
+    $filter: ConversationFilter, $orderBy: ConversationOrder) {{
+    conversations(first: $first, after: $after, last: $last, before: $before,
+        filter: $filter, orderBy: $orderBy) {{ {PAGE} }} }}"""
 
 
 def check_page(
@@ -321,8 +339,10 @@ async def test_the_list_is_filtered(person: Client) -> None:
     assert await ids(model="another/one") == set()
 
 
-BRANCH = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String, $leaf: ID) {{ conversation(id: $id) {{
-    messages(first: $first, after: $after, last: $last, before: $before, leaf: $leaf) {{ {PAGE} }} }} }}"""
+BRANCH = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String,
+    $leaf: ID) {{ conversation(id: $id) {{
+    messages(first: $first, after: $after, last: $last, before: $before, leaf: $leaf) {{
+        {PAGE} }} }} }}"""
 
 
 async def test_every_part_of_a_branch_can_be_requested(client: Client) -> None:
@@ -395,7 +415,8 @@ async def test_siblings_and_the_last_message_include_all_branches(client: Client
         client, "updateConversation", id=sent["conversation_id"], shownMessageId=sent["message_id"]
     )
     query = """query ($id: ID!) { conversation(id: $id) {
-        shownMessage { id siblings { id } parent { id parent { id } siblings { id } } } lastMessage { id } } }"""
+        shownMessage { id siblings { id } parent { id parent { id } siblings { id } } }
+        lastMessage { id } } }"""
 
     found = (await graph(client, query, id=sent["conversation_id"]))["conversation"]
 
@@ -423,8 +444,10 @@ async def test_a_continued_answer_has_all_its_generations(client: Client) -> Non
         ).json()
         generations.append(again["generation_id"])
         await client.read(generations[-1])
-    query = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String) {{ message(id: $id) {{
-        generation {{ id }} generations(first: $first, after: $after, last: $last, before: $before) {{ {PAGE} }} }} }}"""
+    query = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String) {{
+        message(id: $id) {{ generation {{ id }}
+        generations(first: $first, after: $after, last: $last, before: $before) {{
+            {PAGE} }} }} }}"""
 
     message = (await graph(client, query, id=sent["message_id"]))["message"]
 
@@ -530,9 +553,11 @@ async def run_here(system: System, account_id: str, query: str) -> tuple[dict[st
 
 
 FIFTY = """{ conversations(first: 50) { nodes {
-    id title model lastMessage { id text model generation { id status text model usage { outputTokens } } } } } }"""
+    id title model lastMessage { id text model generation {
+        id status text model usage { outputTokens } } } } } }"""
 FIFTY_PAGES = """{ conversations(first: 50) { nodes { id messages(last: 20) { nodes {
-    id text siblings { id } generation { id text } generations(first: 2) { nodes { id } } parent { id } conversation { id } } } } } }"""
+    id text siblings { id } generation { id text } generations(first: 2) { nodes { id } }
+    parent { id } conversation { id } } } } } }"""
 
 
 async def test_the_number_of_statements_does_not_grow_with_the_page(

@@ -11,8 +11,10 @@ from tests.system import System
 # logs and caches of every proxy.
 NOT_SUPPORTED = {
     "5A70": "MAY accept application/x-www-form-urlencoded formatted GET requests",
-    "D6D5": "MAY allow URL-encoded JSON string {variables} parameter in GETs when accepting application/graphql-response+json",
-    "6A70": "MAY allow URL-encoded JSON string {variables} parameter in GETs when accepting application/json",
+    "D6D5": "MAY allow URL-encoded JSON string {variables} parameter in GETs when accepting "
+    "application/graphql-response+json",
+    "6A70": "MAY allow URL-encoded JSON string {variables} parameter in GETs when accepting "
+    "application/json",
 }
 
 

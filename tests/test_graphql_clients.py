@@ -19,7 +19,8 @@ from tests.system import System
 pytestmark = pytest.mark.slow
 
 QUERY = """subscription ($id: ID!, $after: String) {
-  generationEvents(id: $id, after: $after) { __typename cursor seq ... on GenerationTextDelta { text } }
+  generationEvents(id: $id, after: $after) {
+    __typename cursor seq ... on GenerationTextDelta { text } }
 }"""
 RETRY_S = 0.1
 Follow = Callable[[str, str, str], AsyncIterator[dict[str, Any]]]

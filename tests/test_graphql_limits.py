@@ -249,9 +249,11 @@ TOO_COMPLEX = {
     + " ".join(f"$v{n}: Int" for n in range(50_000))
     + ") { __typename }",
     "a text of 900,000 characters": '{ node(id: "' + "x" * 900_000 + '") { id } }',
-    "pages of pages of pages": """{ conversations(first: 100) { nodes { messages(first: 100) { nodes {
+    "pages of pages of pages": """{ conversations(first: 100) { nodes {
+        messages(first: 100) { nodes {
         conversation { messages(first: 100) { nodes { id } } } } } } } }""",
-    "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent { siblings { siblings { id } } } } } } } }",
+    "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent "
+    "{ siblings { siblings { id } } } } } } } }",
     "the same 31 times": "{" + " viewer { account { id } }" * 31 + "}",
     "the same 40 times in fragments": "{ ...A ...B } "
     + " ".join(f"fragment {f} on Query {{" + " models { id }" * 20 + "}" for f in "AB"),
@@ -318,8 +320,10 @@ async def test_a_response_has_at_most_twenty_errors(client: Client) -> None:
 
 FIFTY_BY_TWENTY = """query ($n: Int, $m: Int) { conversations(first: $n) {
     edges { cursor node { id title model pinned updatedAt
-        messages(last: $m) { nodes { id role text status model createdAt content { __typename ... on TextPart { text } }
-            usage { inputTokens outputTokens } generation { id status finishReason } } pageInfo { hasPreviousPage startCursor } } } }
+        messages(last: $m) { nodes { id role text status model createdAt
+            content { __typename ... on TextPart { text } }
+            usage { inputTokens outputTokens } generation { id status finishReason } }
+            pageInfo { hasPreviousPage startCursor } } } }
     pageInfo { hasNextPage endCursor } } }"""
 
 
@@ -369,7 +373,10 @@ AT_THE_LIMIT = {
     "tokens": (operations(40), operations(41), 200),
     "cost": (
         "{ conversations(first: 99) { nodes { id title } } }",
-        "{ conversations(first: 100) { nodes { a: id b: id c: title pinned model archived createdAt updatedAt metadata systemPrompt } } }",
+        (
+            "{ conversations(first: 100) { nodes { a: id b: id c: title pinned model archived"
+            " createdAt updatedAt metadata systemPrompt } } }"
+        ),
         1000,
     ),
 }

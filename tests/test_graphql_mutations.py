@@ -17,7 +17,10 @@ from tests.waiting import until
 
 QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
-PAYLOAD = "replayed conversation { id shownMessage { id } } question { id text } answer { id status } generation { id status seq model }"
+PAYLOAD = (
+    "replayed conversation { id shownMessage { id } } question { id text }"
+    " answer { id status } generation { id status seq model }"
+)
 
 
 async def ask(client: Client, text: str = QUICK, **input: Any) -> dict[str, Any]:
@@ -226,7 +229,10 @@ async def test_a_created_conversation_accepts_messages(person: Client) -> None:
         "metadata": {"a": "b"},
         "model": "demo",
     }
-    fields = "id title systemPrompt metadata model pinned archived shownMessage { id } lastMessage { id } messages { nodes { id } }"
+    fields = (
+        "id title systemPrompt metadata model pinned archived shownMessage { id } "
+        "lastMessage { id } messages { nodes { id } }"
+    )
 
     created = (await mutate(person, "createConversation", f"conversation {{ {fields} }}", **input))[
         "conversation"
@@ -306,7 +312,10 @@ async def test_null_clears_a_field_and_absence_keeps_it(client: Client) -> None:
     assert cleared["conversation"] == {"systemPrompt": None, "pinned": True}
 
 
-FOUND = "query ($c: ID!, $m: ID!, $g: ID!) { conversation(id: $c) { id } message(id: $m) { id } generation(id: $g) { id } }"
+FOUND = (
+    "query ($c: ID!, $m: ID!, $g: ID!) { conversation(id: $c) { id }"
+    " message(id: $m) { id } generation(id: $g) { id } }"
+)
 
 
 async def test_a_deleted_conversation_is_not_found_until_it_is_restored(person: Client) -> None:

@@ -16,7 +16,8 @@ from tests.test_subscriptions import ACCEPT, streamed
 CONVERSATION = """subscription ($id: ID!, $after: String) {
   conversationEvents(id: $id, after: $after) {
     __typename cursor
-    ... on ConversationOpened { conversation { id title } messages { id text status } hasOlderMessages generations { id seq status text } }
+    ... on ConversationOpened { conversation { id title } messages { id text status }
+      hasOlderMessages generations { id seq status text } }
     ... on ConversationChanged { conversation { id title pinned } }
     ... on ConversationRemoved { conversationId }
     ... on MessageChanged { message { id role status text } }

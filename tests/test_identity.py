@@ -399,7 +399,8 @@ async def test_an_expired_or_unknown_link_is_refused(
         database,
     ):
         database.execute(
-            "UPDATE sign_in_link SET expires_at = '2020-01-01 00:00:00.000000' WHERE used_at IS NULL"
+            "UPDATE sign_in_link SET expires_at = '2020-01-01 00:00:00.000000' WHERE "
+            "used_at IS NULL"
         )
 
     for each in (token, new_token(), "nonsense"):

@@ -180,7 +180,10 @@ BRANCH = (
 GENERATIONS = (
     "query ($id: ID!, $c: String) {{ message(id: $id) {{ generations({}) {{ nodes {{ id }} }} }} }}"
 )
-EVENTS = "subscription ($id: ID!, $c: String) { generationEvents(id: $id, after: $c) { __typename cursor } }"
+EVENTS = (
+    "subscription ($id: ID!, $c: String) { "
+    "generationEvents(id: $id, after: $c) { __typename cursor } }"
+)
 HITS = (
     'query ($c: String) {{ search(query: "demo", {}: $c) {{ nodes {{ conversation {{ id }} }} }} }}'
 )
@@ -265,7 +268,8 @@ GRAPHQL_WITHOUT_IDS = {
     ),
     "Query.models": query("{ models { id } }"),
     "Query.search": query(
-        '{ search(query: "demo") { nodes { conversation { id } message { id } excerpt { text } } } }'
+        '{ search(query: "demo") { nodes { conversation { id } message { id }'
+        " excerpt { text } } } }"
     ),
     "Subscription.conversationsChanged": follow(LISTS),
     "Mutation.sendMessage": change("sendMessage", text=QUICK),

@@ -90,8 +90,10 @@ def fill(connection: Connection) -> dict[str, str]:
     rows = [
         f"account (id, name, change, created_at) VALUES ('{ACCOUNT}', 'me', 3, '{AT}')",
         (
-            f"conversation (id, account_id, title, titled_by_person, pinned, archived, model, metadata,"
-            f" created_at, updated_at, change) VALUES ('{conversation}', '{ACCOUNT}', 'Tides of Dover',"
+            "conversation (id, account_id, title, titled_by_person, pinned, archived, "
+            "model, metadata,"
+            f" created_at, updated_at, change) VALUES ('{conversation}', '{ACCOUNT}', "
+            "'Tides of Dover',"
             f" true, false, false, 'demo', '{{}}', '{AT}', '{AT}', 1)"
         ),
         _message(conversation, question, "user", f"'{PARTS % 'When is high water in Zürich?'}'"),
@@ -99,8 +101,10 @@ def fill(connection: Connection) -> dict[str, str]:
         (
             f"generation (id, account_id, conversation_id, question_id, message_id, model, options,"
             f" status, attempt, crashes, beat, parts, seq, messages_left_out, sealed, created_at)"
-            f" VALUES ('{ids['generation']}', '{ACCOUNT}', '{conversation}', '{question}', '{answer}',"
-            f" 'demo', '{{}}', 'completed', 1, 0, 0, '{PARTS % 'At noon in the harbour.'}', 9, 0, true,"
+            f" VALUES ('{ids['generation']}', '{ACCOUNT}', '{conversation}', "
+            f"'{question}', '{answer}',"
+            f" 'demo', '{{}}', 'completed', 1, 0, 0, "
+            f"'{PARTS % 'At noon in the harbour.'}', 9, 0, true,"
             f" '{AT}')"
         ),
         *(

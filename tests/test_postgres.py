@@ -43,7 +43,8 @@ async def test_migrating_repeatedly_creates_the_declared_tables(new_system: Make
     engine = create_async_engine(system.settings.database_url)
     async with engine.connect() as connection:
         found = await connection.run_sync(differences)
-        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]  # only `execute` is used
+        # It uses only `execute`, which a connection has as well.
+        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]
     await engine.dispose()
 
     assert (found, revision) == ([], REVISION)

@@ -43,7 +43,8 @@ async def test_an_answer_that_cannot_be_replayed_is_streamed_as_a_snapshot(
         with system.redis() as redis:
             for each, damage in zip(sent, FAULTS.values(), strict=True):
                 keys = log_keys(system.settings.redis.key_prefix, each["generation_id"])
-                await condition(lambda each=each: system.row(each["generation_id"]).sealed)  # type: ignore[misc]
+                id = each["generation_id"]
+                await condition(lambda id=id: system.row(id).sealed)  # type: ignore[misc]
                 assert 0 < redis.pttl(keys.events) <= 30_000
                 damage(redis, keys)
             await condition(lambda: not redis.exists(keys.state, keys.events))

@@ -21,10 +21,12 @@ WHOLE = """subscription ($id: ID!, $after: String, $snapshot: Boolean) {
     ... on GenerationTextDelta { part text }
     ... on GenerationReasoningDelta { part text }
     ... on GenerationToolCall { part callId name arguments }
-    ... on GenerationCompleted { finishReason usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated } }
+    ... on GenerationCompleted { finishReason
+      usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated } }
     ... on GenerationCancelled { usage { outputTokens } }
     ... on GenerationFailed { error { code message retryable } }
-    ... on GenerationSnapshot { generation { id seq status text content { type ... on TextPart { text } } } }
+    ... on GenerationSnapshot { generation { id seq status text
+      content { type ... on TextPart { text } } } }
   }
 }"""
 ACCEPT = {
@@ -177,7 +179,8 @@ async def test_each_subscriber_gets_its_own_aliases_fragments_and_directives(
 ) -> None:
     sent = await client.send("/demo tokens=60 rate=200")
     query = """subscription ($id: ID!, $after: String, $withText: Boolean!) {
-      it: generationEvents(id: $id, after: $after) { n: seq ...Text @include(if: $withText) kind: __typename @skip(if: $withText) }
+      it: generationEvents(id: $id, after: $after) {
+        n: seq ...Text @include(if: $withText) kind: __typename @skip(if: $withText) }
     }
     fragment Text on GenerationTextDelta { words: text }"""
 

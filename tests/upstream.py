@@ -230,7 +230,8 @@ def byte_by_byte(*texts: str) -> Answer:
 
 
 async def mid_character(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    text = f'data: {{"choices":[{{"index":0,"delta":{{"content":"🌊 tide 🌊"}}}}]}}\n\n{"".join(ENDED)}'.encode()
+    event = 'data: {"choices":[{"index":0,"delta":{"content":"🌊 tide 🌊"}}]}\n\n'
+    text = "".join([event, *ENDED]).encode()
     middle = text.index("🌊".encode()) + 2
     await head(writer)
     await in_pieces(writer, [text[:middle], text[middle:]])

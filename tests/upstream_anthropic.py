@@ -114,7 +114,10 @@ ERRORS = {
     "nobody_knows_error": "hm",
 }
 TOO_LONG = "prompt is too long: 208310 tokens > 200000 maximum"
-NO_ROOM = "input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000, decrease input length or `max_tokens` and try again"
+NO_ROOM = (
+    "input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000, decrease "
+    "input length or `max_tokens` and try again"
+)
 
 STREAMS: dict[str, Iterable[str]] = {
     "plain": PLAIN,
@@ -237,7 +240,8 @@ STREAMS: dict[str, Iterable[str]] = {
     "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
     "not-an-object": [*HELLO, "data: 17\n\n", *ENDED],
     "wrong-types": [*HELLO, add(0, "text_delta", text=17), *ENDED],
-    "wrong-index": [*HELLO, add("a", "text_delta", text="x"), *ENDED],  # type: ignore[arg-type]  # wrong on purpose
+    # The type is wrong on purpose.
+    "wrong-index": [*HELLO, add("a", "text_delta", text="x"), *ENDED],  # type: ignore[arg-type]
     "arguments-of-nothing": [*HELLO, add(1, "input_json_delta", partial_json="{}"), *ENDED],
     "too-many-calls": [
         *HELLO,

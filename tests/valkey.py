@@ -26,7 +26,7 @@ def running_valkey() -> Iterator[str]:
         server = subprocess.Popen(
             [get_binary_path(), *options],
             stdout=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  one call
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
         )
         try:
             url = f"unix://{socket}"

@@ -131,7 +131,10 @@ def test_the_doctor_uses_the_credentials_header_of_each_kind_of_provider(
     monkeypatch.setenv("KEY", "sk-secret\n")
     with HTTPServer(("127.0.0.1", 0), Listing) as upstream:
         upstream.requests = []  # type: ignore[attr-defined]
-        provider = f"base_url = 'http://127.0.0.1:{upstream.server_port}'\napi_key_env = 'KEY'\nmodels = ['tiny']\n"
+        provider = (
+            f"base_url = 'http://127.0.0.1:{upstream.server_port}'\napi_key_env = "
+            "'KEY'\nmodels = ['tiny']\n"
+        )
         (tmp_path / "config.toml").write_text(
             f"[providers.one]\n{provider}[providers.two]\nkind = 'anthropic'\n{provider}"
         )

@@ -180,7 +180,8 @@ def test_paths_in_a_settings_file_are_relative_to_it(tmp_path: Path) -> None:
     (folder / "token").write_text("  s3cret\n")
     (folder / "key").write_text("sk-1\n")
     (folder / "config.toml").write_text(
-        "[data]\ndir = 'data'\n[redis]\nurl_file = 'redis-url'\n[database]\nurl_file = 'database-url'\n"
+        "[data]\ndir = 'data'\n[redis]\nurl_file = 'redis-url'\n[database]\nurl_file = "
+        "'database-url'\n"
         "[server]\nmetrics_token_file = 'token'\n[providers.openai]\napi_key_file = 'key'\n"
     )
 
