@@ -1,6 +1,6 @@
 """Fixtures: one shared installation for tests that do not disturb it, separate ones for others.
 
-What only some tests need is imported where it is used: every pytest process imports this file.
+Fixtures import heavy modules when they run, because every pytest process imports this file.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -77,7 +77,7 @@ class Page:
         answer = self.answers.setdefault(event.data["generation_id"], [])
         seq = event.data["seq"]
         if answer:
-            assert answer[-1].type not in TERMINAL, "nothing follows the end"
+            assert answer[-1].type not in TERMINAL, "no event may follow the end"
             jumps = event.type in ("restarted", "snapshot")
             assert seq > answer[-1].seq if jumps else seq == answer[-1].seq + 1, (answer[-1], event)
         else:

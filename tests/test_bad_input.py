@@ -592,7 +592,7 @@ async def test_an_id_of_another_account_is_indistinguishable_from_an_unknown_id(
 
 
 @named({name: case for name, case in REQUESTS_WITH_IDS.items() if "{mine" in str(case)})
-async def test_a_message_of_another_own_conversation_is_refused(
+async def test_a_message_of_another_conversation_is_refused(
     case: tuple[str, str, Any], mine: Ids, mine_too: Ids, tidemark: System, client: Client
 ) -> None:
     method, path, request = request_for(case, mine_too, mine)

@@ -41,7 +41,7 @@ def check(
 
 @on_sqlite
 @pytest.mark.parametrize("mode", [Mode.SILENT, Mode.GONE], ids=lambda mode: mode.name.lower())
-async def test_the_web_process_link_may_fail_during_an_answer(
+async def test_an_answer_survives_a_fault_of_the_web_process_link(
     linked: Linked, sql: Sql, mode: Mode
 ) -> None:
     await fail_during_answer(linked, sql, "web", mode)
@@ -51,7 +51,7 @@ async def test_the_web_process_link_may_fail_during_an_answer(
 @pytest.mark.parametrize(
     "mode", [Mode.SILENT, Mode.DEAF, Mode.LATE, Mode.GONE], ids=lambda mode: mode.name.lower()
 )
-async def test_the_worker_link_may_fail_during_an_answer(
+async def test_an_answer_survives_a_fault_of_the_worker_link(
     linked: Linked, sql: Sql, mode: Mode
 ) -> None:
     await fail_during_answer(linked, sql, "worker", mode)
@@ -131,7 +131,7 @@ async def test_stop_works_while_every_link_is_silent(linked: Linked, sql: Sql) -
 
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
 @pytest.mark.parametrize("step", ["open", "close"])
-async def test_links_may_fail_when_a_log_is_opened_or_closed(
+async def test_an_answer_survives_link_faults_when_its_log_is_opened_or_closed(
     linked: Linked, sql: Sql, step: str, then: Then
 ) -> None:
     await fail_at(linked, sql, step, then)
@@ -139,7 +139,9 @@ async def test_links_may_fail_when_a_log_is_opened_or_closed(
 
 @on_sqlite
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
-async def test_links_may_fail_at_an_append(linked: Linked, sql: Sql, then: Then) -> None:
+async def test_an_answer_survives_link_faults_at_an_append(
+    linked: Linked, sql: Sql, then: Then
+) -> None:
     await fail_at(linked, sql, "append", then)
 
 
@@ -166,7 +168,7 @@ async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:
 
 
 @pytest.mark.parametrize("then", ["cut", "lose reply"])
-async def test_the_web_process_link_may_fail_while_enqueueing(
+async def test_an_answer_survives_a_link_fault_while_its_job_is_enqueued(
     linked: Linked, sql: Sql, then: Then
 ) -> None:
     trap = linked.web_link.trap(b"queue:answers", then)

@@ -70,7 +70,7 @@ async def test_expired_rows_are_deleted_in_batches_until_none_is_left(
     ]
 
 
-async def test_what_has_not_expired_is_kept(database: Database) -> None:
+async def test_rows_that_have_not_expired_are_kept(database: Database) -> None:
     await database.write(fill, 3)
 
     assert await database.write(delete_expired) is False

@@ -87,8 +87,8 @@ async def test_a_conversation_equals_that_of_http(client: Client) -> None:
 
     found = (await graph(client, query, id=sent["conversation_id"]))["conversation"]
 
-    shown = camel(await client.get(f"/api/conversations/{sent['conversation_id']}"))
-    assert found | {"shownMessageId": found.pop("shownMessage")["id"]} == shown
+    over_http = camel(await client.get(f"/api/conversations/{sent['conversation_id']}"))
+    assert found | {"shownMessageId": found.pop("shownMessage")["id"]} == over_http
 
 
 async def test_a_message_equals_that_of_http(client: Client) -> None:
@@ -102,18 +102,18 @@ async def test_a_message_equals_that_of_http(client: Client) -> None:
     for message_id in (sent["question_id"], sent["message_id"]):
         found = (await graph(client, query, id=message_id))["message"]
 
-        shown = camel(await client.message(message_id))
-        shown["content"] = [
-            {"type": part["type"].upper(), "text": part["text"]} for part in shown["content"]
+        over_http = camel(await client.message(message_id))
+        over_http["content"] = [
+            {"type": part["type"].upper(), "text": part["text"]} for part in over_http["content"]
         ]
-        shown["usage"] = shown["usage"] and camel(
-            {key: shown["usage"][key] for key in ("input_tokens", "output_tokens")}
+        over_http["usage"] = over_http["usage"] and camel(
+            {key: over_http["usage"][key] for key in ("input_tokens", "output_tokens")}
         )
         ids = {
             f"{name}Id": (found.pop(name) or {}).get("id")
             for name in ("conversation", "parent", "generation")
         }
-        assert found | ids | {"siblings": [each["id"] for each in found["siblings"]]} == shown
+        assert found | ids | {"siblings": [each["id"] for each in found["siblings"]]} == over_http
 
 
 async def test_a_generation_equals_that_of_http(client: Client) -> None:
@@ -128,22 +128,22 @@ async def test_a_generation_equals_that_of_http(client: Client) -> None:
 
     found = (await graph(client, query, id=sent["generation_id"]))["generation"]
 
-    shown = camel(await client.snapshot(sent["generation_id"]))
-    assert [camel(part) | {"type": part["type"].upper()} for part in shown.pop("content")] == [
+    over_http = camel(await client.snapshot(sent["generation_id"]))
+    assert [camel(part) | {"type": part["type"].upper()} for part in over_http.pop("content")] == [
         {key: value for key, value in part.items() if key != "__typename"}
         for part in found.pop("content")
     ]
     usage = {"cachedInputTokens": None, "reasoningTokens": None, "estimated": False} | camel(
-        shown.pop("usage")
+        over_http.pop("usage")
     )
     assert found.pop("usage") == usage
-    assert found.pop("messagesLeftOut") == shown.pop("context")["messages_left_out"]
+    assert found.pop("messagesLeftOut") == over_http.pop("context")["messages_left_out"]
     assert (found.pop("message")["id"], found.pop("conversation")["id"]) == (
-        shown.pop("messageId"),
-        shown.pop("conversationId"),
+        over_http.pop("messageId"),
+        over_http.pop("conversationId"),
     )
-    assert shown.pop("questionId") == sent["question_id"]
-    assert found == shown
+    assert over_http.pop("questionId") == sent["question_id"]
+    assert found == over_http
 
 
 async def test_a_running_generation_has_its_text_so_far(client: Client) -> None:
@@ -378,8 +378,10 @@ async def test_a_branch_starts_with_its_newest_page(client: Client) -> None:
 
     page = (await graph(client, BRANCH, id=sent["conversation_id"]))["conversation"]["messages"]
 
-    shown = await client.get(f"/api/conversations/{sent['conversation_id']}/messages")
-    assert [node["id"] for node in page["nodes"]] == [message["id"] for message in shown["data"]]
+    over_http = await client.get(f"/api/conversations/{sent['conversation_id']}/messages")
+    assert [node["id"] for node in page["nodes"]] == [
+        message["id"] for message in over_http["data"]
+    ]
     assert (
         len(page["nodes"]),
         page["pageInfo"]["hasPreviousPage"],

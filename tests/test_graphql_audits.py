@@ -19,7 +19,7 @@ NOT_SUPPORTED = {
 
 
 @pytest.mark.slow
-def test_the_audits_pass(tidemark: System, key: str) -> None:
+def test_graphql_over_http_passes_the_audits(tidemark: System, key: str) -> None:
     results = json.loads(run("audits.mjs", f"{tidemark.web.url}/graphql", TIDEMARK_KEY=key))
 
     assert len(results) >= 60

@@ -78,17 +78,19 @@ async def test_the_examples_of_the_documents_are_valid(
         Caller("acct_x", None, None, "session"),
     )
     operation = OperationRequest(example["query"], example.get("variables"), None)
-    answers: list[Any] = []
+    responses: list[Any] = []
     try:
         # The default log would render a traceback with all local variables.
         with capture_logs():
             async for payloads in operations.results(operation, context, list):
-                answers += [json.loads(payload) for payload in payloads or ()]
+                responses += [json.loads(payload) for payload in payloads or ()]
     except NotRun as refused:
-        answers.append({"errors": json.loads(refused.errors)})
+        responses.append({"errors": json.loads(refused.errors)})
 
     codes = {
-        error["extensions"]["code"] for answer in answers for error in answer.get("errors", ())
+        error["extensions"]["code"]
+        for response in responses
+        for error in response.get("errors", ())
     }
     assert codes <= {"internal"}  # resolvers fail: there are no services
 

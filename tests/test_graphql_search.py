@@ -1,4 +1,4 @@
-"""Search through GraphQL: pages, excerpts, and only one's own conversations."""
+"""Search through GraphQL: pages, excerpts, and isolation between accounts."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,7 +21,7 @@ query ($words: String!, $first: Int, $after: String, $last: Int, $before: String
 
 @pytest.fixture
 async def caller(tidemark: System) -> AsyncIterator[Client]:
-    """A caller with an account of its own."""
+    """A caller with its own account."""
     async with Client(tidemark.web.url, tidemark.new_key(account="search@example.org")) as client:
         yield client
 

@@ -191,12 +191,12 @@ async def test_invalid_credentials_are_refused(
 async def test_an_invalid_key_is_refused_even_with_a_valid_cookie(signed_out: Client) -> None:
     cookie = await guest_of(signed_out)
 
-    answer = await signed_out.http.get(
+    response = await signed_out.http.get(
         "/api/session",
         headers={"Authorization": f"Bearer {FORGED}", "Cookie": f"{COOKIE}={cookie}"},
     )
 
-    problem_of(answer, 401, "unauthenticated")
+    problem_of(response, 401, "unauthenticated")
 
 
 async def test_an_expired_key_does_not_authenticate(installation: System) -> None:
@@ -213,9 +213,9 @@ async def test_an_expired_key_does_not_authenticate(installation: System) -> Non
         )
 
     async with Client(installation.web.url, secret) as client:
-        answer = await client.http.get("/api/session")
+        response = await client.http.get("/api/session")
 
-    problem_of(answer, 401, "unauthenticated")
+    problem_of(response, 401, "unauthenticated")
 
 
 async def test_a_guest_gets_an_account_and_an_http_only_cookie(
@@ -263,11 +263,11 @@ UNKNOWN_TOKEN = "Zm9yZXZlci11bmtub3duLXRva2VuLW9mLTI1Ni1iaXRz"
     ids=lambda text: text[:9],
 )
 async def test_an_invalid_cookie_is_refused(cookie: str, signed_out: Client) -> None:
-    answer = await signed_out.http.get(
+    response = await signed_out.http.get(
         "/api/session", headers={"Cookie": f"{COOKIE}={cookie}".encode("latin-1")}
     )
 
-    problem_of(answer, 401, "unauthenticated")
+    problem_of(response, 401, "unauthenticated")
 
 
 @pytest.mark.slow
@@ -564,9 +564,9 @@ FOREIGN_HOSTS = [
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 async def test_a_foreign_host_is_refused(host: str, ada: Client) -> None:
-    answer = await ada.http.get("/api/conversations", headers={"Host": host.encode("latin-1")})
+    response = await ada.http.get("/api/conversations", headers={"Host": host.encode("latin-1")})
 
-    problem_of(answer, 400, "host_not_allowed")
+    problem_of(response, 400, "host_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -607,10 +607,10 @@ async def test_an_allowed_host_is_accepted_and_others_are_refused(new_system: Ma
                 "Basic s3cret",
                 "Bearer ключ".encode(),
             ):
-                answer = await client.http.get(
+                response = await client.http.get(
                     path, headers={"Authorization": token} if token else {}
                 )
-                problem_of(answer, 404, "not_found")
+                problem_of(response, 404, "not_found")
             headers = {"Authorization": "Bearer s3cret", "X-Forwarded-For": "192.0.2.1"}
             assert (await client.http.get(path, headers=headers)).status_code == 200
 
@@ -694,14 +694,14 @@ async def test_another_account_can_neither_see_nor_change_a_conversation(
 async def test_unauthenticated_requests_are_refused(
     operation: Operation, signed_out: Client
 ) -> None:
-    answer = await signed_out.http.request(
+    response = await signed_out.http.request(
         operation.method, operation.path.replace("{id}", "x"), json=body_of(operation)
     )
 
-    problem_of(answer, 401, "unauthenticated")
+    problem_of(response, 401, "unauthenticated")
 
 
-async def test_the_list_has_only_own_conversations(ada: Client, bob: Client) -> None:
+async def test_the_list_has_only_conversations_of_the_account(ada: Client, bob: Client) -> None:
     turn = await settled_turn(ada)
 
     listed = await bob.get("/api/conversations", limit=100)

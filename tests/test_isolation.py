@@ -533,9 +533,9 @@ async def test_signed_out_callers_get_the_same_refusal_for_every_id(
 async def test_the_owner_succeeds(row: str, owner: Client, tidemark: System) -> None:
     call, ids = ROWS[row], await new_turn(owner)
 
-    answer = await send(owner, call, ids, ids)
+    response = await send(owner, call, ids, ids)
 
-    assert succeeded(answer), answer.text
+    assert succeeded(response), response.text
     again = await send(owner, ROWS["GET /api/conversations/{id}"], ids, ids)
     assert again.status_code == (404 if call.deletes and "key" not in str(call.json) else 200)
 
@@ -551,8 +551,8 @@ async def test_operations_without_ids_show_nothing_of_other_accounts(
 
     assert succeeded(by_stranger), by_stranger.text
     assert by_signed_out.status_code == 401
-    for answer in (by_stranger, by_signed_out):
-        assert not [id for id in turn if id in answer.text]
+    for response in (by_stranger, by_signed_out):
+        assert not [id for id in turn if id in response.text]
 
 
 async def test_a_guest_is_isolated_like_any_other_account(

@@ -103,7 +103,7 @@ async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, 
 
 
 @pytest.mark.parametrize("point", AT_SQL, ids=lambda point: point.fault)
-def test_a_worker_may_die_at_any_transaction(
+def test_an_answer_survives_the_death_of_its_worker_at_any_transaction(
     point: Point, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     check(point, outcomes[point.fault], sql.name)
@@ -111,7 +111,7 @@ def test_a_worker_may_die_at_any_transaction(
 
 @on_sqlite
 @pytest.mark.parametrize("point", AT_REDIS, ids=lambda point: point.fault)
-def test_a_worker_may_die_at_any_step_of_the_queue_or_the_log(
+def test_an_answer_survives_the_death_of_its_worker_at_any_redis_step(
     point: Point, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     check(point, outcomes[point.fault], sql.name)

@@ -114,7 +114,7 @@ class Scenario:
 
 
 @pytest.mark.parametrize("point", SETTLER)
-def test_a_web_process_may_die_while_it_settles_an_answer(
+def test_a_cancelled_answer_survives_the_death_of_the_settling_web_process(
     point: str, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     outcome = outcomes[point]

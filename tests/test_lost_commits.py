@@ -100,7 +100,7 @@ def check(
         ("settle", 1, {"started"}),
     ],
 )
-async def test_a_commit_of_the_worker_may_lose_its_reply(
+async def test_an_answer_survives_a_lost_commit_reply_of_its_worker(
     running: Installation, step: str, attempts: int, types: set[str]
 ) -> None:
     trap = lose_reply_to_commit(running.worker_link, step)
@@ -114,7 +114,7 @@ async def test_a_commit_of_the_worker_may_lose_its_reply(
     assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == types
 
 
-async def test_a_handover_may_lose_its_reply(running: Installation) -> None:
+async def test_an_answer_survives_a_lost_commit_reply_of_a_handover(running: Installation) -> None:
     trap = lose_reply_to_commit(running.worker_link, "hand_over")
     async with Client(running.system.web.url, running.key) as client:
         sent = await client.send("/demo tokens=500 rate=100\nhand over")
@@ -128,7 +128,7 @@ async def test_a_handover_may_lose_its_reply(running: Installation) -> None:
     assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == {"started", "resumed"}
 
 
-async def test_a_new_message_may_lose_its_reply_and_be_retried(running: Installation) -> None:
+async def test_a_message_whose_commit_reply_was_lost_can_be_retried(running: Installation) -> None:
     trap = lose_reply_to_commit(running.web_link, "write_turn")
     question: dict[str, Any] = {
         "json": {"text": f"/demo {PACED}\nsent twice"},
@@ -157,7 +157,7 @@ async def test_a_new_message_may_lose_its_reply_and_be_retried(running: Installa
     assert (len(conversations), len(messages)) == (1, 2)
 
 
-async def test_a_cancellation_may_lose_its_reply(running: Installation) -> None:
+async def test_a_cancellation_survives_a_lost_commit_reply(running: Installation) -> None:
     trap = lose_reply_to_commit(running.web_link, "request_cancel")
     async with Client(running.system.web.url, running.key) as client:
         sent = await client.send("/demo tokens=5000 rate=100\nstop")
@@ -172,7 +172,7 @@ async def test_a_cancellation_may_lose_its_reply(running: Installation) -> None:
 
 
 @pytest.mark.parametrize(("step", "attempts"), [("claim", 2), ("settle", 1)])
-async def test_settling_by_a_web_process_may_lose_its_reply(
+async def test_settling_by_a_web_process_survives_a_lost_commit_reply(
     running: Installation, step: str, attempts: int
 ) -> None:
     trap = lose_reply_to_commit(running.web_link, step)

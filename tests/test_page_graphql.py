@@ -29,7 +29,7 @@ def test_a_deletion_can_be_undone(window: Window) -> None:
     expect(window.page.locator(".question")).to_contain_text("keep me")
 
 
-def test_a_key_is_shown_once_authenticates_and_can_be_revoked(window: Window) -> None:
+def test_a_new_key_is_shown_once_and_works_until_it_is_revoked(window: Window) -> None:
     window.page.get_by_role("button", name="settings").click()
     window.page.get_by_label("Name of the new key").fill("a script")
     window.button("Create key").click()

@@ -156,7 +156,7 @@ def test_a_link_pasted_into_an_open_page_asks_for_confirmation_as_well(window: W
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_question_is_accessible(new_window: NewWindow, width: int, scheme: str) -> None:
+def test_the_confirmation_is_accessible(new_window: NewWindow, width: int, scheme: str) -> None:
     window = new_window(viewport={"width": width, "height": 800}, color_scheme=scheme)
     Stub(window.page, guest_conversations=3)
 

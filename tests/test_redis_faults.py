@@ -79,7 +79,9 @@ async def read_when_sent(
 
 @on_sqlite
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_a_fault_while_a_job_is_enqueued(linked: Linked, sql: Sql, fault: Fault) -> None:
+async def test_an_answer_survives_a_fault_while_its_job_is_enqueued(
+    linked: Linked, sql: Sql, fault: Fault
+) -> None:
     outcome = await fault_at(
         linked, sql, b"queue:answers", fault, f"Valkey {fault.__name__} as the job is sent"
     )
@@ -89,14 +91,18 @@ async def test_a_fault_while_a_job_is_enqueued(linked: Linked, sql: Sql, fault: 
 
 @on_sqlite
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_a_fault_before_a_log_is_opened(linked: Linked, sql: Sql, fault: Fault) -> None:
+async def test_an_answer_survives_a_fault_before_its_log_is_opened(
+    linked: Linked, sql: Sql, fault: Fault
+) -> None:
     outcome = await fault_at(linked, sql, OPEN.sha, fault, f"Valkey {fault.__name__} before open")
 
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_a_fault_between_settling_and_closing(linked: Linked, sql: Sql, fault: Fault) -> None:
+async def test_an_answer_survives_a_fault_between_settling_and_closing(
+    linked: Linked, sql: Sql, fault: Fault
+) -> None:
     outcome = await fault_at(
         linked, sql, CLOSE.sha, fault, f"Valkey {fault.__name__} between settle and close"
     )

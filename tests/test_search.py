@@ -1,4 +1,4 @@
-"""Search finds questions, answers and titles of the own account; any query is valid."""
+"""Search finds questions, answers and titles of the caller's account; any query is valid."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -104,7 +104,7 @@ async def test_questions_answers_and_titles_are_found(database: Database) -> Non
     assert await account.find("harbour dover") == []
 
 
-async def test_a_search_finds_only_the_own_account(database: Database) -> None:
+async def test_a_search_finds_only_messages_of_the_same_account(database: Database) -> None:
     own = await Conversations(database).ask("the tide in Dover", "high")
     other = await Conversations(database, OTHER_ACCOUNT_ID).ask("the tide in Calais", "low")
 

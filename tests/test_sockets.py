@@ -305,7 +305,7 @@ async def test_a_large_message_closes_with_1009_and_uses_no_memory(
     tidemark: System, key: str, no_leaks: None
 ) -> None:
     memory_before = psutil.Process(tidemark.web.pid).memory_info().rss
-    # The client's `close` trips over its own transport, which was closed when everything was sent.
+    # The client's `close` fails on its own transport, which is closed by then.
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(AttributeError))
         connection = await stack.enter_async_context(
