@@ -1,4 +1,4 @@
-"""The chat page in a real browser, and a web process that can be killed and come back at the same address."""
+"""The chat page in a real browser, and a web process that can restart at the same address."""
 
 import os
 import shutil
@@ -40,33 +40,40 @@ NAMES = ["chromium", "chromium-browser", "google-chrome"]
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Chromium with a profile of its own. Without it, or without the built page, tests are skipped; in CI they fail."""
-    _demand(
+    """Start Chromium with a temporary profile.
+
+    Without a browser or the built page, the test is skipped; in CI it fails.
+    """
+    require(
         (FOLDER / "index.html").is_file(),
         "the chat page is not built: run `npm ci && npm run build` in web/",
     )
     expect.set_options(timeout=WAIT_S * 1000)
     with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        found = next(filter(None, map(shutil.which, NAMES)), own if Path(own).is_file() else None)
-        _demand(found is not None, f"there is no browser: none of {', '.join(NAMES)} is installed")
-        browser = playwright.chromium.launch(executable_path=found, args=SWITCHES)
+        bundled = playwright.chromium.executable_path
+        executable = next(
+            filter(None, map(shutil.which, NAMES)), bundled if Path(bundled).is_file() else None
+        )
+        require(
+            executable is not None, f"there is no browser: none of {', '.join(NAMES)} is installed"
+        )
+        browser = playwright.chromium.launch(executable_path=executable, args=SWITCHES)
         try:
             yield browser
         finally:
             browser.close()
 
 
-def _demand(there: bool, otherwise: str) -> None:
-    if there:
+def require(available: bool, message: str) -> None:
+    if available:
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(otherwise)
-    pytest.skip(otherwise)
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 class LastingAddress:
-    """A listening socket the test keeps, so that one web process after another serves the same address."""
+    """A listening socket held by the test, so that successive web processes share one address."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -74,7 +81,10 @@ class LastingAddress:
         self.url = address_of(self._listening)
 
     def start_web(self) -> Process:
-        """The next web process, ready. Whoever connects while there is none waits for it."""
+        """Start the next web process and wait until it is ready.
+
+        Clients that connect while no process runs wait in the socket's backlog.
+        """
         web = self._system._spawn("web", ["web"], self.url, self._listening)
         self._system.wait_ready(web)
         return web
@@ -84,7 +94,7 @@ class LastingAddress:
 
 
 class Window:
-    """One window with the page in it, and what went on there."""
+    """One browser window with the page, and a record of its errors and requests."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.page: Page = context.new_page()
@@ -92,7 +102,7 @@ class Window:
         self.faults: list[str] = []
         self.hosts: set[str] = set()
         self.sent: list[str] = []
-        """The Idempotency-Keys of what was asked, a try each."""
+        """The Idempotency-Key of every request that had one, repeated for each attempt."""
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", self._on_dialog)
@@ -128,14 +138,14 @@ class Window:
 
     @property
     def text(self) -> Locator:
-        """What the last answer says."""
+        """The text of the last answer."""
         return self.answer.locator(".prose")
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
 
     def send(self, text: str) -> None:
-        """Sends a message and waits until its answer is on the page."""
+        """Send a message and wait until its answer is on the page."""
         answers = self.page.locator(".answer").count()
         self.field.fill(text)
         self.button("Send").click()  # on a phone, Enter begins a new line
@@ -145,7 +155,7 @@ class Window:
         return self.text.inner_text().split() if self.text.count() else []
 
     def wait_for_words(self, count: int) -> list[str]:
-        """What the answer says as soon as it has said so many words."""
+        """Wait until the answer has this many words, and return them."""
         words: list[str] = []
 
         def enough() -> bool:
@@ -159,7 +169,7 @@ class Window:
         expect(self.answer).to_have_attribute("aria-busy", "false")
 
     def watch_until_settled(self) -> list[str]:
-        """What the answer said at each look, until it was complete, stopped or failed."""
+        """Poll the answer's text until it completes, is stopped or fails; return all texts seen."""
         sightings: list[str] = []
 
         def settled() -> bool:
@@ -170,20 +180,21 @@ class Window:
         return sightings
 
     def get(self, path: str) -> Any:
-        """What the server tells this window's session."""
+        """The JSON response to a GET with this window's session."""
         response = self.page.request.get(self.url + path)
         assert response.ok, response.text()
         return response.json()
 
     def stored(self) -> Any:
-        """The last message of the open conversation, as the server has it."""
+        """The last message of the open conversation, as the server stores it."""
         conversation = urlsplit(self.page.url).path.removeprefix("/c/")
         last = self.get(f"/api/conversations/{conversation}/messages")["data"][-1]
         return self.get(f"/api/messages/{last['id']}")
 
     def is_too_wide(self) -> bool:
         """Whether the page or the conversation can be scrolled sideways."""
-        script = "() => [document.documentElement, document.querySelector('.thread')].some(e => e.scrollWidth > e.clientWidth)"
+        script = """() => [document.documentElement, document.querySelector('.thread')]
+            .some(e => e.scrollWidth > e.clientWidth)"""
         return bool(self.page.evaluate(script))
 
 
@@ -192,7 +203,7 @@ NewWindow = Callable[..., Window]
 
 @contextmanager
 def windows(browser: Browser, url: str) -> Iterator[NewWindow]:
-    """Opens windows: each of a person of its own, unless it is told `beside` which other one."""
+    """Open windows: each for a new person, or with `beside` for the person of another window."""
     contexts: list[BrowserContext] = []
 
     def new(*, beside: Window | None = None, **context: Any) -> Window:
@@ -206,3 +217,16 @@ def windows(browser: Browser, url: str) -> Iterator[NewWindow]:
     finally:
         for context in contexts:
             context.close()
+
+
+@contextmanager
+def lasting_window(browser: Browser, system: System) -> Iterator[tuple[Window, LastingAddress]]:
+    """Start a system and open its page at an address that outlives its web process."""
+    system.start(webs=0)
+    address = LastingAddress(system)
+    address.start_web()
+    try:
+        with windows(browser, address.url) as new:
+            yield new().open(), address
+    finally:
+        address.close()

@@ -29,6 +29,7 @@ class Client:
     """One caller of one web process."""
 
     def __init__(self, url: str, key: str | None = None, **options: Any) -> None:
+        self.key = key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         self.http = httpx.AsyncClient(
@@ -43,18 +44,18 @@ class Client:
 
     async def send(self, text: str, *, key: str | None = None, **body: Any) -> dict[str, Any]:
         """Send a message; the body of the 202 response."""
-        answer = await self.http.post(
+        response = await self.http.post(
             "/api/messages",
             json={"text": text, **body},
             headers={"Idempotency-Key": key} if key else {},
         )
-        assert answer.status_code == 202, answer.text
-        return dict(answer.json())
+        assert response.status_code == 202, response.text
+        return dict(response.json())
 
     async def get(self, path: str, **params: Any) -> Any:
-        answer = await self.http.get(path, params=params)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = await self.http.get(path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def snapshot(self, generation_id: str) -> dict[str, Any]:
         return dict(await self.get(f"/api/generations/{generation_id}"))
@@ -63,9 +64,9 @@ class Client:
         return dict(await self.get(f"/api/messages/{message_id}"))
 
     async def cancel(self, generation_id: str, **params: Any) -> dict[str, Any]:
-        answer = await self.http.post(f"/api/generations/{generation_id}/cancel", params=params)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        response = await self.http.post(f"/api/generations/{generation_id}/cancel", params=params)
+        assert response.status_code == 200, response.text
+        return dict(response.json())
 
     async def stream(
         self, generation_id: str, after: int | None = None, **params: Any
@@ -74,11 +75,11 @@ class Client:
         headers = {"Last-Event-ID": str(after)} if after is not None else {}
         async with self.http.stream(
             "GET", f"/api/generations/{generation_id}/events", params=params, headers=headers
-        ) as answer:
-            if answer.status_code == 204:
+        ) as response:
+            if response.status_code == 204:
                 return
-            assert answer.status_code == 200, (await answer.aread()).decode()
-            async for event in parse(answer):
+            assert response.status_code == 200, (await response.aread()).decode()
+            async for event in parse(response):
                 yield event
 
     async def read(
@@ -101,7 +102,7 @@ class Client:
     async def read_through(
         self, generation_id: str, events: list[Event] | None = None, urls: list[str] | None = None
     ) -> list[Event]:
-        """Everything a reader receives that resumes whenever its connection ends before the answer."""
+        """Everything a reader receives that resumes whenever its connection ends early."""
         events = [] if events is None else events
         turn = 0
         while not events or events[-1].type not in TERMINAL:
@@ -118,10 +119,10 @@ class Client:
         return events
 
 
-async def parse(answer: httpx.Response) -> AsyncIterator[Event]:
+async def parse(response: httpx.Response) -> AsyncIterator[Event]:
     """The events of a response; each frame must have an id, a type and one line of data."""
     buffer = ""
-    async for chunk in answer.aiter_text():
+    async for chunk in response.aiter_text():
         buffer += chunk
         while "\n\n" in buffer:
             frame, buffer = buffer.split("\n\n", 1)

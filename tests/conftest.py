@@ -1,6 +1,6 @@
-"""Fixtures: one shared installation for tests that do not disturb it, and separate ones for the rest.
+"""Fixtures: one shared installation for tests that do not disturb it, separate ones for others.
 
-What only some tests need is imported where it is used: every pytest process imports this file.
+Fixtures import heavy modules when they run, because every pytest process imports this file.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `-m quick`, import only the test files that have a quick test: the others take longer."""
+    """With `-m quick`, import only the files that have a quick test: the others import slowly."""
     if config.option.markexpr != "quick" or not collection_path.name.startswith("test_"):
         return None
     return "pytest.mark.quick" not in collection_path.read_text() or None
@@ -70,7 +70,7 @@ def valkey() -> Iterator[str]:
 
 @pytest.fixture
 async def redis(valkey: str) -> "AsyncIterator[ArqRedis]":
-    """A client of that Valkey, which is empty again after the test."""
+    """A client of that Valkey, which is flushed after the test."""
     from server.lifecycle.queue import open_redis
 
     redis = open_redis(valkey)
@@ -154,7 +154,7 @@ def new_system(sql: Sql, tmp_path: Path) -> "Iterator[Callable[..., System]]":
 
 @pytest.fixture(scope="module")
 def linked_of_module(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Linked]":
-    """An installation behind links for all tests of a file, on each database."""
+    """One installation behind proxies for all tests of a file, on each database."""
     from tests.links import linked_system
     from tests.system import System
 
@@ -176,8 +176,8 @@ def key_of_module(installation: "InProcess") -> str:
 
 
 @pytest.fixture
-async def asker(installation: "InProcess", key_of_module: str) -> AsyncIterator[Client]:
-    """A caller of the installation that the test's file runs in this process."""
+async def caller(installation: "InProcess", key_of_module: str) -> AsyncIterator[Client]:
+    """A caller of the in-process installation that the test file defines."""
     async with Client(installation.url, key_of_module) as client:
         yield client
 

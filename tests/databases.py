@@ -1,7 +1,7 @@
-"""The two kinds of database, and the marks that choose among them.
+"""The two kinds of database, and the marks that select them.
 
-Installations are on SQLite unless a test is marked; the closest mark wins. What a test does on
-PostgreSQL is slow: `uv run pytest -m slow` runs it.
+Installations use SQLite unless a test is marked; the closest mark wins. Tests on PostgreSQL are
+slow: `uv run pytest -m slow` runs them.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Sql(NamedTuple):
 
 
 def choose_databases(metafunc: pytest.Metafunc) -> None:
-    """Run a test that has an installation on the databases of its mark."""
+    """Parametrize a test that has an installation with the databases of its mark."""
     if "database_kind" not in metafunc.fixturenames:
         return
     mark = metafunc.definition.get_closest_marker("databases")

@@ -1,4 +1,4 @@
-"""Processes that wait for a sign to begin, and may die at a step of their work (see tests/dying.py)."""
+"""Processes that wait for a start signal and may die at a given step (see tests/dying.py)."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ NO_FAULT = "none"
 
 
 def waiting_worker(system: System, fault: str = NO_FAULT) -> Process:
-    """A worker that waits for `begin`, with everything imported."""
+    """A worker that has imported everything and waits for `begin`."""
     return system.start_worker(
         module=DYING, FAULT=fault, FAULT_START=_start_of(system, "worker", fault)
     )
@@ -26,14 +26,14 @@ def waiting_web(system: System, fault: str = NO_FAULT) -> Process:
 
 
 async def begin(system: System, process: Process, fault: str = NO_FAULT) -> None:
-    """Lets a process begin; a web process answers then."""
+    """Let a waiting process start; a web process is ready when this returns."""
     await asyncio.to_thread(Path(_start_of(system, process.name, fault)).touch)
     if process.url:
         await asyncio.to_thread(system.wait_ready, process)
 
 
 async def death_of(process: Process) -> None:
-    """Waits until a process has killed itself; any other end is a fault of the test."""
+    """Wait until a process has killed itself; fail if it ended in any other way."""
     await condition(lambda: not process.alive, 60)
     assert process.popen.returncode == -signal.SIGKILL, process.output()
 

@@ -1,14 +1,18 @@
-"""`python -m tests.dying worker …`: an ordinary process of the system, which dies exactly at one step
-of its work.
+"""`python -m tests.dying worker …`: a normal Tidemark process that kills itself at a given step.
 
-FAULT says which: `die before|after <n> <step>`, `stall <seconds> <n> <step>` (its event loop does
-nothing for so long before the step), `mark <step> …`, or `none`. A step is the name of a
-function that runs as one transaction (`claim_and_prepare`, `settle`: before it, or after its
-commit), a script of the log (`open`, `append`, `close`: before it is sent, or after its reply was
-read and before anybody looks at it), `last_append` (the first one after the model is done), or
-`pop` (after a job was taken from the queue). n counts from 1. `mark` has the transactions of these
-names say so to the database before they commit: a proxy sees it. FAULT_START, where it is given:
-the process, which has imported everything, begins when this file is there.
+FAULT selects the step: `die before|after <n> <step>`, `stall <seconds> <n> <step>` (the event loop
+stalls before the step), `mark <step> …`, or `none`. A step is one of:
+
+- a function that runs as one transaction (`claim_and_prepare`, `settle`): before it starts, or
+after it commits
+- a script of the log (`open`, `append`, `close`): before it is sent, or after its reply is received
+and before it is used
+- `last_append`: the first append after the model has finished
+- `pop`: after a job is taken from the queue
+
+n counts from 1. With `mark`, the named transactions run a recognisable statement before they
+commit, so that a proxy can detect them. If FAULT_START is set, the process imports everything and
+then waits until that file exists.
 """
 
 import os
@@ -32,12 +36,12 @@ CHECKPOINT_EVERY_S = 0.2
 
 
 def mark_of(step: str) -> str:
-    """What a marked transaction says before it commits."""
+    """The text that a marked transaction sends before it commits."""
     return f"about to commit {step}"
 
 
 class Fault(NamedTuple):
-    """What happens where."""
+    """What happens at which step."""
 
     action: str
     when: str
@@ -56,7 +60,7 @@ class Fault(NamedTuple):
 
 
 class Steps:
-    """Counts the steps of this process, and does what is to be done at one of them."""
+    """Count the steps of this process and die at the chosen one."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault, self._counted = fault, Counter[tuple[str, str]]()
@@ -71,7 +75,7 @@ class Steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self) -> None:
-        """Puts itself into everything that has steps."""
+        """Hook into every step."""
         action, *names = os.environ["FAULT"].split()
         marked = frozenset(names if action == "mark" else ())
         for database in (SqliteDatabase, PostgresDatabase):
@@ -97,7 +101,7 @@ class Steps:
         database.write = writing
 
     def at_point(self, point: str) -> None:
-        """A point that the code names: when, and which step; or that the model is done."""
+        """Handle a named point: `<when> <step>`, or that the model has finished."""
         when, step = point.split()
         if step == "done":
             self.model_done = True
@@ -108,7 +112,7 @@ class Steps:
 
 
 def wait_for_start() -> None:
-    """Waits for the file that FAULT_START names."""
+    """Wait until the file named by FAULT_START exists."""
     start = os.environ.get("FAULT_START")
     while start and not Path(start).exists():
         time.sleep(0.01)

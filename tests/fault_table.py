@@ -1,4 +1,7 @@
-"""The table of faults: what readers saw of each case, and how long they waited. `FAULT_TABLE` names the file that it is written to."""
+"""The fault table: which events readers saw in each case, and their longest pause.
+
+`FAULT_TABLE` names the file to which rows are appended.
+"""
 
 import os
 from itertools import groupby, pairwise
@@ -12,9 +15,10 @@ DELTAS = ("text_delta", "reasoning_delta")
 def note(
     case: str, seen: list[list[Event]], *, database: str = "SQLite", crashes: int | None = None
 ) -> None:
-    """Prints a line on what these readers saw, and adds it to the file: case, database, event types, longest pause in s, crashes.
+    """Print a row about these readers and append it to the table.
 
-    The readers followed one answer from its beginning; one that reads what is settled already adds nothing to the pause.
+    The columns are case, database, event types, longest pause in seconds, and crashes. The readers
+    must have followed one answer from its beginning.
     """
     saw = " | ".join(dict.fromkeys(map(types_in_order, seen)))
     columns = [
@@ -24,16 +28,15 @@ def note(
         f"{longest_pause_s(seen):.2f}",
         "" if crashes is None else str(crashes),
     ]
-    print("\t".join(["", *columns]))  # noqa: T201  this is what `-s` is for
+    print("\t".join(["", *columns]))  # noqa: T201  shown with `pytest -s`
     if path := os.environ.get("FAULT_TABLE"):
-        with Path(path).open(
-            "a"
-        ) as table:  # one write, so that the lines of tests that run at once do not mix
+        with Path(path).open("a") as table:
+            # One write, so that lines of concurrent tests are not interleaved.
             table.write("\t".join(columns) + "\n")
 
 
 def note_test(seen: list[list[Event]]) -> None:
-    """Notes what these readers saw under the name of the test that runs."""
+    """Note what these readers saw under the name of the running test."""
     name, _, variant = (
         os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].removesuffix(" (call)").partition("[")
     )
@@ -51,14 +54,14 @@ def note_test(seen: list[list[Event]]) -> None:
 
 
 def longest_pause_s(seen: list[list[Event]]) -> float:
-    """The longest time between two events that one reader waited."""
+    """The longest time between two events of one reader."""
     return max(
         (after.at - before.at for events in seen for before, after in pairwise(events)), default=0.0
     )
 
 
 def types_in_order(events: list[Event]) -> str:
-    """The types of these events as they came; deltas that follow each other are one `…`."""
+    """The event types in order; consecutive deltas are shown as one `…`."""
     return " ".join(
         type for type, _ in groupby("…" if event.type in DELTAS else event.type for event in events)
     )

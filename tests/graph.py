@@ -18,10 +18,10 @@ async def post(
 
 async def graph(client: Client, query: str, **variables: Any) -> dict[str, Any]:
     """The data of an operation that must succeed."""
-    answer = await post(client, query, variables)
-    body = answer.json()
-    assert answer.status_code == 200, answer.text
-    assert "errors" not in body, answer.text
+    response = await post(client, query, variables)
+    body = response.json()
+    assert response.status_code == 200, response.text
+    assert "errors" not in body, response.text
     return dict(body["data"])
 
 
@@ -41,7 +41,8 @@ async def code(client: Client, query: str, **variables: Any) -> str:
 
 def mutation(name: str, selection: str = "__typename") -> str:
     """A mutation with its input as a variable."""
-    return f"mutation ($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ {selection} }} }}"
+    type = f"{name[0].upper()}{name[1:]}Input"
+    return f"mutation ($input: {type}!) {{ {name}(input: $input) {{ {selection} }} }}"
 
 
 async def mutate(

@@ -1,4 +1,4 @@
-"""An installation: a folder with settings and data, whatever runs on it."""
+"""An installation: a folder with settings and data."""
 
 import asyncio
 import tomllib
@@ -53,7 +53,7 @@ class Installation:
         in_a_thread(lambda: asyncio.run(migrate(settings.database_url)))
 
     def new_key(self, name: str = "test", account: str | None = None) -> str:
-        """An API key, of the account of this email address where one is given."""
+        """Create an API key, for the account with this email address if one is given."""
 
         def create() -> str:
             if account is not None and account not in {
@@ -77,7 +77,7 @@ class Installation:
 
 
 def in_a_thread(run: Callable[[], T]) -> T:
-    """Run what needs an event loop of its own, also for a test that is in one."""
+    """Run code that needs its own event loop, even from a test that already runs in one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run).result()
 

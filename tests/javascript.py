@@ -1,4 +1,4 @@
-"""JavaScript: programs of tests/node, with the packages they need, installed once per version of them."""
+"""JavaScript programs of tests/node and their packages, installed once per lock file."""
 
 import fcntl
 import os
@@ -15,11 +15,14 @@ INSTALL_S, RUN_S = 240, 60
 
 
 def packages() -> Path:
-    """A folder with the programs and their packages. Skips where there is no node, which in CI is a failure."""
+    """The folder with the programs and their packages.
+
+    Without npm, the test is skipped; in CI it fails.
+    """
     if shutil.which("npm") is None:
         if os.environ.get("CI"):
-            pytest.fail("there is no npm")
-        pytest.skip("there is no npm")
+            pytest.fail("npm is not installed")
+        pytest.skip("npm is not installed")
     wanted = b"".join(
         (SOURCES / name).read_bytes() for name in ("package.json", "package-lock.json")
     )
@@ -35,18 +38,18 @@ def packages() -> Path:
                 shutil.copy(source, folder)
         if not (folder / "installed").exists():
             command = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-            installed = subprocess.run(
+            completed = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False
             )
-            assert installed.returncode == 0, installed.stderr
+            assert completed.returncode == 0, completed.stderr
             (folder / "installed").touch()
     return folder
 
 
 def run(program: str, *arguments: str, **environment: str) -> str:
-    """What a program of tests/node printed; it has to succeed."""
+    """Run a program of tests/node, which must succeed, and return its output."""
     command = ["node", program, *arguments]
-    ran = subprocess.run(
+    completed = subprocess.run(
         command,
         cwd=packages(),
         env=os.environ | environment,
@@ -55,5 +58,5 @@ def run(program: str, *arguments: str, **environment: str) -> str:
         timeout=RUN_S,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout

@@ -1,4 +1,4 @@
-"""An installation whose web and worker process each reach Valkey through a link that can fail."""
+"""An installation whose web and worker process each reach Valkey through a faulty link."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tests.system import System
 
 @dataclass(frozen=True)
 class Linked:
-    """The system, its links, and a key. Tests share one and leave its links working."""
+    """The system, its links, and an API key. Tests share one and restore its links."""
 
     system: System
     web_link: Proxy

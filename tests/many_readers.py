@@ -1,7 +1,4 @@
-"""Readers that cost so little that one process runs a thousand of them.
-
-Each keeps its cursor and resumes with it.
-"""
+"""Lightweight readers: one process can run a thousand of them, each with a cursor of its own."""
 
 import asyncio
 import json
@@ -43,13 +40,13 @@ class ManyReaders:
             address = urlsplit(self.urls[turn % len(self.urls)])
             turn += 1
             try:
-                made = await loop.create_connection(
+                connected = await loop.create_connection(
                     lambda: _Connection(self, seen), address.hostname, address.port
                 )
             except OSError:
                 await asyncio.sleep(COME_BACK_S)
                 continue
-            transport, connection = cast("tuple[asyncio.Transport, _Connection]", made)
+            transport, connection = cast("tuple[asyncio.Transport, _Connection]", connected)
             try:
                 transport.write(self.request(seen[-1].seq if seen else 0))
                 await connection.closed
@@ -58,7 +55,10 @@ class ManyReaders:
 
     def request(self, cursor: int) -> bytes:
         last = f"Last-Event-ID: {cursor}\r\n" if cursor else ""
-        head = f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._key}\r\nConnection: close\r\n"
+        head = (
+            f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+            f"{self._key}\r\nConnection: close\r\n"
+        )
         return f"{head}{last}\r\n".encode()
 
     def event(self, seq: int, type: bytes, data: bytes) -> Event:
@@ -73,8 +73,8 @@ class ManyReaders:
 class _Connection(asyncio.Protocol):
     """One connection of a reader; it ends with the answer or when it is closed."""
 
-    def __init__(self, crowd: ManyReaders, seen: list[Event]) -> None:
-        self._crowd, self._seen = crowd, seen
+    def __init__(self, readers: ManyReaders, seen: list[Event]) -> None:
+        self._readers, self._seen = readers, seen
         self._buffer = b""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -83,12 +83,12 @@ class _Connection(asyncio.Protocol):
         end = 0
         for frame in FRAME.finditer(self._buffer):
             end = frame.end()
-            self._seen.append(self._crowd.event(int(frame[1]), frame[2], frame[3]))
+            self._seen.append(self._readers.event(int(frame[1]), frame[2], frame[3]))
         self._buffer = self._buffer[end:]
         if has_ended(self._seen):
             self._close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio calls it so
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         self._close()
 
     def _close(self) -> None:

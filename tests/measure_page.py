@@ -1,7 +1,9 @@
-"""Measures the chat page while a long answer comes in: `uv run python -m tests.measure_page [--tokens 20000] [--rate 200] [--kind …]`.
+"""Measure the chat page while it renders a long answer.
 
-A real installation, a real Chromium, a model that says a text at a given rate. The figures are the browser's own: its long tasks, the
-time from a key to the next frame, the size of its heap and of the document. After the first second no task may last 100 ms.
+`uv run python -m tests.measure_page [--tokens 20000] [--rate 200] [--kind …]` runs an installation,
+Chromium, and a scripted model that sends a text at the given rate. The figures come from the
+browser: long tasks, the time from a key press to the next frame, the size of the heap and of the
+document. After the first second, no task may last 100 ms.
 """
 
 import argparse
@@ -38,22 +40,25 @@ WORDS = [
 
 OBSERVE = """() => {
   const seen = window.measured = { tasks: [], keys: [], shift: 0 };
-  new PerformanceObserver(list => list.getEntries().forEach(e => seen.tasks.push([e.startTime, e.duration])))
+  new PerformanceObserver(list => list.getEntries()
+    .forEach(e => seen.tasks.push([e.startTime, e.duration])))
     .observe({ type: 'longtask' });
-  new PerformanceObserver(list => list.getEntries().forEach(e => e.name.startsWith('key') && seen.keys.push(e.duration)))
+  new PerformanceObserver(list => list.getEntries()
+    .forEach(e => e.name.startsWith('key') && seen.keys.push(e.duration)))
     .observe({ type: 'event', durationThreshold: 16 });
-  new PerformanceObserver(list => list.getEntries().forEach(e => { if (!e.hadRecentInput) seen.shift += e.value }))
+  new PerformanceObserver(list => list.getEntries()
+    .forEach(e => { if (!e.hadRecentInput) seen.shift += e.value }))
     .observe({ type: 'layout-shift' });
   seen.begun = performance.now();
 }"""
 
 
 def tokens_of(kind: str, count: int) -> list[str]:
-    """A text of about so many tokens: one paragraph, one piece of code, one table, one list, or Markdown with some of each."""
-    dice = random.Random(kind)
+    """A text of about this many tokens: a paragraph, code, a table, a list, or mixed Markdown."""
+    rng = random.Random(kind)
 
     def words(n: int) -> str:
-        return " ".join(dice.choice(WORDS) for _ in range(n))
+        return " ".join(rng.choice(WORDS) for _ in range(n))
 
     lines: list[str] = []
     n = 0
@@ -65,27 +70,32 @@ def tokens_of(kind: str, count: int) -> list[str]:
         if kind == "paragraph":
             line = words(40) + " "
         elif kind == "code":
-            line = f"def {dice.choice(WORDS)}_{n}({words(1)}):\n    return {words(1)} + {n}  # {words(4)}\n"
+            line = (
+                f"def {rng.choice(WORDS)}_{n}({words(1)}):\n"
+                f"    return {words(1)} + {n}  # {words(4)}\n"
+            )
         elif kind == "table":
-            line = f"| {words(1)} | {dice.random():.2f} | {words(4)} |\n"
+            line = f"| {words(1)} | {rng.random():.2f} | {words(4)} |\n"
         elif kind == "list":
             line = f"- **{words(1)}** {words(8)} `{words(1)}`\n"
         else:
-            line = _section(n, words, dice)
+            line = _section(n, words, rng)
         lines.append(line)
         n += len(line.split())
     return [piece for line in lines for piece in _pieces(line)][:count]
 
 
-def _section(n: int, words: Any, dice: random.Random) -> str:
-    table = "".join(f"| {words(1)} | {dice.random():.2f} |\n" for _ in range(6))
+def _section(n: int, words: Any, rng: random.Random) -> str:
+    table = "".join(f"| {words(1)} | {rng.random():.2f} |\n" for _ in range(6))
     items = "".join(f"{i + 1}. {words(9)}\n" for i in range(5))
     return (
-        f"## {words(3)}\n\n{words(60)}. **{words(3)}** {words(30)}.\n\n{items}\n| a | b |\n|---|--:|\n{table}\n"
+        f"## {words(3)}\n\n{words(60)}. **{words(3)}** {words(30)}.\n\n{items}\n"
+        f"| a | b |\n|---|--:|\n{table}\n"
         f"```python\n"
-        + "".join(f"{words(1)}_{n} = {words(1)}({dice.random():.3f})\n" for _ in range(12))
+        + "".join(f"{words(1)}_{n} = {words(1)}({rng.random():.3f})\n" for _ in range(12))
         + "```\n\n"
-        f"So $x_{{{n % 9}}} = \\frac{{{n % 7}}}{{2}}$ and [{words(1)}](https://example.org/{n}).\n\n"
+        f"So $x_{{{n % 9}}} = \\frac{{{n % 7}}}{{2}}$ and "
+        f"[{words(1)}](https://example.org/{n}).\n\n"
     )
 
 
@@ -95,7 +105,7 @@ def _pieces(line: str) -> list[str]:
 
 
 def measure(window: Window, name: str, tokens: int, rate: float) -> dict[str, Any]:
-    """Asks, types meanwhile, and gives the figures."""
+    """Send a message, type while its answer arrives, and return the figures."""
     page, cdp = window.page, window.page.context.new_cdp_session(window.page)
     cdp.send("Performance.enable")
     page.evaluate(OBSERVE)
@@ -109,19 +119,19 @@ def measure(window: Window, name: str, tokens: int, rate: float) -> dict[str, An
     assert window.answer.get_attribute("aria-busy") == "false", "the answer did not end in time"
     cdp.send("HeapProfiler.collectGarbage")
     end = _metrics(cdp)
-    seen = page.evaluate("() => window.measured")
-    late = [duration for start, duration in seen["tasks"] if start - seen["begun"] > 1000]
-    keys = sorted(seen["keys"]) or [0]
+    observed = page.evaluate("() => window.measured")
+    late = [duration for start, duration in observed["tasks"] if start - observed["begun"] > 1000]
+    keys = sorted(observed["keys"]) or [0]
     return {
         "tasks_over_50_ms": len(late),
         "longest_task_ms": round(max(late, default=0)),
-        "keys_over_16_ms": len(seen["keys"]),
+        "keys_over_16_ms": len(observed["keys"]),
         "key_p95_ms": keys[int(len(keys) * 0.95) - 1 if len(keys) > 1 else 0],
         "key_longest_ms": max(keys),
         "heap_most_mb": round(max(heap, default=0), 1),
         "heap_after_mb": round(end["JSHeapUsedSize"] / 1e6, 1),
         "nodes": int(end["Nodes"]),
-        "layout_shift": round(seen["shift"], 4),
+        "layout_shift": round(observed["shift"], 4),
         "script_s": round(end["ScriptDuration"], 1),
         "layout_s": round(end["LayoutDuration"] + end["RecalcStyleDuration"], 1),
     }
@@ -150,27 +160,27 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--kind", choices=kinds, action="append")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     worst = 0
     with (
         ScriptedProvider() as scripted,
         tempfile.TemporaryDirectory() as folder,
         open_browser() as browser,
     ):
-        system = System(Path(folder), {"providers": {"said": scripted.provider()}})
+        system = System(Path(folder), {"providers": {"scripted": scripted.provider()}})
         try:
             system.start()
-            for kind in asked.kind or kinds:
+            for kind in arguments.kind or kinds:
                 scripted.texts[kind], scripted.rates[kind] = (
-                    tokens_of(kind, asked.tokens),
-                    asked.rate,
+                    tokens_of(kind, arguments.tokens),
+                    arguments.rate,
                 )
                 with windows(browser, system.web.url) as new:
                     window = new(viewport={"width": 1280, "height": 800}).open()
                     choose_model(window.page)
-                    figures = measure(window, kind, asked.tokens, asked.rate)
+                    figures = measure(window, kind, arguments.tokens, arguments.rate)
                 worst = max(worst, figures["longest_task_ms"])
-                report(f"{kind}: {asked.tokens} tokens at {asked.rate:g}/s", figures)
+                report(f"{kind}: {arguments.tokens} tokens at {arguments.rate:g}/s", figures)
         finally:
             system.close()
     return int(worst > TASK_MAX_MS)

@@ -1,4 +1,4 @@
-"""Everything that is left of an answer (row, snapshot, log, readers), and that it all agrees."""
+"""Everything an answer leaves behind (row, snapshot, log, readers), and that it is consistent."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class Outcome:
     state: dict[str, str]
 
     def check(self) -> None:
-        """Check every reader and a late one, and that row, snapshot and log are the same answer."""
+        """Check all readers, including a late one, and that row, snapshot and log agree."""
         for events in [*self.seen, self.late]:
             check_law(events, self.snapshot)
         check_agreement([*self.seen, self.late, self.log])
@@ -52,14 +52,14 @@ class Outcome:
         return {event.type for events in self.seen for event in events}
 
     def note(self, case: str, database: str = "SQLite") -> None:
-        """A line of the table of faults."""
+        """Add a row to the fault table."""
         note(case, self.seen, database=database, crashes=self.row.crashes)
 
 
 async def outcome_of(
     system: System, client: Client, sent: dict[str, Any], seen: list[list[Event]]
 ) -> Outcome:
-    """Wait until an answer has ended and is sealed, then read everything about it."""
+    """Wait until an answer has ended and its log is closed, then read everything about it."""
     id = sent["generation_id"]
     late = await client.read_through(id)
     await condition(lambda: system.row(id).sealed)

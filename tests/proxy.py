@@ -1,7 +1,8 @@
-"""A link that can fail: a TCP proxy in a thread of its own, before a server on a Unix socket.
+"""A link that can fail: a TCP proxy in its own thread, in front of a server on a Unix socket.
 
-A connection that fell silent stays so for ever, as one does whose other end is gone without a word; only new ones get through once the
-proxy passes again. Neither end of a silent connection hears of the end of the other.
+A silenced connection stays silent forever, like one whose peer vanished without closing it; only
+new connections work once the proxy passes bytes again. Neither end of a silent connection sees the
+other end close.
 """
 
 import asyncio
@@ -25,18 +26,24 @@ Then = Literal["silence", "cut", "hold", "lose reply"]
 
 
 class Mode(Enum):
-    """What becomes of bytes."""
+    """What happens to the bytes."""
 
     PASS = "both ways"
-    SILENT = "nothing arrives, in neither direction, and nobody is told"
+    SILENT = "nothing arrives in either direction, and neither end gets an error"
     DEAF = "commands arrive, replies do not"
     LATE = "nothing arrives now, all of it later"
-    GONE = "every connection is reset, a new one once something is said on it, as by a balancer that has lost its server"
+    GONE = (
+        "existing connections are reset, new ones once the client sends something,"
+        " like a load balancer without a backend"
+    )
 
 
 @dataclass(eq=False)
 class Trap:
-    """Springs once, at the next bytes of a client that hold `match`, on a connection on which `after` was said before."""
+    """Springs once, at the next bytes of a client that contain `match`.
+
+    With `after`, the connection must have sent these bytes before.
+    """
 
     match: bytes
     then: Then
@@ -51,10 +58,10 @@ class Connection:
     def __init__(self, client: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
         self.client, self.upstream = client, upstream
         self.commands_lost = self.replies_lost = self.next_reply_lost = False
-        self.said = b""  # by the client, of late
+        self.recent_bytes = b""
 
     def cut(self) -> None:
-        """Ends it with a RST."""
+        """Close it with a RST."""
         with contextlib.suppress(OSError):
             self.client.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, RESET
@@ -63,7 +70,7 @@ class Connection:
 
 
 class Proxy:
-    """Listens on `port` of this machine and connects to `upstream`. To be closed."""
+    """Listens on a local `port` and connects to `upstream`. Use it as a context manager."""
 
     def __init__(self, upstream: Path) -> None:
         self._upstream = upstream
@@ -88,25 +95,29 @@ class Proxy:
         self._loop.close()
 
     def be(self, mode: Mode) -> None:
-        """From now on; a connection that was silent or deaf once stays it."""
+        """Set the mode; connections that became silent or deaf stay so."""
         self._do(self._be(mode))
 
     def cut(self) -> None:
-        """Resets every connection."""
+        """Reset every connection."""
         self._do(self._cut())
 
     def mend(self) -> None:
-        """Forgets every trap, and passes what comes from now on."""
+        """Remove every trap, and pass all new bytes."""
         self._do(self._mend())
 
     def trap(self, match: bytes, then: Then, *, after: bytes = b"") -> Trap:
-        """Before bytes that hold `match` are passed on: all falls silent, or is cut, or they wait for `release`; or their reply is lost."""
+        """When bytes that contain `match` are about to be forwarded, do `then`.
+
+        `silence` and `cut` affect all connections; `hold` delays the bytes until `release`; `lose
+        reply` drops the reply to them.
+        """
         trap = Trap(match, then, after)
         self._do(self._set(trap))
         return trap
 
     def release(self, trap: Trap) -> None:
-        """Passes on what a trap holds."""
+        """Forward the bytes that a trap holds."""
         self._loop.call_soon_threadsafe(trap.released.set)
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -145,7 +156,7 @@ class Proxy:
 
     async def _set(self, trap: Trap) -> None:
         for connection in self._connections:
-            connection.said = b""  # what was said before counts for no trap
+            connection.recent_bytes = b""  # earlier bytes spring no trap
         self._traps.append(trap)
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
@@ -155,7 +166,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         try:
             replies, upstream = await asyncio.open_unix_connection(str(self._upstream))
-        except OSError:  # nobody is there
+        except OSError:  # the server is down
             client.transport.abort()
             return
         connection = Connection(client, upstream)
@@ -199,16 +210,16 @@ class Proxy:
             connection.client.close()
 
     async def _spring(self, connection: Connection, chunk: bytes) -> None:
-        connection.said += chunk
+        connection.recent_bytes += chunk
         for trap in self._traps:
-            marked = connection.said.find(trap.after)
+            start = connection.recent_bytes.find(trap.after)
             if (
                 trap.sprung.is_set()
-                or marked < 0
-                or trap.match not in connection.said[marked + len(trap.after) :]
+                or start < 0
+                or trap.match not in connection.recent_bytes[start + len(trap.after) :]
             ):
                 continue
-            connection.said = b""
+            connection.recent_bytes = b""
             match trap.then:
                 case "silence":
                     await self._be(Mode.SILENT)
@@ -222,4 +233,4 @@ class Proxy:
                     connection.next_reply_lost = True
             trap.sprung.set()
             return
-        connection.said = connection.said[-REMEMBERED_BYTES:]
+        connection.recent_bytes = connection.recent_bytes[-REMEMBERED_BYTES:]

@@ -12,13 +12,16 @@ from tests.waiting import condition
 
 @asynccontextmanager
 async def reading(
-    client: Client, sent: dict[str, Any], readers: int = 3
+    client: Client, sent: dict[str, Any], readers: int = 3, urls: list[str] | None = None
 ) -> AsyncIterator[list[list[Event]]]:
-    """Follow an answer with several readers; after the block they have read it to its end."""
+    """Follow an answer with several readers; after the block they have read it to its end.
+
+    Readers that are disconnected resume at the next of `urls`.
+    """
     seen: list[list[Event]] = [[] for _ in range(readers)]
     async with asyncio.TaskGroup() as tasks:
         for events in seen:
-            tasks.create_task(client.read_through(sent["generation_id"], events))
+            tasks.create_task(client.read_through(sent["generation_id"], events, urls))
         yield seen
 
 

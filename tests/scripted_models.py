@@ -1,9 +1,10 @@
-"""Installations whose models are scripted, and checks of what they answer."""
+"""Requests to scripted models, and checks of their answers."""
 
 from typing import Any
 
 from tests.client import Client, Event, check_law, text_of
 from tests.upstream import Upstream
+from tests.waiting import condition
 
 GENERATION = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up/plain"}
 """Limits that a test can reach."""
@@ -12,7 +13,7 @@ GENERATION = {"output_max_bytes": 200_000, "deadline_s": 6, "default_model": "up
 async def ask(
     client: Client, model: str, text: str = "hello", **body: Any
 ) -> tuple[list[Event], dict[str, Any]]:
-    """An answer's events and its snapshot, which agree."""
+    """Ask a model; return its answer's events and snapshot after checking that they agree."""
     sent = await client.send(text, model=f"up/{model}" if "/" not in model else model, **body)
     events = await client.read_through(sent["generation_id"])
     snapshot = await client.snapshot(sent["generation_id"])
@@ -24,8 +25,10 @@ async def ask(
 async def check_answer(
     client: Client, upstream: Upstream, model: str, content: list[dict[str, Any]], reason: str
 ) -> Any:
-    """An answer completes with this content, after one retry where the script wants one; its usage."""
-    upstream.asked[model] = 0
+    """Check that an answer completes with this content, after a retry if scripted; return its
+    usage.
+    """
+    upstream.request_counts[model] = 0
 
     events, snapshot = await ask(client, model)
 
@@ -35,16 +38,16 @@ async def check_answer(
     assert (end.data["finish_reason"], snapshot["finish_reason"]) == (reason, reason)
     assert end.data["usage"] == snapshot["usage"]
     retried = model.endswith("-then-ok") or model == "429-date"
-    assert upstream.asked[model] == (2 if retried else 1)
+    assert upstream.request_counts[model] == (2 if retried else 1)
     return snapshot["usage"]
 
 
 async def check_failure(
     client: Client, upstream: Upstream, model: str, expected: tuple[str, str, int]
 ) -> None:
-    """An answer fails with this code, keeps this text, and its model was asked so many times."""
-    code, said, times = expected
-    before = upstream.asked[model]
+    """Check that an answer fails with this code and keeps its text after this many requests."""
+    code, kept_text, requests = expected
+    before = upstream.request_counts[model]
 
     events, snapshot = await ask(client, model)
 
@@ -52,11 +55,11 @@ async def check_failure(
     assert {name: events[-1].data[name] for name in ("code", "message", "retryable")} == snapshot[
         "error"
     ]
-    assert snapshot["text"] == text_of(events) == said
-    assert upstream.asked[model] - before == times, (
-        "it is asked again before the first token, never after it"
+    assert snapshot["text"] == text_of(events) == kept_text
+    assert upstream.request_counts[model] - before == requests, (
+        "a request is retried only before the first token"
     )
-    assert bool(snapshot["usage"]) == bool(said)
+    assert bool(snapshot["usage"]) == bool(kept_text)
     assert "\0" not in snapshot["error"]["message"]
 
 
@@ -69,6 +72,11 @@ async def continued(client: Client, first: str, model: str) -> str:
     )
     await client.read_through(more.json()["generation_id"])
     return str((await client.message(sent["message_id"]))["text"])
+
+
+async def no_open_answers(upstream: Upstream) -> None:
+    """Wait until the upstream has no open response."""
+    await condition(lambda: not upstream.open_answers, 10)
 
 
 def text(text: str) -> dict[str, Any]:

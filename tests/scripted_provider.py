@@ -1,4 +1,4 @@
-"""A server in OpenAI's format whose model answers with the tokens a test has given it."""
+"""A server in OpenAI's format whose model sends the tokens that a test provides."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-MODEL = "said/anything"
+MODEL = "scripted/anything"
 
 
 class ScriptedProvider:
@@ -26,7 +26,7 @@ class ScriptedProvider:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def provider(self) -> dict[str, Any]:
-        """The section of the settings that offers it as a model."""
+        """The settings section that offers it as a model."""
         return {
             "base_url": f"{self.url}/v1",
             "models": [MODEL.split("/")[1]],
@@ -57,23 +57,25 @@ class ScriptedProvider:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         assert site._server is not None
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{port}"
         self._ready.set()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        asked = (await request.json())["messages"][-1]["content"]
-        name = asked if isinstance(asked, str) else asked[0]["text"]
+        content = (await request.json())["messages"][-1]["content"]
+        name = content if isinstance(content, str) else content[0]["text"]
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
-        begun = self._loop.time()
+        started_at = self._loop.time()
         with suppress(ConnectionError):  # the client may disconnect
             for n, token in enumerate(self.texts.get(name, ["?"])):
                 if rate := self.rates.get(name):
-                    await asyncio.sleep(max(0, begun + n / rate - self._loop.time()))
+                    await asyncio.sleep(max(0, started_at + n / rate - self._loop.time()))
                 await answer.write(_chunk({"content": token}))
             await answer.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
         return answer
 
 
 def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta, 'finish_reason': finish}]})}\n\n".encode()
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()

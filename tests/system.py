@@ -1,4 +1,4 @@
-"""An installation of real processes, which can be killed, frozen and started again."""
+"""An installation of real processes that can be killed, frozen and restarted."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Process:
-    """A process of the system."""
+    """A process of an installation."""
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], log: Path, url: str = "") -> None:
         self.name, self.popen, self.log, self.url = name, popen, log, url
@@ -37,12 +37,12 @@ class Process:
         return self.popen.poll() is None
 
     def kill(self) -> None:
-        """As if the power went for this process."""
+        """Kill it without warning, like a power failure."""
         self.popen.kill()
         self.popen.wait()
 
     def stop(self, wait_s: float = 30) -> int:
-        """SIGTERM, and waits for the end."""
+        """Send SIGTERM and wait until it has ended."""
         self.popen.terminate()
         return self.popen.wait(wait_s)
 
@@ -65,7 +65,7 @@ class System(Installation):
         self._counter = 0
 
     def start(self, *, webs: int = 1, workers: int = 1) -> "System":
-        """Start Valkey, create the schema, start the rest and wait until it serves."""
+        """Start Valkey, create the schema, start the other processes and wait for readiness."""
         valkey = self._spawn("redis", ["redis"])
         self.migrate()
         self._wait_for_redis(valkey)
@@ -77,7 +77,7 @@ class System(Installation):
         return self
 
     def run(self, *arguments: str) -> str:
-        """Runs a command to its end and gives what it printed."""
+        """Run a command to its end and return its output."""
         command = [sys.executable, "-m", "server", *arguments, "--config", str(self.config)]
         return subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=60
@@ -130,7 +130,7 @@ class System(Installation):
         return supervisor
 
     def owner_of(self, generation_id: str) -> Process:
-        """The worker process that writes an answer now."""
+        """The worker process that owns this answer now."""
         owner = self.row(generation_id).owner
         return next(worker for worker in self.of("worker") if worker.worker_name == owner)
 
@@ -171,7 +171,7 @@ class System(Installation):
             return False
 
     def close(self) -> None:
-        """Ends everything that was started, by pid."""
+        """Kill every process that was started, by pid."""
         for process in self.processes:
             if process.alive:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Anthropic's format: whatever it says is understood, whatever fails is named, and an answer goes on where the model can."""
+"""Anthropic's format end to end: responses, errors, requests, and continuation after a crash."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from tests.scripted_models import (
     check_answer,
     check_failure,
     continued,
+    no_open_answers,
     text,
     thought,
 )
@@ -61,7 +62,7 @@ def quick(*models: str) -> list[Any]:
 
 
 def slow(*models: str) -> list[Any]:
-    """Models whose tests mostly wait."""
+    """Mark models whose tests mostly wait."""
     return [pytest.param(model, marks=pytest.mark.slow) for model in models]
 
 
@@ -136,9 +137,9 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
     "429-then-ok": (WHOLE, "stop", BILLED),
     "529-then-ok": (WHOLE, "stop", BILLED),
 }
-"""For each model: what the answer is, why it ended, and what it used."""
+"""For each model: the expected content, finish reason and usage."""
 
-WAITING = [
+SLOW_TO_ANSWER = [
     "byte-by-byte",
     "slow-first-token",
     "keeps-open-after-reason",
@@ -148,14 +149,18 @@ WAITING = [
 
 
 @pytest.mark.parametrize(
-    "model", [*quick(*(model for model in COMPLETED if model not in WAITING)), *slow(*WAITING)]
+    "model",
+    [
+        *quick(*(model for model in COMPLETED if model not in SLOW_TO_ANSWER)),
+        *slow(*SLOW_TO_ANSWER),
+    ],
 )
-async def test_what_can_be_understood_is_an_answer(
-    model: str, asker: Client, upstream: Upstream
+async def test_valid_responses_complete_the_answer(
+    model: str, caller: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
 
-    assert await check_answer(asker, upstream, model, content, reason) == usage
+    assert await check_answer(caller, upstream, model, content, reason) == usage
 
 
 # Answers that fail
@@ -174,12 +179,13 @@ CODES = {
     "billing_error": "provider_refused",
     "nobody_knows_error": "provider_unavailable",
 }
-ASKED_AGAIN = {"provider_unavailable", "provider_rate_limited"}
+RETRIED_CODES = {"provider_unavailable", "provider_rate_limited"}
 
 FAILED: dict[str, tuple[str, str, int]] = {
     **{f"{type}-midstream": (code, GREETING, 1) for type, code in CODES.items()},
     **{
-        f"{type}-first": (code, "", 3 if code in ASKED_AGAIN else 1) for type, code in CODES.items()
+        f"{type}-first": (code, "", 3 if code in RETRIED_CODES else 1)
+        for type, code in CODES.items()
     },
     "error-too-long": ("context_too_long", "", 1),
     "eof-at-once": ("provider_protocol", "", 1),
@@ -222,37 +228,41 @@ FAILED: dict[str, tuple[str, str, int]] = {
     "pings-endless": ("provider_timeout", "", 1),
     "gone/nobody": ("provider_unavailable", "", 0),
 }
-"""For each model: the code, what was said before and is kept, and how often it is asked."""
+"""For each model: the error code, the text that is kept, and the number of requests."""
 
-SILENT = ["stall", "silent", "slow-headers", "pings-endless", "gone/nobody"]
-LONG = [model for model, (_, _, times) in FAILED.items() if times == 3 or model in SILENT]
+STALLING = ["stall", "silent", "slow-headers", "pings-endless", "gone/nobody"]
+SLOW_TO_FAIL = [
+    model for model, (_, _, requests) in FAILED.items() if requests == 3 or model in STALLING
+]
 
 
-@pytest.mark.parametrize("model", [*(model for model in FAILED if model not in LONG), *slow(*LONG)])
-async def test_a_fault_is_named_and_what_was_said_before_is_kept(
-    model: str, asker: Client, upstream: Upstream
+@pytest.mark.parametrize(
+    "model", [*(model for model in FAILED if model not in SLOW_TO_FAIL), *slow(*SLOW_TO_FAIL)]
+)
+async def test_a_failure_has_a_code_and_keeps_the_text_so_far(
+    model: str, caller: Client, upstream: Upstream
 ) -> None:
-    await check_failure(asker, upstream, model, FAILED[model])
+    await check_failure(caller, upstream, model, FAILED[model])
 
 
 @pytest.mark.quick
-def test_every_script_is_tried() -> None:
+def test_every_script_is_covered() -> None:
     elsewhere = {"endless", "cut-off", "cut-off-prefill"}
     assert set(COMPLETED) | set(FAILED) - {"gone/nobody"} | elsewhere == set(MODELS)
     assert set(CODES) == set(ERRORS)
 
 
-async def test_what_the_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
+async def test_the_servers_error_message_is_passed_on(caller: Client) -> None:
     for model, words in (
         ("permission_error-midstream", "reported an error: not for you"),
         ("404", "returned 404: model: claude-0"),
         ("json-200", "no stream"),
     ):
-        _, snapshot = await ask(asker, model)
+        _, snapshot = await ask(caller, model)
         assert words in snapshot["error"]["message"]
 
 
-async def test_the_key_is_in_no_answer_and_no_log(
+async def test_the_api_key_is_in_no_error_and_no_log(
     new_system: Make, upstream: Upstream, tmp_path: Path
 ) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
@@ -267,29 +277,29 @@ async def test_the_key_is_in_no_answer_and_no_log(
         assert KEY not in process.output()
 
 
-async def test_a_stopped_answer_is_let_go_and_its_input_was_counted(
-    asker: Client, upstream: Upstream
+async def test_stopping_an_answer_closes_the_connection_and_keeps_the_input_count(
+    caller: Client, upstream: Upstream
 ) -> None:
-    sent = await asker.send("hello", model="up/endless")
-    await asker.read(sent["generation_id"], stop_after=4)
+    sent = await caller.send("hello", model="up/endless")
+    await caller.read(sent["generation_id"], stop_after=4)
 
-    snapshot = await asker.cancel(sent["generation_id"], wait_s=20)
+    snapshot = await caller.cancel(sent["generation_id"], wait_s=20)
 
     assert snapshot["status"] == "cancelled"
     assert snapshot["text"].startswith("on ")
     assert (snapshot["usage"]["input_tokens"], snapshot["usage"]["estimated"]) == (11, True)
-    async with asyncio.timeout(10):
-        while upstream.open_answers:
-            await asyncio.sleep(0.01)
+    await no_open_answers(upstream)
 
 
-# What is sent
+# Requests
 
 
 @pytest.mark.quick
-async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
+async def test_the_request_has_the_options_of_the_message(
+    caller: Client, upstream: Upstream
+) -> None:
     await ask(
-        asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
+        caller, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
     )
 
     request = upstream.requests[-1]
@@ -309,8 +319,10 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
 
 
 @pytest.mark.quick
-async def test_what_the_api_refuses_is_not_sent(asker: Client, upstream: Upstream) -> None:
-    await ask(asker, "plain", "hello", system_prompt=" \n", temperature=1.5)
+async def test_values_that_the_api_rejects_are_clamped_or_left_out(
+    caller: Client, upstream: Upstream
+) -> None:
+    await ask(caller, "plain", "hello", system_prompt=" \n", temperature=1.5)
 
     body = upstream.requests[-1].body
     assert body["temperature"] == 1
@@ -319,16 +331,16 @@ async def test_what_the_api_refuses_is_not_sent(asker: Client, upstream: Upstrea
 
 
 @pytest.mark.quick
-async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_message(
-    asker: Client, upstream: Upstream
+async def test_only_the_shown_branch_is_sent_and_consecutive_questions_are_merged(
+    caller: Client, upstream: Upstream
 ) -> None:
-    sent = await asker.send("first", model="up/thinking")
-    await asker.read_through(sent["generation_id"])
-    its = {"conversation_id": sent["conversation_id"]}
+    sent = await caller.send("first", model="up/thinking")
+    await caller.read_through(sent["generation_id"])
+    conversation = {"conversation_id": sent["conversation_id"]}
     for model in ("eof-without-reason", "401", "tool-use"):
-        await ask(asker, model, model, **its)
+        await ask(caller, model, model, **conversation)
 
-    await ask(asker, "plain", "last", **its)
+    await ask(caller, "plain", "last", **conversation)
 
     assert upstream.requests[-1].body["messages"] == [
         {"role": "user", "content": [text("first")]},
@@ -340,10 +352,10 @@ async def test_only_the_shown_branch_is_sent_and_questions_in_a_row_are_one_mess
 
 
 @pytest.mark.quick
-async def test_a_model_that_can_goes_on_with_an_answer_that_was_cut_short(
-    asker: Client, upstream: Upstream
+async def test_a_model_with_prefill_continues_a_truncated_answer(
+    caller: Client, upstream: Upstream
 ) -> None:
-    whole = await continued(asker, "max-tokens", "plain")
+    whole = await continued(caller, "max-tokens", "plain")
 
     question, answer = upstream.requests[-1].body["messages"]
     assert (question["role"], answer) == ("user", {"role": "assistant", "content": [text("Hello")]})
@@ -351,20 +363,22 @@ async def test_a_model_that_can_goes_on_with_an_answer_that_was_cut_short(
 
 
 @pytest.mark.quick
-async def test_any_other_model_is_asked_to_go_on(asker: Client, upstream: Upstream) -> None:
-    whole = await continued(asker, "max-tokens", "crlf")
+async def test_any_other_model_gets_a_request_to_continue(
+    caller: Client, upstream: Upstream
+) -> None:
+    whole = await continued(caller, "max-tokens", "crlf")
 
-    _, answer, asked = upstream.requests[-1].body["messages"]
+    _, answer, instruction = upstream.requests[-1].body["messages"]
     assert answer == {"role": "assistant", "content": [text("Hello")]}
-    assert asked == {"role": "user", "content": [text(GO_ON)]}
+    assert instruction == {"role": "user", "content": [text(GO_ON)]}
     assert whole == "Hello" + GREETING
 
 
-# Going on after a crash
+# Continuing after a crash
 
 
 @pytest.mark.slow
-async def test_after_a_crash_an_answer_goes_on_where_its_model_can_and_starts_over_elsewhere(
+async def test_after_a_crash_an_answer_continues_with_prefill_and_restarts_without(
     new_system: Make, upstream: Upstream
 ) -> None:
     patient = {"first_token_timeout_s": 60, "idle_timeout_s": 60}

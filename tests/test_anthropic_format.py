@@ -1,4 +1,4 @@
-"""Anthropic's format by itself: how its events are read however they come, and what is made of a request."""
+"""Anthropic's format without a server: parsing its events and building its requests."""
 
 import itertools
 import json
@@ -28,6 +28,7 @@ from server.providers.lenient import ProtocolViolation
 from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
 from tests.scripted_models import call, text, thought
+from tests.upstream import split
 from tests.upstream_anthropic import STREAMS
 
 pytestmark = pytest.mark.quick
@@ -39,20 +40,14 @@ def result(call_id: str, content: str, *, is_error: bool = False) -> dict[str, A
     return {"type": "tool_result", "call_id": call_id, "content": content, "is_error": is_error}
 
 
-def split(data: Any, cuts: list[int]) -> list[Any]:
-    """The data, cut at these places."""
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in itertools.pairwise(places)]
-
-
-# What events say
+# Parsing events
 
 
 Outcome = tuple[list[Delta], str]
 
 
 def read(pieces: Iterable[bytes]) -> Outcome:
-    """The deltas of a stream that comes in these pieces, and how it ends."""
+    """The deltas of a stream that arrives in these pieces, and how it ends."""
     parser, answer, deltas = EventParser(), AnswerParser(), list[Delta]()
     try:
         for chunk in itertools.chain(pieces, [None]):
@@ -83,24 +78,24 @@ def test_any_split_of_the_bytes_gives_the_same_deltas(model: str, cuts: list[int
 
 
 @pytest.mark.parametrize("model", SHORT)
-def test_bytes_one_by_one_give_the_same_deltas(model: str) -> None:
+def test_single_bytes_give_the_same_deltas(model: str) -> None:
     data = "".join(STREAMS[model]).encode()
 
     assert read(data[n : n + 1] for n in range(len(data))) == read([data])
 
 
 @pytest.mark.parametrize("model", ["plain", "interleaved", "thinking"])
-def test_a_stream_that_is_cut_anywhere_is_a_failure_until_it_is_known_why_it_ended(
+def test_a_stream_cut_before_its_stop_reason_is_a_failure(
     model: str,
 ) -> None:
     data = "".join(STREAMS[model]).encode()
     whole, _ = read([data])
 
-    for place in range(len(data)):
-        deltas, end = read([data[:place]])
+    for position in range(len(data)):
+        deltas, end = read([data[:position]])
         if end == "ended":
             assert deltas == whole
-            assert b"stop_reason" in data[:place]
+            assert b"stop_reason" in data[:position]
         else:
             assert deltas == whole[: len(deltas)]
             assert not any(isinstance(delta, Finish) for delta in deltas)
@@ -155,8 +150,8 @@ KINDS = [
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(KINDS), JUNK, JUNK), max_size=6))
-def test_no_event_breaks_the_reading(events: list[tuple[str, str, Any, Any]]) -> None:
-    """Whatever an event holds, it is understood, left out, or named as a fault."""
+def test_no_event_breaks_the_parser(events: list[tuple[str, str, Any, Any]]) -> None:
+    """Any event is parsed, ignored, or raised as a provider error."""
     answer = AnswerParser()
     try:
         for kind, inner, one, two in events:
@@ -182,13 +177,13 @@ def test_no_event_breaks_the_reading(events: list[tuple[str, str, Any, Any]]) ->
                 assert isinstance(delta, TextDelta | ReasoningDelta | ToolCall | Usage)
                 assert all(
                     field.encode() is not None for field in delta if isinstance(field, str)
-                ), "it can be stored and sent"
+                ), "must be valid UTF-8"
     except (ProviderError, ProtocolViolation):
         pass
 
 
 def dumps(value: Any) -> bytes:
-    """JSON as Python writes it: with halves of characters escaped, and NaN."""
+    """JSON as Python writes it: lone surrogates are escaped, and NaN is allowed."""
     return json.dumps(value).encode()
 
 
@@ -211,7 +206,7 @@ def dumps(value: Any) -> bytes:
         ("", 302, "", "provider_refused", None),
     ],
 )
-def test_an_error_has_a_code_and_says_whether_and_when_to_come_back(
+def test_an_error_has_a_code_and_states_whether_and_when_to_retry(
     type: str, status: int | None, words: str, code: str, retry_after_s: float | None
 ) -> None:
     error = error_of({"type": type, "message": words}, status, "7")
@@ -225,11 +220,11 @@ def test_an_error_has_a_code_and_says_whether_and_when_to_come_back(
 
 
 @pytest.mark.parametrize("error", [None, "boom", 17, [], {}, {"type": 17, "message": {"a": 1}}])
-def test_an_error_without_a_type_is_one_nevertheless(error: object) -> None:
+def test_an_error_without_a_type_is_still_an_error(error: object) -> None:
     assert error_of(error).code == "provider_unavailable"
 
 
-# Going on
+# Continuing
 
 
 @pytest.mark.parametrize(
@@ -244,7 +239,7 @@ def test_an_error_without_a_type_is_one_nevertheless(error: object) -> None:
         ("old", [text("so far"), call("a", "b", "{}")], False),
     ],
 )
-async def test_a_prefix_of_text_alone_is_gone_on_with_by_models_that_can(
+async def test_models_with_prefill_continue_a_prefix_of_text_only(
     model: str, prefix: list[dict[str, Any]], continues: bool
 ) -> None:
     anthropic = Anthropic(
@@ -263,27 +258,29 @@ def request(model: str, prefix: list[dict[str, Any]]) -> ModelRequest:
 SPACE = st.text(st.sampled_from(" \n\t"), max_size=6)
 
 
-def after(said: str, pieces: Iterable[str]) -> str:
-    """What an answer that goes on after `said` adds to it."""
+def continuation(prefix: str, pieces: Iterable[str]) -> str:
+    """The text that an answer adds when it continues after `prefix`."""
     new = ""
     for piece in pieces:
-        more, said = drop_repeated(piece, said)
+        more, prefix = drop_repeated(piece, prefix)
         new += more
     return new
 
 
 @given(SPACE, st.text(st.sampled_from("ab \n\t"), max_size=12), CUTS)
-def test_white_space_is_said_once_however_it_comes(said: str, more: str, cuts: list[int]) -> None:
-    whole = after(said, [more])
+def test_white_space_is_not_repeated_however_the_text_is_split(
+    prefix: str, more: str, cuts: list[int]
+) -> None:
+    whole = continuation(prefix, [more])
 
-    assert after(said, split(more, cuts)) == whole
-    assert after(said, split(said + "a" + more, cuts)) == "a" + more
+    assert continuation(prefix, split(more, cuts)) == whole
+    assert continuation(prefix, split(prefix + "a" + more, cuts)) == "a" + more
     assert more.endswith(whole)
-    assert said.startswith(more.removesuffix(whole))
+    assert prefix.startswith(more.removesuffix(whole))
 
 
 @pytest.mark.parametrize(
-    ("said", "more", "new"),
+    ("prefix", "more", "new"),
     [
         ("", " x", " x"),
         (" ", " x", "x"),
@@ -295,14 +292,14 @@ def test_white_space_is_said_once_however_it_comes(said: str, more: str, cuts: l
         (" ", "", ""),
     ],
 )
-def test_only_what_was_said_is_left_out(said: str, more: str, new: str) -> None:
-    assert after(said, [more]) == new
+def test_only_repeated_white_space_is_left_out(prefix: str, more: str, new: str) -> None:
+    assert continuation(prefix, [more]) == new
 
 
-# What is sent
+# Building requests
 
 
-def test_calls_and_results_are_blocks_of_the_messages_they_belong_to() -> None:
+def test_tool_calls_and_results_become_blocks_of_their_messages() -> None:
     answer = [
         text("I look."),
         call("a", "tide", '{"port": "Dover"}'),
@@ -318,10 +315,10 @@ def test_calls_and_results_are_blocks_of_the_messages_they_belong_to() -> None:
         Turn("user", [text("R")]),
     ]
 
-    def used(id: str, name: str, **input: Any) -> dict[str, Any]:
+    def tool_use(id: str, name: str, **input: Any) -> dict[str, Any]:
         return {"type": "tool_use", "id": id, "name": name, "input": input}
 
-    def came(id: str, content: str, **more: Any) -> dict[str, Any]:
+    def tool_result(id: str, content: str, **more: Any) -> dict[str, Any]:
         return {"type": "tool_result", "tool_use_id": id, "content": content, **more}
 
     assert messages_of(turns) == [
@@ -330,14 +327,18 @@ def test_calls_and_results_are_blocks_of_the_messages_they_belong_to() -> None:
             "role": "assistant",
             "content": [
                 text("I look."),
-                used("a", "tide", port="Dover"),
-                used("b", "wind"),
-                used("c", "sea"),
+                tool_use("a", "tide", port="Dover"),
+                tool_use("b", "wind"),
+                tool_use("c", "sea"),
             ],
         },
         {
             "role": "user",
-            "content": [came("a", "low"), came("b", "no", is_error=True), came("c", "")],
+            "content": [
+                tool_result("a", "low"),
+                tool_result("b", "no", is_error=True),
+                tool_result("c", ""),
+            ],
         },
         {"role": "assistant", "content": [text("So.")]},
         {"role": "user", "content": [text("R")]},
@@ -358,7 +359,7 @@ PARTS = st.lists(
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), PARTS), max_size=8))
-def test_messages_alternate_begin_with_a_user_and_hold_no_empty_text(
+def test_messages_alternate_start_with_the_user_and_have_no_empty_text(
     turns: list[tuple[str, list[dict[str, Any]]]],
 ) -> None:
     messages = messages_of(Turn(*turn) for turn in turns)
@@ -385,11 +386,11 @@ def test_messages_alternate_begin_with_a_user_and_hold_no_empty_text(
         ("https://h/api?version=2", "https://h/api/v1/messages?version=2"),
     ],
 )
-def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
+def test_base_urls_are_accepted_with_and_without_a_version(base: str, url: str) -> None:
     assert url_of(base, "messages") == url
 
 
-def test_a_provider_of_this_kind_has_its_own_base_url(tmp_path: Path) -> None:
+def test_the_default_base_url_depends_on_the_kind_of_provider(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
         '[providers.a]\nkind = "anthropic"\nmodels = ["x"]\nprefill = ["x"]\n[providers.b]\n'
@@ -411,7 +412,7 @@ def test_a_provider_of_this_kind_has_its_own_base_url(tmp_path: Path) -> None:
         ('kind = "anthropic"\nprefill = true', ["list"]),
     ],
 )
-def test_prefill_names_models_of_a_kind_that_has_it(
+def test_prefill_is_only_accepted_for_models_of_an_anthropic_provider(
     lines: str, words: list[str], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"

@@ -1,4 +1,4 @@
-"""What cannot be read or makes no sense is refused with a problem that says why, and nothing of it is kept."""
+"""Malformed and invalid HTTP requests are refused with a problem document and change nothing."""
 
 import asyncio
 import json
@@ -16,17 +16,17 @@ from server.ids import Prefix, new_id
 from tests.client import Client
 from tests.system import System
 
-KEYS = {"type", "title", "status", "detail", "code", "request_id"}
+PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "request_id"}
 BIG_BYTES = 50 * 1024 * 1024
 BODY_MAX_BYTES = 1_048_576
 
-ASKING = {
+ANSWER_PATHS = {
     "send": "/api/messages",
     "edit": "/api/messages/{question}/edit",
     "regenerate": "/api/messages/{answer}/regenerate",
     "continue": "/api/messages/{answer}/continue",
 }
-TAKING_A_BODY = {name: ("POST", path) for name, path in ASKING.items()} | {
+WITH_A_BODY = {name: ("POST", path) for name, path in ANSWER_PATHS.items()} | {
     "change": ("PATCH", "/api/conversations/{conversation}"),
     "sign in": ("POST", "/api/session"),
 }
@@ -45,7 +45,7 @@ Refused = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def rows_of(system: System) -> dict[str, int]:
-    """How many rows every table has."""
+    """The number of rows in every table."""
     file = system.settings.data_dir / "tidemark.db"
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
         tables = [
@@ -60,19 +60,19 @@ def rows_of(system: System) -> dict[str, int]:
         }
 
 
-def problem_of(answer: httpx.Response) -> dict[str, Any]:
+def problem_of(response: httpx.Response) -> dict[str, Any]:
     """The problem document of a refusal."""
-    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text[:500])
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = dict(answer.json())
-    assert set(problem) >= KEYS
-    assert problem["status"] == answer.status_code
-    assert problem["request_id"] == answer.headers["tidemark-request-id"]
+    assert 400 <= response.status_code < 500, (response.status_code, response.text[:500])
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = dict(response.json())
+    assert set(problem) >= PROBLEM_KEYS
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["tidemark-request-id"]
     return problem
 
 
 def settled_turn(url: str, key: str) -> Ids:
-    """A question with its answer."""
+    """A question with its finished answer."""
 
     async def ask() -> Ids:
         async with Client(url, key) as client:
@@ -105,7 +105,7 @@ def foreign(tidemark: System) -> Ids:
 
 @pytest.fixture
 async def refused(tidemark: System, client: Client) -> Refused:
-    """Sends what must be refused with `status` and change nothing; gives the problem."""
+    """Send a request that must be refused with `status` and change nothing; return the problem."""
 
     async def send(status: int, method: str, path: str, **request: Any) -> dict[str, Any]:
         before = rows_of(tidemark)
@@ -118,20 +118,18 @@ async def refused(tidemark: System, client: Client) -> Refused:
 
 
 def named(table: dict[str, Any]) -> Any:
-    """Parametrizes with a table whose keys name the cases."""
+    """Parametrize a test with a table whose keys are the ids of the cases."""
     return pytest.mark.parametrize(
         "case", [pytest.param(value, id=name) for name, value in table.items()]
     )
 
 
-taking_a_body = pytest.mark.parametrize(
-    ("method", "path"), TAKING_A_BODY.values(), ids=TAKING_A_BODY
-)
+with_a_body = pytest.mark.parametrize(("method", "path"), WITH_A_BODY.values(), ids=WITH_A_BODY)
 
 UNREADABLE = {
-    "words": b"hello",
+    "not JSON": b"hello",
     "cut short": b'{"text": "x"',
-    "something after it": b'{"text": "x"} {}',
+    "trailing data": b'{"text": "x"} {}',
     "single quotes": b"{'text': 'x'}",
     "not UTF-8": b'{"text": "\xff\xfe"}',
     "UTF-16": '{"text": "x"}'.encode("utf-16"),
@@ -140,7 +138,7 @@ UNREADABLE = {
     "a lone surrogate": rb'{"text": "\ud800"}',
     "a lone low surrogate as a key": rb'{"text": "x", "metadata": {"\udc00": "x"}}',
     "lists 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
-    "lists that never end": b"[" * 100_000,
+    "lists that are not closed": b"[" * 100_000,
     "objects 100,000 deep": b'{"text":' * 100_000 + b"1" + b"}" * 100_000,
     "deep inside a known field": b'{"text": "x", "metadata": '
     + b'{"a":' * 100_000
@@ -149,9 +147,9 @@ UNREADABLE = {
 }
 
 
-@taking_a_body
+@with_a_body
 @named(UNREADABLE)
-async def test_what_is_no_json_cannot_be_read(
+async def test_invalid_json_is_refused(
     case: bytes, method: str, path: str, mine: Ids, refused: Refused
 ) -> None:
     problem = await refused(400, method, path.format(**mine._asdict()), content=case)
@@ -159,9 +157,9 @@ async def test_what_is_no_json_cannot_be_read(
     assert problem["code"] == "invalid_json"
 
 
-@taking_a_body
+@with_a_body
 @named({"a list": b"[]", "a number": b"1", "null": b"null", "a string": b'"x"', "true": b"true"})
-async def test_a_body_has_to_be_an_object(
+async def test_a_body_must_be_an_object(
     case: bytes, method: str, path: str, mine: Ids, refused: Refused
 ) -> None:
     problem = await refused(422, method, path.format(**mine._asdict()), content=case)
@@ -169,11 +167,13 @@ async def test_a_body_has_to_be_an_object(
     assert problem["errors"][0]["pointer"] == ""
 
 
-@taking_a_body
-async def test_an_unknown_key_is_named(method: str, path: str, mine: Ids, refused: Refused) -> None:
+@with_a_body
+async def test_an_unknown_key_is_named_in_the_problem(
+    method: str, path: str, mine: Ids, refused: Refused
+) -> None:
     body = (
         {"text": "x", "nonsense": 1}
-        if path in (ASKING["send"], ASKING["edit"])
+        if path in (ANSWER_PATHS["send"], ANSWER_PATHS["edit"])
         else {"nonsense": 1}
     )
 
@@ -183,14 +183,14 @@ async def test_an_unknown_key_is_named(method: str, path: str, mine: Ids, refuse
     assert [error["pointer"] for error in problem["errors"]] == ["/nonsense"]
 
 
-async def test_a_pointer_is_a_json_pointer_whatever_the_key(refused: Refused) -> None:
+async def test_pointers_escape_keys_as_json_pointers(refused: Refused) -> None:
     problem = await refused(422, "POST", "/api/messages", json={"text": "x", "a/b~c": 1})
 
     assert problem["errors"][0]["pointer"] == "/a~1b~0c"
 
 
-@taking_a_body
-async def test_a_body_that_says_it_is_too_large_is_refused_and_the_sender_is_told(
+@with_a_body
+async def test_a_body_with_too_large_a_content_length_is_refused(
     method: str, path: str, mine: Ids, refused: Refused
 ) -> None:
     problem = await refused(413, method, path.format(**mine._asdict()), content=b" " * BIG_BYTES)
@@ -198,8 +198,8 @@ async def test_a_body_that_says_it_is_too_large_is_refused_and_the_sender_is_tol
     assert (problem["code"], problem["limit"]) == ("body_too_large", BODY_MAX_BYTES)
 
 
-@taking_a_body
-async def test_a_body_that_turns_out_too_large_is_refused_and_the_sender_is_told(
+@with_a_body
+async def test_a_chunked_body_beyond_the_limit_is_refused(
     method: str, path: str, mine: Ids, refused: Refused
 ) -> None:
     async def chunks() -> AsyncIterator[bytes]:
@@ -211,7 +211,7 @@ async def test_a_body_that_turns_out_too_large_is_refused_and_the_sender_is_told
     assert (problem["code"], problem["limit"]) == ("body_too_large", BODY_MAX_BYTES)
 
 
-async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(
+async def test_a_body_at_the_limit_is_accepted_and_one_byte_more_is_refused(
     client: Client, refused: Refused
 ) -> None:
     body = json.dumps({"text": "/demo tokens=1 rate=0\n"}).encode()
@@ -219,15 +219,14 @@ async def test_a_body_of_just_the_limit_is_taken_and_a_byte_more_is_not(
 
     await refused(413, "POST", "/api/messages", content=body + b" ")
 
-    taken = await client.http.post("/api/messages", content=body)
-    assert taken.status_code == 202
-    await client.read(
-        taken.json()["generation_id"]
-    )  # what is refused next is compared with what there is
+    accepted = await client.http.post("/api/messages", content=body)
+    assert accepted.status_code == 202
+    # The next test compares row counts, so nothing may be running.
+    await client.read(accepted.json()["generation_id"])
 
 
 TEXT = {"text": "x"}
-WRONG_QUESTIONS = {
+INVALID_QUESTIONS = {
     "nothing": ({}, ""),
     "text and content": ({"text": "x", "content": [{"type": "text", "text": "x"}]}, ""),
     "both null": ({"text": None, "content": None}, ""),
@@ -245,7 +244,7 @@ WRONG_QUESTIONS = {
     "content empty": ({"content": []}, "/content"),
     "content of numbers": ({"content": [1]}, "/content/0"),
     "content of strings": ({"content": ["x"]}, "/content/0"),
-    "a part of nothing": ({"content": [{}]}, "/content/0/type"),
+    "an empty part": ({"content": [{}]}, "/content/0/type"),
     "a part of no type": ({"content": [{"text": "x"}]}, "/content/0/type"),
     "a part of an unknown type": ({"content": [{"type": "song", "text": "x"}]}, "/content/0/type"),
     "a part that only answers have": (
@@ -265,7 +264,7 @@ WRONG_QUESTIONS = {
         {"content": [{"type": "text", "text": "x", "extra": 1}]},
         "/content/0/extra",
     ),
-    "parts that say nothing": (
+    "parts of white space": (
         {"content": [{"type": "text", "text": " "}, {"type": "text", "text": "\n"}]},
         "",
     ),
@@ -277,9 +276,9 @@ WRONG_QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("path", [ASKING["send"], ASKING["edit"]], ids=["send", "edit"])
-@named(WRONG_QUESTIONS)
-async def test_a_question_that_says_nothing_sensible_is_refused(
+@pytest.mark.parametrize("path", [ANSWER_PATHS["send"], ANSWER_PATHS["edit"]], ids=["send", "edit"])
+@named(INVALID_QUESTIONS)
+async def test_an_empty_or_invalid_question_is_refused(
     case: tuple[Any, str], path: str, mine: Ids, refused: Refused
 ) -> None:
     body, pointer = case
@@ -289,7 +288,7 @@ async def test_a_question_that_says_nothing_sensible_is_refused(
     assert problem["errors"][0]["pointer"] == pointer
 
 
-WRONG_OPTIONS = {
+INVALID_OPTIONS = {
     "model a number": ({"model": 1}, "/model"),
     "model empty": ({"model": ""}, "/model"),
     "model too long": ({"model": "x" * 201}, "/model"),
@@ -326,22 +325,24 @@ WRONG_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("path", ASKING.values(), ids=ASKING)
-@named(WRONG_OPTIONS)
-async def test_an_option_that_makes_no_sense_is_refused(
+@pytest.mark.parametrize("path", ANSWER_PATHS.values(), ids=ANSWER_PATHS)
+@named(INVALID_OPTIONS)
+async def test_an_invalid_option_is_refused(
     case: tuple[Any, str], path: str, mine: Ids, refused: Refused
 ) -> None:
     body, pointer = case
-    body = body | TEXT if path in (ASKING["send"], ASKING["edit"]) else body
+    body = body | TEXT if path in (ANSWER_PATHS["send"], ANSWER_PATHS["edit"]) else body
 
     problem = await refused(422, "POST", path.format(**mine._asdict()), json=body)
 
     assert problem["errors"][0]["pointer"] == pointer
 
 
-@pytest.mark.parametrize("path", [ASKING["send"], ASKING["edit"], ASKING["regenerate"]])
-async def test_a_model_has_to_be_one_of_ours(path: str, mine: Ids, refused: Refused) -> None:
-    body = TEXT if path != ASKING["regenerate"] else {}
+@pytest.mark.parametrize(
+    "path", [ANSWER_PATHS["send"], ANSWER_PATHS["edit"], ANSWER_PATHS["regenerate"]]
+)
+async def test_an_unknown_model_is_refused(path: str, mine: Ids, refused: Refused) -> None:
+    body = TEXT if path != ANSWER_PATHS["regenerate"] else {}
 
     problem = await refused(
         422, "POST", path.format(**mine._asdict()), json=body | {"model": "nobody/nothing"}
@@ -350,11 +351,11 @@ async def test_a_model_has_to_be_one_of_ours(path: str, mine: Ids, refused: Refu
     assert (problem["code"], problem["errors"][0]["pointer"]) == ("unknown_model", "/model")
 
 
-async def test_a_number_that_is_too_large_for_a_number_cannot_be_read(refused: Refused) -> None:
+async def test_a_number_too_large_for_a_float_is_refused(refused: Refused) -> None:
     await refused(400, "POST", "/api/messages", content=b'{"text": "x", "temperature": 1e999}')
 
 
-WRONG_CHANGES = {
+INVALID_CHANGES = {
     "title a number": ({"title": 1}, "/title"),
     "title null": ({"title": None}, "/title"),
     "title empty": ({"title": ""}, "/title"),
@@ -377,12 +378,12 @@ WRONG_CHANGES = {
     "metadata null": ({"metadata": None}, "/metadata"),
     "metadata with a number": ({"metadata": {"a": 1}}, "/metadata/a"),
     "one good, one bad": ({"title": "a new title", "pinned": 1}, "/pinned"),
-    "what cannot be changed": ({"id": "conv_x"}, "/id"),
+    "a read-only field": ({"id": "conv_x"}, "/id"),
 }
 
 
-@named(WRONG_CHANGES)
-async def test_a_change_that_makes_no_sense_changes_nothing(
+@named(INVALID_CHANGES)
+async def test_an_invalid_change_changes_nothing(
     case: tuple[Any, str], mine: Ids, client: Client, refused: Refused
 ) -> None:
     body, pointer = case
@@ -403,33 +404,36 @@ async def test_a_change_that_makes_no_sense_changes_nothing(
         "a list": {"token": []},
     }
 )
-async def test_a_sign_in_token_has_to_look_like_one(case: dict[str, Any], refused: Refused) -> None:
+async def test_a_malformed_sign_in_token_is_refused(case: dict[str, Any], refused: Refused) -> None:
     problem = await refused(422, "POST", "/api/session", json=case)
 
     assert problem["errors"][0]["pointer"] == "/token"
 
 
-LIMITS = ("0", "-1", "101", "abc", "1.5", "", "１", "1e1", "9" * 5000)
-PLACES = ("x", "ü", "\0", "MjAyNg", "!!!", "a" * 10_000)
-FORGED_PLACES = (
+INVALID_LIMITS = ("0", "-1", "101", "abc", "1.5", "", "１", "1e1", "9" * 5000)
+INVALID_CURSORS = ("x", "ü", "\0", "MjAyNg", "!!!", "a" * 10_000)
+FORGED_CURSORS = (
     "2026-01-01|conv_1",
     "2026-01-01T00:00:00+00:00|conv_\0",
     "2026-01-01T00:00:00+00:00|",
     "2026-01-01T00:00:00|" + "conv_x",
 )
-WRONG_QUERIES = [
-    *(("GET", "/api/conversations", "limit", text) for text in LIMITS),
-    *(("GET", "/api/conversations", "before", text) for text in PLACES),
+INVALID_QUERIES = [
+    *(("GET", "/api/conversations", "limit", text) for text in INVALID_LIMITS),
+    *(("GET", "/api/conversations", "before", text) for text in INVALID_CURSORS),
     *(
         ("GET", "/api/conversations", "before", urlsafe_b64encode(text.encode()).decode())
-        for text in FORGED_PLACES
+        for text in FORGED_CURSORS
     ),
     *(("GET", "/api/conversations", "archived", text) for text in ("yes", "", "2", "TRUE")),
-    *(("GET", "/api/conversations/{conversation}/messages", "limit", text) for text in LIMITS),
+    *(
+        ("GET", "/api/conversations/{conversation}/messages", "limit", text)
+        for text in INVALID_LIMITS
+    ),
     *(
         ("GET", "/api/conversations/{conversation}/messages", name, text)
         for name in ("before", "leaf")
-        for text in PLACES
+        for text in INVALID_CURSORS
     ),
     *(
         ("POST", "/api/generations/{generation}/cancel", "wait_s", text)
@@ -447,9 +451,9 @@ WRONG_QUERIES = [
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "name", "text"), WRONG_QUERIES, ids=lambda value: repr(value[-20:])
+    ("method", "path", "name", "text"), INVALID_QUERIES, ids=lambda value: repr(value[-20:])
 )
-async def test_a_query_parameter_that_makes_no_sense_is_refused(
+async def test_an_invalid_query_parameter_is_refused(
     method: str, path: str, name: str, text: str, mine: Ids, tidemark: System, client: Client
 ) -> None:
     before = rows_of(tidemark)
@@ -462,7 +466,7 @@ async def test_a_query_parameter_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("name", ["before", "leaf"])
-async def test_an_empty_place_in_a_list_is_no_place(name: str, mine: Ids, client: Client) -> None:
+async def test_an_empty_cursor_or_leaf_is_ignored(name: str, mine: Ids, client: Client) -> None:
     path = f"/api/conversations/{mine.conversation}/messages"
 
     assert await client.get(path, **{name: ""}) == await client.get(path)
@@ -477,18 +481,20 @@ async def test_an_empty_place_in_a_list_is_no_place(name: str, mine: Ids, client
         "a tab": b"a\tb",
     }
 )
-@pytest.mark.parametrize("path", ASKING.values(), ids=ASKING)
-async def test_an_idempotency_key_has_to_look_like_one(
+@pytest.mark.parametrize("path", ANSWER_PATHS.values(), ids=ANSWER_PATHS)
+async def test_a_malformed_idempotency_key_is_refused(
     case: bytes, path: str, mine: Ids, refused: Refused
 ) -> None:
-    body = TEXT if path in (ASKING["send"], ASKING["edit"]) else {}
+    body = TEXT if path in (ANSWER_PATHS["send"], ANSWER_PATHS["edit"]) else {}
 
     await refused(
         422, "POST", path.format(**mine._asdict()), json=body, headers={"Idempotency-Key": case}
     )
 
 
-async def test_a_refusal_is_a_problem_also_for_who_asked_for_a_stream(refused: Refused) -> None:
+async def test_a_client_that_accepts_only_a_stream_gets_a_problem_when_refused(
+    refused: Refused,
+) -> None:
     problem = await refused(
         422, "POST", "/api/messages", json={"text": ""}, headers={"Accept": "text/event-stream"}
     )
@@ -496,7 +502,7 @@ async def test_a_refusal_is_a_problem_also_for_who_asked_for_a_stream(refused: R
     assert problem["code"] == "invalid_request"
 
 
-NAMING = {
+REQUESTS_WITH_IDS = {
     "send to a conversation": (
         "POST",
         "/api/messages",
@@ -524,7 +530,7 @@ NAMING = {
     "read a message": ("GET", "/api/messages/{answer}", None),
     "read a generation": ("GET", "/api/generations/{generation}", None),
     "follow": ("GET", "/api/generations/{generation}/events", None),
-    "follow from a mark": ("GET", "/api/generations/{generation}/events?after=3", None),
+    "follow from a cursor": ("GET", "/api/generations/{generation}/events?after=3", None),
     "follow from a snapshot": ("GET", "/api/generations/{generation}/events?snapshot=1", None),
     "cancel": ("POST", "/api/generations/{generation}/cancel", None),
     "read a conversation": ("GET", "/api/conversations/{conversation}", None),
@@ -546,50 +552,50 @@ NAMING = {
 }
 
 
-def naming(case: tuple[str, str, Any], ids: Ids, mine: Ids) -> tuple[str, str, dict[str, Any]]:
-    """The request with these ids filled in."""
+def request_for(case: tuple[str, str, Any], ids: Ids, mine: Ids) -> tuple[str, str, dict[str, Any]]:
+    """The method, path and body of a case with these ids filled in."""
     method, path, body = case
-    names = {**ids._asdict(), "mine": mine}
+    values = {**ids._asdict(), "mine": mine}
     filled = (
-        {key: value.format(**names) for key, value in body.items()} if body is not None else None
+        {key: value.format(**values) for key, value in body.items()} if body is not None else None
     )
-    return method, path.format(**names), {"json": filled} if filled is not None else {}
+    return method, path.format(**values), {"json": filled} if filled is not None else {}
 
 
-def shown(answer: httpx.Response) -> Any:
-    """All that a caller can tell two refusals apart by."""
+def visible_parts(response: httpx.Response) -> Any:
+    """Everything by which a caller could distinguish two refusals."""
     varying = ("tidemark-request-id", "date", "content-length")
-    headers = {name: value for name, value in answer.headers.items() if name not in varying}
-    return headers, problem_of(answer) | {"request_id": ""}
+    headers = {name: value for name, value in response.headers.items() if name not in varying}
+    return headers, problem_of(response) | {"request_id": ""}
 
 
-@named(NAMING)
-async def test_what_belongs_to_others_is_exactly_like_what_is_not_there(
+@named(REQUESTS_WITH_IDS)
+async def test_an_id_of_another_account_is_indistinguishable_from_an_unknown_id(
     case: tuple[str, str, Any], mine: Ids, foreign: Ids, tidemark: System, client: Client
 ) -> None:
-    nowhere = Ids(
+    unknown = Ids(
         *(
             new_id(prefix)
             for prefix in (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.MESSAGE, Prefix.GENERATION)
         )
     )
     before = rows_of(tidemark)
-    answers = []
+    responses = []
 
-    for ids in (foreign, nowhere):
-        method, path, request = naming(case, ids, mine)
-        answers.append(await client.http.request(method, path, **request))
+    for ids in (foreign, unknown):
+        method, path, request = request_for(case, ids, mine)
+        responses.append(await client.http.request(method, path, **request))
 
-    assert shown(answers[0]) == shown(answers[1])
-    assert answers[0].status_code in (404, 422)
+    assert visible_parts(responses[0]) == visible_parts(responses[1])
+    assert responses[0].status_code in (404, 422)
     assert rows_of(tidemark) == before
 
 
-@named({name: case for name, case in NAMING.items() if "{mine" in str(case)})
-async def test_a_message_of_another_conversation_of_mine_does_not_fit(
+@named({name: case for name, case in REQUESTS_WITH_IDS.items() if "{mine" in str(case)})
+async def test_a_message_of_another_conversation_is_refused(
     case: tuple[str, str, Any], mine: Ids, mine_too: Ids, tidemark: System, client: Client
 ) -> None:
-    method, path, request = naming(case, mine_too, mine)
+    method, path, request = request_for(case, mine_too, mine)
     before = rows_of(tidemark)
 
     problem_of(await client.http.request(method, path, **request))
@@ -597,7 +603,7 @@ async def test_a_message_of_another_conversation_of_mine_does_not_fit(
     assert rows_of(tidemark) == before
 
 
-NO_IDS = {
+MALFORMED_IDS = {
     "a word": "nonsense",
     "NUL": "%00",
     "NUL in an id": "conv_%00",
@@ -614,12 +620,16 @@ NO_IDS = {
     "an id and a new line": new_id(Prefix.MESSAGE) + "%0A",
     "an account": new_id(Prefix.ACCOUNT),
 }
-WITH_AN_ID = {f"{each.method} {each.path}": each for each in OPERATIONS if "{id}" in each.path}
+OPERATIONS_WITH_AN_ID = {
+    f"{each.method} {each.path}": each for each in OPERATIONS if "{id}" in each.path
+}
 
 
-@pytest.mark.parametrize("operation", WITH_AN_ID.values(), ids=WITH_AN_ID)
-@named(NO_IDS)
-async def test_what_is_no_id_names_nothing(case: str, operation: Any, refused: Refused) -> None:
+@pytest.mark.parametrize("operation", OPERATIONS_WITH_AN_ID.values(), ids=OPERATIONS_WITH_AN_ID)
+@named(MALFORMED_IDS)
+async def test_a_malformed_id_in_a_path_is_not_found(
+    case: str, operation: Any, refused: Refused
+) -> None:
     body = {"POST": TEXT if operation.path.endswith("/edit") else {}, "PATCH": {"title": "x"}}.get(
         operation.method
     )
@@ -646,7 +656,7 @@ async def test_what_is_no_id_names_nothing(case: str, operation: Any, refused: R
     }
 )
 @pytest.mark.parametrize("field", ["conversation_id", "parent_id"])
-async def test_what_is_no_id_names_nothing_in_a_body_either(
+async def test_a_malformed_or_unknown_id_in_a_body_is_refused(
     case: str, field: str, mine: Ids, tidemark: System, client: Client
 ) -> None:
     before = rows_of(tidemark)
@@ -660,13 +670,13 @@ async def test_what_is_no_id_names_nothing_in_a_body_either(
 
 @named({"a number": 1, "a list": [], "a boolean": True, "an object": {}})
 @pytest.mark.parametrize("field", ["conversation_id", "parent_id"])
-async def test_an_id_in_a_body_is_a_string(case: Any, field: str, refused: Refused) -> None:
+async def test_an_id_in_a_body_must_be_a_string(case: Any, field: str, refused: Refused) -> None:
     problem = await refused(422, "POST", "/api/messages", json=TEXT | {field: case})
 
     assert problem["errors"][0]["pointer"] == f"/{field}"
 
 
-async def test_a_parent_needs_its_conversation(mine: Ids, refused: Refused) -> None:
+async def test_a_parent_id_requires_a_conversation_id(mine: Ids, refused: Refused) -> None:
     problem = await refused(422, "POST", "/api/messages", json=TEXT | {"parent_id": mine.answer})
 
     assert problem["code"] == "invalid_parent"
@@ -690,14 +700,14 @@ UNKNOWN_PATHS = [
 
 
 @pytest.mark.parametrize("path", UNKNOWN_PATHS, ids=lambda path: path[:40])
-async def test_an_unknown_path_is_not_there(path: str, tidemark: System, client: Client) -> None:
-    answer = await client.http.get(f"{tidemark.web.url}{path}")
+async def test_an_unknown_path_is_not_found(path: str, tidemark: System, client: Client) -> None:
+    response = await client.http.get(f"{tidemark.web.url}{path}")
 
-    assert (answer.status_code, problem_of(answer)["code"]) == (404, "not_found")
+    assert (response.status_code, problem_of(response)["code"]) == (404, "not_found")
 
 
 def methods_by_path() -> Iterator[tuple[str, set[str]]]:
-    """What every path can do."""
+    """The allowed methods of every path."""
     for path in {operation.path for operation in OPERATIONS}:
         methods = {operation.method for operation in OPERATIONS if operation.path == path}
         yield path, methods | ({"HEAD"} if "GET" in methods else set())
@@ -708,11 +718,11 @@ def methods_by_path() -> Iterator[tuple[str, set[str]]]:
     sorted(methods_by_path()),
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_wrong_method_is_told_the_right_ones(
+async def test_a_wrong_method_is_refused_with_the_allowed_ones(
     path: str, methods: set[str], client: Client
 ) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - methods:
-        answer = await client.http.request(method, path.format(id="x"))
+        response = await client.http.request(method, path.format(id="x"))
 
-        assert (answer.status_code, problem_of(answer)["code"]) == (405, "method_not_allowed")
-        assert {each.strip() for each in answer.headers["allow"].split(",")} == methods
+        assert (response.status_code, problem_of(response)["code"]) == (405, "method_not_allowed")
+        assert {each.strip() for each in response.headers["allow"].split(",")} == methods

@@ -1,4 +1,4 @@
-"""`tidemark bench` where its extra is not installed, and what the rest needs of it."""
+"""`tidemark bench` without its extra, and that the server does not depend on the benchmarks."""
 
 import subprocess
 import sys
@@ -34,24 +34,24 @@ def without_psutil(folder: Path, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def test_a_benchmark_without_psutil_says_what_to_install(tmp_path: Path) -> None:
-    ran = without_psutil(tmp_path, "bench", "stop")
+def test_a_benchmark_without_psutil_names_the_extra_to_install(tmp_path: Path) -> None:
+    completed = without_psutil(tmp_path, "bench", "stop")
 
-    assert ran.returncode == 1
-    assert ran.stderr.count("\n") == 1
-    assert "pip install 'tidemark[bench]'" in ran.stderr
+    assert completed.returncode == 1
+    assert completed.stderr.count("\n") == 1
+    assert "pip install 'tidemark[bench]'" in completed.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_benchmarks_can_be_listed_without_psutil(tmp_path: Path) -> None:
-    ran = without_psutil(tmp_path, "bench", "list")
+    completed = without_psutil(tmp_path, "bench", "list")
 
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert "first-token" in ran.stdout
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert "first-token" in completed.stdout
 
 
-def test_the_server_needs_no_psutil(tmp_path: Path) -> None:
-    ran = subprocess.run(
+def test_the_server_does_not_import_psutil_or_the_benchmarks(tmp_path: Path) -> None:
+    completed = subprocess.run(
         [sys.executable, "-c", RUNTIME],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
@@ -60,5 +60,5 @@ def test_the_server_needs_no_psutil(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert ran.stderr == ""
-    assert ran.returncode == 0
+    assert completed.stderr == ""
+    assert completed.returncode == 0

@@ -1,4 +1,4 @@
-"""Bounds of a web process: bodies in time, connections and streams in number, loopback in truth."""
+"""Limits of a web process: request bodies, connections and streams; loopback detection."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [b"/api/session", b"/api/messages", b"/graphql"])
-async def test_a_body_that_does_not_arrive_is_refused(
+async def test_a_body_that_does_not_arrive_in_time_is_refused(
     tidemark: System, key: str, path: bytes
 ) -> None:
     reader, writer = await connect(tidemark.web.url)
@@ -44,7 +44,9 @@ async def test_a_body_that_does_not_arrive_is_refused(
     writer.close()
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_fault(new_system: Make) -> None:
+async def test_a_client_that_disconnects_during_a_body_is_not_logged_as_a_fault(
+    new_system: Make,
+) -> None:
     system = new_system().start()
 
     for path in (b"/api/session", b"/api/messages", b"/graphql"):
@@ -61,11 +63,11 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_fault(new_syst
 async def test_connections_beyond_the_limit_are_refused(new_system: Make) -> None:
     system = new_system(server={"connections_max": 5}).start()
 
-    held = [await connect(system.web.url) for _ in range(5)]
+    open_connections = [await connect(system.web.url) for _ in range(5)]
     reader, writer = await connect(system.web.url)
     refused = await reader.read()
-    for _reader, each in held:
-        each.close()
+    for _reader, open_writer in open_connections:
+        open_writer.close()
     writer.close()
 
     assert refused.startswith(b"HTTP/1.1 503")
@@ -74,7 +76,7 @@ async def test_connections_beyond_the_limit_are_refused(new_system: Make) -> Non
         await client.get("/api/session")
 
 
-async def test_streams_beyond_the_limit_of_an_account_are_refused(new_system: Make) -> None:
+async def test_streams_beyond_the_limit_per_account_are_refused(new_system: Make) -> None:
     system = new_system(server={"streams_max_per_account": 2}).start()
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send("/demo tokens=5 rate=0 stall_after=2")
@@ -95,13 +97,13 @@ async def test_streams_beyond_the_limit_of_an_account_are_refused(new_system: Ma
                 assert stream.status_code == 200
 
         assert sent_as_stream.status_code == refused.status_code == 429
-        assert len(conversations["data"]) == 1, "nothing was stored"
+        assert len(conversations["data"]) == 1, "a refused message must not be stored"
         assert refused.json()["code"] == "too_many_streams"
         assert refused.json()["limit"] == 2
         assert "retry-after" in refused.headers
 
 
-def test_descriptors_are_kept_free_of_clients() -> None:
+def test_connections_leave_the_reserved_descriptors_free() -> None:
     assert connections_that_fit(10_000, 1_024) == 1_024 - RESERVED_DESCRIPTORS
     assert connections_that_fit(100, 1_024) == 100
     assert connections_that_fit(100, 50) == 1
@@ -117,7 +119,7 @@ def request_with(client: str | None = "127.0.0.1", **headers: str) -> Request:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000"])
-def test_a_request_of_this_machine_is_known(host: str) -> None:
+def test_a_local_request_is_recognised(host: str) -> None:
     assert from_this_machine(request_with(host=host))
     assert from_this_machine(request_with(client=None, host=host))
 
@@ -135,16 +137,16 @@ def test_a_request_of_this_machine_is_known(host: str) -> None:
         {"true_client_ip": "203.0.113.9"},
     ],
 )
-def test_a_forwarded_request_is_not_of_this_machine(headers: dict[str, str]) -> None:
+def test_a_forwarded_request_is_not_local(headers: dict[str, str]) -> None:
     assert not from_this_machine(request_with(host="localhost", **headers))
 
 
-def test_a_request_for_a_public_name_or_from_elsewhere_is_not_of_this_machine() -> None:
+def test_a_request_with_a_public_host_or_from_another_address_is_not_local() -> None:
     assert not from_this_machine(request_with(host="chat.example.org"))
     assert not from_this_machine(request_with(client="203.0.113.9", host="localhost"))
 
 
-async def test_figures_and_guests_are_closed_to_what_a_tunnel_forwards(
+async def test_metrics_and_guest_sessions_are_refused_to_forwarded_requests(
     tidemark: System, client: Client
 ) -> None:
     forwarded = {"X-Real-IP": "203.0.113.9"}
@@ -152,14 +154,16 @@ async def test_figures_and_guests_are_closed_to_what_a_tunnel_forwards(
     for path in ("/status", "/metrics"):
         assert (await client.http.get(path)).status_code == 200
         assert (await client.http.get(path, headers=forwarded)).status_code == 404
-    async with Client(tidemark.web.url) as nobody:
-        refused = await nobody.http.post("/api/session", json={}, headers=forwarded)
+    async with Client(tidemark.web.url) as anonymous:
+        refused = await anonymous.http.post("/api/session", json={}, headers=forwarded)
     assert refused.status_code == 403
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
-def test_a_process_that_waits_for_its_services_stops_at_once(new_system: Make, name: str) -> None:
-    system = new_system()  # nothing runs, not even the schema is there
+def test_a_process_that_waits_for_redis_or_the_schema_stops_at_once(
+    new_system: Make, name: str
+) -> None:
+    system = new_system()  # no Redis, no schema
     system.folder.joinpath("data").mkdir()
     process = system.start_web(wait=False) if name == "web" else system.start_worker()
     until(lambda: _handles(process.pid, signal.SIGTERM), f"the signal handler of {name}")
@@ -177,7 +181,7 @@ def _handles(pid: int, number: signal.Signals) -> bool:
     return False
 
 
-async def test_caches_store_nothing_of_an_account(client: Client) -> None:
+async def test_responses_with_account_data_forbid_caching(client: Client) -> None:
     conversations = await client.http.get("/api/conversations")
     viewer = await client.http.post("/graphql", json={"query": "{ viewer { account { id } } }"})
 
@@ -185,7 +189,7 @@ async def test_caches_store_nothing_of_an_account(client: Client) -> None:
     assert conversations.headers["cache-control"] == viewer.headers["cache-control"] == "no-store"
 
 
-async def test_credentials_that_browsers_add_do_not_lift_the_rule_for_other_sites(
+async def test_basic_credentials_do_not_exempt_cross_site_requests(
     tidemark: System,
 ) -> None:
     headers = {"sec-fetch-site": "cross-site", "authorization": "Basic YWRhOmFkYQ=="}

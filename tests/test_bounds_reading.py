@@ -1,4 +1,4 @@
-"""What a reader leaves is not read on, and what a cursor cannot hold is not promised."""
+"""An export stops when its client disconnects; every cursor given out is accepted."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from server.ids import Prefix, new_id
 pytestmark = pytest.mark.quick
 
 
-async def test_an_export_is_not_read_on_when_its_client_has_gone() -> None:
+async def test_an_export_stops_when_its_client_disconnects() -> None:
     pages, closed, gone = 0, False, asyncio.Event()
 
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -42,7 +42,7 @@ async def test_an_export_is_not_read_on_when_its_client_has_gone() -> None:
     assert pages < 50
 
 
-async def test_an_export_is_sent_whole_to_a_client_that_stays() -> None:
+async def test_an_export_is_complete_for_a_client_that_stays_connected() -> None:
     sent: list[Any] = []
 
     async def chunks() -> AsyncGenerator[bytes, None]:
@@ -63,7 +63,7 @@ async def test_an_export_is_sent_whole_to_a_client_that_stays() -> None:
 
 
 @pytest.mark.parametrize("answers", [0, 1, ANSWERS_MAX, ANSWERS_MAX + 1, 1_000])
-def test_a_cursor_that_is_given_out_is_accepted(answers: int) -> None:
+def test_every_cursor_given_out_is_accepted(answers: int) -> None:
     seqs = {new_id(Prefix.GENERATION): n for n in range(answers)}
     cursor = Cursor(FeedPosition(7, "3"), new_id(Prefix.CONVERSATION), seqs)
 
@@ -71,5 +71,5 @@ def test_a_cursor_that_is_given_out_is_accepted(answers: int) -> None:
 
     if answers <= ANSWERS_MAX:
         assert parsed == cursor
-    else:  # its reader gets the conversation as it is then
+    else:  # too long: the page starts over with the current state
         assert parsed == Cursor(FeedPosition(7, "3"), None, {})

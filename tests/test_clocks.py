@@ -1,4 +1,4 @@
-"""Machines whose clocks differ by two minutes: nobody is taken for dead, nothing ends early, and a death is noticed as ever."""
+"""Hosts whose clocks differ by two minutes: ownership, deadlines and sessions are unaffected."""
 
 import asyncio
 import os
@@ -15,46 +15,49 @@ from tests.databases import both_databases
 from tests.outcome import outcome_of
 from tests.readers import reading, some_tokens
 from tests.system import System
-from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, comes_true, guest_of, is_refused
+from tests.test_identity import COOKIE, SAME_ORIGIN, STALLED, guest_of, is_refused, wait_until
 from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 
 FAST, SLOW = "+60s", "-60s"
 OFF = timedelta(seconds=30)
-"""Two clocks that differ by more than this are not the same one."""
+"""Two clocks that differ by more than this are different clocks."""
 
 DEADLINE_S = 6
 SLOTS = 3
-"""One less than there are answers, so that each worker gets some."""
+"""One less than the number of answers, so that each worker gets some."""
 
-QUIET_TOKENS = 240
+UNDISTURBED_TOKENS = 240
 
 Clock = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The environment of a process whose wall clock is off; `faketime` of Debian, always in CI."""
-    found = [
+    """The environment of a process whose wall clock is off.
+
+    It needs Debian's `faketime`, which CI installs.
+    """
+    libraries = [
         file
         for folder in ("/usr/lib", "/usr/local/lib", "/usr/lib64")
         for file in Path(folder).glob("**/faketime/libfaketimeMT.so.1")
     ]
-    if not found:
+    if not libraries:
         reason = "no libfaketime here (Debian: apt-get install faketime)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
     return lambda offset: {
-        "LD_PRELOAD": str(found[0]),
+        "LD_PRELOAD": str(libraries[0]),
         "FAKETIME": offset,
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
 
 
 def start(system: System, clock: Clock) -> System:
-    """Valkey's clock is right, the web process's and one worker's are fast, the other worker's is slow."""
+    """Valkey has the right time, the web process and one worker are fast, one worker is slow."""
     system.start(webs=0, workers=0)
     system.start_worker(**clock(SLOW))
     system.start_worker(**clock(FAST))
@@ -62,7 +65,7 @@ def start(system: System, clock: Clock) -> System:
     return system
 
 
-async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(
+async def test_only_dead_workers_lose_their_answers(
     new_system: Callable[..., System], clock: Clock
 ) -> None:
     system = await asyncio.to_thread(
@@ -73,39 +76,39 @@ async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(
         Client(system.web.url, await asyncio.to_thread(system.new_key)) as client,
         AsyncExitStack() as stack,
     ):
-        asked_at = now()
+        sent_at = now()
         sent = [await client.send(f"/demo tokens=100000 rate=20\nclocks {n}") for n in range(4)]
         seen = [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
         await condition(
             lambda: all(
-                text_of(events).count(" ") > QUIET_TOKENS for each in seen for events in each
+                text_of(events).count(" ") > UNDISTURBED_TOKENS for each in seen for events in each
             ),
             60,
         )
-        quiet = [system.row(each["generation_id"]) for each in sent]
+        rows = [system.row(each["generation_id"]) for each in sent]
 
         slow.kill()
-        await resumed(seen, [1 if row.owner == slow.worker_name else 0 for row in quiet])
+        await resumed(seen, [1 if row.owner == slow.worker_name else 0 for row in rows])
         system.start_worker(**clock(SLOW))
         fast.kill()
-        await resumed(seen, [2 if row.owner == slow.worker_name else 1 for row in quiet])
+        await resumed(seen, [2 if row.owner == slow.worker_name else 1 for row in rows])
         for each in sent:
             assert (await client.cancel(each["generation_id"], wait_s=20))["status"] == "cancelled"
         outcomes = [
             await outcome_of(system, client, *answer) for answer in zip(sent, seen, strict=True)
         ]
 
-    assert {row.owner for row in quiet} == {slow.worker_name, fast.worker_name}
-    assert {(row.attempt, row.crashes) for row in quiet} == {(1, 0)}
-    for row in quiet:
+    assert {row.owner for row in rows} == {slow.worker_name, fast.worker_name}
+    assert {(row.attempt, row.crashes) for row in rows} == {(1, 0)}
+    for row in rows:
         assert row.started_at is not None
-        assert row.created_at > asked_at + OFF
+        assert row.created_at > sent_at + OFF
         assert (
-            (row.started_at < asked_at - OFF)
+            (row.started_at < sent_at - OFF)
             if row.owner == slow.worker_name
-            else (row.started_at > asked_at + OFF)
+            else (row.started_at > sent_at + OFF)
         )
-    for outcome, row in zip(outcomes, quiet, strict=True):
+    for outcome, row in zip(outcomes, rows, strict=True):
         outcome.check()
         assert (outcome.row.attempt, outcome.row.crashes) == (
             (3, 2) if row.owner == slow.worker_name else (2, 1)
@@ -114,7 +117,7 @@ async def test_a_death_is_noticed_and_nothing_else_is_taken_for_one(
     outcomes[0].note("clocks 60 s fast and slow, workers killed", system.database)
 
 
-async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(
+async def test_deadlines_and_sessions_end_by_the_clock_that_started_them(
     new_system: Callable[..., System], clock: Clock
 ) -> None:
     settings = {
@@ -135,8 +138,8 @@ async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(
             await some_tokens(seen, 2)
             guest.http.headers.update(SAME_ORIGIN | {"Cookie": f"{COOKIE}={await guest_of(guest)}"})
             assert not await is_refused(guest)
-            theirs = await guest.read((await guest.send(STALLED))["generation_id"])
-            await comes_true(lambda: is_refused(guest))
+            guest_events = await guest.read((await guest.send(STALLED))["generation_id"])
+            await wait_until(lambda: is_refused(guest))
         outcomes = [
             await outcome_of(system, client, each, [events])
             for each, events in zip(sent, seen, strict=True)
@@ -152,17 +155,20 @@ async def test_deadlines_and_sessions_end_when_their_own_clock_says_so(
             < OFF
         )
         assert outcome.types == {"queued", "started", "text_delta", "failed"}
-    assert theirs
-    assert theirs[-1].type not in TERMINAL or theirs[-1].data["code"] == "deadline_exceeded"
+    assert guest_events
+    assert (
+        guest_events[-1].type not in TERMINAL
+        or guest_events[-1].data["code"] == "deadline_exceeded"
+    )
     outcomes[0].note("clocks 60 s fast and slow, deadline", system.database)
 
 
 async def resumed(seen: list[list[list[Event]]], times: list[int]) -> None:
-    """Waits until the readers of each answer were told so often that it goes on, and got text since."""
+    """Wait until the readers of each answer saw this many `resumed` events, and text after them."""
 
-    def holds(events: list[Event], wanted: int) -> bool:
+    def holds(events: list[Event], count: int) -> bool:
         return (
-            sum(event.type == "resumed" for event in events) == wanted
+            sum(event.type == "resumed" for event in events) == count
             and events[-1].type == "text_delta"
         )
 

@@ -44,7 +44,7 @@ def test_the_committed_file_is_the_generated_one() -> None:
 
 
 @pytest.mark.parametrize(("section", "model", "key"), KEYS, ids=[f"{s}.{k}" for s, _, k in KEYS])
-def test_every_setting_is_described_and_is_in_the_file(
+def test_every_setting_has_a_description_and_is_in_the_file(
     section: str, model: type[BaseModel], key: str
 ) -> None:
     table = config_file().split(f"\n[{section}]\n", 1)[1].split("\n[", 1)[0]
@@ -66,7 +66,7 @@ def test_loading_the_file_gives_the_defaults(tmp_path: Path) -> None:
     assert from_file.model_dump() == by_default.model_dump()
 
 
-def test_every_default_is_valid_when_it_is_written_out() -> None:
+def test_every_default_is_valid_when_uncommented() -> None:
     uncommented = re.sub(r"^# (\w+ = )", r"\1", config_file(), flags=re.MULTILINE)
     without_files = re.sub(r"^\w+_file = .*\n", "", uncommented, flags=re.MULTILINE)
 
@@ -81,7 +81,7 @@ def test_every_default_is_valid_when_it_is_written_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["PORT", "DATABASE_URL", "REDIS_URL"])
-def test_the_file_leaves_room_for_what_platforms_set(
+def test_the_file_does_not_override_platform_variables(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "config.toml"
@@ -172,7 +172,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("text", "message"), ERRORS.values(), ids=ERRORS)
-def test_an_error_says_what_is_wrong_and_what_is_right(
+def test_an_error_gives_the_value_and_what_was_expected(
     text: str, message: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "config.toml"

@@ -1,4 +1,4 @@
-"""Conversations: lists and pages, the tree of messages, the four ways to ask, limits, and asking once."""
+"""Conversations: lists and pages, the tree of messages, the four requests, limits, idempotency."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ Make = Callable[..., System]
 
 
 async def ask(client: Client, text: str = QUICK, **body: Any) -> Sent:
-    """Sends a message and reads the answer to its end."""
+    """Send a message and read the answer to its end."""
     return await to_end(client, await client.send(text, **body))
 
 
@@ -35,15 +35,15 @@ async def to_end(client: Client, sent: Sent) -> Sent:
 
 
 async def post(client: Client, path: str, status: int = 202, **body: Any) -> Any:
-    answer = await client.http.post(path, json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
+    response = await client.http.post(path, json=body)
+    assert response.status_code == status, response.text
+    return response.json()
 
 
 async def change(client: Client, conversation_id: str, **changes: Any) -> dict[str, Any]:
-    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    response = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
 async def conversation(client: Client, sent: Sent) -> dict[str, Any]:
@@ -77,14 +77,14 @@ async def pages(client: Client, path: str, **params: Any) -> list[list[str]]:
 
 
 async def stalled(client: Client, **body: Any) -> Sent:
-    """An answer that has begun and does not go on."""
+    """An answer that has some text and then stalls."""
     sent = await client.send(STALLED, **body)
     await client.read(sent["generation_id"], stop_after=3)
     return sent
 
 
-async def all_said(client: Client, sent: Sent, words: int) -> None:
-    """Returns once so many words of an answer can be read."""
+async def wait_for_words(client: Client, sent: Sent, words: int) -> None:
+    """Wait until an answer has this many words."""
     async with asyncio.timeout(10):
         while True:
             if len((await client.snapshot(sent["generation_id"]))["text"].split()) >= words:
@@ -95,7 +95,7 @@ async def all_said(client: Client, sent: Sent, words: int) -> None:
 # The list
 
 
-async def test_the_conversation_last_written_in_comes_first(person: Client) -> None:
+async def test_the_most_recently_used_conversation_comes_first(person: Client) -> None:
     first, second, third = [await ask(person) for _ in range(3)]
 
     await ask(person, conversation_id=first["conversation_id"])
@@ -105,7 +105,7 @@ async def test_the_conversation_last_written_in_comes_first(person: Client) -> N
 
 
 @pytest.mark.parametrize("same_time", [False, True])
-async def test_pages_of_the_list_miss_nothing_and_repeat_nothing(
+async def test_pages_of_the_list_contain_every_conversation_exactly_once(
     same_time: bool, person: Client, tidemark: System
 ) -> None:
     sent = await asyncio.gather(*(ask(person) for _ in range(7)))
@@ -117,9 +117,10 @@ async def test_pages_of_the_list_miss_nothing_and_repeat_nothing(
             ) as database,
             database,
         ):
-            places = ",".join("?" * len(ids))
+            placeholders = ",".join("?" * len(ids))
             database.execute(
-                f"UPDATE conversation SET updated_at = '2026-01-01 00:00:00.000000' WHERE id IN ({places})",
+                "UPDATE conversation SET updated_at = '2026-01-01 00:00:00.000000' "
+                f"WHERE id IN ({placeholders})",
                 ids,
             )
 
@@ -132,7 +133,7 @@ async def test_pages_of_the_list_miss_nothing_and_repeat_nothing(
     assert ones == [[id] for id in whole]
 
 
-async def test_a_page_that_is_just_full_is_the_last(person: Client) -> None:
+async def test_a_full_last_page_has_no_next_cursor(person: Client) -> None:
     for _ in range(2):
         await ask(person)
 
@@ -141,17 +142,22 @@ async def test_a_page_that_is_just_full_is_the_last(person: Client) -> None:
     assert (len(page["data"]), page["next"]) == (2, None)
 
 
-async def test_archived_conversations_are_listed_apart(person: Client) -> None:
-    kept, put_away = await ask(person), await ask(person)
+async def test_archived_conversations_are_listed_separately(person: Client) -> None:
+    kept, archived_one = await ask(person), await ask(person)
 
-    await change(person, put_away["conversation_id"], archived=True)
+    await change(person, archived_one["conversation_id"], archived=True)
 
-    for archived, expected in (("true", put_away), ("false", kept), ("1", put_away), ("0", kept)):
+    for archived, expected in (
+        ("true", archived_one),
+        ("false", kept),
+        ("1", archived_one),
+        ("0", kept),
+    ):
         [page] = await pages(person, "/api/conversations", archived=archived)
         assert page == [expected["conversation_id"]]
 
 
-async def test_a_new_conversation_is_called_by_the_first_words_of_its_question(
+async def test_the_first_words_of_the_question_become_the_title(
     person: Client,
 ) -> None:
     sent = await ask(person, "/demo tokens=1 rate=0\n  how\tdeep   is the " + "very " * 30 + "sea?")
@@ -177,7 +183,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGES.items(), ids=CHANGES)
-async def test_a_change_changes_what_it_names_and_nothing_else(
+async def test_a_change_affects_only_the_given_fields(
     name: str, value: Any, client: Client
 ) -> None:
     sent = await ask(client)
@@ -189,7 +195,7 @@ async def test_a_change_changes_what_it_names_and_nothing_else(
     assert await conversation(client, sent) == changed
 
 
-async def test_a_system_prompt_is_cleared_by_null_and_left_by_silence(client: Client) -> None:
+async def test_null_clears_a_system_prompt_and_absence_keeps_it(client: Client) -> None:
     sent = await ask(client, system_prompt="Be brief.")
     assert (await change(client, sent["conversation_id"], pinned=True))[
         "system_prompt"
@@ -224,7 +230,7 @@ async def test_showing_a_message_shows_the_newest_leaf_of_its_branch(client: Cli
         assert (await branch(client, root))[-1] == leaf["message_id"]
 
 
-async def test_the_next_message_follows_what_is_shown(client: Client) -> None:
+async def test_the_next_message_follows_the_shown_branch(client: Client) -> None:
     root = await ask(client)
     await to_end(client, await post(client, f"/api/messages/{root['message_id']}/regenerate"))
     await change(client, root["conversation_id"], shown_message_id=root["message_id"])
@@ -243,43 +249,46 @@ async def test_the_next_message_follows_what_is_shown(client: Client) -> None:
 
 
 @both_databases
-async def test_a_deleted_conversation_is_gone_with_all_that_is_below_it(person: Client) -> None:
+async def test_a_deleted_conversation_and_everything_in_it_is_not_found(person: Client) -> None:
     sent, kept = await ask(person), await ask(person)
-    messages_of, generation = (
+    message_path, generation_path = (
         f"/api/messages/{sent['message_id']}",
         f"/api/generations/{sent['generation_id']}",
     )
-    its = f"/api/conversations/{sent['conversation_id']}"
+    conversation_path = f"/api/conversations/{sent['conversation_id']}"
 
-    assert (await person.http.delete(its)).status_code == 204
+    assert (await person.http.delete(conversation_path)).status_code == 204
 
     reads = [
-        its,
-        f"{its}/messages",
-        messages_of,
+        conversation_path,
+        f"{conversation_path}/messages",
+        message_path,
         f"/api/messages/{sent['question_id']}",
-        generation,
-        f"{generation}/events",
+        generation_path,
+        f"{generation_path}/events",
     ]
-    writes = [f"{messages_of}/regenerate", f"{messages_of}/continue", f"{generation}/cancel"]
-    answers = [await person.http.get(path) for path in reads] + [
+    writes = [f"{message_path}/regenerate", f"{message_path}/continue", f"{generation_path}/cancel"]
+    responses = [await person.http.get(path) for path in reads] + [
         await person.http.post(path, json={}) for path in writes
     ]
-    answers.append(
+    responses.append(
         await person.http.post(f"/api/messages/{sent['question_id']}/edit", json={"text": "x"})
     )
-    answers.append(
+    responses.append(
         await person.http.post(
             "/api/messages", json={"text": "x", "conversation_id": sent["conversation_id"]}
         )
     )
-    answers += [await person.http.patch(its, json={"title": "x"}), await person.http.delete(its)]
-    assert [answer.status_code for answer in answers] == [404] * len(answers)
+    responses += [
+        await person.http.patch(conversation_path, json={"title": "x"}),
+        await person.http.delete(conversation_path),
+    ]
+    assert [response.status_code for response in responses] == [404] * len(responses)
     assert await pages(person, "/api/conversations") == [[kept["conversation_id"]]]
 
 
 @both_databases
-async def test_deleting_ends_what_is_being_written_and_whoever_reads_it(
+async def test_deleting_a_conversation_cancels_its_answer_and_ends_its_streams(
     tidemark: System, own_key: str
 ) -> None:
     async with (
@@ -324,7 +333,7 @@ async def test_a_long_conversation_is_read_page_by_page(client: Client) -> None:
     assert await branch(client, root, before=expected[0]) == []
 
 
-async def test_messages_say_who_said_what_after_what(client: Client) -> None:
+async def test_messages_have_roles_parents_and_models(client: Client) -> None:
     sent = await ask(client, "/demo tokens=2 rate=0\nhello", metadata={"from": "a test"})
 
     question, answer = await messages(client, sent)
@@ -352,7 +361,7 @@ async def test_messages_say_who_said_what_after_what(client: Client) -> None:
     assert [await client.message(each["id"]) for each in (question, answer)] == [question, answer]
 
 
-async def test_content_of_several_parts_is_kept_as_it_was_sent(client: Client) -> None:
+async def test_content_with_several_parts_is_stored_unchanged(client: Client) -> None:
     content = [
         {"type": "text", "text": "/demo tokens=1 "},
         {"type": "text", "text": "rate=0\nné 🌊 \u202e"},
@@ -369,7 +378,7 @@ async def test_content_of_several_parts_is_kept_as_it_was_sent(client: Client) -
 
 
 @both_databases
-async def test_another_answer_is_a_sibling_and_is_shown(client: Client) -> None:
+async def test_a_regenerated_answer_is_a_sibling_and_is_shown(client: Client) -> None:
     first = await ask(client, "/demo tokens=30 rate=0\nagain")
 
     others = [
@@ -388,7 +397,7 @@ async def test_another_answer_is_a_sibling_and_is_shown(client: Client) -> None:
 
 
 @both_databases
-async def test_a_sibling_of_a_sibling_comes_last(client: Client) -> None:
+async def test_a_new_sibling_comes_last(client: Client) -> None:
     first = await ask(client)
     second = await to_end(
         client, await post(client, f"/api/messages/{first['message_id']}/regenerate")
@@ -404,7 +413,7 @@ async def test_a_sibling_of_a_sibling_comes_last(client: Client) -> None:
 
 
 @both_databases
-async def test_an_edited_question_is_a_sibling_with_an_answer_of_its_own(client: Client) -> None:
+async def test_an_edited_question_is_a_sibling_with_its_own_answer(client: Client) -> None:
     root = await ask(client)
     first = await ask(client, conversation_id=root["conversation_id"])
 
@@ -428,7 +437,7 @@ async def test_an_edited_question_is_a_sibling_with_an_answer_of_its_own(client:
     ]
 
 
-async def test_a_conversation_may_have_several_beginnings(client: Client) -> None:
+async def test_a_conversation_may_have_several_roots(client: Client) -> None:
     first = await ask(client)
 
     edited = await to_end(
@@ -462,26 +471,26 @@ async def test_a_question_may_follow_any_answer(client: Client) -> None:
 
 
 @both_databases
-async def test_a_question_follows_no_question_and_no_answer_of_another_conversation(
+async def test_a_parent_must_be_an_answer_of_the_same_conversation(
     client: Client,
 ) -> None:
-    here, elsewhere = await ask(client), await ask(client)
+    one, other = await ask(client), await ask(client)
 
-    for parent in (here["question_id"], elsewhere["message_id"], elsewhere["question_id"]):
+    for parent in (one["question_id"], other["message_id"], other["question_id"]):
         refused = await post(
             client,
             "/api/messages",
             422,
             text=QUICK,
-            conversation_id=here["conversation_id"],
+            conversation_id=one["conversation_id"],
             parent_id=parent,
         )
         assert refused["code"] == "invalid_parent"
-    assert await branch(client, here) == [here["question_id"], here["message_id"]]
+    assert await branch(client, one) == [one["question_id"], one["message_id"]]
 
 
 @both_databases
-async def test_nothing_follows_an_answer_that_is_being_written(client: Client) -> None:
+async def test_nothing_may_follow_an_answer_in_progress(client: Client) -> None:
     sent = await stalled(client)
     text = {"text": QUICK, "conversation_id": sent["conversation_id"]}
 
@@ -497,7 +506,9 @@ async def test_nothing_follows_an_answer_that_is_being_written(client: Client) -
     await ask(client, **text)
 
 
-async def test_while_one_branch_is_being_written_another_can_be(client: Client) -> None:
+async def test_another_branch_can_be_extended_while_an_answer_is_in_progress(
+    client: Client,
+) -> None:
     sent = await stalled(client)
 
     edited = await to_end(
@@ -513,7 +524,7 @@ async def test_while_one_branch_is_being_written_another_can_be(client: Client) 
 
 
 @both_databases
-async def test_an_answer_that_was_cut_short_goes_on_to_its_end(client: Client) -> None:
+async def test_a_truncated_answer_is_continued_to_its_end(client: Client) -> None:
     text = "/demo tokens=20 rate=0\nlong"
     whole = (await client.message((await ask(client, text))["message_id"]))["text"]
     cut = await ask(client, text, max_output_tokens=5)
@@ -534,34 +545,34 @@ async def test_an_answer_that_was_cut_short_goes_on_to_its_end(client: Client) -
 
 
 @both_databases
-async def test_an_answer_may_be_continued_again_and_again(client: Client) -> None:
+async def test_an_answer_may_be_continued_several_times(client: Client) -> None:
     text = "/demo tokens=20 rate=0 reasoning=3\nagain and again"
     whole = (await client.message((await ask(client, text))["message_id"]))["content"]
     sent = await ask(client, text, max_output_tokens=6)
 
-    times = 0
+    continuations = 0
     while (await client.message(sent["message_id"]))["finish_reason"] == "length":
         more = await to_end(
             client,
             await post(client, f"/api/messages/{sent['message_id']}/continue", max_output_tokens=6),
         )
-        times += 1
+        continuations += 1
         check_law(
             await client.read(more["generation_id"]), await client.snapshot(more["generation_id"])
         )
 
-    assert times == 3
+    assert continuations == 3
     assert (await client.message(sent["message_id"]))["content"] == whole
 
 
-async def test_an_answer_that_was_stopped_starts_over(client: Client) -> None:
+async def test_continuing_a_stopped_answer_starts_over(client: Client) -> None:
     sent = await stalled(client)
-    await all_said(client, sent, 5)
+    await wait_for_words(client, sent, 5)
     stopped = await client.cancel(sent["generation_id"])
 
     again = await post(client, f"/api/messages/{sent['message_id']}/continue")
 
-    await all_said(client, again, 5)
+    await wait_for_words(client, again, 5)
     await client.cancel(again["generation_id"])
     events = await client.read(again["generation_id"])
     assert (again["message_id"], again["generation_id"] != sent["generation_id"]) == (
@@ -574,7 +585,7 @@ async def test_an_answer_that_was_stopped_starts_over(client: Client) -> None:
 
 
 @both_databases
-async def test_an_answer_that_failed_starts_over(client: Client) -> None:
+async def test_continuing_a_failed_answer_starts_over(client: Client) -> None:
     sent = await ask(client, "/demo tokens=9 rate=0 fail_after=4")
     failed = await client.message(sent["message_id"])
     assert (failed["status"], failed["error"]["code"]) == ("failed", "provider_unavailable")
@@ -591,7 +602,7 @@ async def test_an_answer_that_failed_starts_over(client: Client) -> None:
     assert (await conversation(client, sent))["shown_message_id"] == sent["message_id"]
 
 
-async def test_an_answer_that_is_complete_is_not_continued(client: Client) -> None:
+async def test_a_complete_answer_cannot_be_continued(client: Client) -> None:
     sent = await ask(client)
 
     refused = await post(client, f"/api/messages/{sent['message_id']}/continue", 409)
@@ -600,7 +611,7 @@ async def test_an_answer_that_is_complete_is_not_continued(client: Client) -> No
     assert (await client.message(sent["message_id"]))["generation_id"] == sent["generation_id"]
 
 
-async def test_only_answers_are_written_again_and_only_questions_edited(client: Client) -> None:
+async def test_only_answers_are_regenerated_and_only_questions_edited(client: Client) -> None:
     sent = await ask(client)
 
     for path in (
@@ -609,8 +620,8 @@ async def test_only_answers_are_written_again_and_only_questions_edited(client: 
         f"{sent['message_id']}/edit",
     ):
         body = {"text": QUICK} if path.endswith("edit") else {}
-        answer = await client.http.post(f"/api/messages/{path}", json=body)
-        assert answer.status_code in (409, 422)
+        response = await client.http.post(f"/api/messages/{path}", json=body)
+        assert response.status_code in (409, 422)
     assert await branch(client, sent) == [sent["question_id"], sent["message_id"]]
 
 
@@ -619,11 +630,11 @@ async def test_only_answers_are_written_again_and_only_questions_edited(client: 
 
 @asynccontextmanager
 async def scripted_model() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """A model that says «fine»; its address, and what it is asked."""
-    asked: list[dict[str, Any]] = []
+    """Run a model that answers «fine»; its address and the requests it received."""
+    requests: list[dict[str, Any]] = []
 
     async def complete(request: web.Request) -> web.StreamResponse:
-        asked.append(await request.json())
+        requests.append(await request.json())
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for choice in ({"delta": {"content": "fine"}}, {"delta": {}, "finish_reason": "stop"}):
@@ -640,26 +651,26 @@ async def scripted_model() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", asked
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", requests
     finally:
         await runner.cleanup()
 
 
 def prompt_of(request: dict[str, Any]) -> str | None:
-    """The system prompt a model got."""
+    """The system prompt in a model request."""
     first = request["messages"][0]
     return str(first["content"]) if first["role"] == "system" else None
 
 
-async def test_a_conversation_keeps_the_model_and_prompt_it_began_with(new_system: Make) -> None:
-    async with scripted_model() as (url, asked):
+async def test_a_conversation_keeps_its_initial_model_and_prompt(new_system: Make) -> None:
+    async with scripted_model() as (url, requests):
         local = {"base_url": url, "models": ["tiny", "org/large", "twin"]}
         providers = {"local": local, "other": {"base_url": url, "models": ["twin"]}}
         settings = {"providers": providers, "generation": {"default_model": "demo"}}
         system = await asyncio.to_thread(lambda: new_system(**settings).start())
         async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
             await check_models(client)
-            await check_conversation_rules(client, asked)
+            await check_conversation_rules(client, requests)
 
 
 async def check_models(client: Client) -> None:
@@ -688,42 +699,42 @@ async def check_models(client: Client) -> None:
     assert "other/twin" in refused["detail"]
 
 
-async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) -> None:
+async def check_conversation_rules(client: Client, requests: list[dict[str, Any]]) -> None:
     sent = await ask(client, "hello", model="tiny", system_prompt="Be brief.")
-    its = {"conversation_id": sent["conversation_id"]}
-    assert (asked[-1]["model"], prompt_of(asked[-1])) == ("tiny", "Be brief.")
+    in_conversation = {"conversation_id": sent["conversation_id"]}
+    assert (requests[-1]["model"], prompt_of(requests[-1])) == ("tiny", "Be brief.")
 
     await ask(
         client,
         "and once",
-        **its,
+        **in_conversation,
         model="org/large",
         system_prompt="Be long.",
         temperature=0,
         max_output_tokens=7,
     )
-    assert (asked[-1]["model"], prompt_of(asked[-1]), asked[-1]["temperature"]) == (
+    assert (requests[-1]["model"], prompt_of(requests[-1]), requests[-1]["temperature"]) == (
         "org/large",
         "Be long.",
         0,
     )
-    assert 7 in (asked[-1].get("max_tokens"), asked[-1].get("max_completion_tokens"))
+    assert 7 in (requests[-1].get("max_tokens"), requests[-1].get("max_completion_tokens"))
 
-    await ask(client, "and again", **its)
-    assert (asked[-1]["model"], prompt_of(asked[-1])) == ("tiny", "Be brief.")
-    assert "temperature" not in asked[-1]
-    kept = await conversation(client, sent)
-    assert (kept["model"], kept["system_prompt"]) == ("local/tiny", "Be brief.")
+    await ask(client, "and again", **in_conversation)
+    assert (requests[-1]["model"], prompt_of(requests[-1])) == ("tiny", "Be brief.")
+    assert "temperature" not in requests[-1]
+    stored = await conversation(client, sent)
+    assert (stored["model"], stored["system_prompt"]) == ("local/tiny", "Be brief.")
 
     assert (await change(client, sent["conversation_id"], model="org/large", system_prompt=None))[
         "model"
     ] == "local/org/large"
-    last = await ask(client, "and after a change", **its)
-    assert (asked[-1]["model"], prompt_of(asked[-1])) == ("org/large", None)
-    said = [(turn["role"], turn["content"]) for turn in asked[-1]["messages"]]
+    last = await ask(client, "and after a change", **in_conversation)
+    assert (requests[-1]["model"], prompt_of(requests[-1])) == ("org/large", None)
+    turns = [(turn["role"], turn["content"]) for turn in requests[-1]["messages"]]
     questions = ["hello", "and once", "and again", "and after a change"]
     assert (
-        said
+        turns
         == [turn for question in questions for turn in (("user", question), ("assistant", "fine"))][
             :-1
         ]
@@ -738,7 +749,7 @@ async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) 
             system_prompt="Once more.",
         ),
     )
-    assert (asked[-1]["model"], prompt_of(asked[-1])) == ("tiny", "Once more.")
+    assert (requests[-1]["model"], prompt_of(requests[-1])) == ("tiny", "Once more.")
     assert (await conversation(client, sent))["model"] == "local/org/large"
 
 
@@ -746,7 +757,7 @@ async def check_conversation_rules(client: Client, asked: list[dict[str, Any]]) 
 
 
 @pytest.mark.slow
-async def test_only_so_many_answers_are_written_at_a_time(new_system: Make) -> None:
+async def test_active_answers_per_account_are_limited(new_system: Make) -> None:
     system = await asyncio.to_thread(
         lambda: new_system(generation={"active_max_per_account": 2}).start()
     )
@@ -784,7 +795,7 @@ async def test_only_so_many_answers_are_written_at_a_time(new_system: Make) -> N
         assert "idempotent-replayed" not in again.headers
 
 
-async def test_the_limit_holds_however_many_ask_at_once(new_system: Make) -> None:
+async def test_the_limit_holds_for_concurrent_requests(new_system: Make) -> None:
     system = await asyncio.to_thread(
         lambda: new_system(generation={"active_max_per_account": 2}).start(webs=2, workers=0)
     )
@@ -793,42 +804,44 @@ async def test_the_limit_holds_however_many_ask_at_once(new_system: Make) -> Non
         Client(system.of("web")[0].url, key) as one,
         Client(system.of("web")[1].url, key) as two,
     ):
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(each.http.post("/api/messages", json={"text": QUICK}) for each in (one, two) * 10)
         )
 
-    assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 18
+    assert sorted(response.status_code for response in responses) == [202] * 2 + [429] * 18
 
 
-# Asking once
+# Idempotency
 
 
 @both_databases
-async def test_fifty_equal_requests_at_once_are_one(tidemark: System, own_key: str) -> None:
+async def test_fifty_concurrent_requests_with_one_key_create_one_answer(
+    tidemark: System, own_key: str
+) -> None:
     body, headers = {"text": QUICK, "metadata": {"a": "b"}}, {"Idempotency-Key": "fifty"}
     async with (
         Client(tidemark.of("web")[0].url, own_key) as one,
         Client(tidemark.of("web")[1].url, own_key) as two,
     ):
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(
                 each.http.post("/api/messages", json=body, headers=headers)
                 for each in (one, two) * 25
             )
         )
 
-        assert {answer.status_code for answer in answers} == {202}
-        assert {answer.text for answer in answers} == {answers[0].text}
-        assert {answer.headers["location"] for answer in answers} == {
-            f"/api/generations/{answers[0].json()['generation_id']}"
+        assert {response.status_code for response in responses} == {202}
+        assert {response.text for response in responses} == {responses[0].text}
+        assert {response.headers["location"] for response in responses} == {
+            f"/api/generations/{responses[0].json()['generation_id']}"
         }
         assert (
-            sorted(answer.headers.get("idempotent-replayed", "") for answer in answers)
+            sorted(response.headers.get("idempotent-replayed", "") for response in responses)
             == [""] + ["true"] * 49
         )
-        await to_end(one, answers[0].json())
+        await to_end(one, responses[0].json())
         assert len((await one.get("/api/conversations"))["data"]) == 1
-        assert len(await messages(one, answers[0].json())) == 2
+        assert len(await messages(one, responses[0].json())) == 2
 
 
 @pytest.mark.parametrize(
@@ -843,7 +856,7 @@ async def test_fifty_equal_requests_at_once_are_one(tidemark: System, own_key: s
     ],
     ids=lambda other: next(iter(other)),
 )
-async def test_a_key_that_was_used_for_something_else_is_refused(
+async def test_a_key_reused_with_another_body_is_refused(
     other: dict[str, Any], person: Client
 ) -> None:
     body, headers = {"text": QUICK}, {"Idempotency-Key": "once"}
@@ -856,7 +869,7 @@ async def test_a_key_that_was_used_for_something_else_is_refused(
     assert len((await person.get("/api/conversations"))["data"]) == 1
 
 
-async def test_the_same_said_in_another_way_is_the_same(person: Client) -> None:
+async def test_equivalent_bodies_count_as_the_same_request(person: Client) -> None:
     key = {"Idempotency-Key": "same"}
     spellings = [
         {"text": QUICK},
@@ -864,16 +877,16 @@ async def test_the_same_said_in_another_way_is_the_same(person: Client) -> None:
         {"text": QUICK, "conversation_id": None, "model": None},
     ]
 
-    answers = [
+    responses = [
         await person.http.post("/api/messages", json=body, headers=key) for body in spellings
     ]
 
-    assert [answer.status_code for answer in answers] == [202] * 3
-    assert len({answer.text for answer in answers}) == 1
+    assert [response.status_code for response in responses] == [202] * 3
+    assert len({response.text for response in responses}) == 1
 
 
 @both_databases
-async def test_a_key_is_a_key_for_one_operation_of_one_account(
+async def test_keys_are_scoped_to_the_account_and_the_operation(
     person: Client, client: Client
 ) -> None:
     key = uuid4().hex
@@ -891,9 +904,9 @@ async def test_a_key_is_a_key_for_one_operation_of_one_account(
         f"/api/messages/{sent['question_id']}/edit", json={"text": QUICK}, headers=headers
     )
 
-    assert [answer.status_code for answer in (regenerated, replayed, edited)] == [202] * 3
+    assert [response.status_code for response in (regenerated, replayed, edited)] == [202] * 3
     assert [
-        "idempotent-replayed" in answer.headers for answer in (regenerated, replayed, edited)
+        "idempotent-replayed" in response.headers for response in (regenerated, replayed, edited)
     ] == [False, True, False]
     generations = {
         sent["generation_id"],
@@ -905,19 +918,21 @@ async def test_a_key_is_a_key_for_one_operation_of_one_account(
 
 
 @both_databases
-async def test_a_replay_may_be_followed_as_a_stream_from_any_mark(person: Client) -> None:
+async def test_a_replay_can_be_streamed_from_any_cursor(person: Client) -> None:
     sent = await person.send("/demo tokens=8 rate=0", key="followed")
     whole = await person.read(sent["generation_id"])
     headers = STREAM | {"Idempotency-Key": "followed"}
     body = {"text": "/demo tokens=8 rate=0"}
 
-    for mark in (None, 0, 3, whole[-1].seq - 1):
-        marked = headers | ({"Last-Event-ID": str(mark)} if mark is not None else {})
-        async with person.http.stream("POST", "/api/messages", json=body, headers=marked) as answer:
-            events = [event async for event in parse(answer)]
-        assert answer.headers["idempotent-replayed"] == "true"
-        assert answer.headers["tidemark-generation"] == sent["generation_id"]
-        assert events == whole[mark or 0 :]
+    for cursor in (None, 0, 3, whole[-1].seq - 1):
+        with_cursor = headers | ({"Last-Event-ID": str(cursor)} if cursor is not None else {})
+        async with person.http.stream(
+            "POST", "/api/messages", json=body, headers=with_cursor
+        ) as response:
+            events = [event async for event in parse(response)]
+        assert response.headers["idempotent-replayed"] == "true"
+        assert response.headers["tidemark-generation"] == sent["generation_id"]
+        assert events == whole[cursor or 0 :]
 
     at_the_end = await person.http.post(
         "/api/messages", json=body, headers=headers | {"Last-Event-ID": str(whole[-1].seq)}
@@ -928,12 +943,12 @@ async def test_a_replay_may_be_followed_as_a_stream_from_any_mark(person: Client
     assert (at_the_end.status_code, beyond.status_code) == (204, 400)
 
 
-async def test_what_was_first_asked_as_a_stream_is_replayed_as_json(person: Client) -> None:
+async def test_a_request_first_sent_as_a_stream_is_replayed_as_json(person: Client) -> None:
     body, key = {"text": QUICK}, {"Idempotency-Key": "streamed"}
     async with person.http.stream(
         "POST", "/api/messages", json=body, headers=STREAM | key
-    ) as answer:
-        events = [event async for event in parse(answer)]
+    ) as response:
+        events = [event async for event in parse(response)]
 
     replayed = await person.http.post("/api/messages", json=body, headers=key)
 
@@ -941,7 +956,7 @@ async def test_what_was_first_asked_as_a_stream_is_replayed_as_json(person: Clie
     assert (
         replayed.json()["generation_id"]
         == events[0].data["generation_id"]
-        == answer.headers["tidemark-generation"]
+        == response.headers["tidemark-generation"]
     )
     assert content_of(events)
 
@@ -955,7 +970,9 @@ REFUSED_FIRST: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("refused", REFUSED_FIRST.values(), ids=REFUSED_FIRST)
-async def test_a_refused_request_uses_up_no_key(refused: dict[str, Any], person: Client) -> None:
+async def test_a_refused_request_does_not_consume_its_key(
+    refused: dict[str, Any], person: Client
+) -> None:
     headers = {"Idempotency-Key": "refused first"}
     first = await person.http.post("/api/messages", **refused, headers=headers)
 
@@ -966,20 +983,21 @@ async def test_a_refused_request_uses_up_no_key(refused: dict[str, Any], person:
     assert "idempotent-replayed" not in second.headers
 
 
-async def test_what_was_asked_once_is_answered_once_also_when_the_answer_got_lost(
+async def test_a_retry_after_a_lost_response_creates_no_second_answer(
     tidemark: System, own_key: str
 ) -> None:
     headers = {"Authorization": f"Bearer {own_key}", "Idempotency-Key": "lost"}
     async with httpx.AsyncClient(
         base_url=tidemark.web.url, headers=headers, trust_env=False
-    ) as hasty:
-        asking = [
-            asyncio.create_task(hasty.post("/api/messages", json={"text": QUICK})) for _ in range(5)
+    ) as client:
+        requests = [
+            asyncio.create_task(client.post("/api/messages", json={"text": QUICK}))
+            for _ in range(5)
         ]
-        await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-        for each in asking:
-            each.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
 
     async with Client(tidemark.web.url, own_key) as person:
         await person.send(QUICK, key="lost")

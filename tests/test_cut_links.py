@@ -1,4 +1,4 @@
-"""Links to Redis that are cut, fall silent, lose a reply or deliver late, at every point of an answer: a pause, and nothing else."""
+"""Redis links that are cut, fall silent, lose a reply or deliver late: readers only see a pause."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,48 +23,49 @@ pytestmark = [pytest.mark.slow, both_databases]
 FAULT_S = 6.0
 PACED = "tokens=200 rate=100"
 SCRIPTS = {"open": OPEN.sha, "append": APPEND.sha, "close": CLOSE.sha}
-NOTHING, SNAPSHOT = frozenset[str](), frozenset({"snapshot"})
-"""A web process that finds an answer settled while it still meets dead connections tells its end by the row."""
+NO_EVENTS, SNAPSHOT = frozenset[str](), frozenset({"snapshot"})
+"""A web process that finds an answer settled while its connections are dead sends the row instead.
+"""
 
 
 def check(
-    outcome: Outcome, case: str, database: str, *, may_tell: frozenset[str] = NOTHING
+    outcome: Outcome, case: str, database: str, *, allowed: frozenset[str] = NO_EVENTS
 ) -> None:
-    """It was one attempt, of a worker that did not die, and readers were told nothing of the fault."""
+    """Check that there was one attempt without a crash and that readers saw no trace of it."""
     outcome.note(case, database)
     outcome.check()
     assert outcome.row.status == "completed"
     assert (outcome.row.attempt, outcome.row.crashes) == (1, 0)
-    assert outcome.types & {"resumed", "restarted", "snapshot"} <= may_tell
+    assert outcome.types & {"resumed", "restarted", "snapshot"} <= allowed
 
 
 @on_sqlite
 @pytest.mark.parametrize("mode", [Mode.SILENT, Mode.GONE], ids=lambda mode: mode.name.lower())
-async def test_the_link_of_the_web_process_fails_in_mid_answer(
+async def test_an_answer_survives_a_fault_of_the_web_process_link(
     linked: Linked, sql: Sql, mode: Mode
 ) -> None:
-    await fail_in_mid_answer(linked, sql, "web", mode)
+    await fail_during_answer(linked, sql, "web", mode)
 
 
 @on_sqlite
 @pytest.mark.parametrize(
     "mode", [Mode.SILENT, Mode.DEAF, Mode.LATE, Mode.GONE], ids=lambda mode: mode.name.lower()
 )
-async def test_the_link_of_the_worker_fails_in_mid_answer(
+async def test_an_answer_survives_a_fault_of_the_worker_link(
     linked: Linked, sql: Sql, mode: Mode
 ) -> None:
-    await fail_in_mid_answer(linked, sql, "worker", mode)
+    await fail_during_answer(linked, sql, "worker", mode)
 
 
-async def fail_in_mid_answer(linked: Linked, sql: Sql, side: str, mode: Mode) -> None:
-    """The link fails for a while and is well again before the answer ends."""
+async def fail_during_answer(linked: Linked, sql: Sql, side: str, mode: Mode) -> None:
+    """Let a link fail for a while and recover before the answer ends."""
     link = linked.web_link if side == "web" else linked.worker_link
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send(f"/demo tokens=700 rate=100\n{side} {mode}")
         async with reading(client, sent) as seen:
             await some_tokens(seen)
             link.be(mode)
-            await asyncio.sleep(FAULT_S)  # the fault itself: it lasts this long
+            await asyncio.sleep(FAULT_S)  # the duration of the fault
             link.be(Mode.PASS)
         outcome = await outcome_of(linked.system, client, sent, seen)
 
@@ -72,15 +73,14 @@ async def fail_in_mid_answer(linked: Linked, sql: Sql, side: str, mode: Mode) ->
         outcome,
         f"link of the {side} {mode.name.lower()} for 6 s in mid-answer",
         sql.name,
-        may_tell=SNAPSHOT if side == "web" else NOTHING,
+        allowed=SNAPSHOT if side == "web" else NO_EVENTS,
     )
 
 
-async def test_questions_are_taken_while_every_link_is_silent(linked: Linked, sql: Sql) -> None:
+async def test_messages_are_accepted_while_every_link_is_silent(linked: Linked, sql: Sql) -> None:
     async with Client(linked.system.web.url, linked.key) as client:
-        await client.read_through(
-            (await client.send("/demo tokens=1"))["generation_id"]
-        )  # what connections there are, are used
+        # Use the pooled connections once.
+        await client.read_through((await client.send("/demo tokens=1"))["generation_id"])
         linked.be(Mode.SILENT)
         async with asyncio.timeout(15):
             all_sent = await asyncio.gather(
@@ -93,15 +93,15 @@ async def test_questions_are_taken_while_every_link_is_silent(linked: Linked, sq
         for sent in all_sent[1:]:
             (await outcome_of(linked.system, client, sent, [])).check()
 
-    check(outcome, "every link silent at the question", sql.name, may_tell=SNAPSHOT)
+    check(outcome, "every link silent at the question", sql.name, allowed=SNAPSHOT)
 
 
 @on_sqlite
-def test_a_connection_that_is_reset_while_it_is_made_is_an_outage(
+def test_a_connection_reset_while_connecting_is_an_outage(
     new_system: Callable[..., System],
 ) -> None:
     async def connect() -> None:
-        for _ in range(2_000):  # it takes a reset at the very moment of the second write
+        for _ in range(2_000):  # the reset must hit the second write
             with pytest.raises(LinkLost):
                 await Link.connect(url_of(link))
 
@@ -113,7 +113,7 @@ def test_a_connection_that_is_reset_while_it_is_made_is_an_outage(
 
 
 @on_sqlite
-async def test_stop_needs_no_link(linked: Linked, sql: Sql) -> None:
+async def test_stop_works_while_every_link_is_silent(linked: Linked, sql: Sql) -> None:
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send("/demo tokens=2000 rate=100\nstop")
         async with reading(client, sent) as seen:
@@ -131,7 +131,7 @@ async def test_stop_needs_no_link(linked: Linked, sql: Sql) -> None:
 
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
 @pytest.mark.parametrize("step", ["open", "close"])
-async def test_links_fail_at_the_beginning_or_the_end(
+async def test_an_answer_survives_link_faults_when_its_log_is_opened_or_closed(
     linked: Linked, sql: Sql, step: str, then: Then
 ) -> None:
     await fail_at(linked, sql, step, then)
@@ -139,31 +139,36 @@ async def test_links_fail_at_the_beginning_or_the_end(
 
 @on_sqlite
 @pytest.mark.parametrize("then", ["silence", "cut", "lose reply"])
-async def test_links_fail_at_an_append(linked: Linked, sql: Sql, then: Then) -> None:
+async def test_an_answer_survives_link_faults_at_an_append(
+    linked: Linked, sql: Sql, then: Then
+) -> None:
     await fail_at(linked, sql, "append", then)
 
 
 async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:
-    """The worker's link fails when a script is on its way, or its reply; where it falls silent, all of them do."""
+    """Let the worker's link fail at a script or its reply.
+
+    With `silence`, every link falls silent.
+    """
     trap = linked.worker_link.trap(SCRIPTS[step], then)
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send(f"/demo {PACED}\n{step} {then}")
         async with reading(client, sent) as seen:
             await condition(trap.sprung.is_set)
             if then == "silence":
-                linked.be(Mode.SILENT)  # the web process does not get through either
-                await asyncio.sleep(FAULT_S)  # the fault itself
+                linked.be(Mode.SILENT)  # the web process is cut off as well
+                await asyncio.sleep(FAULT_S)  # the duration of the fault
                 linked.be(Mode.PASS)
         outcome = await outcome_of(linked.system, client, sent, seen)
 
     if then == "silence":
-        check(outcome, f"every link silent from {step} on, for 6 s", sql.name, may_tell=SNAPSHOT)
+        check(outcome, f"every link silent from {step} on, for 6 s", sql.name, allowed=SNAPSHOT)
     else:
         check(outcome, f"link of the worker: {then} at {step}", sql.name)
 
 
 @pytest.mark.parametrize("then", ["cut", "lose reply"])
-async def test_the_link_of_the_web_process_fails_as_it_sends_the_job(
+async def test_an_answer_survives_a_link_fault_while_its_job_is_enqueued(
     linked: Linked, sql: Sql, then: Then
 ) -> None:
     trap = linked.web_link.trap(b"queue:answers", then)
@@ -177,11 +182,13 @@ async def test_the_link_of_the_web_process_fails_as_it_sends_the_job(
     check(outcome, f"link of the web process: {then} at the job", sql.name)
 
 
-async def test_a_job_that_was_taken_by_nobody_is_sent_again(linked: Linked, sql: Sql) -> None:
+async def test_a_job_lost_between_queue_and_worker_is_enqueued_again(
+    linked: Linked, sql: Sql
+) -> None:
     trap = linked.worker_link.trap(b"BZPOPMIN", "lose reply")
     async with Client(linked.system.web.url, linked.key) as client:
         await condition(trap.sprung.is_set)
-        sent = await client.send(f"/demo {PACED}\ntaken by nobody")
+        sent = await client.send(f"/demo {PACED}\nlost job")
         async with reading(client, sent) as seen:
             pass
         outcome = await outcome_of(linked.system, client, sent, seen)

@@ -1,4 +1,4 @@
-"""Which errors mean that the database is away, so that a retry may help, and which are faults of the program."""
+"""Which database errors are outages, where a retry may help, and which are program faults."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -69,7 +69,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("error", AWAY.values(), ids=AWAY)
-def test_the_end_of_a_connection_means_that_the_database_is_away(error: Exception) -> None:
+def test_connection_errors_are_outages(error: Exception) -> None:
     with pytest.raises(DatabaseAway) as away:
         _raise(error)
 
@@ -77,14 +77,14 @@ def test_the_end_of_a_connection_means_that_the_database_is_away(error: Exceptio
 
 
 @pytest.mark.parametrize("error", FAULTS.values(), ids=FAULTS)
-def test_what_would_fail_again_is_raised_as_it_is(error: Exception) -> None:
+def test_errors_that_would_recur_are_raised_unchanged(error: Exception) -> None:
     with pytest.raises(DBAPIError) as fault:
         _raise(error)
 
     assert fault.value is error
 
 
-def test_a_collision_of_transactions_is_one() -> None:
+def test_serialization_failures_and_deadlocks_are_collisions() -> None:
     for error in (asyncpg.SerializationError("could not"), asyncpg.DeadlockDetectedError("dead")):
         with pytest.raises(Collision):
             _raise(wrapped(error))
@@ -98,11 +98,11 @@ async def database(postgres: Postgres) -> AsyncIterator[Database]:
         yield database
 
 
-def one_argument_of_two(session: Session) -> None:
+def missing_argument(session: Session) -> None:
     session.connection().exec_driver_sql("SELECT $1::int + $2::int", (1,))
 
 
-def a_number_beyond_its_type(session: Session) -> None:
+def number_out_of_range(session: Session) -> None:
     session.connection().exec_driver_sql("SELECT $1::int", (2**40,))
 
 
@@ -111,8 +111,10 @@ def end_own_connection(session: Session) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [one_argument_of_two, a_number_beyond_its_type])
-async def test_a_fault_on_postgresql_is_no_outage(database: Database, fault: Any) -> None:
+@pytest.mark.parametrize("fault", [missing_argument, number_out_of_range])
+async def test_a_program_fault_on_postgresql_is_not_an_outage(
+    database: Database, fault: Any
+) -> None:
     with pytest.raises(DBAPIError):
         await database.read(fault)
 
@@ -120,7 +122,7 @@ async def test_a_fault_on_postgresql_is_no_outage(database: Database, fault: Any
 
 
 @pytest.mark.slow
-async def test_a_connection_that_postgresql_ends_is_an_outage_and_the_next_works(
+async def test_a_terminated_connection_is_an_outage_and_the_next_one_works(
     database: Database,
 ) -> None:
     with pytest.raises(DatabaseAway):

@@ -1,4 +1,4 @@
-"""The built-in model costs what it sends, whatever a message asks it for."""
+"""The built-in model produces only what it sends, whatever a message requests."""
 
 import asyncio
 import tracemalloc
@@ -30,15 +30,15 @@ def request(text: str, *, tokens_max: int = 16_384, prefix: str = "") -> ModelRe
     )
 
 
-async def read(asked: ModelRequest) -> list[Delta]:
-    return [delta async for delta in Demo().stream(asked)]
+async def read(model_request: ModelRequest) -> list[Delta]:
+    return [delta async for delta in Demo().stream(model_request)]
 
 
 def text_of(deltas: list[Delta]) -> str:
     return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
 
 
-async def test_a_million_words_are_not_made_before_the_limit_cuts_them() -> None:
+async def test_words_beyond_the_token_limit_are_not_generated() -> None:
     tracemalloc.start()
     try:
         deltas = await read(request(MILLION, tokens_max=10))
@@ -52,7 +52,7 @@ async def test_a_million_words_are_not_made_before_the_limit_cuts_them() -> None
 
 
 @pytest.mark.parametrize("prefix_tokens", [0, 5_000])
-async def test_other_tasks_run_while_a_long_answer_is_made(prefix_tokens: int) -> None:
+async def test_other_tasks_run_while_a_long_answer_is_generated(prefix_tokens: int) -> None:
     prefix = text_of(await read(request(MILLION, tokens_max=prefix_tokens)))
     turns = 0
 
@@ -62,25 +62,25 @@ async def test_other_tasks_run_while_a_long_answer_is_made(prefix_tokens: int) -
             turns += 1
             await asyncio.sleep(0)
 
-    beside = asyncio.create_task(other())
+    other_task = asyncio.create_task(other())
     await read(request(MILLION, tokens_max=5_000, prefix=prefix))
-    beside.cancel()
+    other_task.cancel()
 
     assert turns >= (prefix_tokens + 5_000) // BURST
 
 
-async def test_an_answer_goes_on_anywhere_with_the_same_text() -> None:
-    asked = "/demo tokens=40 rate=0\nwhere"
-    whole = text_of(await read(request(asked)))
+async def test_an_answer_can_be_continued_anywhere_with_the_same_text() -> None:
+    text = "/demo tokens=40 rate=0\nwhere"
+    whole = text_of(await read(request(text)))
     assert len(whole.split(" ")) == 40
 
     for cut in range(0, len(whole), 7):
-        rest = await read(request(asked, prefix=whole[:cut]))
+        rest = await read(request(text, prefix=whole[:cut]))
         assert whole[:cut] + text_of(rest) == whole
         assert rest[-1] == Finish("stop")
 
 
-async def test_an_answer_of_exactly_the_limit_is_not_cut() -> None:
+async def test_an_answer_of_exactly_the_limit_is_not_truncated() -> None:
     deltas = await read(request("/demo tokens=10 rate=0", tokens_max=10))
 
     assert deltas[-1] == Finish("stop")

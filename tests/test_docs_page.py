@@ -1,4 +1,4 @@
-"""/api/docs: Swagger UI in a real browser, loaded from this server alone."""
+"""/api/docs: Swagger UI in a real browser, loaded from this server only."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 @pytest.fixture(params=["light", "dark"])
 def window(browser: Browser, tidemark: System, request: pytest.FixtureRequest) -> Iterator[Window]:
-    """A window with the page in it, once it has read the document."""
+    """A window with the page, once it has loaded the document."""
     context = browser.new_context(color_scheme=request.param)
     window = Window(context, tidemark.web.url)
     window.page.goto(f"{tidemark.web.url}/api/docs")
@@ -54,16 +54,18 @@ def test_it_shows_every_operation_and_loads_nothing_from_another_host(window: Wi
     assert window.faults == []
 
 
-def test_it_has_a_strict_policy(tidemark: System) -> None:
+def test_it_has_a_strict_content_security_policy(tidemark: System) -> None:
     with httpx.Client(base_url=tidemark.web.url, trust_env=False) as caller:
-        answer = caller.get("/api/docs")
+        response = caller.get("/api/docs")
 
-    assert answer.status_code == 200
-    assert "script-src 'self';" in answer.headers["content-security-policy"]
-    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert response.status_code == 200
+    assert "script-src 'self';" in response.headers["content-security-policy"]
+    assert "unsafe" not in response.headers["content-security-policy"]
 
 
-def test_a_copy_without_the_pages_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_built_page_the_error_names_the_build_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(page, "FOLDER", tmp_path)
 
     with pytest.raises(NotFound, match="npm run build"):

@@ -1,4 +1,4 @@
-"""Excerpts: the same as a word-by-word search gives, at a cost that does not grow with the number of matches."""
+"""Excerpts equal those of a word-by-word search, at a cost independent of the number of matches."""
 
 import sys
 from collections.abc import Callable
@@ -28,23 +28,25 @@ queries = st.text(alphabet='ab Àé東海"*', max_size=12) | st.text(max_size=12
 
 
 def reference(text: str, terms: list[Term]) -> list[Piece]:
-    """What an excerpt is: every term compared at every word, then the first match and those near it."""
-    placed = [
+    """The specification of an excerpt: compare every term at every word, take the first match and
+    its surroundings.
+    """
+    positions = [
         (words[0], match.start(), match.end())
         for match in _WORD.finditer(text)
         if (words := words_of(match.group()))
     ]
 
     def is_at(term: Term, n: int) -> bool:
-        found = [word for word, _, _ in placed[n : n + len(term.words)]]
+        found = [word for word, _, _ in positions[n : n + len(term.words)]]
         if len(found) < len(term.words) or tuple(found[:-1]) != term.words[:-1]:
             return False
         last = term.words[-1]
         return found[-1].startswith(last) if term.prefix else found[-1] == last
 
     spans = [
-        (placed[n][1], placed[n + len(term.words) - 1][2])
-        for n in range(len(placed))
+        (positions[n][1], positions[n + len(term.words) - 1][2])
+        for n in range(len(positions))
         for term in terms
         if is_at(term, n)
     ]
@@ -69,7 +71,7 @@ def reference(text: str, terms: list[Term]) -> list[Piece]:
 
 
 def calls_of(run: Callable[[], object]) -> int:
-    """How many functions are called, Python's and C's."""
+    """The number of Python and C function calls."""
     calls = 0
 
     def count(_frame: object, event: str, _arg: object) -> None:
@@ -89,7 +91,7 @@ def calls_of(run: Callable[[], object]) -> int:
 @example("é \u00a8 a b " * 60, '"a b" é')
 @example(LONG[:900], PHRASES)
 @settings(max_examples=500, deadline=None)
-def test_an_excerpt_is_what_comparing_every_word_gives(text: str, query: str) -> None:
+def test_an_excerpt_equals_the_reference(text: str, query: str) -> None:
     terms = terms_of(query)
 
     assert excerpt_of(text, terms) == reference(text, terms)

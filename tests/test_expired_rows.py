@@ -1,4 +1,4 @@
-"""Expired rows are deleted in batches, and nothing else is."""
+"""Expired rows, and only these, are deleted in batches."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -27,7 +27,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 def fill(session: Session, count: int) -> None:
-    """Adds as many expired rows of each kind, and one of each that is kept."""
+    """Add this many expired rows of each kind, and one of each that is kept."""
     session.add(Account(id="acct_x"))
     session.flush()
     session.add(User(id="user_x", account_id="acct_x", email="x@example.org"))
@@ -70,7 +70,7 @@ async def test_expired_rows_are_deleted_in_batches_until_none_is_left(
     ]
 
 
-async def test_what_has_not_expired_is_kept(database: Database) -> None:
+async def test_rows_that_have_not_expired_are_kept(database: Database) -> None:
     await database.write(fill, 3)
 
     assert await database.write(delete_expired) is False

@@ -1,4 +1,4 @@
-"""An export is all of a conversation, whatever its size, and costs no memory."""
+"""An export contains the whole conversation, whatever its size, in constant memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.system import System
 
 
 @both_databases
-async def test_every_branch_is_in_the_json(client: Client) -> None:
+async def test_the_json_export_has_every_branch(client: Client) -> None:
     first = await client.send("/demo tokens=3 rate=0\nfirst", metadata={"k": "v"})
     await client.read_through(first["generation_id"])
     again = (
@@ -46,7 +46,7 @@ async def test_every_branch_is_in_the_json(client: Client) -> None:
 
 
 @both_databases
-async def test_the_shown_branch_is_in_the_markdown(client: Client) -> None:
+async def test_the_markdown_export_has_the_shown_branch(client: Client) -> None:
     first = await client.send("/demo tokens=3 rate=0\nWhat *is* a tide?")
     await client.read_through(first["generation_id"])
     again = (
@@ -69,7 +69,7 @@ async def test_the_shown_branch_is_in_the_markdown(client: Client) -> None:
     assert exported.text.count("## ") == 2
 
 
-async def test_what_cannot_be_exported_is_refused(client: Client) -> None:
+async def test_an_unknown_conversation_or_format_is_refused(client: Client) -> None:
     sent = await client.send("/demo tokens=1")
 
     unknown = await client.http.get("/api/conversations/conv_01K00000000000000000000000/export")
@@ -81,7 +81,7 @@ async def test_what_cannot_be_exported_is_refused(client: Client) -> None:
 
 
 @pytest.mark.slow
-async def test_a_hundred_thousand_messages_cost_no_memory(
+async def test_exporting_a_hundred_thousand_messages_uses_constant_memory(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start(workers=0)
@@ -106,9 +106,11 @@ async def test_a_hundred_thousand_messages_cost_no_memory(
             "GET",
             f"/api/conversations/{sent['conversation_id']}/export",
             params={"format": "markdown"},
-        ) as answer:
+        ) as response:
             headings = [
-                line async for line in answer.aiter_lines() if line in ("## Question", "## Answer")
+                line
+                async for line in response.aiter_lines()
+                if line in ("## Question", "## Answer")
             ]
         watching.cancel()
 

@@ -1,11 +1,11 @@
-"""Whatever dies, is cut off or starts again: no reader loses, repeats or waits for ever."""
+"""Processes that die, restart or freeze: readers lose nothing, repeat nothing, and finish."""
 
 import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from tests.client import Client, Event, check_law
+from tests.client import Client, check_law
 from tests.databases import both_databases
 from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
@@ -15,7 +15,7 @@ PACED = "tokens=300 rate=100"
 
 
 @both_databases
-async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(
+async def test_another_worker_continues_the_answer_of_a_dead_one(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start(workers=2)
@@ -33,7 +33,7 @@ async def test_a_worker_that_dies_is_succeeded_and_the_answer_goes_on(
 
 
 @pytest.mark.slow
-async def test_a_model_that_cannot_continue_starts_over_and_says_so(
+async def test_a_model_that_cannot_continue_starts_over_with_a_restarted_event(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start(workers=2)
@@ -46,31 +46,26 @@ async def test_a_model_that_cannot_continue_starts_over_and_says_so(
 
     assert "restarted" in types_of(seen[0])
     assert len(snapshot["text"].split(" ")) == 300
-    assert snapshot["usage"]["output_tokens"] > 300, "both attempts were paid for"
+    assert snapshot["usage"]["output_tokens"] > 300, "usage must include both attempts"
 
 
 @pytest.mark.slow
-async def test_fifty_readers_come_back_after_their_web_process_died(
+async def test_fifty_readers_resume_after_their_web_process_dies(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start(webs=2)
     dying, other = system.of("web")
     async with Client(dying.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nfifty")
-        seen: list[list[Event]] = [[] for _ in range(50)]
-        async with asyncio.TaskGroup() as tasks:
-            for events in seen:
-                tasks.create_task(
-                    client.read_through(sent["generation_id"], events, [dying.url, other.url])
-                )
+        async with reading(client, sent, 50, [dying.url, other.url]) as seen:
             await some_tokens(seen, 5)
             dying.kill()
-        client.http.base_url = other.url  # type: ignore[assignment]  # httpx takes a string
+        client.http.base_url = other.url  # type: ignore[assignment]  # a string is accepted
         await check_all(client, sent, seen)
 
 
 @pytest.mark.slow
-async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(
+async def test_readers_survive_a_restart_of_valkey(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start()
@@ -85,7 +80,7 @@ async def test_valkey_dies_in_the_middle_and_readers_notice_a_pause(
     assert "restarted" not in types_of(seen[0])
 
 
-async def test_redis_forgets_everything_and_the_owner_writes_it_again(
+async def test_the_owner_rewrites_its_log_after_redis_loses_it(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start()
@@ -101,7 +96,9 @@ async def test_redis_forgets_everything_and_the_owner_writes_it_again(
 
 @pytest.mark.slow
 @both_databases
-async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..., System]) -> None:
+async def test_an_answer_restarts_when_its_log_and_its_worker_are_lost_together(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nboth")
@@ -116,7 +113,7 @@ async def test_redis_forgets_and_the_worker_dies_at_once(new_system: Callable[..
 
 
 @both_databases
-async def test_a_deploy_hands_answers_over_without_counting_a_crash(
+async def test_a_deploy_hands_over_answers_without_counting_a_crash(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system(worker={"drain_s": 0}).start(workers=2)
@@ -134,19 +131,14 @@ async def test_a_deploy_hands_answers_over_without_counting_a_crash(
     )
 
 
-async def test_a_web_process_that_stops_ends_streams_between_two_events(
+async def test_a_stopping_web_process_ends_streams_between_events(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start(webs=2)
     stopping, other = system.of("web")
     async with Client(stopping.url, system.new_key()) as client:
         sent = await client.send(f"/demo {PACED}\nstop web")
-        seen: list[list[Event]] = [[] for _ in range(5)]
-        async with asyncio.TaskGroup() as tasks:
-            for events in seen:
-                tasks.create_task(
-                    client.read_through(sent["generation_id"], events, [stopping.url, other.url])
-                )
+        async with reading(client, sent, 5, [stopping.url, other.url]) as seen:
             await some_tokens(seen, 5)
             assert await asyncio.to_thread(stopping.stop) == 0
         client.http.base_url = other.url  # type: ignore[assignment]
@@ -155,7 +147,9 @@ async def test_a_web_process_that_stops_ends_streams_between_two_events(
 
 @pytest.mark.slow
 @both_databases
-async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..., System]) -> None:
+async def test_a_worker_thawed_after_losing_its_answer_writes_nothing(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(workers=2)
     async with Client(system.web.url, system.new_key()) as client:
         sent = await client.send("/demo tokens=1500 rate=100\nfrozen")
@@ -171,7 +165,9 @@ async def test_a_frozen_worker_that_thaws_writes_nothing(new_system: Callable[..
 
 
 @both_databases
-async def test_stop_in_every_state_keeps_what_was_said(new_system: Callable[..., System]) -> None:
+async def test_stopping_in_any_state_keeps_the_text_so_far(
+    new_system: Callable[..., System],
+) -> None:
     system = new_system().start(workers=0)
     async with Client(system.web.url, system.new_key()) as client:
         queued = await client.send("/demo tokens=10\nqueued")
@@ -223,7 +219,7 @@ async def test_stop_ends_an_answer_whose_workers_are_all_dead(
 
 
 @pytest.mark.slow
-async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_back(
+async def test_a_message_sent_while_redis_is_down_is_answered_once_it_returns(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start()
@@ -238,7 +234,7 @@ async def test_a_question_is_taken_while_redis_is_away_and_answered_once_it_is_b
 
 @both_databases
 @pytest.mark.slow
-async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(
+async def test_an_answer_without_a_log_is_streamed_as_a_snapshot(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system().start()
@@ -260,7 +256,7 @@ async def test_an_answer_whose_log_is_gone_is_told_as_a_snapshot(
 
 @pytest.mark.slow
 @both_databases
-async def test_an_answer_that_kills_every_worker_is_given_up(
+async def test_an_answer_that_kills_every_worker_fails(
     new_system: Callable[..., System],
 ) -> None:
     system = new_system(generation={"attempts_max": 2}).start(workers=3)
@@ -279,7 +275,7 @@ async def test_an_answer_that_kills_every_worker_is_given_up(
     assert snapshot["error"]["code"] == "attempts_exhausted"
 
 
-async def test_completion_and_stop_race_to_one_end(tidemark: System, client: Client) -> None:
+async def test_stop_and_completion_race_to_a_single_end(tidemark: System, client: Client) -> None:
     async def race(n: int) -> None:
         sent = await client.send(f"/demo tokens={n % 7 + 1} rate=0\nrace {n}")
         reader = asyncio.create_task(client.read_through(sent["generation_id"]))

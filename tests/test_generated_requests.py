@@ -1,6 +1,7 @@
-"""Requests that nobody thought of, made from openapi.json and from the GraphQL schema: every answer is one that the documents name.
+"""Requests generated from openapi.json and the GraphQL schema: every response is documented.
 
-What makes sense only to the server (ids, cursors, names of models) is made up by the generator; half of the time ids are put right.
+Schemas do not describe which ids, cursors and models exist, so generated ones are rarely valid; in
+half of the cases real ids are filled in.
 """
 
 import re
@@ -36,9 +37,10 @@ FIELDS = [
 ]
 
 PAGE = "/api/events"
-"""The stream that never ends: there, only how it begins is looked at."""
+"""This stream never ends, so only the beginning of its response is checked."""
 
-# A schema can say too little to tell whether an id, a cursor or the name of a model is one: what fits it may be refused all the same.
+# A schema does not describe which ids, cursors and model names exist: the server may refuse a
+# request that matches the schema.
 CONFIG = {
     "checks": {
         "positive_data_acceptance": {"enabled": False},
@@ -47,30 +49,30 @@ CONFIG = {
         },
     }
 }
-FITTING, UNFITTING = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
-CALLS = [(each, FITTING) for each in OPERATIONS] + [
-    (each, UNFITTING) for each in OPERATIONS if each.parameters or each.body or "{id}" in each.path
+VALID, INVALID = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+CALLS = [(each, VALID) for each in OPERATIONS] + [
+    (each, INVALID) for each in OPERATIONS if each.parameters or each.body or "{id}" in each.path
 ]
 
 pytestmark = pytest.mark.slow
 
 
 class Robot(NamedTuple):
-    """An account that only these tests have."""
+    """An account that only these tests use."""
 
     headers: dict[str, str]
     url: str
 
     def ids(self) -> list[str]:
-        """The ids of a turn that was just settled: conversation, question, answer, generation."""
-        answer = httpx.post(
+        """The ids of a new settled turn: conversation, question, answer, generation."""
+        response = httpx.post(
             f"{self.url}/api/messages",
             json={"text": "/demo tokens=3 rate=0"},
             headers=self.headers | {"Accept": "text/event-stream"},
             trust_env=False,
         )
         return [
-            answer.headers[f"tidemark-{name}"]
+            response.headers[f"tidemark-{name}"]
             for name in ("conversation", "question", "message", "generation")
         ]
 
@@ -99,11 +101,10 @@ def over_graphql(robot: Robot) -> Any:
     ("operation", "mode"),
     CALLS,
     ids=[
-        f"{each.method} {each.path} {'right' if mode is FITTING else 'wrong'}"
-        for each, mode in CALLS
+        f"{each.method} {each.path} {'right' if mode is VALID else 'wrong'}" for each, mode in CALLS
     ],
 )
-def test_http_answers_as_openapi_json_says(
+def test_http_responses_match_openapi_json(
     operation: Operation, mode: GenerationMode, over_http: Any, robot: Robot
 ) -> None:
     requests, ids = (
@@ -125,17 +126,17 @@ def test_http_answers_as_openapi_json_says(
 
 
 def beginning_of(case: Any, robot: Robot) -> requests.Response:
-    """The status and the headers, and of a refusal all of it."""
+    """The status and headers of a response, and its body if it is a refusal."""
     with requests.request(
         **case.as_transport_kwargs(headers=robot.headers), stream=True, timeout=60
-    ) as answer:
-        if not answer.headers["content-type"].startswith("text/event-stream"):
-            answer.content  # noqa: B018 (reads it)
-        return answer
+    ) as response:
+        if not response.headers["content-type"].startswith("text/event-stream"):
+            response.content  # noqa: B018 (reads it)
+        return response
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=".".join)
-def test_graphql_answers_as_its_schema_says(
+def test_graphql_responses_match_the_schema(
     field: tuple[str, str], over_graphql: Any, robot: Robot
 ) -> None:
     ids = robot.ids()
@@ -150,16 +151,16 @@ def test_graphql_answers_as_its_schema_says(
             case.body = re.sub(
                 r'\b(id|conversationId|parentId|leaf): "[^"\\]*"', rf'\1: "{id}"', case.body
             )
-        answer = case.call(headers=robot.headers)
-        assert answer.status_code in (200, 400), answer.text
-        result = answer.json()
+        response = case.call(headers=robot.headers)
+        assert response.status_code in (200, 400), response.text
+        result = response.json()
         errors = result.get("errors", [])
-        assert errors or result["data"], answer.text
+        assert errors or result["data"], response.text
         assert all(
             error["extensions"]["code"] not in ("internal", "unavailable") for error in errors
-        ), answer.text
-        assert answer.status_code == 200 or [error["extensions"]["code"] for error in errors] == [
+        ), response.text
+        assert response.status_code == 200 or [error["extensions"]["code"] for error in errors] == [
             "document_too_complex"
-        ], answer.text
+        ], response.text
 
     check()

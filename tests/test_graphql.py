@@ -1,4 +1,4 @@
-"""GraphQL: what is read over HTTP is what the HTTP interface shows, page by page, and in few statements."""
+"""GraphQL queries: the same data as over HTTP, page by page, in few SQL statements."""
 
 import itertools
 from collections.abc import Iterator
@@ -25,28 +25,31 @@ QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
-NOBODY = "01K00000000000000000000000"
+UNKNOWN_ULID = "01K00000000000000000000000"
 
 
 async def ask(client: Client, text: str = QUICK, **body: Any) -> dict[str, Any]:
-    """Sends a message and reads the answer to its end."""
+    """Send a message and read the answer to its end."""
     sent = await client.send(text, **body)
     await client.read(sent["generation_id"])
     return sent
 
 
-def camel(shown: dict[str, Any]) -> dict[str, Any]:
-    """What HTTP shows, as GraphQL spells it."""
+def camel(http_object: dict[str, Any]) -> dict[str, Any]:
+    """An HTTP object with the key names and enum values of GraphQL."""
     named = {}
-    for key, value in shown.items():
+    for key, value in http_object.items():
         first, *rest = key.split("_")
         enum = key in ("status", "finish_reason", "role") and value is not None
         named[first + "".join(map(str.capitalize, rest))] = value.upper() if enum else value
     return named
 
 
-async def test_the_viewer_is_who_asks(person: Client) -> None:
-    query = "{ viewer { account { id createdAt apiKeys { id name prefix } } user { id email } apiKey { id name expiresAt revokedAt } } }"
+async def test_the_viewer_is_the_account_of_the_request(person: Client) -> None:
+    query = (
+        "{ viewer { account { id createdAt apiKeys { id name prefix } } user { id email } "
+        "apiKey { id name expiresAt revokedAt } } }"
+    )
 
     viewer = (await graph(person, query))["viewer"]
 
@@ -60,7 +63,7 @@ async def test_the_viewer_is_who_asks(person: Client) -> None:
     }
 
 
-async def test_a_browser_asks_with_its_session_and_from_the_site_itself(tidemark: System) -> None:
+async def test_a_session_cookie_works_only_from_the_same_site(tidemark: System) -> None:
     async with Client(tidemark.web.url) as guest:
         assert (
             await guest.http.post("/api/session", json={}, headers=SAME_ORIGIN)
@@ -76,73 +79,80 @@ async def test_a_browser_asks_with_its_session_and_from_the_site_itself(tidemark
     assert (outside.status_code, outside.json()["code"]) == (403, "cross_site")
 
 
-async def test_a_conversation_is_what_http_shows(client: Client) -> None:
+async def test_a_conversation_equals_that_of_http(client: Client) -> None:
     sent = await ask(client, system_prompt="Be brief.")
     query = """query ($id: ID!) { conversation(id: $id) {
-        id title pinned archived model systemPrompt metadata createdAt updatedAt shownMessage { id } activeGenerations { id } } }"""
+        id title pinned archived model systemPrompt metadata createdAt updatedAt
+        shownMessage { id } activeGenerations { id } } }"""
 
     found = (await graph(client, query, id=sent["conversation_id"]))["conversation"]
 
-    shown = camel(await client.get(f"/api/conversations/{sent['conversation_id']}"))
-    assert found | {"shownMessageId": found.pop("shownMessage")["id"]} == shown
+    over_http = camel(await client.get(f"/api/conversations/{sent['conversation_id']}"))
+    assert found | {"shownMessageId": found.pop("shownMessage")["id"]} == over_http
 
 
-async def test_a_message_is_what_http_shows(client: Client) -> None:
+async def test_a_message_equals_that_of_http(client: Client) -> None:
     sent = await ask(client, metadata={"a": "b"})
     query = """query ($id: ID!) { message(id: $id) {
         id role text status model finishReason metadata createdAt error { code }
         usage { inputTokens outputTokens } content { type ... on TextPart { text } }
-        position siblingCount conversation { id } parent { id } siblings { id } generation { id } } }"""
+        position siblingCount conversation { id } parent { id } siblings { id }
+        generation { id } } }"""
 
     for message_id in (sent["question_id"], sent["message_id"]):
         found = (await graph(client, query, id=message_id))["message"]
 
-        shown = camel(await client.message(message_id))
-        shown["content"] = [
-            {"type": part["type"].upper(), "text": part["text"]} for part in shown["content"]
+        over_http = camel(await client.message(message_id))
+        over_http["content"] = [
+            {"type": part["type"].upper(), "text": part["text"]} for part in over_http["content"]
         ]
-        shown["usage"] = shown["usage"] and camel(
-            {key: shown["usage"][key] for key in ("input_tokens", "output_tokens")}
+        over_http["usage"] = over_http["usage"] and camel(
+            {key: over_http["usage"][key] for key in ("input_tokens", "output_tokens")}
         )
         ids = {
             f"{name}Id": (found.pop(name) or {}).get("id")
             for name in ("conversation", "parent", "generation")
         }
-        assert found | ids | {"siblings": [each["id"] for each in found["siblings"]]} == shown
+        assert found | ids | {"siblings": [each["id"] for each in found["siblings"]]} == over_http
 
 
-async def test_a_generation_is_what_http_shows(client: Client) -> None:
+async def test_a_generation_equals_that_of_http(client: Client) -> None:
     sent = await ask(client, "/demo tokens=20 rate=0 reasoning=5 tool=1")
     query = """query ($id: ID!) { generation(id: $id) {
-        id status attempt seq text model finishReason createdAt startedAt firstTokenAt finishedAt messagesLeftOut
-        error { code } usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated }
-        content { __typename type ... on TextPart { text } ... on ReasoningPart { text } ... on ToolCallPart { callId name arguments } }
+        id status attempt seq text model finishReason createdAt startedAt firstTokenAt
+        finishedAt messagesLeftOut error { code }
+        usage { inputTokens outputTokens cachedInputTokens reasoningTokens estimated }
+        content { __typename type ... on TextPart { text } ... on ReasoningPart { text }
+            ... on ToolCallPart { callId name arguments } }
         message { id } conversation { id } } }"""
 
     found = (await graph(client, query, id=sent["generation_id"]))["generation"]
 
-    shown = camel(await client.snapshot(sent["generation_id"]))
-    assert [camel(part) | {"type": part["type"].upper()} for part in shown.pop("content")] == [
+    over_http = camel(await client.snapshot(sent["generation_id"]))
+    assert [camel(part) | {"type": part["type"].upper()} for part in over_http.pop("content")] == [
         {key: value for key, value in part.items() if key != "__typename"}
         for part in found.pop("content")
     ]
     usage = {"cachedInputTokens": None, "reasoningTokens": None, "estimated": False} | camel(
-        shown.pop("usage")
+        over_http.pop("usage")
     )
     assert found.pop("usage") == usage
-    assert found.pop("messagesLeftOut") == shown.pop("context")["messages_left_out"]
+    assert found.pop("messagesLeftOut") == over_http.pop("context")["messages_left_out"]
     assert (found.pop("message")["id"], found.pop("conversation")["id"]) == (
-        shown.pop("messageId"),
-        shown.pop("conversationId"),
+        over_http.pop("messageId"),
+        over_http.pop("conversationId"),
     )
-    assert shown.pop("questionId") == sent["question_id"]
-    assert found == shown
+    assert over_http.pop("questionId") == sent["question_id"]
+    assert found == over_http
 
 
-async def test_a_generation_has_what_is_written_of_it_so_far(client: Client) -> None:
+async def test_a_running_generation_has_its_text_so_far(client: Client) -> None:
     sent = await client.send(STALLED)
     events = await client.read(sent["generation_id"], stop_after=3)
-    query = "query ($id: ID!) { generation(id: $id) { status seq text conversation { activeGenerations { id text } } } }"
+    query = (
+        "query ($id: ID!) { generation(id: $id) { status seq text"
+        " conversation { activeGenerations { id text } } } }"
+    )
 
     found = (await graph(client, query, id=sent["generation_id"]))["generation"]
 
@@ -185,11 +195,14 @@ async def test_any_node_is_found_by_its_id(client: Client) -> None:
         "msg_ü",
         "_",
         "x" * 10_000,
-        *(f"{prefix}_{NOBODY}" for prefix in Prefix),
+        *(f"{prefix}_{UNKNOWN_ULID}" for prefix in Prefix),
     ],
 )
-async def test_what_is_not_there_is_null(id: str, client: Client) -> None:
-    query = "query ($id: ID!) { node(id: $id) { id } conversation(id: $id) { id } message(id: $id) { id } generation(id: $id) { id } }"
+async def test_unknown_objects_are_null(id: str, client: Client) -> None:
+    query = (
+        "query ($id: ID!) { node(id: $id) { id } conversation(id: $id) { id }"
+        " message(id: $id) { id } generation(id: $id) { id } }"
+    )
 
     assert await graph(client, query, id=id) == {
         "node": None,
@@ -199,7 +212,7 @@ async def test_what_is_not_there_is_null(id: str, client: Client) -> None:
     }
 
 
-async def test_models_are_those_that_http_lists(client: Client) -> None:
+async def test_models_equal_those_of_http(client: Client) -> None:
     found = (await graph(client, "{ models { id provider name contextTokens default } }"))["models"]
 
     assert found == [camel(model) for model in (await client.get("/api/models"))["data"]]
@@ -207,19 +220,28 @@ async def test_models_are_those_that_http_lists(client: Client) -> None:
 
 # Pages.
 
-PAGE = "nodes { id } edges { cursor node { id } } pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
-LIST = f"""query ($first: Int, $after: String, $last: Int, $before: String, $filter: ConversationFilter, $orderBy: ConversationOrder) {{
-    conversations(first: $first, after: $after, last: $last, before: $before, filter: $filter, orderBy: $orderBy) {{ {PAGE} }} }}"""
+PAGE = (
+    "nodes { id } edges { cursor node { id } }"
+    " pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
+)
+LIST = f"""query ($first: Int, $after: String, $last: Int, $before: String,
+    $filter: ConversationFilter, $orderBy: ConversationOrder) {{
+    conversations(first: $first, after: $after, last: $last, before: $before,
+        filter: $filter, orderBy: $orderBy) {{ {PAGE} }} }}"""
 
 
 def check_page(
-    page: dict[str, Any], whole: list[str], cursors: dict[str, str], **asked: Any
+    page: dict[str, Any], whole: list[str], cursors: dict[str, str], **arguments: Any
 ) -> None:
-    """The page is what its arguments say of the whole list."""
-    start = whole.index(asked["after"]) + 1 if asked.get("after") else 0
-    stop = whole.index(asked["before"]) if asked.get("before") else len(whole)
+    """Check that the page is the part of the whole list that its arguments select."""
+    start = whole.index(arguments["after"]) + 1 if arguments.get("after") else 0
+    stop = whole.index(arguments["before"]) if arguments.get("before") else len(whole)
     bounded = whole[start:stop]
-    expected = bounded[-asked["last"] :] if asked.get("last") else bounded[: asked.get("first", 20)]
+    expected = (
+        bounded[-arguments["last"] :]
+        if arguments.get("last")
+        else bounded[: arguments.get("first", 20)]
+    )
     at = whole.index(expected[0]) if expected else start
     assert [node["id"] for node in page["nodes"]] == expected
     assert [(edge["node"]["id"], edge["cursor"]) for edge in page["edges"]] == [
@@ -234,9 +256,9 @@ def check_page(
 
 
 def all_pages(whole: list[str]) -> Iterator[dict[str, Any]]:
-    """Every way to ask for a part of a list."""
-    places = [None, *whole]
-    for after, before in itertools.product(places, places):
+    """Every combination of arguments that selects a part of a list."""
+    positions = [None, *whole]
+    for after, before in itertools.product(positions, positions):
         if not (after and before) or whole.index(after) < whole.index(before):
             for length in (1, 2, len(whole), 100):
                 for name in ("first", "last"):
@@ -254,7 +276,7 @@ async def make_conversations(client: Client, count: int) -> None:
 
 @pytest.mark.parametrize("field", ["UPDATED_AT", "CREATED_AT"])
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
-async def test_every_part_of_the_list_can_be_asked_for(
+async def test_every_part_of_the_list_can_be_requested(
     field: str, direction: str, person: Client
 ) -> None:
     await make_conversations(person, 4)
@@ -266,19 +288,21 @@ async def test_every_part_of_the_list_can_be_asked_for(
     )
     check_page(page, whole, cursors)
 
-    for asked in all_pages(whole):
-        places = {name: cursors[asked[name]] for name in ("after", "before") if name in asked}
+    for arguments in all_pages(whole):
+        positions = {
+            name: cursors[arguments[name]] for name in ("after", "before") if name in arguments
+        }
         check_page(
-            (await graph(person, LIST, **asked | places, orderBy=order))["conversations"],
+            (await graph(person, LIST, **arguments | positions, orderBy=order))["conversations"],
             whole,
             cursors,
-            **asked,
+            **arguments,
         )
 
     assert len(set(whole)) == 4
 
 
-async def test_the_list_is_in_the_order_that_was_asked_for(person: Client) -> None:
+async def test_the_list_is_in_the_requested_order(person: Client) -> None:
     sent = [await ask(person), await ask(person), await ask(person)]
     first, second, third = [each["conversation_id"] for each in sent]
     await ask(person, conversation_id=first)
@@ -295,7 +319,7 @@ async def test_the_list_is_in_the_order_that_was_asked_for(person: Client) -> No
     assert await ids(field="CREATED_AT", direction="ASC") == [first, second, third]
 
 
-async def test_the_list_holds_what_the_filter_says(person: Client) -> None:
+async def test_the_list_is_filtered(person: Client) -> None:
     await make_conversations(person, 3)
     everything = [node["id"] for node in (await graph(person, LIST))["conversations"]["nodes"]]
     await mutate(person, "updateConversation", id=everything[0], archived=True)
@@ -315,11 +339,13 @@ async def test_the_list_holds_what_the_filter_says(person: Client) -> None:
     assert await ids(model="another/one") == set()
 
 
-BRANCH = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String, $leaf: ID) {{ conversation(id: $id) {{
-    messages(first: $first, after: $after, last: $last, before: $before, leaf: $leaf) {{ {PAGE} }} }} }}"""
+BRANCH = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String,
+    $leaf: ID) {{ conversation(id: $id) {{
+    messages(first: $first, after: $after, last: $last, before: $before, leaf: $leaf) {{
+        {PAGE} }} }} }}"""
 
 
-async def test_every_part_of_a_branch_can_be_asked_for(client: Client) -> None:
+async def test_every_part_of_a_branch_can_be_requested(client: Client) -> None:
     sent = await ask(client)
     for _ in range(2):
         await ask(client, conversation_id=sent["conversation_id"])
@@ -330,10 +356,14 @@ async def test_every_part_of_a_branch_can_be_asked_for(client: Client) -> None:
         {edge["node"]["id"]: edge["cursor"] for edge in page["edges"]},
     )
 
-    for asked in all_pages(whole):
-        places = {name: cursors[asked[name]] for name in ("after", "before") if name in asked}
-        found = (await graph(client, BRANCH, id=id, **asked | places))["conversation"]["messages"]
-        check_page(found, whole, cursors, **asked)
+    for arguments in all_pages(whole):
+        positions = {
+            name: cursors[arguments[name]] for name in ("after", "before") if name in arguments
+        }
+        found = (await graph(client, BRANCH, id=id, **arguments | positions))["conversation"][
+            "messages"
+        ]
+        check_page(found, whole, cursors, **arguments)
 
     assert whole == [
         message["id"] for message in (await client.get(f"/api/conversations/{id}/messages"))["data"]
@@ -341,15 +371,17 @@ async def test_every_part_of_a_branch_can_be_asked_for(client: Client) -> None:
     assert len(whole) == 6
 
 
-async def test_a_branch_begins_with_its_newest_page(client: Client) -> None:
+async def test_a_branch_starts_with_its_newest_page(client: Client) -> None:
     sent = await ask(client)
     for _ in range(10):
         await ask(client, conversation_id=sent["conversation_id"])
 
     page = (await graph(client, BRANCH, id=sent["conversation_id"]))["conversation"]["messages"]
 
-    shown = await client.get(f"/api/conversations/{sent['conversation_id']}/messages")
-    assert [node["id"] for node in page["nodes"]] == [message["id"] for message in shown["data"]]
+    over_http = await client.get(f"/api/conversations/{sent['conversation_id']}/messages")
+    assert [node["id"] for node in page["nodes"]] == [
+        message["id"] for message in over_http["data"]
+    ]
     assert (
         len(page["nodes"]),
         page["pageInfo"]["hasPreviousPage"],
@@ -357,7 +389,7 @@ async def test_a_branch_begins_with_its_newest_page(client: Client) -> None:
     ) == (20, True, False)
 
 
-async def test_a_branch_that_is_not_shown_is_read_by_its_leaf(client: Client) -> None:
+async def test_a_branch_that_is_not_shown_is_selected_by_its_leaf(client: Client) -> None:
     sent = await ask(client)
     other = (
         await client.http.post(f"/api/messages/{sent['message_id']}/regenerate", json={})
@@ -375,7 +407,7 @@ async def test_a_branch_that_is_not_shown_is_read_by_its_leaf(client: Client) ->
     assert await ids(sent["question_id"]) == [sent["question_id"]]
 
 
-async def test_siblings_and_the_last_message_are_those_of_all_branches(client: Client) -> None:
+async def test_siblings_and_the_last_message_include_all_branches(client: Client) -> None:
     sent = await ask(client)
     other = (
         await client.http.post(f"/api/messages/{sent['message_id']}/regenerate", json={})
@@ -385,7 +417,8 @@ async def test_siblings_and_the_last_message_are_those_of_all_branches(client: C
         client, "updateConversation", id=sent["conversation_id"], shownMessageId=sent["message_id"]
     )
     query = """query ($id: ID!) { conversation(id: $id) {
-        shownMessage { id siblings { id } parent { id parent { id } siblings { id } } } lastMessage { id } } }"""
+        shownMessage { id siblings { id } parent { id parent { id } siblings { id } } }
+        lastMessage { id } } }"""
 
     found = (await graph(client, query, id=sent["conversation_id"]))["conversation"]
 
@@ -413,19 +446,23 @@ async def test_a_continued_answer_has_all_its_generations(client: Client) -> Non
         ).json()
         generations.append(again["generation_id"])
         await client.read(generations[-1])
-    query = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String) {{ message(id: $id) {{
-        generation {{ id }} generations(first: $first, after: $after, last: $last, before: $before) {{ {PAGE} }} }} }}"""
+    query = f"""query ($id: ID!, $first: Int, $after: String, $last: Int, $before: String) {{
+        message(id: $id) {{ generation {{ id }}
+        generations(first: $first, after: $after, last: $last, before: $before) {{
+            {PAGE} }} }} }}"""
 
     message = (await graph(client, query, id=sent["message_id"]))["message"]
 
     assert message["generation"] == {"id": generations[-1]}
     cursors = {edge["node"]["id"]: edge["cursor"] for edge in message["generations"]["edges"]}
-    for asked in all_pages(generations):
-        places = {name: cursors[asked[name]] for name in ("after", "before") if name in asked}
-        found = (await graph(client, query, id=sent["message_id"], **asked | places))["message"][
-            "generations"
-        ]
-        check_page(found, generations, cursors, **asked)
+    for arguments in all_pages(generations):
+        positions = {
+            name: cursors[arguments[name]] for name in ("after", "before") if name in arguments
+        }
+        found = (await graph(client, query, id=sent["message_id"], **arguments | positions))[
+            "message"
+        ]["generations"]
+        check_page(found, generations, cursors, **arguments)
 
 
 BAD_CURSORS = ["", "x", "ü", "\0", "!!!", "eHx5", "bWVzc2FnZXxtc2df", "a" * 10_000]
@@ -433,7 +470,7 @@ BAD_CURSORS = ["", "x", "ü", "\0", "!!!", "eHx5", "bWVzc2FnZXxtc2df", "a" * 10_
 
 @pytest.mark.parametrize("name", ["after", "before"])
 @pytest.mark.parametrize("cursor", BAD_CURSORS, ids=lambda cursor: repr(cursor[:10]))
-async def test_what_is_no_cursor_is_refused(name: str, cursor: str, client: Client) -> None:
+async def test_a_malformed_cursor_is_refused(name: str, cursor: str, client: Client) -> None:
     sent = await ask(client)
 
     assert await code(client, LIST, **{name: cursor}) == "invalid_cursor"
@@ -473,10 +510,12 @@ async def test_a_cursor_of_another_list_is_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"first": 0}, {"first": -1}, {"last": 101}, {"first": 1, "last": 1}], ids=str
+    "arguments", [{"first": 0}, {"first": -1}, {"last": 101}, {"first": 1, "last": 1}], ids=str
 )
-async def test_a_page_has_one_length_from_1_to_100(asked: dict[str, int], client: Client) -> None:
-    error = await refusal(client, LIST, **asked)
+async def test_a_page_has_one_length_from_1_to_100(
+    arguments: dict[str, int], client: Client
+) -> None:
+    error = await refusal(client, LIST, **arguments)
 
     assert error["extensions"]["code"] == "invalid_limit"
     assert error["extensions"]["errors"][0]["pointer"] in ("/first", "/last")
@@ -487,7 +526,7 @@ async def test_a_page_has_one_length_from_1_to_100(asked: dict[str, int], client
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """The SQL that this process sends meanwhile."""
+    """The SQL that this process executes within the block."""
     sent: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -502,7 +541,7 @@ def statements() -> Iterator[list[str]]:
 
 
 async def run_here(system: System, account_id: str, query: str) -> tuple[dict[str, Any], list[str]]:
-    """The data of a query that this very process answers from the system's database, and the SQL it took."""
+    """Run a query in this process on the system's database; return its data and its SQL."""
     async with open_resources(system.settings) as resources:
         nothing: Any = None
         services = Services(**vars(resources), feeds=nothing, changes=nothing)
@@ -516,24 +555,26 @@ async def run_here(system: System, account_id: str, query: str) -> tuple[dict[st
 
 
 FIFTY = """{ conversations(first: 50) { nodes {
-    id title model lastMessage { id text model generation { id status text model usage { outputTokens } } } } } }"""
+    id title model lastMessage { id text model generation {
+        id status text model usage { outputTokens } } } } } }"""
 FIFTY_PAGES = """{ conversations(first: 50) { nodes { id messages(last: 20) { nodes {
-    id text siblings { id } generation { id text } generations(first: 2) { nodes { id } } parent { id } conversation { id } } } } } }"""
+    id text siblings { id } generation { id text } generations(first: 2) { nodes { id } }
+    parent { id } conversation { id } } } } } }"""
 
 
-async def test_fifty_conversations_take_as_many_statements_as_two(
+async def test_the_number_of_statements_does_not_grow_with_the_page(
     person: Client, tidemark: System
 ) -> None:
     account_id = (await graph(person, "{ viewer { account { id } } }"))["viewer"]["account"]["id"]
     for _ in range(2):
         await ask(person)
-    _, for_two = await run_here(tidemark, account_id, FIFTY_PAGES)
+    _, sql_of_two = await run_here(tidemark, account_id, FIFTY_PAGES)
     sent = [await person.send(QUICK) for _ in range(48)]
     for each in sent:
         await person.read(each["generation_id"])
 
-    found, for_fifty = await run_here(tidemark, account_id, FIFTY)
-    pages, for_pages = await run_here(tidemark, account_id, FIFTY_PAGES)
+    found, sql_of_fifty = await run_here(tidemark, account_id, FIFTY)
+    pages, sql_of_pages = await run_here(tidemark, account_id, FIFTY_PAGES)
 
     assert (
         len(
@@ -545,6 +586,6 @@ async def test_fifty_conversations_take_as_many_statements_as_two(
         )
         == 50
     )
-    assert len(for_fifty) <= 4, for_fifty
+    assert len(sql_of_fifty) <= 4, sql_of_fifty
     assert sum(len(node["messages"]["nodes"]) for node in pages["conversations"]["nodes"]) == 100
-    assert len(for_pages) == len(for_two) <= 6, for_pages
+    assert len(sql_of_pages) == len(sql_of_two) <= 6, sql_of_pages

@@ -1,4 +1,4 @@
-"""The clients that people use follow an answer to its end through a restart of the web process, and see every event once."""
+"""Common GraphQL clients follow an answer through a restart and see every event exactly once."""
 
 import asyncio
 import json
@@ -19,23 +19,24 @@ from tests.system import System
 pytestmark = pytest.mark.slow
 
 QUERY = """subscription ($id: ID!, $after: String) {
-  generationEvents(id: $id, after: $after) { __typename cursor seq ... on GenerationTextDelta { text } }
+  generationEvents(id: $id, after: $after) {
+    __typename cursor seq ... on GenerationTextDelta { text } }
 }"""
-COME_BACK_S = 0.1
+RETRY_S = 0.1
 Follow = Callable[[str, str, str], AsyncIterator[dict[str, Any]]]
 
 
 async def graphql_ws(address: str, key: str, id: str) -> AsyncIterator[dict[str, Any]]:
-    async for event in printed("follow_ws.mjs", address, key, id):
+    async for event in events_of("follow_ws.mjs", address, key, id):
         yield event
 
 
 async def graphql_sse(address: str, key: str, id: str) -> AsyncIterator[dict[str, Any]]:
-    async for event in printed("follow_sse.mjs", address, key, id):
+    async for event in events_of("follow_sse.mjs", address, key, id):
         yield event
 
 
-async def printed(program: str, address: str, key: str, id: str) -> AsyncIterator[dict[str, Any]]:
+async def events_of(program: str, address: str, key: str, id: str) -> AsyncIterator[dict[str, Any]]:
     """The events that a program of tests/node prints."""
     pipe, environment = asyncio.subprocess.PIPE, os.environ | {"TIDEMARK_KEY": key}
     running = await asyncio.create_subprocess_exec(
@@ -78,29 +79,29 @@ async def gql(address: str, key: str, id: str) -> AsyncIterator[dict[str, Any]]:
                     yield event
                 ended = True
         except (TransportConnectionFailed, TransportClosed, TransportError, OSError):
-            await asyncio.sleep(COME_BACK_S)
+            await asyncio.sleep(RETRY_S)
 
 
 @pytest.mark.parametrize(
     "follow", [graphql_ws, graphql_sse, gql], ids=lambda follow: follow.__name__
 )
-async def test_an_answer_is_followed_through_a_restart(
+async def test_clients_follow_an_answer_through_a_restart(
     new_system: Callable[..., System], follow: Follow
 ) -> None:
     system = new_system().start()
     key, address = system.new_key(), system.web.url
     async with Client(address, key) as client:
-        asked = await client.send("/demo tokens=300 rate=30")
+        sent = await client.send("/demo tokens=300 rate=30")
     seen: list[dict[str, Any]] = []
     restarts: list[Awaitable[Any]] = []
-    async for event in follow(address, key, asked["generation_id"]):
+    async for event in follow(address, key, sent["generation_id"]):
         seen.append(event)
         if len(seen) == 20 and not restarts:
             restarts.append(asyncio.create_task(asyncio.to_thread(restart, system, address)))
     await asyncio.gather(*restarts)
 
     async with Client(address, key) as client:
-        events = await client.read(asked["generation_id"])
+        events = await client.read(sent["generation_id"])
     assert [each["seq"] for each in seen] == [event.seq for event in events]
     assert "".join(each.get("text", "") for each in seen) == "".join(
         event.data.get("text", "") for event in events
@@ -109,6 +110,6 @@ async def test_an_answer_is_followed_through_a_restart(
 
 
 def restart(system: System, address: str) -> None:
-    """Stops the web process and starts another at the same address."""
+    """Stop the web process and start another at the same address."""
     assert system.web.stop() == 0
     system.start_web(port=int(address.rpartition(":")[2]))

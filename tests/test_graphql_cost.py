@@ -1,4 +1,4 @@
-"""The cost of documents: subscriptions have a lower limit than queries, and long aliases are refused."""
+"""The cost of documents: subscriptions have a lower limit than queries, aliases are short."""
 
 import pytest
 from graphql import GraphQLSchema, parse
@@ -20,12 +20,12 @@ def schema() -> GraphQLSchema:
 
 
 def limit_of(schema: GraphQLSchema, document: str) -> int | None:
-    """The limit of cost that a document exceeds."""
+    """The cost limit that a document exceeds."""
     error = check_cost(schema, parse(document), {}, COST_MAX)
     return error.extensions["limit"] if error and error.extensions else None
 
 
-def test_a_subscription_may_cost_less_than_a_query(schema: GraphQLSchema) -> None:
+def test_subscriptions_have_a_lower_cost_limit_than_queries(schema: GraphQLSchema) -> None:
     query = f'{{ conversation(id: "x") {{ {MESSAGES} }} }}'
     changed = f"... on ConversationChanged {{ conversation {{ {MESSAGES} }} }}"
     subscription = f'subscription {{ conversationEvents(id: "x") {{ {changed} }} }}'
@@ -43,13 +43,13 @@ def test_a_subscription_may_cost_less_than_a_query(schema: GraphQLSchema) -> Non
         test_graphql_clients.QUERY,
     ],
 )
-def test_the_subscriptions_of_clients_cost_a_fraction_of_it(
+def test_typical_subscriptions_cost_a_fraction_of_the_limit(
     schema: GraphQLSchema, document: str
 ) -> None:
     assert check_cost(schema, parse(document), {}, SUBSCRIPTION_COST_MAX // 5) is None
 
 
-def test_an_alias_is_short_because_a_response_repeats_it() -> None:
+def test_long_aliases_are_refused() -> None:
     within = check_shape(parse("{ %s: __typename }" % ("a" * 128)))
     beyond = check_shape(parse("{ %s: __typename }" % ("a" * 129)))
 

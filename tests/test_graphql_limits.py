@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: what cannot be read, is too much, or asks by the wrong method is refused, cheaply, and never with a fault of ours."""
+"""GraphQL over HTTP: malformed, excessive and non-POST requests are refused cheaply."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,12 +20,12 @@ JSON, RESPONSE = "application/json", "application/graphql-response+json"
 BIG_BYTES = 50 * 1024 * 1024
 
 
-def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The errors of a refusal: not a fault, of the media type that was asked for, each with a code."""
-    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text[:500])
-    assert answer.headers["content-type"] in (JSON, RESPONSE)
-    assert answer.headers["tidemark-request-id"]
-    body = answer.json()
+def errors_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The errors of a refusal, after checking its status and media type, and their codes."""
+    assert 400 <= response.status_code < 500, (response.status_code, response.text[:500])
+    assert response.headers["content-type"] in (JSON, RESPONSE)
+    assert response.headers["tidemark-request-id"]
+    body = response.json()
     assert set(body) == {"errors"}
     assert 1 <= len(body["errors"]) <= 20
     assert all(error["message"] and error["extensions"]["code"] for error in body["errors"])
@@ -34,7 +34,7 @@ def errors_of(answer: httpx.Response) -> list[dict[str, Any]]:
 
 BODIES = {
     "nothing": b"",
-    "words": b"hello",
+    "not JSON": b"hello",
     "a number": b"1",
     "null": b"null",
     "a string": b'"x"',
@@ -69,15 +69,15 @@ BODIES = {
 
 @pytest.mark.parametrize("accept", [JSON, RESPONSE, "*/*"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_what_is_no_request_is_refused(body: bytes, accept: str, client: Client) -> None:
-    answer = await client.http.post(
+async def test_a_malformed_request_is_refused(body: bytes, accept: str, client: Client) -> None:
+    response = await client.http.post(
         "/graphql", content=body, headers={"Content-Type": JSON, "Accept": accept}
     )
 
-    [error] = errors_of(answer)
-    assert answer.status_code == 400
+    [error] = errors_of(response)
+    assert response.status_code == 400
     assert error["extensions"]["code"] in ("invalid_json", "invalid_body", "invalid_document")
-    assert answer.headers["content-type"] == (RESPONSE if accept == RESPONSE else JSON)
+    assert response.headers["content-type"] == (RESPONSE if accept == RESPONSE else JSON)
 
 
 TYPES = [
@@ -92,13 +92,13 @@ CHARSETS = ["latin-1", "utf-16", "", "utf-8; charset*=utf-8''x"]
 
 
 @pytest.mark.parametrize("type", TYPES + [f"{JSON}; charset={name}" for name in CHARSETS])
-async def test_a_body_has_to_be_json(type: str, client: Client) -> None:
-    answer = await client.http.post(
+async def test_the_media_type_must_be_json(type: str, client: Client) -> None:
+    response = await client.http.post(
         "/graphql", content=b'{"query": "{ __typename }"}', headers={"Content-Type": type}
     )
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (415, "unsupported_media_type")
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -107,14 +107,14 @@ async def test_a_body_that_is_too_large_is_refused(chunked: bool, client: Client
         for _ in range(BIG_BYTES // 65_536):
             yield b" " * 65_536
 
-    answer = await client.http.post(
+    response = await client.http.post(
         "/graphql",
         content=chunks() if chunked else b" " * BIG_BYTES,
         headers={"Content-Type": JSON},
     )
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"], error["extensions"]["limit"]) == (
         413,
         "body_too_large",
         1_048_576,
@@ -123,7 +123,7 @@ async def test_a_body_that_is_too_large_is_refused(chunked: bool, client: Client
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("operation", ["query", "mutation"])
-async def test_nothing_is_done_but_by_post(method: str, operation: str, client: Client) -> None:
+async def test_only_post_is_accepted(method: str, operation: str, client: Client) -> None:
     document = (
         "{ __typename }"
         if operation == "query"
@@ -132,13 +132,13 @@ async def test_nothing_is_done_but_by_post(method: str, operation: str, client: 
     keys = "{ viewer { account { apiKeys { id } } } }"
     before = await graph(client, keys)
 
-    answer = await client.http.request(
+    response = await client.http.request(
         method, "/graphql", params={"query": document}, headers={"Accept": JSON}
     )
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (405, "method_not_allowed")
-    assert "POST" in answer.headers["allow"]
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (405, "method_not_allowed")
+    assert "POST" in response.headers["allow"]
     assert await graph(client, keys) == before
 
 
@@ -146,15 +146,15 @@ async def test_a_subscription_needs_a_stream(client: Client) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
     document = f'subscription {{ generationEvents(id: "{sent["generation_id"]}") {{ seq }} }}'
 
-    answer = await post(client, document, headers={"Accept": JSON})
+    response = await post(client, document, headers={"Accept": JSON})
 
-    assert (answer.status_code, errors_of(answer)[0]["extensions"]["code"]) == (
+    assert (response.status_code, errors_of(response)[0]["extensions"]["code"]) == (
         400,
         "stream_required",
     )
 
 
-# Statuses.
+# Status codes.
 
 INVALID = {
     "a syntax error": "{",
@@ -164,7 +164,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize("document", INVALID.values(), ids=INVALID)
-async def test_a_document_that_is_wrong_is_a_400_for_those_who_know_the_new_media_type(
+async def test_an_invalid_document_is_a_400_only_with_the_new_media_type(
     document: str, client: Client
 ) -> None:
     newer = await post(client, document, headers={"Accept": f"{RESPONSE}, {JSON};q=0.9"})
@@ -176,19 +176,19 @@ async def test_a_document_that_is_wrong_is_a_400_for_those_who_know_the_new_medi
     assert set(newer.json()) == {"errors"}
 
 
-async def test_an_answer_with_data_is_200_also_where_a_part_is_missing(client: Client) -> None:
+async def test_a_response_with_data_and_errors_is_a_200(client: Client) -> None:
     document = (
         '{ models { id } conversations(after: "x") { nodes { id } } viewer { account { id } } }'
     )
 
-    answer = await post(client, document, headers={"Accept": RESPONSE})
+    response = await post(client, document, headers={"Accept": RESPONSE})
 
-    assert answer.status_code == 200
-    assert answer.json()["data"] is None
-    assert answer.json()["errors"][0]["path"] == ["conversations"]
+    assert response.status_code == 200
+    assert response.json()["data"] is None
+    assert response.json()["errors"][0]["path"] == ["conversations"]
 
 
-async def test_a_variable_that_does_not_fit_is_an_invalid_request(client: Client) -> None:
+async def test_a_variable_of_the_wrong_type_is_an_invalid_request(client: Client) -> None:
     assert (
         await code(client, "query ($id: ID!) { node(id: $id) { id } }", id={"a": 1})
         == "invalid_request"
@@ -203,11 +203,11 @@ async def test_a_variable_that_does_not_fit_is_an_invalid_request(client: Client
     )
 
 
-# Documents that ask for too much.
+# Documents that are too complex.
 
 
 def nested(depth: int) -> str:
-    """A document whose fields go that deep."""
+    """A document whose fields are nested this deep."""
     inner = "id"
     for _ in range(depth - 2):
         inner = f"parent {{ {inner} }}"
@@ -220,7 +220,7 @@ BOMB = (
     + " fragment F40 on Query { __typename }"
 )
 LOOP = "query { ...A ...B } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }"
-TOO_MUCH = {
+TOO_COMPLEX = {
     "50,000 aliases": "{" + " ".join(f"a{n}: __typename" for n in range(50_000)) + "}",
     "500 aliases": "{" + " ".join(f"a{n}: __typename" for n in range(500)) + "}",
     "20,000 directives": "{ __typename " + "@skip(if: false) " * 20_000 + "}",
@@ -249,9 +249,11 @@ TOO_MUCH = {
     + " ".join(f"$v{n}: Int" for n in range(50_000))
     + ") { __typename }",
     "a text of 900,000 characters": '{ node(id: "' + "x" * 900_000 + '") { id } }',
-    "pages of pages of pages": """{ conversations(first: 100) { nodes { messages(first: 100) { nodes {
+    "pages of pages of pages": """{ conversations(first: 100) { nodes {
+        messages(first: 100) { nodes {
         conversation { messages(first: 100) { nodes { id } } } } } } } }""",
-    "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent { siblings { siblings { id } } } } } } } }",
+    "siblings of siblings": "{ conversations { nodes { shownMessage { siblings { parent "
+    "{ siblings { siblings { id } } } } } } } }",
     "the same 31 times": "{" + " viewer { account { id } }" * 31 + "}",
     "the same 40 times in fragments": "{ ...A ...B } "
     + " ".join(f"fragment {f} on Query {{" + " models { id }" * 20 + "}" for f in "AB"),
@@ -267,14 +269,16 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("accept", [JSON, RESPONSE])
-@pytest.mark.parametrize("document", TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_a_document_that_asks_for_too_much_is_refused(
+@pytest.mark.parametrize("document", TOO_COMPLEX.values(), ids=TOO_COMPLEX)
+async def test_a_too_complex_document_is_refused(
     document: str, accept: str, client: Client
 ) -> None:
-    answer = await post(client, document, headers={"Accept": accept})
+    response = await post(client, document, headers={"Accept": accept})
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (400, "document_too_complex"), error
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (400, "document_too_complex"), (
+        error
+    )
     assert error["extensions"]["limit"] > 0
 
 
@@ -282,7 +286,7 @@ INVALID_ANYWAY = {
     "fragments in a circle": LOOP,
     "a fragment in itself": "{ ...F } fragment F on Query { ...F }",
     "a fragment that is not there": "{ ...F }",
-    "one of two operations, not said which": "query A { __typename } query B { __typename }",
+    "two operations and no operation name": "query A { __typename } query B { __typename }",
     "two operations without names": "{ __typename } { __typename }",
     "600 unknown fields": "{" + " ".join(f"f{n}" for n in range(600)) + "}",
     "an argument twice": '{ node(id: "a", id: "b") { id } }',
@@ -296,14 +300,14 @@ INVALID_ANYWAY = {
 
 
 @pytest.mark.parametrize("document", INVALID_ANYWAY.values(), ids=INVALID_ANYWAY)
-async def test_a_document_that_makes_no_sense_is_refused(document: str, client: Client) -> None:
-    answer = await post(client, document, headers={"Accept": RESPONSE})
+async def test_an_invalid_document_is_refused(document: str, client: Client) -> None:
+    response = await post(client, document, headers={"Accept": RESPONSE})
 
-    assert {error["extensions"]["code"] for error in errors_of(answer)} == {"invalid_document"}
-    assert len(answer.content) < 50_000
+    assert {error["extensions"]["code"] for error in errors_of(response)} == {"invalid_document"}
+    assert len(response.content) < 50_000
 
 
-async def test_an_answer_has_at_most_twenty_errors(client: Client) -> None:
+async def test_a_response_has_at_most_twenty_errors(client: Client) -> None:
     failing = " ".join(
         f'a{n}: revokeApiKey(input: {{id: "x"}}) {{ apiKey {{ id }} }}' for n in range(30)
     )
@@ -316,18 +320,20 @@ async def test_an_answer_has_at_most_twenty_errors(client: Client) -> None:
 
 FIFTY_BY_TWENTY = """query ($n: Int, $m: Int) { conversations(first: $n) {
     edges { cursor node { id title model pinned updatedAt
-        messages(last: $m) { nodes { id role text status model createdAt content { __typename ... on TextPart { text } }
-            usage { inputTokens outputTokens } generation { id status finishReason } } pageInfo { hasPreviousPage startCursor } } } }
+        messages(last: $m) { nodes { id role text status model createdAt
+            content { __typename ... on TextPart { text } }
+            usage { inputTokens outputTokens } generation { id status finishReason } }
+            pageInfo { hasPreviousPage startCursor } } } }
     pageInfo { hasNextPage endCursor } } }"""
 
 
-async def test_fifty_conversations_with_twenty_messages_each_may_be_asked_for(
+async def test_fifty_conversations_with_twenty_messages_each_are_within_the_limit(
     client: Client,
 ) -> None:
     assert "conversations" in await graph(client, FIFTY_BY_TWENTY, n=50, m=20)
 
 
-async def test_a_document_that_was_seen_before_is_measured_again(client: Client) -> None:
+async def test_a_cached_document_is_measured_again_with_its_variables(client: Client) -> None:
     await graph(client, FIFTY_BY_TWENTY, n=1, m=1)
 
     assert await code(client, FIFTY_BY_TWENTY, n=100, m=100) == "document_too_complex"
@@ -335,7 +341,7 @@ async def test_a_document_that_was_seen_before_is_measured_again(client: Client)
     assert "conversations" in await graph(client, FIFTY_BY_TWENTY, n=1, m=1)
 
 
-# The limits themselves, one by one.
+# Each limit.
 
 SMALL = {
     "cost.DEPTH_MAX": 4,
@@ -347,7 +353,7 @@ SMALL = {
 
 
 def operations(count: int) -> str:
-    """A document of five words and signs an operation."""
+    """A document with five tokens per operation."""
     return " ".join(f"query Q{number} {{ __typename }}" for number in range(count))
 
 
@@ -367,14 +373,17 @@ AT_THE_LIMIT = {
     "tokens": (operations(40), operations(41), 200),
     "cost": (
         "{ conversations(first: 99) { nodes { id title } } }",
-        "{ conversations(first: 100) { nodes { a: id b: id c: title pinned model archived createdAt updatedAt metadata systemPrompt } } }",
+        (
+            "{ conversations(first: 100) { nodes { a: id b: id c: title pinned model archived"
+            " createdAt updatedAt metadata systemPrompt } } }"
+        ),
         1000,
     ),
 }
 
 
 @pytest.mark.parametrize("case", AT_THE_LIMIT.values(), ids=AT_THE_LIMIT)
-async def test_a_limit_is_where_its_constant_says(
+async def test_each_limit_is_that_of_its_constant(
     case: tuple[str, str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     within, beyond, limit = case
@@ -404,10 +413,10 @@ async def test_a_limit_is_where_its_constant_says(
     ]
 
 
-# Who may look.
+# Introspection and suggestions.
 
 
-async def test_whoever_is_signed_in_may_introspect(client: Client) -> None:
+async def test_authenticated_callers_may_introspect(client: Client) -> None:
     for document in (
         get_introspection_query(descriptions=True),
         get_introspection_query(input_value_deprecation=True, specified_by_url=True),
@@ -415,18 +424,18 @@ async def test_whoever_is_signed_in_may_introspect(client: Client) -> None:
         assert (await graph(client, document))["__schema"]["queryType"]["name"] == "Query"
 
 
-async def test_a_field_that_was_meant_is_suggested(client: Client) -> None:
+async def test_a_misspelt_field_gets_a_suggestion(client: Client) -> None:
     assert (
         "Did you mean 'viewer'?"
         in (await refusal(client, "{ viewr { account { id } } }"))["message"]
     )
 
 
-NOBODY = {
+UNAUTHENTICATED = {
     "no key": {},
     "no secret": {"Authorization": "Bearer"},
     "another scheme": {"Authorization": "Basic eDp4"},
-    "no key of ours": {"Authorization": "Bearer sk-1234"},
+    "a key of another service": {"Authorization": "Bearer sk-1234"},
     "an unknown key": {
         "Authorization": "Bearer tmk_0000000000000000000000000000000000000000000000"
     },
@@ -434,29 +443,29 @@ NOBODY = {
 }
 
 
-@pytest.mark.parametrize("headers", NOBODY.values(), ids=NOBODY)
+@pytest.mark.parametrize("headers", UNAUTHENTICATED.values(), ids=UNAUTHENTICATED)
 @pytest.mark.parametrize(
     "document",
-    ["{ __typename }", "{ viewr }", "{", get_introspection_query(), TOO_MUCH["50,000 aliases"]],
+    ["{ __typename }", "{ viewr }", "{", get_introspection_query(), TOO_COMPLEX["50,000 aliases"]],
     ids=range(5),
 )
-async def test_nobody_learns_anything(
+async def test_unauthenticated_callers_get_no_details(
     document: str, headers: dict[str, str], tidemark: System
 ) -> None:
-    async with Client(tidemark.web.url) as nobody:
-        answer = await post(nobody, document, headers=headers)
+    async with Client(tidemark.web.url) as anonymous:
+        response = await post(anonymous, document, headers=headers)
 
-    [error] = errors_of(answer)
-    assert (answer.status_code, error["extensions"]["code"]) == (401, "unauthenticated")
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert "Did you mean" not in answer.text
+    [error] = errors_of(response)
+    assert (response.status_code, error["extensions"]["code"]) == (401, "unauthenticated")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert "Did you mean" not in response.text
 
 
-async def test_an_answer_is_json_as_it_should_be(client: Client) -> None:
-    answer = await client.http.post(
+async def test_non_ascii_documents_get_valid_json(client: Client) -> None:
+    response = await client.http.post(
         "/graphql",
         content='{"query": "{ __type(name: \\"Run🏃Swim🏊\\") { name } }"}'.encode(),
         headers={"Content-Type": f"{JSON}; charset=UTF-8"},
     )
 
-    assert orjson.loads(answer.content) == {"data": {"__type": None}}
+    assert orjson.loads(response.content) == {"data": {"__type": None}}

@@ -1,4 +1,4 @@
-"""GraphQL: what is changed, and that HTTP and GraphQL refuse the same things with the same codes."""
+"""GraphQL mutations; HTTP and GraphQL refuse the same requests with the same codes."""
 
 import asyncio
 import sqlite3
@@ -17,18 +17,21 @@ from tests.waiting import until
 
 QUICK = "/demo tokens=3 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
-ASKED = "replayed conversation { id shownMessage { id } } question { id text } answer { id status } generation { id status seq model }"
+PAYLOAD = (
+    "replayed conversation { id shownMessage { id } } question { id text }"
+    " answer { id status } generation { id status seq model }"
+)
 
 
 async def ask(client: Client, text: str = QUICK, **input: Any) -> dict[str, Any]:
-    """Sends a message and reads the answer to its end; the payload."""
-    payload = await mutate(client, "sendMessage", ASKED, text=text, **input)
+    """Send a message and read the answer to its end; the payload."""
+    payload = await mutate(client, "sendMessage", PAYLOAD, text=text, **input)
     await client.read(payload["generation"]["id"])
     return payload
 
 
-async def test_a_message_is_sent_and_its_answer_written(client: Client) -> None:
-    payload = await mutate(client, "sendMessage", ASKED, text="/demo tokens=20 rate=0")
+async def test_a_sent_message_is_answered(client: Client) -> None:
+    payload = await mutate(client, "sendMessage", PAYLOAD, text="/demo tokens=20 rate=0")
 
     events = await client.read_through(payload["generation"]["id"])
 
@@ -40,16 +43,16 @@ async def test_a_message_is_sent_and_its_answer_written(client: Client) -> None:
     assert payload["generation"]["seq"] >= 1
 
 
-async def test_a_parent_that_is_absent_and_one_that_is_null_are_two_things(client: Client) -> None:
+async def test_an_absent_parent_differs_from_null(client: Client) -> None:
     first = await ask(client)
-    place = {"conversationId": first["conversation"]["id"]}
+    in_conversation = {"conversationId": first["conversation"]["id"]}
 
-    following = await ask(client, **place)
-    beginning = await ask(client, **place, parentId=None)
-    beside = await ask(client, **place, parentId=first["answer"]["id"])
+    following = await ask(client, **in_conversation)
+    root = await ask(client, **in_conversation, parentId=None)
+    sibling = await ask(client, **in_conversation, parentId=first["answer"]["id"])
 
     parents = {}
-    for payload in (following, beginning, beside):
+    for payload in (following, root, sibling):
         question = await graph(
             client,
             "query ($id: ID!) { message(id: $id) { parent { id } } }",
@@ -63,7 +66,7 @@ async def test_a_parent_that_is_absent_and_one_that_is_null_are_two_things(clien
     ]
 
 
-async def test_content_may_come_in_parts(client: Client) -> None:
+async def test_content_may_have_several_parts(client: Client) -> None:
     payload = await ask(
         client,
         text=None,
@@ -73,15 +76,15 @@ async def test_content_may_come_in_parts(client: Client) -> None:
     assert payload["question"]["text"] == "/demo tokens=2 rate=0"
 
 
-async def test_the_four_ways_to_ask_do_what_they_do_over_http(client: Client) -> None:
+async def test_the_four_mutations_that_start_answers_work_as_over_http(client: Client) -> None:
     sent = await ask(client, "/demo tokens=12 rate=0", maxOutputTokens=5)
 
-    edited = await mutate(client, "editMessage", ASKED, id=sent["question"]["id"], text=QUICK)
+    edited = await mutate(client, "editMessage", PAYLOAD, id=sent["question"]["id"], text=QUICK)
     await client.read(edited["generation"]["id"])
-    again = await mutate(client, "regenerateMessage", ASKED, id=edited["answer"]["id"])
+    again = await mutate(client, "regenerateMessage", PAYLOAD, id=edited["answer"]["id"])
     await client.read(again["generation"]["id"])
     more = await mutate(
-        client, "continueMessage", ASKED, id=sent["answer"]["id"], maxOutputTokens=5
+        client, "continueMessage", PAYLOAD, id=sent["answer"]["id"], maxOutputTokens=5
     )
     await client.read(more["generation"]["id"])
 
@@ -96,7 +99,7 @@ async def test_the_four_ways_to_ask_do_what_they_do_over_http(client: Client) ->
     assert len((await client.snapshot(more["generation"]["id"]))["text"].split()) == 10
 
 
-async def test_a_generation_is_stopped_and_its_end_waited_for(client: Client) -> None:
+async def test_cancelling_a_generation_waits_for_its_end(client: Client) -> None:
     sent = await client.send(STALLED)
     await client.read(sent["generation_id"], stop_after=3)
 
@@ -123,39 +126,41 @@ async def test_a_generation_is_stopped_and_its_end_waited_for(client: Client) ->
 # One namespace of idempotency keys.
 
 
-async def test_a_key_means_the_same_over_http_and_here(client: Client) -> None:
-    over_http, here = uuid4().hex, uuid4().hex
+async def test_idempotency_keys_are_shared_between_http_and_graphql(client: Client) -> None:
+    over_http, over_graphql = uuid4().hex, uuid4().hex
     sent = await client.send(
         "/demo tokens=1 rate=0", key=over_http, temperature=1, metadata={"a": "b"}
     )
     first = await mutate(
-        client, "sendMessage", ASKED, text="/demo tokens=2 rate=0", idempotencyKey=here
+        client, "sendMessage", PAYLOAD, text="/demo tokens=2 rate=0", idempotencyKey=over_graphql
     )
 
     replayed = await mutate(
         client,
         "sendMessage",
-        ASKED,
+        PAYLOAD,
         text="/demo tokens=1 rate=0",
         temperature=1,
         metadata={"a": "b"},
         idempotencyKey=over_http,
     )
-    answer = await client.http.post(
-        "/api/messages", json={"text": "/demo tokens=2 rate=0"}, headers={"Idempotency-Key": here}
+    response = await client.http.post(
+        "/api/messages",
+        json={"text": "/demo tokens=2 rate=0"},
+        headers={"Idempotency-Key": over_graphql},
     )
 
     assert (replayed["replayed"], replayed["generation"]["id"]) == (True, sent["generation_id"])
-    assert (answer.headers["idempotent-replayed"], answer.json()["generation_id"]) == (
+    assert (response.headers["idempotent-replayed"], response.json()["generation_id"]) == (
         "true",
         first["generation"]["id"],
     )
 
 
-async def test_each_way_to_ask_replays_what_was_asked_over_http(client: Client) -> None:
+async def test_every_mutation_replays_a_request_sent_over_http(client: Client) -> None:
     sent = await client.send("/demo tokens=12 rate=0", max_output_tokens=5)
     await client.read(sent["generation_id"])
-    ways = {
+    mutations = {
         "editMessage": (
             f"/api/messages/{sent['question_id']}/edit",
             {"id": sent["question_id"], "text": QUICK},
@@ -170,7 +175,7 @@ async def test_each_way_to_ask_replays_what_was_asked_over_http(client: Client) 
         ),
     }
 
-    for name, (path, input) in ways.items():
+    for name, (path, input) in mutations.items():
         body = {key: value for key, value in input.items() if key != "id"}
         first = (
             await client.http.post(
@@ -178,7 +183,7 @@ async def test_each_way_to_ask_replays_what_was_asked_over_http(client: Client) 
             )
         ).json()
         replayed = await mutate(
-            client, name, ASKED, **input, idempotencyKey="k" + sent["message_id"]
+            client, name, PAYLOAD, **input, idempotencyKey="k" + sent["message_id"]
         )
         assert (replayed["replayed"], replayed["generation"]["id"]) == (
             True,
@@ -187,7 +192,7 @@ async def test_each_way_to_ask_replays_what_was_asked_over_http(client: Client) 
         await client.read(first["generation_id"])
 
 
-async def test_a_key_with_another_input_is_refused(client: Client) -> None:
+async def test_an_idempotency_key_reused_with_another_input_is_refused(client: Client) -> None:
     key = uuid4().hex
     await ask(client, idempotencyKey=key)
 
@@ -203,11 +208,11 @@ async def test_a_key_with_another_input_is_refused(client: Client) -> None:
     )
 
 
-async def test_fifty_equal_mutations_at_once_are_one(client: Client) -> None:
+async def test_fifty_concurrent_mutations_with_one_key_create_one_answer(client: Client) -> None:
     key = uuid4().hex
 
     payloads = await asyncio.gather(
-        *(mutate(client, "sendMessage", ASKED, text=QUICK, idempotencyKey=key) for _ in range(50))
+        *(mutate(client, "sendMessage", PAYLOAD, text=QUICK, idempotencyKey=key) for _ in range(50))
     )
 
     assert len({payload["generation"]["id"] for payload in payloads}) == 1
@@ -217,14 +222,17 @@ async def test_fifty_equal_mutations_at_once_are_one(client: Client) -> None:
 # Conversations.
 
 
-async def test_a_conversation_is_created_and_then_asked_in(person: Client) -> None:
+async def test_a_created_conversation_accepts_messages(person: Client) -> None:
     input = {
         "title": "My own",
         "systemPrompt": "Be brief.",
         "metadata": {"a": "b"},
         "model": "demo",
     }
-    fields = "id title systemPrompt metadata model pinned archived shownMessage { id } lastMessage { id } messages { nodes { id } }"
+    fields = (
+        "id title systemPrompt metadata model pinned archived shownMessage { id } "
+        "lastMessage { id } messages { nodes { id } }"
+    )
 
     created = (await mutate(person, "createConversation", f"conversation {{ {fields} }}", **input))[
         "conversation"
@@ -238,12 +246,14 @@ async def test_a_conversation_is_created_and_then_asked_in(person: Client) -> No
         "messages": {"nodes": []},
     }
     assert created == input | empty | {"id": created["id"]}
-    asked = await ask(person, conversationId=created["id"])
-    shown = await person.get(f"/api/conversations/{created['id']}")
-    assert (shown["title"], shown["shown_message_id"]) == ("My own", asked["answer"]["id"])
+    sent = await ask(person, conversationId=created["id"])
+    stored = await person.get(f"/api/conversations/{created['id']}")
+    assert (stored["title"], stored["shown_message_id"]) == ("My own", sent["answer"]["id"])
 
 
-async def test_a_conversation_without_a_title_is_called_by_its_first_words(person: Client) -> None:
+async def test_a_conversation_without_a_title_gets_that_of_its_first_question(
+    person: Client,
+) -> None:
     created = (await mutate(person, "createConversation", "conversation { id title }"))[
         "conversation"
     ]
@@ -268,9 +278,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_a_change_changes_what_it_names_and_leaves_the_rest(
-    name: str, client: Client
-) -> None:
+async def test_a_change_affects_only_the_given_input_fields(name: str, client: Client) -> None:
     fields = "id title pinned archived systemPrompt metadata model"
     before = (
         await mutate(
@@ -289,25 +297,28 @@ async def test_a_change_changes_what_it_names_and_leaves_the_rest(
     assert payload["conversation"] == before | {name: CHANGES[name]}
 
 
-async def test_null_clears_and_silence_leaves(client: Client) -> None:
+async def test_null_clears_a_field_and_absence_keeps_it(client: Client) -> None:
     created = (
         await mutate(client, "createConversation", "conversation { id }", systemPrompt="Be brief.")
     )["conversation"]
     fields = "conversation { systemPrompt pinned }"
 
-    left = await mutate(client, "updateConversation", fields, id=created["id"], pinned=True)
+    unchanged = await mutate(client, "updateConversation", fields, id=created["id"], pinned=True)
     cleared = await mutate(
         client, "updateConversation", fields, id=created["id"], systemPrompt=None
     )
 
-    assert left["conversation"] == {"systemPrompt": "Be brief.", "pinned": True}
+    assert unchanged["conversation"] == {"systemPrompt": "Be brief.", "pinned": True}
     assert cleared["conversation"] == {"systemPrompt": None, "pinned": True}
 
 
-FOUND = "query ($c: ID!, $m: ID!, $g: ID!) { conversation(id: $c) { id } message(id: $m) { id } generation(id: $g) { id } }"
+FOUND = (
+    "query ($c: ID!, $m: ID!, $g: ID!) { conversation(id: $c) { id }"
+    " message(id: $m) { id } generation(id: $g) { id } }"
+)
 
 
-async def test_what_is_deleted_is_gone_until_it_is_restored(person: Client) -> None:
+async def test_a_deleted_conversation_is_not_found_until_it_is_restored(person: Client) -> None:
     sent = await ask(person)
     ids = {
         "c": sent["conversation"]["id"],
@@ -334,7 +345,7 @@ async def test_what_is_deleted_is_gone_until_it_is_restored(person: Client) -> N
     assert (await ask(person, conversationId=ids["c"]))["conversation"]["id"] == ids["c"]
 
 
-async def test_answers_that_a_deletion_stopped_stay_stopped(client: Client) -> None:
+async def test_restoring_does_not_resume_answers_cancelled_by_a_deletion(client: Client) -> None:
     sent = await client.send(STALLED)
     await client.read(sent["generation_id"], stop_after=3)
 
@@ -346,7 +357,7 @@ async def test_answers_that_a_deletion_stopped_stay_stopped(client: Client) -> N
     check_law(events, await client.snapshot(sent["generation_id"]))
 
 
-# Keys.
+# API keys.
 
 
 async def key_works(system: System, secret: str) -> bool:
@@ -354,54 +365,54 @@ async def key_works(system: System, secret: str) -> bool:
         return (await post(holder, "{ viewer { apiKey { id } } }")).status_code == 200
 
 
-async def test_a_key_opens_the_door_until_it_is_revoked(person: Client, tidemark: System) -> None:
-    made = await mutate(
+async def test_a_key_authenticates_until_it_is_revoked(person: Client, tidemark: System) -> None:
+    created = await mutate(
         person, "createApiKey", "apiKey { id name prefix revokedAt } secret", name="for the robot"
     )
-    opened = await key_works(tidemark, made["secret"])
+    accepted = await key_works(tidemark, created["secret"])
     keys = "{ viewer { account { apiKeys { id } } } }"
     before = (await graph(person, keys))["viewer"]["account"]["apiKeys"]
 
     revoked = await mutate(
-        person, "revokeApiKey", "apiKey { id revokedAt }", id=made["apiKey"]["id"]
+        person, "revokeApiKey", "apiKey { id revokedAt }", id=created["apiKey"]["id"]
     )
-    again = await mutate(person, "revokeApiKey", "apiKey { id revokedAt }", id=made["apiKey"]["id"])
+    again = await mutate(
+        person, "revokeApiKey", "apiKey { id revokedAt }", id=created["apiKey"]["id"]
+    )
 
-    assert opened
-    assert made["secret"].startswith(made["apiKey"]["prefix"])
-    assert {"id": made["apiKey"]["id"]} in before
+    assert accepted
+    assert created["secret"].startswith(created["apiKey"]["prefix"])
+    assert {"id": created["apiKey"]["id"]} in before
     assert revoked == again
     assert revoked["apiKey"]["revokedAt"] is not None
-    assert {"id": made["apiKey"]["id"]} not in (await graph(person, keys))["viewer"]["account"][
+    assert {"id": created["apiKey"]["id"]} not in (await graph(person, keys))["viewer"]["account"][
         "apiKeys"
     ]
-    assert not await key_works(tidemark, made["secret"])
+    assert not await key_works(tidemark, created["secret"])
 
 
-async def test_a_secret_is_kept_nowhere(person: Client, tidemark: System) -> None:
-    made = await mutate(person, "createApiKey", "secret", name="secret")
+async def test_a_secret_is_neither_stored_nor_logged(person: Client, tidemark: System) -> None:
+    created = await mutate(person, "createApiKey", "secret", name="secret")
 
     with closing(sqlite3.connect(tidemark.settings.data_dir / "tidemark.db")) as database:
         dump = "\n".join(database.iterdump())
 
-    assert made["secret"] not in dump
-    assert all(made["secret"] not in process.output() for process in tidemark.processes)
+    assert created["secret"] not in dump
+    assert all(created["secret"] not in process.output() for process in tidemark.processes)
 
 
-async def test_a_key_that_expires_makes_none_that_outlives_it(
-    person: Client, tidemark: System
-) -> None:
+async def test_a_key_cannot_create_one_that_outlives_it(person: Client, tidemark: System) -> None:
     soon, later = (datetime.now(UTC) + timedelta(seconds=seconds) for seconds in (60, 120))
-    made = await mutate(
+    created = await mutate(
         person,
         "createApiKey",
         "secret apiKey { expiresAt }",
         name="short",
         expiresAt=soon.isoformat(),
     )
-    assert datetime.fromisoformat(made["apiKey"]["expiresAt"]) == soon
+    assert datetime.fromisoformat(created["apiKey"]["expiresAt"]) == soon
 
-    async with Client(tidemark.web.url, made["secret"]) as holder:
+    async with Client(tidemark.web.url, created["secret"]) as holder:
         for expiry in ({}, {"expiresAt": later.isoformat()}):
             error = await refusal(
                 holder, mutation("createApiKey"), input={"name": "longer", **expiry}
@@ -410,17 +421,19 @@ async def test_a_key_that_expires_makes_none_that_outlives_it(
         await mutate(holder, "createApiKey", name="as short", expiresAt=soon.isoformat())
 
 
-async def test_a_key_ends_by_itself(person: Client, tidemark: System) -> None:
+async def test_an_expired_key_is_refused(person: Client, tidemark: System) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=1)
-    made = await mutate(person, "createApiKey", "secret", name="short", expiresAt=soon.isoformat())
+    created = await mutate(
+        person, "createApiKey", "secret", name="short", expiresAt=soon.isoformat()
+    )
 
     while datetime.now(UTC) < soon:
         await asyncio.sleep(0.05)
 
-    assert not await key_works(tidemark, made["secret"])
+    assert not await key_works(tidemark, created["secret"])
 
 
-async def test_an_account_has_only_so_many_keys(person: Client) -> None:
+async def test_keys_per_account_are_limited(person: Client) -> None:
     await asyncio.gather(*(mutate(person, "createApiKey", name="one of many") for _ in range(99)))
 
     error = await refusal(person, mutation("createApiKey"), input={"name": "one too many"})
@@ -428,9 +441,9 @@ async def test_an_account_has_only_so_many_keys(person: Client) -> None:
     assert (error["extensions"]["code"], error["extensions"]["limit"]) == ("too_many_api_keys", 100)
 
 
-# The same refusals.
+# Refusals over both interfaces.
 
-NOWHERE = {
+UNKNOWN = {
     prefix: new_id(prefix) for prefix in (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.GENERATION)
 }
 SEND, CHANGE = ("sendMessage", ""), ("updateConversation", "{conversation}")
@@ -441,14 +454,14 @@ CALLS = {
     "continueMessage": ("POST", "/api/messages/{id}/continue"),
     "updateConversation": ("PATCH", "/api/conversations/{id}"),
 }
-SAME = {
-    "nothing said": (SEND, {}),
-    "two things said": (SEND, {"text": "x", "content": [{"type": "text", "text": "x"}]}),
+REFUSED_ALIKE = {
+    "neither text nor content": (SEND, {}),
+    "text and content": (SEND, {"text": "x", "content": [{"type": "text", "text": "x"}]}),
     "an empty text": (SEND, {"text": "   "}),
     "a NUL": (SEND, {"text": "a\0b"}),
     "empty content": (SEND, {"content": []}),
     "content without text": (SEND, {"content": [{"type": "text"}]}),
-    "content that cannot be asked": (SEND, {"content": [{"type": "reasoning", "text": "x"}]}),
+    "content that only answers have": (SEND, {"content": [{"type": "reasoning", "text": "x"}]}),
     "an unknown model": (SEND, {"text": "x", "model": "nobody/nothing"}),
     "a long model": (SEND, {"text": "x", "model": "m" * 201}),
     "no tokens": (SEND, {"text": "x", "max_output_tokens": 0}),
@@ -461,7 +474,7 @@ SAME = {
     "too much metadata": (SEND, {"text": "x", "metadata": {str(n): "x" for n in range(17)}}),
     "an unknown conversation": (
         SEND,
-        {"text": "x", "conversation_id": NOWHERE[Prefix.CONVERSATION]},
+        {"text": "x", "conversation_id": UNKNOWN[Prefix.CONVERSATION]},
     ),
     "no conversation at all": (SEND, {"text": "x", "conversation_id": "nonsense"}),
     "a parent without its conversation": (SEND, {"text": "x", "parent_id": "{answer}"}),
@@ -471,18 +484,21 @@ SAME = {
     ),
     "an unknown parent": (
         SEND,
-        {"text": "x", "conversation_id": "{conversation}", "parent_id": NOWHERE[Prefix.MESSAGE]},
+        {"text": "x", "conversation_id": "{conversation}", "parent_id": UNKNOWN[Prefix.MESSAGE]},
     ),
     "a parent that is being written": (
         SEND,
         {"text": "x", "conversation_id": "{stalled.conversation}", "parent_id": "{stalled.answer}"},
     ),
     "an answer edited": (("editMessage", "{answer}"), {"text": "x"}),
-    "an unknown question edited": (("editMessage", NOWHERE[Prefix.MESSAGE]), {"text": "x"}),
+    "an unknown question edited": (("editMessage", UNKNOWN[Prefix.MESSAGE]), {"text": "x"}),
     "nothing edited": (("editMessage", "{question}"), {"text": ""}),
     "a question regenerated": (("regenerateMessage", "{question}"), {}),
     "regenerated while written": (("regenerateMessage", "{stalled.answer}"), {}),
-    "regenerated by nobody": (("regenerateMessage", "{answer}"), {"model": "nobody/nothing"}),
+    "regenerated by an unknown model": (
+        ("regenerateMessage", "{answer}"),
+        {"model": "nobody/nothing"},
+    ),
     "continued though complete": (("continueMessage", "{answer}"), {}),
     "title null": (CHANGE, {"title": None}),
     "title empty": (CHANGE, {"title": ""}),
@@ -490,10 +506,10 @@ SAME = {
     "pinned null": (CHANGE, {"pinned": None}),
     "model null": (CHANGE, {"model": None}),
     "model unknown": (CHANGE, {"model": "nobody/nothing"}),
-    "showing what is not there": (CHANGE, {"shown_message_id": NOWHERE[Prefix.MESSAGE]}),
-    "showing nonsense": (CHANGE, {"shown_message_id": "x\0"}),
-    "changing nothing that is there": (
-        ("updateConversation", NOWHERE[Prefix.CONVERSATION]),
+    "showing an unknown message": (CHANGE, {"shown_message_id": UNKNOWN[Prefix.MESSAGE]}),
+    "showing a malformed id": (CHANGE, {"shown_message_id": "x\0"}),
+    "changing an unknown conversation": (
+        ("updateConversation", UNKNOWN[Prefix.CONVERSATION]),
         {"title": "x"},
     ),
 }
@@ -501,7 +517,7 @@ SAME = {
 
 @pytest.fixture(scope="module")
 def turns(tidemark: System, key: str) -> dict[str, Any]:
-    """The ids of a settled turn, and of one that is being written."""
+    """The ids of a settled turn and of one in progress."""
 
     async def make() -> dict[str, Any]:
         async with Client(tidemark.web.url, key) as client:
@@ -520,7 +536,7 @@ def turns(tidemark: System, key: str) -> dict[str, Any]:
 
 
 def filled(value: Any, ids: dict[str, str]) -> Any:
-    """The value with the ids it names."""
+    """The value with ids in place of their names."""
     if isinstance(value, str):
         for name, id in ids.items():
             value = value.replace(f"{{{name}}}", id)
@@ -533,18 +549,18 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 
 
 def as_input(body: dict[str, Any]) -> dict[str, Any]:
-    """The body of a request, as GraphQL takes it."""
-    spelled = {}
+    """A request body with the key names and enum values of GraphQL."""
+    input = {}
     for key, value in body.items():
         first, *rest = key.split("_")
-        spelled[first + "".join(map(str.capitalize, rest))] = value
-    if spelled.get("content"):
-        spelled["content"] = [part | {"type": part["type"].upper()} for part in spelled["content"]]
-    return spelled
+        input[first + "".join(map(str.capitalize, rest))] = value
+    if input.get("content"):
+        input["content"] = [part | {"type": part["type"].upper()} for part in input["content"]]
+    return input
 
 
-@pytest.mark.parametrize("case", SAME.values(), ids=SAME)
-async def test_both_interfaces_refuse_alike(
+@pytest.mark.parametrize("case", REFUSED_ALIKE.values(), ids=REFUSED_ALIKE)
+async def test_both_interfaces_refuse_with_the_same_errors(
     case: tuple[tuple[str, str], dict[str, Any]], turns: dict[str, Any], client: Client
 ) -> None:
     (name, id), body = (filled(each, turns) for each in case[0]), filled(case[1], turns)
@@ -563,13 +579,15 @@ async def test_both_interfaces_refuse_alike(
 
 
 def camel_pointer(pointer: str) -> str:
-    """A JSON pointer into a body, as one into the input."""
+    """A JSON pointer into a request body as a pointer into the input."""
     first, *rest = pointer.removeprefix("/").split("/")
     return "/".join([f"/{next(iter(as_input({first: None})))}", *rest]) if first else ""
 
 
 @pytest.mark.parametrize("wait_s", [-1, 31, 1e9])
-async def test_waiting_has_its_bounds(wait_s: float, turns: dict[str, Any], client: Client) -> None:
+async def test_the_wait_for_a_cancellation_is_limited(
+    wait_s: float, turns: dict[str, Any], client: Client
+) -> None:
     sent = await client.send(QUICK)
 
     error = await refusal(
@@ -582,19 +600,19 @@ async def test_waiting_has_its_bounds(wait_s: float, turns: dict[str, Any], clie
     )
 
 
-BAD_KEYS = {
+INVALID_KEYS = {
     "no name": ({"name": ""}, "invalid_request"),
     "a long name": ({"name": "x" * 101}, "invalid_request"),
     "a NUL": ({"name": "\0"}, "invalid_request"),
-    "over already": ({"name": "x", "expiresAt": "2020-01-01T00:00:00Z"}, "invalid_request"),
+    "expired": ({"name": "x", "expiresAt": "2020-01-01T00:00:00Z"}, "invalid_request"),
     "no offset": ({"name": "x", "expiresAt": "2040-01-01T00:00:00"}, "invalid_request"),
-    "no moment": ({"name": "x", "expiresAt": "tomorrow"}, "invalid_request"),
+    "not a time": ({"name": "x", "expiresAt": "tomorrow"}, "invalid_request"),
     "a number": ({"name": "x", "expiresAt": 2_000_000_000}, "invalid_request"),
 }
 
 
-@pytest.mark.parametrize("case", BAD_KEYS.values(), ids=BAD_KEYS)
-async def test_a_key_that_makes_no_sense_is_refused(
+@pytest.mark.parametrize("case", INVALID_KEYS.values(), ids=INVALID_KEYS)
+async def test_an_invalid_new_key_is_refused(
     case: tuple[dict[str, Any], str], person: Client
 ) -> None:
     input, expected = case
@@ -602,7 +620,7 @@ async def test_a_key_that_makes_no_sense_is_refused(
     assert await code(person, mutation("createApiKey"), input=input) == expected
 
 
-async def test_a_fault_of_ours_says_nothing_but_where_it_is_recorded(
+async def test_an_internal_error_gives_only_the_request_id_of_its_log_entry(
     person: Client, tidemark: System
 ) -> None:
     sent = await ask(person)

@@ -1,4 +1,7 @@
-"""The change feed in GraphQL: what `GET /api/events` tells a page, `conversationEvents` and `conversationsChanged` tell an integrator."""
+"""The change feed in GraphQL: `conversationEvents` and `conversationsChanged`.
+
+They carry what `GET /api/events` sends to a page.
+"""
 
 import asyncio
 import random
@@ -13,7 +16,8 @@ from tests.test_subscriptions import ACCEPT, streamed
 CONVERSATION = """subscription ($id: ID!, $after: String) {
   conversationEvents(id: $id, after: $after) {
     __typename cursor
-    ... on ConversationOpened { conversation { id title } messages { id text status } hasOlderMessages generations { id seq status text } }
+    ... on ConversationOpened { conversation { id title } messages { id text status }
+      hasOlderMessages generations { id seq status text } }
     ... on ConversationChanged { conversation { id title pinned } }
     ... on ConversationRemoved { conversationId }
     ... on MessageChanged { message { id role status text } }
@@ -32,21 +36,21 @@ LIST = """subscription ($after: String) {
 Event = dict[str, Any]
 
 
-async def told(client: Client, query: str, **variables: Any) -> AsyncGenerator[Event, None]:
+async def subscribed(client: Client, query: str, **variables: Any) -> AsyncGenerator[Event, None]:
     """The events of one subscription, to its completion."""
     async for result in streamed(client, ACCEPT["sse"], query, **variables):
         if result == "complete":
             return
         yield next(iter(result["data"].values()))
-    raise AssertionError("the stream ended, and was not complete")
+    raise AssertionError("the stream ended without `complete`")
 
 
 async def read(
     client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any
 ) -> list[Event]:
-    """The events of one subscription until enough of them have come."""
+    """The events of one subscription until `until` holds."""
     events: list[Event] = []
-    async with aclosing(told(client, query, **variables)) as stream:
+    async with aclosing(subscribed(client, query, **variables)) as stream:
         async for event in stream:
             events.append(event)
             if until(events):
@@ -57,21 +61,21 @@ async def read(
 async def begin(
     client: Client, query: str, until: Callable[[list[Event]], bool], **variables: Any
 ) -> asyncio.Task[list[Event]]:
-    """Reads on in a task of its own; its first event has come."""
-    begun = asyncio.Event()
+    """Start reading in a task and wait for the first event."""
+    started = asyncio.Event()
 
     def enough(events: list[Event]) -> bool:
-        begun.set()
+        started.set()
         return until(events)
 
     reading = asyncio.create_task(read(client, query, enough, **variables))
-    reading.add_done_callback(lambda _: begun.set())
-    await begun.wait()
+    reading.add_done_callback(lambda _: started.set())
+    await started.wait()
     return reading
 
 
 def settled(count: int) -> Callable[[list[Event]], bool]:
-    """So many answers were told to have ended, as messages."""
+    """Holds once this many answers have ended, as messages."""
 
     def enough(events: list[Event]) -> bool:
         ended = [
@@ -93,35 +97,35 @@ def of_answers(events: list[Event]) -> list[tuple[str, int]]:
 async def test_a_conversation_is_followed_from_its_opening_through_an_answer(
     client: Client,
 ) -> None:
-    asked = await client.send("/demo tokens=5 rate=0")
-    await client.read(asked["generation_id"])
-    following = await begin(client, CONVERSATION, settled(1), id=asked["conversation_id"])
+    sent = await client.send("/demo tokens=5 rate=0")
+    await client.read(sent["generation_id"])
+    following = await begin(client, CONVERSATION, settled(1), id=sent["conversation_id"])
 
-    more = await client.send("/demo tokens=40 rate=200", conversation_id=asked["conversation_id"])
+    more = await client.send("/demo tokens=40 rate=200", conversation_id=sent["conversation_id"])
 
     events = await following
     opened, *changed = events
     assert opened["__typename"] == "ConversationOpened"
-    assert opened["conversation"]["id"] == asked["conversation_id"]
-    assert opened["messages"][0]["id"] == asked["question_id"]
+    assert opened["conversation"]["id"] == sent["conversation_id"]
+    assert opened["messages"][0]["id"] == sent["question_id"]
     assert {each["message"]["id"] for each in changed if "message" in each} >= {more["message_id"]}
     native = await client.read(more["generation_id"])
-    heard = [each["seq"] for each in changed if each.get("generationId") == more["generation_id"]]
-    assert heard == [event.seq for event in native if event.seq >= heard[0]]
+    seqs = [each["seq"] for each in changed if each.get("generationId") == more["generation_id"]]
+    assert seqs == [event.seq for event in native if event.seq >= seqs[0]]
     assert changed[-1]["message"]["text"] == (await client.message(more["message_id"]))["text"]
 
 
-async def test_its_cursor_resumes_anywhere_and_loses_and_repeats_nothing(client: Client) -> None:
-    asked = await client.send("/demo tokens=3 rate=0")
-    await client.read(asked["generation_id"])
+async def test_resuming_at_any_cursor_delivers_every_event_exactly_once(client: Client) -> None:
+    sent = await client.send("/demo tokens=3 rate=0")
+    await client.read(sent["generation_id"])
     [opened] = await read(
-        client, CONVERSATION, lambda events: len(events) == 1, id=asked["conversation_id"]
+        client, CONVERSATION, lambda events: len(events) == 1, id=sent["conversation_id"]
     )
-    following = {"id": asked["conversation_id"], "after": opened["cursor"]}
+    following = {"id": sent["conversation_id"], "after": opened["cursor"]}
     whole = asyncio.create_task(read(client, CONVERSATION, settled(1), **following))
     pieces = asyncio.create_task(in_pieces(client, random.Random(5), **following))
-    more = await client.send("/demo tokens=80 rate=40", conversation_id=asked["conversation_id"])
-    await client.http.patch(f"/api/conversations/{asked['conversation_id']}", json={"pinned": True})
+    more = await client.send("/demo tokens=80 rate=40", conversation_id=sent["conversation_id"])
+    await client.http.patch(f"/api/conversations/{sent['conversation_id']}", json={"pinned": True})
 
     events, joined = await asyncio.gather(whole, pieces)
 
@@ -136,48 +140,48 @@ async def test_its_cursor_resumes_anywhere_and_loses_and_repeats_nothing(client:
 
 
 async def in_pieces(
-    client: Client, chance: random.Random, after: str, **variables: Any
+    client: Client, rng: random.Random, after: str, **variables: Any
 ) -> list[Event]:
-    """What a subscriber is told who is cut off every few events, until an answer has ended."""
-    told: list[Event] = []
-    while not settled(1)(told):
-        size = chance.randrange(1, 12)
-        got = await read(
+    """The events until an answer has ended, read over many short connections."""
+    collected: list[Event] = []
+    while not settled(1)(collected):
+        size = rng.randrange(1, 12)
+        received = await read(
             client,
             CONVERSATION,
             lambda events, size=size: len(events) >= size or settled(1)(events),
             after=after,
             **variables,
         )
-        told += got
-        after = got[-1]["cursor"]
-    return told
+        collected += received
+        after = received[-1]["cursor"]
+    return collected
 
 
-async def test_two_who_follow_one_conversation_are_told_the_same(client: Client) -> None:
-    asked = await client.send("/demo tokens=80 rate=100")
+async def test_two_subscribers_of_one_conversation_receive_the_same_events(client: Client) -> None:
+    sent = await client.send("/demo tokens=80 rate=100")
 
     first, second = await asyncio.gather(
         *(
-            read(client, CONVERSATION, settled(1), id=asked["conversation_id"], after=None)
+            read(client, CONVERSATION, settled(1), id=sent["conversation_id"], after=None)
             for _ in range(2)
         )
     )
 
-    kinds = [[each for each in of_answers(events) if each[1] > 60] for events in (first, second)]
-    assert kinds[0] == kinds[1] != []
+    tails = [[each for each in of_answers(events) if each[1] > 60] for events in (first, second)]
+    assert tails[0] == tails[1] != []
 
 
-async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None:
+async def test_the_list_subscription_sends_changes_and_resumes(tidemark: System) -> None:
     async with Client(tidemark.web.url, tidemark.new_key(account="lister@example.com")) as client:
         following = await begin(
             client,
             LIST,
             lambda events: any(each["__typename"] == "ConversationRemoved" for each in events),
         )
-        asked = await client.send("/demo tokens=3 rate=0")
-        await client.read(asked["generation_id"])
-        path = f"/api/conversations/{asked['conversation_id']}"
+        sent = await client.send("/demo tokens=3 rate=0")
+        await client.read(sent["generation_id"])
+        path = f"/api/conversations/{sent['conversation_id']}"
         await client.http.patch(path, json={"title": "Tides"})
         await client.http.delete(path)
 
@@ -187,42 +191,40 @@ async def test_the_list_tells_what_changes_and_resumes(tidemark: System) -> None
         assert changes[-1] == {
             "__typename": "ConversationRemoved",
             "cursor": changes[-1]["cursor"],
-            "conversationId": asked["conversation_id"],
+            "conversationId": sent["conversation_id"],
         }
         [again] = await read(client, LIST, lambda events: len(events) == 1, after=opened["cursor"])
-        assert again["__typename"] == "ConversationRemoved", (
-            "a row is told in the state of its last change only"
-        )
+        assert again["__typename"] == "ConversationRemoved", "only the last state of a row is sent"
 
 
-async def test_a_deleted_conversation_is_told_and_its_subscription_is_complete(
+async def test_deleting_a_conversation_completes_its_subscription(
     client: Client,
 ) -> None:
-    asked = await client.send("/demo tokens=500 rate=50")
-    following = await begin(client, CONVERSATION, lambda _: False, id=asked["conversation_id"])
-    await client.http.delete(f"/api/conversations/{asked['conversation_id']}")
+    sent = await client.send("/demo tokens=500 rate=50")
+    following = await begin(client, CONVERSATION, lambda _: False, id=sent["conversation_id"])
+    await client.http.delete(f"/api/conversations/{sent['conversation_id']}")
 
     events = await following
 
     assert events[-1]["__typename"] == "ConversationRemoved"
 
 
-async def test_a_conversation_of_another_account_is_not_there_and_a_bad_cursor_is_named(
+async def test_a_foreign_conversation_is_not_found_and_a_bad_cursor_is_refused(
     tidemark: System, client: Client
 ) -> None:
-    asked = await client.send("/demo tokens=1 rate=0")
+    sent = await client.send("/demo tokens=1 rate=0")
     async with Client(
         tidemark.web.url, tidemark.new_key(account="passer-by@example.com")
     ) as stranger:
-        said = []
-        for id in (asked["conversation_id"], asked["conversation_id"][:-1] + "0", "conv_x"):
+        results = []
+        for id in (sent["conversation_id"], sent["conversation_id"][:-1] + "0", "conv_x"):
             result, end = [
                 each async for each in streamed(stranger, ACCEPT["sse"], CONVERSATION, id=id)
             ]
-            said.append(result)
+            results.append(result)
             assert end == "complete"
     bad, _ = [each async for each in streamed(client, ACCEPT["sse"], LIST, after="x")]
 
-    assert said[0]["errors"][0]["extensions"]["code"] == "not_found"
-    assert said[0] == said[1] == said[2]
+    assert results[0]["errors"][0]["extensions"]["code"] == "not_found"
+    assert results[0] == results[1] == results[2]
     assert bad["errors"][0]["extensions"]["code"] == "invalid_cursor"

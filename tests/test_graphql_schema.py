@@ -1,4 +1,4 @@
-"""The schema as a document: it is kept, everything in it is described, and one name means one thing."""
+"""The GraphQL schema: committed, fully described, and consistent in its names."""
 
 import json
 import re
@@ -51,16 +51,16 @@ def own_types(schema: GraphQLSchema) -> list[GraphQLNamedType]:
     ]
 
 
-def test_the_schema_is_the_one_in_the_documents() -> None:
-    kept = (ROOT / "docs" / "schema.graphql").read_text()
+def test_the_committed_schema_is_current() -> None:
+    committed = (ROOT / "docs" / "schema.graphql").read_text()
 
-    assert kept == schema_text(), (
+    assert committed == schema_text(), (
         "the schema has changed: run `uv run python -m server.graph.schema > docs/schema.graphql`"
     )
 
 
 def examples() -> list[dict[str, Any]]:
-    """The bodies of the requests in the documents."""
+    """The request bodies in the documents."""
     text = (ROOT / "docs" / "graphql.md").read_text() + (ROOT / "README.md").read_text()
     return [json.loads(body) for body in re.findall(r"'\s*(\{\"query\".*?\})'", text, re.DOTALL)]
 
@@ -77,28 +77,30 @@ async def test_the_examples_of_the_documents_are_valid(
         "req_test",
         Caller("acct_x", None, None, "session"),
     )
-    asked = OperationRequest(example["query"], example.get("variables"), None)
-    answers: list[Any] = []
+    operation = OperationRequest(example["query"], example.get("variables"), None)
+    responses: list[Any] = []
     try:
         # The default log would render a traceback with all local variables.
         with capture_logs():
-            async for payloads in operations.results(asked, context, list):
-                answers += [json.loads(payload) for payload in payloads or ()]
+            async for payloads in operations.results(operation, context, list):
+                responses += [json.loads(payload) for payload in payloads or ()]
     except OperationRefused as refused:
-        answers.append({"errors": json.loads(refused.errors)})
+        responses.append({"errors": json.loads(refused.errors)})
 
     codes = {
-        error["extensions"]["code"] for answer in answers for error in answer.get("errors", ())
+        error["extensions"]["code"]
+        for response in responses
+        for error in response.get("errors", ())
     }
-    assert codes <= {"internal"}  # there is nothing behind it to read
+    assert codes <= {"internal"}  # resolvers fail: there are no services
 
 
-def test_there_are_ten_calls_and_a_first_one() -> None:
+def test_the_documents_have_examples() -> None:
     assert len(examples()) >= 11
 
 
 def undescribed(schema: GraphQLSchema) -> Iterator[str]:
-    """Everything that nobody explains."""
+    """Everything without a description."""
     for type in own_types(schema):
         if not type.description:
             yield type.name
@@ -122,8 +124,11 @@ def test_everything_is_described(schema: GraphQLSchema) -> None:
 
 
 @pytest.mark.parametrize("interface", ["GenerationEvent", "ContentPart", "RequestedAnswerPayload"])
-def test_one_field_name_has_one_type_in_all_kinds(interface: str, schema: GraphQLSchema) -> None:
-    implementing = schema.get_implementations(schema.type_map[interface]).objects  # type: ignore[arg-type]
+def test_a_field_has_the_same_type_in_all_implementations(
+    interface: str, schema: GraphQLSchema
+) -> None:
+    interface_type: Any = schema.type_map[interface]
+    implementing = schema.get_implementations(interface_type).objects
     types = defaultdict(set)
     for kind in implementing:
         for name, field in kind.fields.items():
@@ -134,11 +139,11 @@ def test_one_field_name_has_one_type_in_all_kinds(interface: str, schema: GraphQ
 
 
 def test_every_event_has_a_type(schema: GraphQLSchema) -> None:
-    told = {
+    event_types = {
         kind.name for kind in schema.get_implementations(schema.type_map["GenerationEvent"]).objects
     }  # type: ignore[arg-type]
 
-    assert told == {
+    assert event_types == {
         "Generation" + "".join(word.capitalize() for word in event.split("_"))
         for event in EventType
     }
@@ -154,8 +159,8 @@ def test_every_mutation_takes_one_input_and_gives_one_payload(schema: GraphQLSch
         )
 
 
-def test_every_list_is_a_page_or_bounded(schema: GraphQLSchema) -> None:
-    """A connection takes all four arguments of a page, none of them required or with a default."""
+def test_every_list_is_a_connection_or_bounded(schema: GraphQLSchema) -> None:
+    """Connections take all four page arguments, optional and without defaults."""
     for type in own_types(schema):
         for name, field in getattr(type, "fields", {}).items():
             if str(field.type).endswith("Connection!"):
@@ -187,7 +192,7 @@ def test_every_list_is_a_page_or_bounded(schema: GraphQLSchema) -> None:
                 assert name in bounded, f"{type.name}.{name}"
 
 
-def test_names_are_spelled_as_graphql_spells_them(schema: GraphQLSchema) -> None:
+def test_names_follow_graphql_conventions(schema: GraphQLSchema) -> None:
     for type in own_types(schema):
         if isinstance(type, GraphQLEnumType):
             assert all(name == name.upper() for name in type.values)

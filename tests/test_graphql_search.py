@@ -1,4 +1,4 @@
-"""Search through GraphQL: pages, excerpts, and nobody else's words."""
+"""Search through GraphQL: pages, excerpts, and isolation between accounts."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,8 +20,8 @@ query ($words: String!, $first: Int, $after: String, $last: Int, $before: String
 
 
 @pytest.fixture
-async def asker(tidemark: System) -> AsyncIterator[Client]:
-    """A caller with an account of its own."""
+async def caller(tidemark: System) -> AsyncIterator[Client]:
+    """A caller with its own account."""
     async with Client(tidemark.web.url, tidemark.new_key(account="search@example.org")) as client:
         yield client
 
@@ -30,13 +30,15 @@ async def search(client: Client, query: str, **page: Any) -> dict[str, Any]:
     return dict((await graph(client, HITS, words=query, **page))["search"])
 
 
-async def test_what_was_said_is_found_with_its_excerpt(asker: Client, client: Client) -> None:
-    sent = await asker.send("/demo tokens=30 rate=0\nWhen is high water in Dünkirchen?")
-    await asker.read_through(sent["generation_id"])
-    word = (await asker.message(sent["message_id"]))["text"].split()[-1]
+async def test_questions_and_answers_are_found_with_an_excerpt(
+    caller: Client, client: Client
+) -> None:
+    sent = await caller.send("/demo tokens=30 rate=0\nWhen is high water in Dünkirchen?")
+    await caller.read_through(sent["generation_id"])
+    word = (await caller.message(sent["message_id"]))["text"].split()[-1]
 
-    hits = (await search(asker, "dunkirchen"))["edges"]
-    answers = (await search(asker, word))["edges"]
+    hits = (await search(caller, "dunkirchen"))["edges"]
+    answers = (await search(caller, word))["edges"]
 
     assert [hit["node"]["message"] and hit["node"]["message"]["id"] for hit in hits] == [
         None,
@@ -50,22 +52,22 @@ async def test_what_was_said_is_found_with_its_excerpt(asker: Client, client: Cl
 
 
 @both_databases
-async def test_pages_of_hits_join_without_a_gap(asker: Client) -> None:
+async def test_pages_of_hits_contain_every_hit_exactly_once(caller: Client) -> None:
     for n in range(7):
-        sent = await asker.send(f"/demo tokens=1 rate=0\npelican {n}")
-        await asker.read_through(sent["generation_id"])
-    whole = (await search(asker, "pelican", first=100))["edges"]
+        sent = await caller.send(f"/demo tokens=1 rate=0\npelican {n}")
+        await caller.read_through(sent["generation_id"])
+    whole = (await search(caller, "pelican", first=100))["edges"]
     assert len(whole) == 14
 
     forwards: list[Any] = []
     page: dict[str, Any] = {"pageInfo": {"endCursor": None, "hasNextPage": True}}
     while page["pageInfo"]["hasNextPage"]:
-        page = await search(asker, "pelican", first=4, after=page["pageInfo"]["endCursor"])
+        page = await search(caller, "pelican", first=4, after=page["pageInfo"]["endCursor"])
         forwards += page["edges"]
     backwards: list[Any] = []
     page = {"pageInfo": {"startCursor": None, "hasPreviousPage": True}}
     while page["pageInfo"]["hasPreviousPage"]:
-        page = await search(asker, "pelican", last=4, before=page["pageInfo"]["startCursor"])
+        page = await search(caller, "pelican", last=4, before=page["pageInfo"]["startCursor"])
         backwards = page["edges"] + backwards
 
     assert forwards == whole
@@ -73,28 +75,28 @@ async def test_pages_of_hits_join_without_a_gap(asker: Client) -> None:
 
 
 @both_databases
-async def test_what_is_deleted_is_found_again_once_it_is_restored(asker: Client) -> None:
-    sent = await asker.send("/demo tokens=1 rate=0\ncormorant")
-    await asker.read_through(sent["generation_id"])
-    await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")
-    assert (await search(asker, "cormorant"))["edges"] == []
+async def test_a_deleted_conversation_is_found_only_after_it_is_restored(caller: Client) -> None:
+    sent = await caller.send("/demo tokens=1 rate=0\ncormorant")
+    await caller.read_through(sent["generation_id"])
+    await caller.http.delete(f"/api/conversations/{sent['conversation_id']}")
+    assert (await search(caller, "cormorant"))["edges"] == []
 
     await graph(
-        asker,
+        caller,
         "mutation ($id: ID!) { restoreConversation(input: {id: $id}) { conversation { id } } }",
         id=sent["conversation_id"],
     )
 
-    assert len((await search(asker, "cormorant"))["edges"]) == 2
+    assert len((await search(caller, "cormorant"))["edges"]) == 2
 
 
 @pytest.mark.parametrize("page", [{"after": "x"}, {"after": "aGl0fC0x"}, {"before": "aGl0fHg"}])
-async def test_a_wrong_cursor_is_refused(asker: Client, page: dict[str, str]) -> None:
-    assert await code(asker, HITS, words="x", **page) == "invalid_cursor"
+async def test_an_invalid_search_cursor_is_refused(caller: Client, page: dict[str, str]) -> None:
+    assert await code(caller, HITS, words="x", **page) == "invalid_cursor"
 
 
-async def test_a_query_may_be_anything_but_endless(asker: Client) -> None:
+async def test_any_query_within_the_length_limit_is_accepted(caller: Client) -> None:
     for query in ("", '"', "AND (", "*", "a" * 1000, "🌊"):
-        await search(asker, query)
+        await search(caller, query)
 
-    assert await code(asker, HITS, words="a" * 1001) == "invalid_request"
+    assert await code(caller, HITS, words="a" * 1001) == "invalid_request"

@@ -1,4 +1,4 @@
-"""A guest who signs in by a link: nothing that was written is lost, and nobody else's can be taken that way."""
+"""A guest signs in with a link: their conversations move with them, and no one else's do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,14 +11,14 @@ from tests.graph import graph, mutate
 from tests.page_client import Page
 from tests.system import System
 
-HERE = {"sec-fetch-site": "same-origin"}
+SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
 
 
 @pytest.fixture
 async def browser(tidemark: System) -> AsyncIterator[Client]:
-    """A browser in which a guest has come in."""
+    """A browser with a guest session."""
     async with Client(tidemark.web.url) as client:
-        client.http.headers.update(HERE)
+        client.http.headers.update(SAME_ORIGIN)
         assert (await client.http.post("/api/session")).status_code == 201
         yield client
 
@@ -34,8 +34,8 @@ async def link_token(system: System, email: str) -> str:
 
 async def sign_in(client: Client, token: str, *, bring: bool = True) -> None:
     body = {"token": token, "bring_conversations": bring}
-    answer = await client.http.post("/api/session", json=body)
-    assert answer.status_code == 201, answer.text
+    response = await client.http.post("/api/session", json=body)
+    assert response.status_code == 201, response.text
 
 
 async def listed(client: Client) -> set[str]:
@@ -51,13 +51,13 @@ async def found(client: Client, words: str) -> set[str]:
     return {hit["conversation"]["id"] for hit in data["search"]["nodes"]}
 
 
-async def test_what_a_guest_wrote_is_the_users_and_what_the_user_had_is_there_too(
+async def test_signing_in_adds_the_guests_conversations_to_those_of_the_user(
     tidemark: System, browser: Client
 ) -> None:
     async with Client(
         tidemark.web.url, await asyncio.to_thread(tidemark.new_key, "k", "joins@example.org")
     ) as user:
-        had = await user.send("/demo tokens=3 rate=0")
+        existing = await user.send("/demo tokens=3 rate=0")
         page = Page()
         await page.read(user, events=1)
         sent = await browser.send("/demo tokens=3 rate=0\nalbatross")
@@ -67,17 +67,14 @@ async def test_what_a_guest_wrote_is_the_users_and_what_the_user_had_is_there_to
         await sign_in(browser, await link_token(tidemark, "joins@example.org"))
 
         assert await found(user, "albatross") == {sent["conversation_id"]}
-        both = {had["conversation_id"], sent["conversation_id"]}
+        both = {existing["conversation_id"], sent["conversation_id"]}
         assert await listed(browser) == await listed(user) == both
-        await page.read(
-            user, until=lambda page: sent["conversation_id"] in page.conversations
-        )  # an open page is told
+        # An open page of the user receives the new conversation.
+        await page.read(user, until=lambda page: sent["conversation_id"] in page.conversations)
         assert (await browser.message(sent["message_id"]))["status"] == "completed"
 
 
-async def test_an_answer_that_is_being_written_goes_on_and_ends_where_it_now_belongs(
-    tidemark: System, browser: Client
-) -> None:
+async def test_an_answer_in_progress_moves_and_completes(tidemark: System, browser: Client) -> None:
     sent = await browser.send("/demo tokens=40 rate=40")
     token = await link_token(tidemark, "midway@example.org")
 
@@ -94,7 +91,7 @@ async def test_an_answer_that_is_being_written_goes_on_and_ends_where_it_now_bel
     assert page.conversations[sent["conversation_id"]]["active_generations"] == []
 
 
-async def test_a_request_sent_again_after_signing_in_is_not_done_twice(
+async def test_an_idempotency_key_stays_valid_after_signing_in(
     tidemark: System, browser: Client
 ) -> None:
     first = await browser.send("/demo tokens=3 rate=0", key="joined-once")
@@ -104,7 +101,9 @@ async def test_a_request_sent_again_after_signing_in_is_not_done_twice(
     assert await browser.send("/demo tokens=3 rate=0", key="joined-once") == first
 
 
-async def test_the_guests_cookie_opens_nothing_any_more(tidemark: System, browser: Client) -> None:
+async def test_the_guests_cookie_is_invalid_after_signing_in(
+    tidemark: System, browser: Client
+) -> None:
     before = dict(browser.http.cookies)
 
     await sign_in(browser, await link_token(tidemark, "former@example.org"))
@@ -113,7 +112,7 @@ async def test_the_guests_cookie_opens_nothing_any_more(tidemark: System, browse
         assert (await other.http.get("/api/session")).status_code == 401
 
 
-async def test_a_users_session_takes_nothing_along_to_another_user(
+async def test_signing_in_as_another_user_moves_no_conversations(
     tidemark: System, browser: Client
 ) -> None:
     await sign_in(browser, await link_token(tidemark, "one@example.org"))
@@ -127,7 +126,7 @@ async def test_a_users_session_takes_nothing_along_to_another_user(
         assert await listed(first) == {sent["conversation_id"]}
 
 
-async def test_a_link_that_was_used_moves_nothing(tidemark: System, browser: Client) -> None:
+async def test_a_used_link_moves_no_conversations(tidemark: System, browser: Client) -> None:
     token = await link_token(tidemark, "used@example.org")
     async with Client(tidemark.web.url) as other:
         await sign_in(other, token)
@@ -140,23 +139,23 @@ async def test_a_link_that_was_used_moves_nothing(tidemark: System, browser: Cli
         assert await listed(browser) == {sent["conversation_id"]}
 
 
-async def test_a_preview_names_the_user_and_uses_nothing_up(
+async def test_a_preview_shows_the_account_and_does_not_use_the_link(
     tidemark: System, browser: Client
 ) -> None:
     token = await link_token(tidemark, "preview@example.org")
     await browser.send("/demo tokens=3 rate=0")
 
     for _ in range(2):
-        shown = await browser.http.post("/api/session/preview", json={"token": token})
+        preview = await browser.http.post("/api/session/preview", json={"token": token})
 
-        assert shown.json() == {"email": "preview@example.org", "guest_conversations": 1}
+        assert preview.json() == {"email": "preview@example.org", "guest_conversations": 1}
     assert (await browser.get("/api/session"))["guest"]
     await sign_in(browser, token)
     used = await browser.http.post("/api/session/preview", json={"token": token})
     assert (used.status_code, used.json()["code"]) == (401, "unauthenticated")
 
 
-async def test_conversations_stay_behind_unless_they_are_asked_for(
+async def test_conversations_are_left_behind_unless_requested(
     tidemark: System, browser: Client
 ) -> None:
     sent = await browser.send("/demo tokens=3 rate=0\nconfidential")
@@ -172,11 +171,11 @@ async def test_conversations_stay_behind_unless_they_are_asked_for(
         assert (await other.http.get("/api/session")).status_code == 401
 
 
-async def test_a_guests_keys_end_with_the_guests_last_session(
+async def test_a_guests_keys_are_revoked_with_the_last_session(
     tidemark: System, browser: Client
 ) -> None:
-    made = await mutate(browser, "createApiKey", "secret", name="k")
-    async with Client(tidemark.web.url, made["secret"]) as by_key:
+    created = await mutate(browser, "createApiKey", "secret", name="k")
+    async with Client(tidemark.web.url, created["secret"]) as by_key:
         await by_key.get("/api/session")
 
         await browser.http.delete("/api/session")

@@ -1,4 +1,4 @@
-"""One damaged log, one hanging call: the others neither stop nor wait for each other."""
+"""A damaged log or a hanging call affects no other logs, feeds or subscriptions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ async def write(redis: ArqRedis, id: str, entries: dict[int, bytes]) -> None:
         await redis.xadd(log_keys(PREFIX, id).events, {"e": entry}, id=f"{seq}-0")
 
 
-async def test_a_log_that_cannot_be_read_does_not_keep_others_from_being_read(
+async def test_a_damaged_log_does_not_prevent_reading_others(
     redis: ArqRedis,
 ) -> None:
     good = {seq: delta(seq).encoded() for seq in (2, 3)}
@@ -55,7 +55,7 @@ async def test_a_log_that_cannot_be_read_does_not_keep_others_from_being_read(
     assert logs == [[delta(2)], [], [delta(2), delta(3)]]
 
 
-async def test_a_reader_goes_on_behind_the_damage_where_the_answer_starts_over(
+async def test_reading_continues_at_the_restart_after_a_damaged_entry(
     redis: ArqRedis,
 ) -> None:
     restarted = make_event(1_000_001, EventType.RESTARTED, {})
@@ -66,7 +66,7 @@ async def test_a_reader_goes_on_behind_the_damage_where_the_answer_starts_over(
     assert events == [restarted]
 
 
-async def test_one_log_that_cannot_be_ended_does_not_keep_others_from_being_ended(
+async def test_a_log_that_cannot_be_closed_does_not_prevent_closing_others(
     redis: ArqRedis,
 ) -> None:
     await redis.set(log_keys(PREFIX, "no hash").state, "x")
@@ -80,7 +80,7 @@ async def test_one_log_that_cannot_be_ended_does_not_keep_others_from_being_ende
     assert closed[1:] == [True, False]
 
 
-async def test_feeds_that_end_while_redis_hangs_wait_for_one_call(
+async def test_feeds_that_end_while_redis_hangs_share_one_call(
     redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
@@ -109,7 +109,7 @@ async def test_feeds_that_end_while_redis_hangs_wait_for_one_call(
     assert calls == 1
 
 
-def test_a_feed_that_ends_with_its_row_keeps_the_snapshot_whatever_its_size() -> None:
+def test_a_feed_that_ends_from_the_row_keeps_a_snapshot_of_any_size() -> None:
     feed = Feed(log_keys(PREFIX, "x"), QUEUED)
     feed.add([make_event(2, EventType.TEXT_DELTA, {"part": 0, "text": "x" * (KEPT_BYTES - 100)})])
     snapshot = make_event(8, EventType.SNAPSHOT, {"content": "x" * (KEPT_BYTES + 1)})
@@ -126,27 +126,27 @@ def test_a_feed_that_ends_with_its_row_keeps_the_snapshot_whatever_its_size() ->
     assert batch.events == [last.terminal]
 
 
-async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: str) -> None:
-    tail, heard, live = Tail(valkey), [], asyncio.Event()
+async def test_an_undecodable_message_does_not_end_the_subscription(valkey: str) -> None:
+    tail, received, live = Tail(valkey), [], asyncio.Event()
 
-    def hear(data: bytes) -> None:
-        heard.append(int(data))
+    def receive(data: bytes) -> None:
+        received.append(int(data))
 
-    tail.listen(b"numbers", Listener(live.set, hear))
+    tail.listen(b"numbers", Listener(live.set, receive))
     running = asyncio.create_task(tail.run())
     await live.wait()
 
     with Redis.from_url(valkey) as other:
         for message in ("1", "x", "2"):
             other.publish("numbers", message)
-    await condition(lambda: heard[-1:] == [2])
+    await condition(lambda: received[-1:] == [2])
     running.cancel()
 
-    assert heard == [1, 2]
+    assert received == [1, 2]
 
 
 class Writing:
-    """A writer of logs, and the logs it was given."""
+    """A running log writer and its logs."""
 
     def __init__(self, url: str) -> None:
         self.writer = LogWriter(url, self._confirm, retention_s=60)
@@ -172,7 +172,7 @@ class Writing:
             task.cancel()
 
 
-async def test_a_log_that_redis_refuses_does_not_keep_others_from_being_written(
+async def test_a_log_that_redis_rejects_does_not_prevent_writing_others(
     redis: ArqRedis, valkey: str
 ) -> None:
     await redis.set(log_keys(PREFIX, "bad").state, "x")
@@ -193,7 +193,7 @@ async def test_a_log_that_redis_refuses_does_not_keep_others_from_being_written(
         writing.end()
 
 
-async def test_a_damaged_entry_makes_its_owner_start_over(redis: ArqRedis, valkey: str) -> None:
+async def test_a_damaged_entry_makes_the_owner_start_over(redis: ArqRedis, valkey: str) -> None:
     keys = log_keys(PREFIX, "damaged")
     await write(redis, "damaged", {2: b"nonsense"})
     async with asyncio.timeout(10):

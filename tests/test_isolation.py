@@ -1,7 +1,7 @@
-"""The isolation matrix: whatever takes an id, asked by its owner, by another account and by nobody.
+"""The isolation matrix: every operation that takes an id, as owner, as stranger, and signed out.
 
-Its rows are made from the routes and from the schema: a new route, field, argument or input that has no entry here fails.
-Another account's id has to behave exactly like one that does not exist.
+A new route, field, argument or input without a row here fails a test. An id of another account must
+behave exactly like one that does not exist.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ STREAM = {"Accept": "text/event-stream"}
 
 
 class Ids(NamedTuple):
-    """Everything of a turn that has an id, and the cursors of its places."""
+    """The ids of a turn, and the cursors that contain them."""
 
     conversation: str
     question: str
@@ -52,7 +52,7 @@ class Ids(NamedTuple):
 
     @staticmethod
     def of(conversation: str, question: str, answer: str, generation: str, key: str) -> "Ids":
-        """With the cursors that name them; their moments are the same whoever's they are."""
+        """Add the cursors of these ids, all with the same timestamp."""
         moment = "2026-11-20T12:00:00+00:00"
         cursors = (
             pack(moment, conversation),
@@ -64,7 +64,7 @@ class Ids(NamedTuple):
         return Ids(conversation, question, answer, generation, key, *cursors)
 
 
-NOWHERE = Ids.of(
+UNKNOWN = Ids.of(
     *map(
         new_id, (Prefix.CONVERSATION, Prefix.MESSAGE, Prefix.MESSAGE, Prefix.GENERATION, Prefix.KEY)
     )
@@ -72,14 +72,17 @@ NOWHERE = Ids.of(
 
 
 class Call(NamedTuple):
-    """A request with places for ids. `mine` in a name means the caller's own, in the place of which nobody else's is tried."""
+    """A request with placeholders for ids.
+
+    A placeholder that starts with `mine` always gets the caller's own id.
+    """
 
     method: str
     path: str
     json: Any = None
     headers: dict[str, str] | None = None
     deletes: bool = False
-    endless: bool = False  # a stream that goes on: its first event is looked at
+    endless: bool = False  # a stream: only its first event is read
 
 
 def query(document: str, **variables: Any) -> Call:
@@ -96,18 +99,18 @@ def change(name: str, /, *, deletes: bool = False, **input: Any) -> Call:
     )
 
 
-ASK, CONVERSATION, MESSAGE = (
+SEND, CONVERSATION, MESSAGE = (
     "/api/messages",
     "/api/conversations/{conversation}",
     "/api/messages/{answer}",
 )
-HTTP = {
+HTTP_WITH_IDS = {
     "POST /api/messages#conversation_id": Call(
-        "POST", ASK, {"text": QUICK, "conversation_id": "{conversation}"}
+        "POST", SEND, {"text": QUICK, "conversation_id": "{conversation}"}
     ),
     "POST /api/messages#parent_id": Call(
         "POST",
-        ASK,
+        SEND,
         {"text": QUICK, "conversation_id": "{mine.conversation}", "parent_id": "{answer}"},
     ),
     "POST /api/messages/{id}/edit": Call("POST", "/api/messages/{question}/edit", {"text": QUICK}),
@@ -138,45 +141,49 @@ HTTP = {
         "GET", "/api/conversations/{mine.conversation}/messages?leaf={answer}"
     ),
 }
-"""What names something over HTTP: in the path, in the query, in the body."""
+"""Every id over HTTP: in a path, a query or a body."""
 
-OWN = {
+WITHOUT_IDS = {
     "GET /api/session": Call("GET", "/api/session"),
     "DELETE /api/session": Call("DELETE", "/api/session"),
-    "POST /api/messages": Call("POST", ASK, {"text": QUICK}),
+    "POST /api/messages": Call("POST", SEND, {"text": QUICK}),
     "GET /api/conversations": Call("GET", "/api/conversations"),
     "GET /api/models": Call("GET", "/api/models"),
     "GET /api/events": Call("GET", "/api/events", endless=True),
     "POST /graphql": query("{ __typename }"),
 }
-"""What names nothing: for nobody it is closed, and for another account it has nothing of the owner."""
+"""Operations without an id: refused when signed out, and without anything of other accounts."""
 
 PUBLIC = {
-    "POST /api/session",  # anyone, as a guest or with a link
-    "POST /api/session/preview",  # anyone who has a link
+    "POST /api/session",  # as a guest or with a link
+    "POST /api/session/preview",  # with a link
     *(
         "GET /healthz",
         "GET /readyz",
         "GET /status",
         "GET /metrics",
-    ),  # of this machine alone, or with the operator's token
+    ),  # local requests, or with the operator's token
     *(
         "GET /api/openapi.json",
         "GET /api/docs",
         "GET /",
         "GET /c/{id}",
         "GET /assets",
-    ),  # the same for everybody
-    "WEBSOCKET /graphql",  # whoever is refused is so by connection_init; what it carries is what is below
+    ),  # public documents and pages
+    # Authentication happens in connection_init; the operations are those below.
+    "WEBSOCKET /graphql",
 }
 
 BRANCH = (
     "query ($id: ID!, $c: {}) {{ conversation(id: $id) {{ messages({}) {{ nodes {{ id }} }} }} }}"
 )
-WRITINGS = (
+GENERATIONS = (
     "query ($id: ID!, $c: String) {{ message(id: $id) {{ generations({}) {{ nodes {{ id }} }} }} }}"
 )
-EVENTS = "subscription ($id: ID!, $c: String) { generationEvents(id: $id, after: $c) { __typename cursor } }"
+EVENTS = (
+    "subscription ($id: ID!, $c: String) { "
+    "generationEvents(id: $id, after: $c) { __typename cursor } }"
+)
 HITS = (
     'query ($c: String) {{ search(query: "demo", {}: $c) {{ nodes {{ conversation {{ id }} }} }} }}'
 )
@@ -184,7 +191,7 @@ CHANGES = (
     "subscription ($id: ID!, $c: String) { conversationEvents(id: $id, after: $c) { __typename } }"
 )
 LISTS = "subscription ($c: String) { conversationsChanged(after: $c) { __typename } }"
-GRAPHQL = {
+GRAPHQL_WITH_IDS = {
     "Node:Conversation": query("query ($id: ID!) { node(id: $id) { id } }", id="{conversation}"),
     "Node:Message": query("query ($id: ID!) { node(id: $id) { id } }", id="{answer}"),
     "Node:Generation": query("query ($id: ID!) { node(id: $id) { id } }", id="{generation}"),
@@ -212,10 +219,10 @@ GRAPHQL = {
         BRANCH.format("ID", "leaf: $c"), id="{mine.conversation}", c="{answer}"
     ),
     "Message.generations(after)": query(
-        WRITINGS.format("after: $c"), id="{mine.answer}", c="{generation_cursor}"
+        GENERATIONS.format("after: $c"), id="{mine.answer}", c="{generation_cursor}"
     ),
     "Message.generations(before)": query(
-        WRITINGS.format("before: $c"), id="{mine.answer}", c="{generation_cursor}"
+        GENERATIONS.format("before: $c"), id="{mine.answer}", c="{generation_cursor}"
     ),
     "Subscription.generationEvents(id)": query(EVENTS, id="{generation}")._replace(headers=STREAM),
     "Subscription.generationEvents(after)": query(EVENTS, id="{generation}", c="3")._replace(
@@ -252,16 +259,17 @@ GRAPHQL = {
     "RestoreConversationInput.id": change("restoreConversation", id="{conversation}"),
     "RevokeApiKeyInput.id": change("revokeApiKey", deletes=True, id="{key}"),
 }
-"""What names something over GraphQL: every argument and every field of an input that is an id or a cursor, and every node."""
+"""Every id over GraphQL: ids and cursors in arguments and input fields, and every node type."""
 
-OWN_GRAPHQL = {
+GRAPHQL_WITHOUT_IDS = {
     "Query.viewer": query("{ viewer { account { id apiKeys { id } } apiKey { id } } }"),
     "Query.conversations": query(
         "{ conversations { nodes { id lastMessage { id generation { id } } } } }"
     ),
     "Query.models": query("{ models { id } }"),
     "Query.search": query(
-        '{ search(query: "demo") { nodes { conversation { id } message { id } excerpt { text } } } }'
+        '{ search(query: "demo") { nodes { conversation { id } message { id }'
+        " excerpt { text } } } }"
     ),
     "Subscription.conversationsChanged": follow(LISTS),
     "Mutation.sendMessage": change("sendMessage", text=QUICK),
@@ -270,11 +278,11 @@ OWN_GRAPHQL = {
 }
 
 
-# Every row there has to be.
+# Completeness of the rows.
 
 
-def routed() -> Iterator[str]:
-    """What the program answers to: `METHOD path`."""
+def all_routes() -> Iterator[str]:
+    """Every route of the application, as `METHOD path`."""
     for route in build_app(Settings(providers={})).routes:
         if isinstance(route, WebSocketRoute):
             yield f"WEBSOCKET {route.path}"
@@ -285,8 +293,8 @@ def routed() -> Iterator[str]:
             yield from (f"{method} {route.path}" for method in methods)
 
 
-def named_over_http() -> Iterator[str]:
-    """What names something over HTTP."""
+def http_ids() -> Iterator[str]:
+    """Every id over HTTP."""
     for operation in OPERATIONS:
         name = f"{operation.method} {operation.path}"
         if "{id}" in operation.path:
@@ -302,8 +310,8 @@ def named_over_http() -> Iterator[str]:
             )
 
 
-def named_over_graphql() -> Iterator[str]:
-    """What names something over GraphQL."""
+def graphql_ids() -> Iterator[str]:
+    """Every id over GraphQL."""
     schema = build_schema(schema_text())
     yield from (
         f"Node:{kind.name}" for kind in schema.get_implementations(schema.type_map["Node"]).objects
@@ -327,8 +335,8 @@ def named_over_graphql() -> Iterator[str]:
                         yield f"{type.name}.{name}({argument})"
 
 
-def own_over_graphql() -> Iterator[str]:
-    """The root fields that can be asked for without naming anything."""
+def graphql_without_ids() -> Iterator[str]:
+    """The root fields that can be queried without an id."""
     schema = build_schema(schema_text())
     for root in (schema.query_type, schema.mutation_type, schema.subscription_type):
         for name, field in root.fields.items() if root else ():
@@ -345,23 +353,23 @@ def own_over_graphql() -> Iterator[str]:
 
 
 def test_every_route_has_a_row() -> None:
-    by_path = {row.split("?")[0].split("#")[0] for row in HTTP}
+    by_path = {row.split("?")[0].split("#")[0] for row in HTTP_WITH_IDS}
 
-    assert set(routed()) == by_path | set(OWN) | PUBLIC
-
-
-def test_every_way_to_name_something_has_a_row() -> None:
-    assert set(HTTP) == set(named_over_http())
-    assert set(GRAPHQL) == set(named_over_graphql())
-    assert set(OWN_GRAPHQL) == set(own_over_graphql())
+    assert set(all_routes()) == by_path | set(WITHOUT_IDS) | PUBLIC
 
 
-# The columns.
+def test_every_id_has_a_row() -> None:
+    assert set(HTTP_WITH_IDS) == set(http_ids())
+    assert set(GRAPHQL_WITH_IDS) == set(graphql_ids())
+    assert set(GRAPHQL_WITHOUT_IDS) == set(graphql_without_ids())
+
+
+# Callers.
 
 
 @pytest.fixture(scope="module")
 def keys(tidemark: System) -> tuple[str, str]:
-    """The keys of two accounts that only these tests have."""
+    """The keys of two accounts that only these tests use."""
     return tidemark.new_key(account=f"{uuid4().hex}@example.org"), tidemark.new_key(
         account=f"{uuid4().hex}@example.org"
     )
@@ -380,13 +388,13 @@ async def stranger(tidemark: System, keys: tuple[str, str]) -> AsyncIterator[Cli
 
 
 @pytest.fixture
-async def nobody(tidemark: System) -> AsyncIterator[Client]:
+async def signed_out(tidemark: System) -> AsyncIterator[Client]:
     async with Client(tidemark.web.url) as client:
         yield client
 
 
 async def new_turn(client: Client) -> Ids:
-    """A settled turn of this caller, whose answer was cut short and can be continued, and a key to spare."""
+    """A settled turn with a truncated answer that can be continued, and a spare API key."""
     sent = await client.send("/demo tokens=9 rate=0", max_output_tokens=5)
     await client.read(sent["generation_id"])
     keys = (await graph(client, "{ viewer { account { apiKeys { id name } } } }"))["viewer"][
@@ -408,7 +416,7 @@ async def new_turn(client: Client) -> Ids:
 
 @pytest.fixture(scope="module")
 def turns(tidemark: System, keys: tuple[str, str]) -> tuple[Ids, Ids]:
-    """A turn of each account, for what must change nothing."""
+    """A turn of each account that must not change."""
 
     async def make(key: str) -> Ids:
         async with Client(tidemark.web.url, key) as client:
@@ -419,12 +427,12 @@ def turns(tidemark: System, keys: tuple[str, str]) -> tuple[Ids, Ids]:
 
 @pytest.fixture
 def turn(turns: tuple[Ids, Ids]) -> Ids:
-    """The owner's."""
+    """The owner's turn."""
     return turns[0]
 
 
 def filled(value: Any, ids: Ids, mine: Ids) -> Any:
-    """The value with these ids in their places."""
+    """The value with ids in place of its placeholders."""
     if isinstance(value, str):
         for name, id in (
             ids._asdict() | {f"mine.{name}": id for name, id in mine._asdict().items()}
@@ -451,101 +459,106 @@ async def send(client: Client, call: Call, ids: Ids, mine: Ids) -> httpx.Respons
 
 
 async def first_event(client: Client, call: Call, path: str, body: Any) -> httpx.Response:
-    """The answer with its first event, or all of it where it ends before one."""
+    """The response up to its first event, or all of it if it ends earlier."""
     async with client.http.stream(
         call.method, path, headers=call.headers, **({"json": body} if body is not None else {})
-    ) as answer:
+    ) as response:
         text = ""
-        async for chunk in answer.aiter_text():
+        async for chunk in response.aiter_text():
             text += chunk
             if "data:" in text and text.endswith("\n\n"):
                 break
         return httpx.Response(
-            answer.status_code, headers=answer.headers, text=text, request=answer.request
+            response.status_code, headers=response.headers, text=text, request=response.request
         )
 
 
-def shown(answer: httpx.Response, *ids: Ids) -> Any:
-    """All that a caller can tell two answers apart by: everything but the request's id, and the ids that were sent themselves."""
+def visible_parts(response: httpx.Response, *ids: Ids) -> Any:
+    """Everything by which a caller could distinguish two responses.
+
+    Request ids and the ids that were sent are left out.
+    """
     varying = ("tidemark-request-id", "date", "content-length")
-    text = answer.text.replace(answer.headers["tidemark-request-id"], "…")
+    text = response.text.replace(response.headers["tidemark-request-id"], "…")
     for name, id in ((name, id) for each in ids for name, id in each._asdict().items()):
         text = text.replace(id, name)
     return (
-        answer.status_code,
-        {name: value for name, value in answer.headers.items() if name not in varying},
+        response.status_code,
+        {name: value for name, value in response.headers.items() if name not in varying},
         text,
     )
 
 
-def succeeded(answer: httpx.Response) -> bool:
-    """Whether the answer is what was asked for."""
+def succeeded(response: httpx.Response) -> bool:
+    """Whether the response has the requested data."""
     missing = (
-        any(word in answer.text for word in ('"errors"', '":null}}'))
-        if "graphql" in str(answer.url)
+        any(word in response.text for word in ('"errors"', '":null}}'))
+        if "graphql" in str(response.url)
         else False
     )
-    return answer.is_success and not missing
+    return response.is_success and not missing
 
 
-ROWS = {**HTTP, **GRAPHQL}
+ROWS = {**HTTP_WITH_IDS, **GRAPHQL_WITH_IDS}
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_what_is_another_accounts_is_like_what_is_not_there(
+async def test_an_id_of_another_account_behaves_like_an_unknown_one(
     row: str, turns: tuple[Ids, Ids], stranger: Client, tidemark: System
 ) -> None:
     call, (turn, mine) = ROWS[row], turns
     before = rows_of(tidemark)
 
     foreign = await send(stranger, call, turn, mine)
-    unknown = await send(stranger, call, NOWHERE, mine)
+    unknown = await send(stranger, call, UNKNOWN, mine)
 
-    assert shown(foreign, turn) == shown(unknown, NOWHERE)
+    assert visible_parts(foreign, turn) == visible_parts(unknown, UNKNOWN)
     assert rows_of(tidemark) == before
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_nobody_is_told_the_same_whatever_is_named(
-    row: str, turn: Ids, nobody: Client, tidemark: System
+async def test_signed_out_callers_get_the_same_refusal_for_every_id(
+    row: str, turn: Ids, signed_out: Client, tidemark: System
 ) -> None:
     before = rows_of(tidemark)
 
-    answers = [await send(nobody, ROWS[row], ids, ids) for ids in (turn, NOWHERE)]
+    responses = [await send(signed_out, ROWS[row], ids, ids) for ids in (turn, UNKNOWN)]
 
-    assert [answer.status_code for answer in answers] == [401, 401]
-    assert shown(answers[0], turn) == shown(answers[1], NOWHERE)
+    assert [response.status_code for response in responses] == [401, 401]
+    assert visible_parts(responses[0], turn) == visible_parts(responses[1], UNKNOWN)
     assert rows_of(tidemark) == before
 
 
 @pytest.mark.parametrize("row", ROWS)
-async def test_the_owner_gets_what_is_asked_for(row: str, owner: Client, tidemark: System) -> None:
+async def test_the_owner_succeeds(row: str, owner: Client, tidemark: System) -> None:
     call, ids = ROWS[row], await new_turn(owner)
 
-    answer = await send(owner, call, ids, ids)
+    response = await send(owner, call, ids, ids)
 
-    assert succeeded(answer), answer.text
+    assert succeeded(response), response.text
     again = await send(owner, ROWS["GET /api/conversations/{id}"], ids, ids)
     assert again.status_code == (404 if call.deletes and "key" not in str(call.json) else 200)
 
 
-@pytest.mark.parametrize("row", {**OWN, **OWN_GRAPHQL})
-async def test_what_names_nothing_has_nothing_of_others(
-    row: str, turn: Ids, stranger: Client, nobody: Client
+@pytest.mark.parametrize("row", {**WITHOUT_IDS, **GRAPHQL_WITHOUT_IDS})
+async def test_operations_without_ids_show_nothing_of_other_accounts(
+    row: str, turn: Ids, stranger: Client, signed_out: Client
 ) -> None:
-    call = {**OWN, **OWN_GRAPHQL}[row]
+    call = {**WITHOUT_IDS, **GRAPHQL_WITHOUT_IDS}[row]
 
-    theirs = await send(stranger, call, NOWHERE, NOWHERE)
-    nobodys = await send(nobody, call, NOWHERE, NOWHERE)
+    by_stranger = await send(stranger, call, UNKNOWN, UNKNOWN)
+    by_signed_out = await send(signed_out, call, UNKNOWN, UNKNOWN)
 
-    assert succeeded(theirs), theirs.text
-    assert nobodys.status_code == 401
-    for answer in (theirs, nobodys):
-        assert not [id for id in turn if id in answer.text]
+    assert succeeded(by_stranger), by_stranger.text
+    assert by_signed_out.status_code == 401
+    for response in (by_stranger, by_signed_out):
+        assert not [id for id in turn if id in response.text]
 
 
-async def test_a_guest_is_another_account_too(turn: Ids, nobody: Client, tidemark: System) -> None:
-    opened = await nobody.http.post(
+async def test_a_guest_is_isolated_like_any_other_account(
+    turn: Ids, signed_out: Client, tidemark: System
+) -> None:
+    opened = await signed_out.http.post(
         "/api/session", json={}, headers={"Sec-Fetch-Site": "same-origin"}
     )
     assert opened.status_code == 201, opened.text
@@ -559,6 +572,7 @@ async def test_a_guest_is_another_account_too(turn: Ids, nobody: Client, tidemar
             headers=(ROWS[row].headers or {}) | {"Sec-Fetch-Site": "same-origin"}
         )
         foreign, unknown = await asyncio.gather(
-            send(nobody, call, turn, turn), send(nobody, call, NOWHERE, NOWHERE)
+            send(signed_out, call, turn, turn),
+            send(signed_out, call, UNKNOWN, UNKNOWN),
         )
-        assert shown(foreign, turn) == shown(unknown, NOWHERE)
+        assert visible_parts(foreign, turn) == visible_parts(unknown, UNKNOWN)

@@ -1,4 +1,4 @@
-"""A worker is killed at every step between the queue and the sealed log; another one succeeds it, and no reader can tell but by a pause."""
+"""A worker is killed at every step between queue and closed log: readers only see a pause."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -19,18 +19,17 @@ PACED = "tokens=200 rate=100"
 
 
 class Point(NamedTuple):
-    """Where a worker dies, what its readers are told then, and how often the row was claimed and counted a crash."""
+    """Where a worker dies, which events readers see, and the attempts and crashes of the row."""
 
     fault: str
-    told: set[str]
+    types: set[str]
     attempts: int
     crashes: int
 
 
-SUCCEEDED = [
-    Point(
-        "die after 1 claim_and_prepare", {"restarted"}, 2, 1
-    ),  # nobody can know that attempt 1 wrote nothing
+TAKEN_OVER = [
+    # Whether attempt 1 wrote anything is unknown.
+    Point("die after 1 claim_and_prepare", {"restarted"}, 2, 1),
     Point("die before 1 open", {"restarted"}, 2, 1),
     Point("die after 1 open", {"started"}, 2, 1),
     Point("die before 1 append", {"started"}, 2, 1),
@@ -54,11 +53,8 @@ NOT_CLAIMED = [
     Point("die before 1 claim_and_prepare", {"started"}, 1, 0),
     Point("die after 1 pop", {"started"}, 1, 0),
 ]
-POINTS = [
-    *SUCCEEDED,
-    *SETTLED,
-    *NOT_CLAIMED,
-]  # what was not claimed is sent to whoever has a slot, so it comes last
+# Answers that were not claimed go to any worker with a slot, so they come last.
+POINTS = [*TAKEN_OVER, *SETTLED, *NOT_CLAIMED]
 AT_SQL = [
     point
     for point in POINTS
@@ -69,7 +65,7 @@ AT_REDIS = [point for point in POINTS if point not in AT_SQL]
 
 @pytest.fixture(scope="module")
 def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What became of one answer for each point, all in one installation."""
+    """The outcome of one answer per point, all in one installation."""
     system = System(
         tmp_path_factory.mktemp("points"),
         sql.settings() | {"worker": {"concurrency": 1, "drain_s": 1}},
@@ -82,7 +78,10 @@ def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, Outcome]:
-    """Asks once for each point. The one ordinary worker has no slot free, so every job goes to the worker that is to die of it."""
+    """Send one message per point.
+
+    The only ordinary worker has no free slot, so every job goes to the worker that is about to die.
+    """
     sent: dict[str, dict[str, Any]] = {}
     seen: dict[str, list[list[Event]]] = {}
     async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
@@ -104,7 +103,7 @@ async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, 
 
 
 @pytest.mark.parametrize("point", AT_SQL, ids=lambda point: point.fault)
-def test_a_worker_that_dies_at_a_transaction_is_succeeded(
+def test_an_answer_survives_the_death_of_its_worker_at_any_transaction(
     point: Point, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     check(point, outcomes[point.fault], sql.name)
@@ -112,7 +111,7 @@ def test_a_worker_that_dies_at_a_transaction_is_succeeded(
 
 @on_sqlite
 @pytest.mark.parametrize("point", AT_REDIS, ids=lambda point: point.fault)
-def test_a_worker_that_dies_at_the_queue_or_the_log_is_succeeded(
+def test_an_answer_survives_the_death_of_its_worker_at_any_redis_step(
     point: Point, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     check(point, outcomes[point.fault], sql.name)
@@ -124,4 +123,4 @@ def check(point: Point, outcome: Outcome, database: str) -> None:
     assert outcome.row.status == "completed"
     assert len(outcome.snapshot["text"].split(" ")) == 200
     assert (outcome.row.attempt, outcome.row.crashes) == (point.attempts, point.crashes)
-    assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == point.told
+    assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == point.types

@@ -1,4 +1,4 @@
-"""Web processes are killed where they have promised something, or where they settle for others; and jobs are lost on their way."""
+"""Web processes are killed after a commit or while they settle answers; jobs are lost."""
 
 import asyncio
 from typing import Any
@@ -19,22 +19,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), both_databases]
 READERS = 3
 PACED, LONG = "tokens=200 rate=100", "tokens=5000 rate=100"
 SETTLER = ["die after 1 claim", "die before 1 settle", "die after 1 settle"]
-ASKED, LOST = "die after 1 write_turn", "job lost"
+COMMITTED, JOB_LOST = "die after 1 write_turn", "job lost"
 
 
 @pytest.fixture(scope="module")
 def outcomes(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What became of one answer for each case, all in one installation."""
+    """The outcome of one answer per case, all in one installation."""
     system = System(tmp_path_factory.mktemp("webs"), sql.settings() | {"worker": {"drain_s": 0}})
     try:
         system.start()
-        return asyncio.run(Story(system, system.new_key()).tell())
+        return asyncio.run(Scenario(system, system.new_key()).run())
     finally:
         system.close()
 
 
-class Story:
-    """One installation, in which one web process after the other dies. Readers come back to whatever web process there is."""
+class Scenario:
+    """One installation in which several web processes die, one after the other.
+
+    Readers reconnect to the running web process.
+    """
 
     def __init__(self, system: System, key: str) -> None:
         self.system, self.key = system, key
@@ -43,29 +46,28 @@ class Story:
         self.seen: dict[str, list[list[Event]]] = {}
         self.dying: dict[str, Process] = {}
 
-    async def tell(self) -> dict[str, Outcome]:
+    async def run(self) -> dict[str, Outcome]:
         system = self.system
         self.urls.append(system.web.url)
-        self.dying = {fault: waiting_web(system, fault) for fault in (*SETTLER, ASKED)}
+        self.dying = {fault: waiting_web(system, fault) for fault in (*SETTLER, COMMITTED)}
         last_web, last_worker = waiting_web(system), waiting_worker(system)
         async with asyncio.TaskGroup() as tasks:
             async with Client(system.web.url, self.key) as client:
                 for case in SETTLER:
                     self.follow(case, await client.send(f"/demo {LONG}\n{case}"), tasks)
                 await some_tokens([events for each in self.seen.values() for events in each], 5)
-            await asyncio.to_thread(
-                system.worker.stop
-            )  # it hands all of them over: now they are nobody's
+            # The worker hands over its answers, which then have no owner.
+            await asyncio.to_thread(system.worker.stop)
             await asyncio.to_thread(system.web.kill)
             for case in SETTLER:
-                await self.dies_over(
+                await self.die_during(
                     case, "POST", f"/api/generations/{self.sent[case]['generation_id']}/cancel"
                 )
             question = {
                 "headers": {"Idempotency-Key": "once"},
-                "json": {"text": f"/demo {PACED}\n{ASKED}"},
+                "json": {"text": f"/demo {PACED}\n{COMMITTED}"},
             }
-            await self.dies_over(ASKED, "POST", "/api/messages", **question)
+            await self.die_during(COMMITTED, "POST", "/api/messages", **question)
 
             await begin(system, last_web)
             self.urls[:] = [last_web.url]
@@ -74,8 +76,8 @@ class Story:
                 assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true"), (
                     again.text
                 )
-                self.follow(ASKED, again.json(), tasks)
-                self.follow(LOST, await client.send(f"/demo {PACED}\n{LOST}"), tasks)
+                self.follow(COMMITTED, again.json(), tasks)
+                self.follow(JOB_LOST, await client.send(f"/demo {PACED}\n{JOB_LOST}"), tasks)
                 assert system.redis().delete("tidemark:queue:answers") == 1
                 await condition(
                     lambda: all(
@@ -84,7 +86,7 @@ class Story:
                         for events in self.seen[case]
                     )
                 )
-                await begin(system, last_worker)  # only now: the web processes settle without it
+                await begin(system, last_worker)  # only now, so that the web processes settle
         async with Client(last_web.url, self.key) as client:
             return {
                 case: await outcome_of(system, client, self.sent[case], self.seen[case])
@@ -100,8 +102,8 @@ class Story:
         async with Client(self.urls[0], self.key) as client:
             await client.read_through(generation_id, events, self.urls)
 
-    async def dies_over(self, fault: str, *request: Any, **options: Any) -> None:
-        """One web process dies of a request, whose caller gets no answer."""
+    async def die_during(self, fault: str, *request: Any, **options: Any) -> None:
+        """Let a web process die during a request, whose client gets no response."""
         dying = self.dying[fault]
         await begin(self.system, dying, fault)
         self.urls[:] = [dying.url]
@@ -112,7 +114,7 @@ class Story:
 
 
 @pytest.mark.parametrize("point", SETTLER)
-def test_a_settler_that_dies_is_succeeded_and_what_was_said_is_kept(
+def test_a_cancelled_answer_survives_the_death_of_the_settling_web_process(
     point: str, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     outcome = outcomes[point]
@@ -127,8 +129,8 @@ def test_a_settler_that_dies_is_succeeded_and_what_was_said_is_kept(
     )
 
 
-@pytest.mark.parametrize("case", [ASKED, LOST])
-def test_a_question_that_was_committed_is_answered_though_its_job_never_came(
+@pytest.mark.parametrize("case", [COMMITTED, JOB_LOST])
+def test_a_committed_message_is_answered_even_if_its_job_is_lost(
     case: str, outcomes: dict[str, Outcome], sql: Sql
 ) -> None:
     outcome = outcomes[case]

@@ -1,4 +1,4 @@
-"""The three scripts of the token log, against a real Valkey: who may write, what is never written twice, and what ends it."""
+"""The Lua scripts of the token log on a real Valkey: fencing, idempotence and closing."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ TTL_MS = 60_000
 
 
 class Log:
-    """One log, as its writers call it."""
+    """One log with the calls of its writers."""
 
     def __init__(self, link: Link, keys: LogKeys) -> None:
         self.link, self.keys = link, keys
@@ -92,16 +92,16 @@ def delta(seq: int, text: str = "x") -> Event:
 DONE = b'{"finish_reason":"stop","usage":null}'
 
 
-async def test_nothing_is_written_to_a_log_that_nobody_opened(log: Log) -> None:
+async def test_nothing_is_appended_to_a_log_that_was_not_opened(log: Log) -> None:
     assert await log.append(1, delta(2)) == 0
     assert await log.call("EXISTS", log.keys.state, log.keys.events) == 0
 
 
-async def test_the_first_to_open_a_log_has_a_whole_one(log: Log) -> None:
+async def test_the_first_attempt_opens_a_complete_log(log: Log) -> None:
     assert await log.open(1) == [b"open", 1, 1, []]
 
 
-async def test_a_log_that_a_later_attempt_makes_is_not_taken_for_whole_until_it_is(
+async def test_a_log_created_by_a_later_attempt_is_incomplete_until_declared_complete(
     log: Log,
 ) -> None:
     assert (await log.open(2, first=""))[1] == 0
@@ -111,7 +111,7 @@ async def test_a_log_that_a_later_attempt_makes_is_not_taken_for_whole_until_it_
     assert (await log.open(3, first=""))[1:3] == [1, 1_000_001]
 
 
-async def test_an_older_attempt_can_neither_open_nor_append(log: Log) -> None:
+async def test_a_stale_attempt_can_neither_open_nor_append(log: Log) -> None:
     await log.open(1)
     await log.append(1, delta(2))
     await log.open(2)
@@ -121,12 +121,12 @@ async def test_an_older_attempt_can_neither_open_nor_append(log: Log) -> None:
     assert await log.seqs() == [2]
 
 
-async def test_an_opening_that_comes_too_late_is_refused(log: Log) -> None:
+async def test_opening_after_the_deadline_is_refused(log: Log) -> None:
     assert await log.open(1, late_s=-0.001) == [b"late"]
     assert await log.call("EXISTS", log.keys.state) == 0
 
 
-async def test_what_is_sent_again_is_written_once(log: Log) -> None:
+async def test_events_sent_again_are_written_once(log: Log) -> None:
     await log.open(1)
     await log.append(1, delta(2), delta(3))
 
@@ -135,14 +135,14 @@ async def test_what_is_sent_again_is_written_once(log: Log) -> None:
     assert await log.seqs() == [2, 3, 4]
 
 
-async def test_a_log_that_lacks_events_takes_no_later_ones(log: Log) -> None:
+async def test_events_after_a_gap_are_refused(log: Log) -> None:
     await log.open(1)
 
     assert await log.append(1, delta(3)) == 0
     assert await log.seqs() == []
 
 
-async def test_only_a_restart_may_jump(log: Log) -> None:
+async def test_only_a_restart_may_skip_sequence_numbers(log: Log) -> None:
     await log.open(1)
     await log.append(1, delta(2))
 
@@ -151,7 +151,7 @@ async def test_only_a_restart_may_jump(log: Log) -> None:
     assert await log.seqs() == [2, 1_000_001, 1_000_002]
 
 
-async def test_a_log_of_which_half_is_gone_begins_anew_and_is_not_whole(log: Log) -> None:
+async def test_a_partly_lost_log_starts_over_and_is_incomplete(log: Log) -> None:
     await log.open(1)
     await log.append(1, delta(2))
     await log.call("DEL", log.keys.events)
@@ -159,7 +159,7 @@ async def test_a_log_of_which_half_is_gone_begins_anew_and_is_not_whole(log: Log
     assert await log.open(1, first="") == [b"open", 0, 1, []]
 
 
-async def test_an_end_is_written_once_and_nothing_after_it(log: Log) -> None:
+async def test_the_terminal_event_is_written_once_and_nothing_after_it(log: Log) -> None:
     await log.open(1)
     await log.append(1, delta(2))
 
@@ -170,7 +170,7 @@ async def test_an_end_is_written_once_and_nothing_after_it(log: Log) -> None:
     assert await log.seqs() == [2, 3]
 
 
-async def test_a_log_with_a_hole_before_its_end_is_deleted(log: Log) -> None:
+async def test_a_log_with_a_gap_before_its_end_is_deleted(log: Log) -> None:
     await log.open(1)
     await log.append(1, delta(2))
 
@@ -186,7 +186,7 @@ async def test_every_log_expires(log: Log) -> None:
         assert 0 < await log.call("PTTL", key) <= TTL_MS
 
 
-async def test_what_is_appended_is_published_with_the_same_bytes(valkey: str, log: Log) -> None:
+async def test_appended_events_are_published_with_the_same_bytes(valkey: str, log: Log) -> None:
     listener = await Link.connect(valkey)
     listener.send([("SUBSCRIBE", log.keys.channel)])
     await listener.receive()
@@ -206,7 +206,7 @@ async def test_what_is_appended_is_published_with_the_same_bytes(valkey: str, lo
     ]
 
 
-async def test_a_reader_reads_from_its_mark(valkey: str, log: Log) -> None:
+async def test_logs_are_read_from_a_cursor(valkey: str, log: Log) -> None:
     redis = open_redis(valkey)
     await log.open(1)
     await log.append(1, *(delta(seq) for seq in range(2, 12)))

@@ -1,4 +1,4 @@
-"""PostgreSQL commits, and its reply is lost with the connection: nobody knows, and still there is one answer with one end."""
+"""PostgreSQL commits but the reply is lost: each answer still has exactly one end."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ from tests.test_faults import condition, reading, some_tokens
 pytestmark = pytest.mark.slow
 
 PACED = "tokens=200 rate=100"
-OF_THE_WORKER = "mark claim_and_prepare checkpoint settle hand_over"
-OF_THE_WEB = "mark write_turn request_cancel claim settle"
+WORKER_FAULT = "mark claim_and_prepare checkpoint settle hand_over"
+WEB_FAULT = "mark write_turn request_cancel claim settle"
 
 
 @dataclass(frozen=True)
 class Installation:
-    """A web and a worker process, and their links to PostgreSQL."""
+    """A web and a worker process with their links to PostgreSQL."""
 
     system: System
     web_link: Proxy
     worker_link: Proxy
     key: str
-    environment: dict[str, str]  # of another worker
+    environment: dict[str, str]  # for another worker
 
     def start_worker(self) -> None:
         self.system.start_worker(module="tests.dying", **self.environment)
@@ -40,7 +40,7 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def running(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One installation for all tests of this file; each leaves a worker."""
+    """One installation for all tests of this file; each test leaves one worker running."""
     url = postgres.new_url()
     address = urlsplit(url)
     socket = Path(parse_qs(address.query)["host"][0]) / ".s.PGSQL.5432"
@@ -58,11 +58,9 @@ def running(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
         try:
             system.start_redis()
             system.run("migrate")
-            web = system.start_web(
-                wait=False, module="tests.dying", **through(web_link, OF_THE_WEB)
-            )
+            web = system.start_web(wait=False, module="tests.dying", **through(web_link, WEB_FAULT))
             installation = Installation(
-                system, web_link, worker_link, system.new_key(), through(worker_link, OF_THE_WORKER)
+                system, web_link, worker_link, system.new_key(), through(worker_link, WORKER_FAULT)
             )
             installation.start_worker()
             system.wait_ready(web)
@@ -95,15 +93,15 @@ def check(
 
 
 @pytest.mark.parametrize(
-    ("step", "attempts", "told"),
+    ("step", "attempts", "types"),
     [
         ("claim_and_prepare", 2, {"restarted"}),
         ("checkpoint", 1, {"started"}),
         ("settle", 1, {"started"}),
     ],
 )
-async def test_of_the_worker(
-    running: Installation, step: str, attempts: int, told: set[str]
+async def test_an_answer_survives_a_lost_commit_reply_of_its_worker(
+    running: Installation, step: str, attempts: int, types: set[str]
 ) -> None:
     trap = lose_reply_to_commit(running.worker_link, step)
     async with Client(running.system.web.url, running.key) as client:
@@ -113,10 +111,10 @@ async def test_of_the_worker(
         outcome = await outcome_of(running.system, client, sent, seen)
 
     check(outcome, step, trap, attempts=attempts, crashes=attempts - 1)
-    assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == told
+    assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == types
 
 
-async def test_of_a_worker_that_hands_over(running: Installation) -> None:
+async def test_an_answer_survives_a_lost_commit_reply_of_a_handover(running: Installation) -> None:
     trap = lose_reply_to_commit(running.worker_link, "hand_over")
     async with Client(running.system.web.url, running.key) as client:
         sent = await client.send("/demo tokens=500 rate=100\nhand over")
@@ -130,15 +128,15 @@ async def test_of_a_worker_that_hands_over(running: Installation) -> None:
     assert outcome.types & {"started", "resumed", "restarted", "snapshot"} == {"started", "resumed"}
 
 
-async def test_of_a_question_whose_caller_asks_again(running: Installation) -> None:
+async def test_a_message_whose_commit_reply_was_lost_can_be_retried(running: Installation) -> None:
     trap = lose_reply_to_commit(running.web_link, "write_turn")
     question: dict[str, Any] = {
-        "json": {"text": f"/demo {PACED}\nasked twice"},
-        "headers": {"Idempotency-Key": "asked twice"},
+        "json": {"text": f"/demo {PACED}\nsent twice"},
+        "headers": {"Idempotency-Key": "sent twice"},
     }
     async with Client(
         running.system.web.url,
-        await asyncio.to_thread(running.system.new_key, "own", "asks@example.org"),
+        await asyncio.to_thread(running.system.new_key, "own", "retries@example.org"),
     ) as client:
         first = await client.http.post("/api/messages", **question)
         again = await client.http.post("/api/messages", **question)
@@ -159,7 +157,7 @@ async def test_of_a_question_whose_caller_asks_again(running: Installation) -> N
     assert (len(conversations), len(messages)) == (1, 2)
 
 
-async def test_of_a_wish_to_stop(running: Installation) -> None:
+async def test_a_cancellation_survives_a_lost_commit_reply(running: Installation) -> None:
     trap = lose_reply_to_commit(running.web_link, "request_cancel")
     async with Client(running.system.web.url, running.key) as client:
         sent = await client.send("/demo tokens=5000 rate=100\nstop")
@@ -174,7 +172,9 @@ async def test_of_a_wish_to_stop(running: Installation) -> None:
 
 
 @pytest.mark.parametrize(("step", "attempts"), [("claim", 2), ("settle", 1)])
-async def test_of_who_settles_for_others(running: Installation, step: str, attempts: int) -> None:
+async def test_settling_by_a_web_process_survives_a_lost_commit_reply(
+    running: Installation, step: str, attempts: int
+) -> None:
     trap = lose_reply_to_commit(running.web_link, step)
     await asyncio.to_thread(running.system.worker.stop)
     async with Client(running.system.web.url, running.key) as client:

@@ -1,4 +1,4 @@
-"""Redis forgets everything while an owner is frozen or dies: what is written again is one log, for every cursor there may be."""
+"""Redis loses all data while an owner is frozen or dies: the log is rewritten consistently."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from tests.waiting import condition
 
 pytestmark = [pytest.mark.slow, both_databases]
 
-BEYOND = 900  # more events than the first attempt writes, fewer than 1,000,000
+BEYOND = 900  # more events than attempt 1 writes, fewer than 1,000,000
 
 
 @pytest.fixture(scope="module")
 def system(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One installation with two workers for the tests of this file; each leaves two."""
+    """One installation for the tests of this file; each test leaves two workers running."""
     system = System(tmp_path_factory.mktemp("lost"), sql.settings())
     try:
         yield system.start(workers=2)
@@ -32,7 +32,7 @@ def key(system: System) -> str:
     return system.new_key()
 
 
-async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everything(
+async def test_a_thawed_worker_writes_nothing_to_an_emptied_redis(
     system: System, key: str, sql: Sql
 ) -> None:
     async with Client(system.web.url, key) as client:
@@ -45,22 +45,22 @@ async def test_a_frozen_worker_writes_nothing_into_a_redis_that_forgot_everythin
                 lambda: all(any(event.type == "resumed" for event in events) for events in seen), 30
             )
             successor = system.owner_of(sent["generation_id"])
-            successor.freeze()  # so that the one that wakes finds nothing at all
+            successor.freeze()  # so that the thawed one finds no keys
             system.redis().flushall()
             frozen.thaw()
             await condition(lambda: '"event": "superseded"' in frozen.output())
-            nothing = system.redis().keys(f"*{sent['generation_id']}*")
+            keys_after_thaw = system.redis().keys(f"*{sent['generation_id']}*")
             successor.thaw()
         outcome = await outcome_of(system, client, sent, seen)
 
     outcome.note("worker frozen until succeeded, then FLUSHALL", sql.name)
     outcome.check()
-    assert nothing == []
+    assert keys_after_thaw == []
     assert (outcome.row.attempt, outcome.row.crashes, outcome.state["epoch"]) == (2, 1, "2")
     assert "restarted" not in outcome.types
 
 
-async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(
+async def test_a_cursor_beyond_a_restarted_log_waits_for_later_events(
     system: System, key: str, sql: Sql
 ) -> None:
     async with Client(system.web.url, key) as client:
@@ -88,12 +88,12 @@ async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(
     outcome.note("worker killed and FLUSHALL, readers ahead", sql.name)
     outcome.check()
     assert (outcome.row.attempt, outcome.row.crashes) == (2, 1)
-    anew = beyond(outcome.late, BEYOND)
-    assert (anew[0].type, anew[0].seq) == ("restarted", 1_000_001)
+    restarted = beyond(outcome.late, BEYOND)
+    assert (restarted[0].type, restarted[0].seq) == ("restarted", 1_000_001)
     for events in seen:
-        assert beyond(events, BEYOND) == anew
-    assert before.result() == after.result() == anew
-    assert ahead.result() == beyond(anew, 1_000_200)
+        assert beyond(events, BEYOND) == restarted
+    assert before.result() == after.result() == restarted
+    assert ahead.result() == beyond(restarted, 1_000_200)
     assert (refused.status_code, refused.json()["code"], ended.status_code) == (
         400,
         "invalid_cursor",
@@ -101,5 +101,5 @@ async def test_a_cursor_beyond_a_log_that_was_begun_anew_waits_for_what_follows(
     )
 
 
-def beyond(events: list[Event], mark: int) -> list[Event]:
-    return [event for event in events if event.seq > mark]
+def beyond(events: list[Event], cursor: int) -> list[Event]:
+    return [event for event in events if event.seq > cursor]

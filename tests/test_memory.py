@@ -1,4 +1,4 @@
-"""Memory: what an answer held is freed when it ends, without the help of the garbage collector."""
+"""Memory: everything an answer held is freed when it ends, even without garbage collection."""
 
 import asyncio
 import gc
@@ -37,7 +37,7 @@ def no_collector() -> Iterator[None]:
 
 
 def live() -> Counter[str]:
-    """How many objects there are of each type that an answer is made of."""
+    """The number of live objects of each type that an answer consists of."""
     return Counter(
         type(held).__name__ for held in gc.get_objects() if type(held) in HELD_BY_AN_ANSWER
     )
@@ -76,7 +76,7 @@ async def ask(client: Client, question: str, status: str) -> None:
         ("/demo tokens=300 rate=2000 stall_after=200\nuntil it is stopped", "cancelled"),
     ],
 )
-async def test_an_ended_answer_leaves_nothing_in_its_worker(
+async def test_an_ended_answer_leaves_no_objects_in_its_worker(
     client: Client, question: str, status: str
 ) -> None:
     await ask(client, question, status)
@@ -96,7 +96,7 @@ def resident_bytes(process: Process) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_a_worker_and_a_web_process_do_not_grow_with_their_answers(
+async def test_memory_does_not_grow_with_the_number_of_answers(
     new_system: Callable[..., System],
 ) -> None:
     system = await asyncio.to_thread(lambda: new_system().start())

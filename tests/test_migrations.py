@@ -1,4 +1,4 @@
-"""Migrations: a database of every earlier revision becomes one of this program, and a new column breaks no old migration."""
+"""Migrations: every earlier revision can be upgraded, and new columns break no old migration."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 import server.history.migrations.versions as versions
 from server.history import search as searching
@@ -21,6 +19,7 @@ from server.history.search import Hit, search
 from server.history.tables import Conversation, Generation, Message
 from server.ids import Prefix, new_id
 from tests.postgres import Postgres
+from tests.schema_differences import differences
 
 VERSIONS = Path(next(iter(versions.__path__)))
 ACCOUNT = new_id(Prefix.ACCOUNT)
@@ -46,7 +45,7 @@ def upgrade() -> None:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a new, empty database of each kind."""
+    """The URL of a new, empty database of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'tidemark.db'}"
     else:
@@ -55,7 +54,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 async def on(url: str, fn: Callable[[Connection], Any]) -> Any:
-    """What `fn` returns, run in one transaction."""
+    """Run `fn` in one transaction and return its result."""
     if url.startswith("sqlite"):
         engine = sqlite_engine(url, begin="BEGIN IMMEDIATE")
         try:
@@ -72,7 +71,7 @@ async def on(url: str, fn: Callable[[Connection], Any]) -> Any:
 
 
 def upgrade(connection: Connection, revision: str, further: Path | None = None) -> None:
-    """Migrates to a revision, as the program does; `further` has migrations it does not have yet."""
+    """Migrate to a revision; `further` is a folder with additional migrations."""
     config = alembic_config(connection)
     if further is not None:
         config.set_main_option("path_separator", "newline")
@@ -81,15 +80,20 @@ def upgrade(connection: Connection, revision: str, further: Path | None = None) 
 
 
 def fill(connection: Connection) -> dict[str, str]:
-    """Adds an account with a conversation of two questions and an answer, in columns that were always there."""
+    """Add an account with a conversation of two questions and an answer.
+
+    Only columns of the first revision are used.
+    """
     ids = {name: new_id(Prefix.MESSAGE) for name in ("question", "answer")}
     ids |= {"conversation": new_id(Prefix.CONVERSATION), "generation": new_id(Prefix.GENERATION)}
     conversation, question, answer = (ids[key] for key in ("conversation", "question", "answer"))
     rows = [
         f"account (id, name, change, created_at) VALUES ('{ACCOUNT}', 'me', 3, '{AT}')",
         (
-            f"conversation (id, account_id, title, titled_by_person, pinned, archived, model, metadata,"
-            f" created_at, updated_at, change) VALUES ('{conversation}', '{ACCOUNT}', 'Tides of Dover',"
+            "conversation (id, account_id, title, titled_by_person, pinned, archived, "
+            "model, metadata,"
+            f" created_at, updated_at, change) VALUES ('{conversation}', '{ACCOUNT}', "
+            "'Tides of Dover',"
             f" true, false, false, 'demo', '{{}}', '{AT}', '{AT}', 1)"
         ),
         _message(conversation, question, "user", f"'{PARTS % 'When is high water in Zürich?'}'"),
@@ -97,8 +101,10 @@ def fill(connection: Connection) -> dict[str, str]:
         (
             f"generation (id, account_id, conversation_id, question_id, message_id, model, options,"
             f" status, attempt, crashes, beat, parts, seq, messages_left_out, sealed, created_at)"
-            f" VALUES ('{ids['generation']}', '{ACCOUNT}', '{conversation}', '{question}', '{answer}',"
-            f" 'demo', '{{}}', 'completed', 1, 0, 0, '{PARTS % 'At noon in the harbour.'}', 9, 0, true,"
+            f" VALUES ('{ids['generation']}', '{ACCOUNT}', '{conversation}', "
+            f"'{question}', '{answer}',"
+            f" 'demo', '{{}}', 'completed', 1, 0, 0, "
+            f"'{PARTS % 'At noon in the harbour.'}', 9, 0, true,"
             f" '{AT}')"
         ),
         *(
@@ -125,7 +131,7 @@ def found(connection: Connection, query: str) -> list[Hit]:
 
 
 def read(connection: Connection, ids: dict[str, str]) -> tuple[str, Any, Any, Any]:
-    """What the program reads of the rows."""
+    """The values that the program reads from the rows."""
     with Session(connection) as session:
         conversation = session.get_one(Conversation, ids["conversation"])
         question = session.get_one(Message, ids["question"])
@@ -133,21 +139,8 @@ def read(connection: Connection, ids: dict[str, str]) -> tuple[str, Any, Any, An
         return conversation.title, question.parts, generation.parts, generation.status
 
 
-def differences(connection: Connection) -> list[Any]:
-    """What a new migration would have to change."""
-
-    def compared(_object: object, name: str | None, *_: object) -> bool:
-        if connection.dialect.name == "postgresql" or name is None:
-            return True
-        return not name.startswith("search_index") and name != "ix_search_entry_words"
-
-    options = {"compare_type": True, "include_object": compared}
-    context = MigrationContext.configure(connection, opts=options)
-    return list(compare_metadata(context, SQLModel.metadata))
-
-
 @pytest.mark.parametrize("start", range(REVISION + 1))
-async def test_a_database_of_any_revision_becomes_one_of_this_program(url: str, start: int) -> None:
+async def test_a_database_of_any_revision_can_be_upgraded(url: str, start: int) -> None:
     ids: dict[str, str] = {}
     if start:
         await on(url, lambda connection: upgrade(connection, f"{start:04}"))
@@ -165,7 +158,7 @@ async def test_a_database_of_any_revision_becomes_one_of_this_program(url: str, 
 
 
 @pytest.mark.parametrize("start", [1, 2, 3])
-async def test_what_is_older_than_the_search_index_is_found(url: str, start: int) -> None:
+async def test_conversations_older_than_the_search_index_are_found(url: str, start: int) -> None:
     await on(url, lambda connection: upgrade(connection, f"{start:04}"))
     ids = await on(url, fill)
     await migrate(url)
@@ -181,7 +174,7 @@ async def test_what_is_older_than_the_search_index_is_found(url: str, start: int
 
 
 @pytest.mark.parametrize("start", range(REVISION + 1))
-async def test_a_column_that_the_program_writes_later_breaks_no_earlier_migration(
+async def test_a_column_added_later_breaks_no_earlier_migration(
     url: str, start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     further = tmp_path / "versions"
@@ -209,7 +202,7 @@ async def test_a_column_that_the_program_writes_later_breaks_no_earlier_migratio
 
 
 @pytest.mark.parametrize("path", sorted(VERSIONS.glob("0*.py")), ids=lambda path: path.stem)
-def test_a_migration_uses_no_code_of_the_program(path: Path) -> None:
+def test_migrations_do_not_import_the_program(path: Path) -> None:
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away in the middle of answers: stopped, or frozen so that it neither answers nor hangs up. Text flows on meanwhile."""
+"""PostgreSQL is stopped or frozen during answers: text keeps streaming and no owner is lost."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,19 +25,19 @@ OUTAGES: dict[str, tuple[Callable[[Postgres], None], Callable[[Postgres], None]]
 }
 
 
-@pytest.mark.parametrize("away_s", [5, 20])
-@pytest.mark.parametrize("how", OUTAGES)
-async def test_text_flows_on_while_sql_is_away_and_nobody_is_taken_for_dead(
-    how: str, away_s: int, new_system: Callable[..., System], postgres: Postgres
+@pytest.mark.parametrize("outage_s", [5, 20])
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_text_keeps_streaming_during_an_outage_of_sql(
+    outage: str, outage_s: int, new_system: Callable[..., System], postgres: Postgres
 ) -> None:
-    go, come = OUTAGES[how]
+    begin_outage, end_outage = OUTAGES[outage]
     system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": 2}).start(workers=3))
     async with (
         Client(system.web.url, await asyncio.to_thread(system.new_key)) as client,
         AsyncExitStack() as stack,
     ):
         longer = [
-            await client.send(f"/demo tokens={RATE * (away_s + 8)} rate={RATE}\n{how} {n}")
+            await client.send(f"/demo tokens={RATE * (outage_s + 8)} rate={RATE}\n{outage} {n}")
             for n in range(5)
         ]
         ending = await client.send(
@@ -45,22 +45,21 @@ async def test_text_flows_on_while_sql_is_away_and_nobody_is_taken_for_dead(
         )
         sent = [*longer, ending]
         seen = [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
-        everybody: list[list[Event]] = [events for each in seen for events in each]
-        await some_tokens(everybody, 5)
+        all_readers: list[list[Event]] = [events for each in seen for events in each]
+        await some_tokens(all_readers, 5)
         owners = {system.row(each["generation_id"]).owner for each in sent}
-        await asyncio.to_thread(go, postgres)
+        await asyncio.to_thread(begin_outage, postgres)
         try:
-            comes_late = await stack.enter_async_context(reading(client, longer[0], 1))
-            await asyncio.sleep(away_s)  # the fault itself: SQL is away for so long
-            await all_go_on([events for each in seen[:-1] for events in each])
-            assert all(
-                events[-1].type == "text_delta" for events in everybody
-            )  # the one that is over waits for SQL to know
+            late_reader = await stack.enter_async_context(reading(client, longer[0], 1))
+            await asyncio.sleep(outage_s)  # the duration of the outage
+            await more_events([events for each in seen[:-1] for events in each])
+            # An answer cannot end before its row is settled.
+            assert all(events[-1].type == "text_delta" for events in all_readers)
         finally:
-            await asyncio.to_thread(come, postgres)
-        await condition(lambda: all(events[-1].type == "completed" for events in everybody), 60)
-        await condition(lambda: comes_late[0] and comes_late[0][-1].type == "completed", 60)
-        seen[0] += comes_late
+            await asyncio.to_thread(end_outage, postgres)
+        await condition(lambda: all(events[-1].type == "completed" for events in all_readers), 60)
+        await condition(lambda: late_reader[0] and late_reader[0][-1].type == "completed", 60)
+        seen[0] += late_reader
 
         outcomes = [
             await outcome_of(system, client, each, events)
@@ -71,12 +70,12 @@ async def test_text_flows_on_while_sql_is_away_and_nobody_is_taken_for_dead(
         outcome.check()
         assert (outcome.row.attempt, outcome.row.crashes, outcome.row.status) == (1, 0, "completed")
         assert outcome.types == {"queued", "started", "text_delta", "completed"}
-    outcomes[0].note(f"SQL {how} for {away_s} s", "PostgreSQL")
-    outcomes[-1].note(f"SQL {how} for {away_s} s, the answer ends meanwhile", "PostgreSQL")
+    outcomes[0].note(f"SQL {outage} for {outage_s} s", "PostgreSQL")
+    outcomes[-1].note(f"SQL {outage} for {outage_s} s, the answer ends meanwhile", "PostgreSQL")
 
 
-async def all_go_on(seen: list[list[Event]]) -> None:
-    """Waits until every one of these readers has got more."""
+async def more_events(seen: list[list[Event]]) -> None:
+    """Wait until each of these readers has received more events."""
     had: list[Any] = [len(events) for events in seen]
     await condition(
         lambda: all(len(events) > before for events, before in zip(seen, had, strict=True))

@@ -1,4 +1,4 @@
-"""What an answer holds is bounded, however small the pieces are in which a model sends it."""
+"""The memory of an answer is bounded, however small the pieces that a model sends."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ def new_log() -> OwnedLog:
     return owned
 
 
-async def test_single_characters_do_not_make_an_event_each_for_ever() -> None:
+async def test_single_characters_are_eventually_joined_into_larger_events() -> None:
     owned = new_log()
 
     for _ in range(ANSWER_CHARS):
@@ -35,7 +35,7 @@ async def test_single_characters_do_not_make_an_event_each_for_ever() -> None:
     assert len(owned.events) <= EVENTS_UNJOINED + joined + 1
 
 
-async def test_the_end_of_an_answer_does_not_wait_for_more() -> None:
+async def test_flushing_does_not_wait_for_more_text() -> None:
     owned = new_log()
     for _ in range(EVENTS_UNJOINED + 5):
         owned.delta(EventType.TEXT_DELTA, "x")

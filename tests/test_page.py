@@ -1,4 +1,4 @@
-"""The chat page, as somebody in front of a browser meets it."""
+"""The chat page in a real browser."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -6,14 +6,15 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser import LastingAddress, NewWindow, Window, windows
+from tests.browser import NewWindow, Window, lasting_window
 from tests.system import System
 
-HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](//a.example/y.png)"  # short enough to be repeated whole
+# Short enough for the built-in model to repeat it completely.
+HOSTILE = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) ![y](//a.example/y.png)"
 
 
-def check_whole(window: Window, tokens: int) -> None:
-    """The answer on the page never says what is not in the stored one, and ends as all of it, once."""
+def check_complete(window: Window, tokens: int) -> None:
+    """Check that the page only ever shows a prefix of the stored answer and finally all of it."""
     sightings = window.watch_until_settled()
     stored = window.stored()
     assert stored["status"] == "completed"
@@ -23,7 +24,7 @@ def check_whole(window: Window, tokens: int) -> None:
     assert window.words() == stored["text"].split(" ")
 
 
-def test_a_guest_may_just_begin_and_nothing_is_fetched_from_elsewhere(window: Window) -> None:
+def test_a_guest_can_start_at_once_and_nothing_is_loaded_from_other_hosts(window: Window) -> None:
     window.send("/demo rate=0\nWhat is the tide?")
     window.wait_until_settled()
 
@@ -34,7 +35,7 @@ def test_a_guest_may_just_begin_and_nothing_is_fetched_from_elsewhere(window: Wi
     assert window.faults == []
 
 
-def test_an_answer_appears_while_it_is_written(window: Window) -> None:
+def test_an_answer_appears_while_it_is_streamed(window: Window) -> None:
     window.send("/demo tokens=80 rate=40\ngrow")
 
     early = window.wait_for_words(3)
@@ -42,12 +43,12 @@ def test_an_answer_appears_while_it_is_written(window: Window) -> None:
     later = window.wait_for_words(len(early) + 3)
 
     assert len(later) < 80
-    assert later[: len(early) - 1] == early[:-1]  # the last word may have been half there
-    check_whole(window, 80)
+    assert later[: len(early) - 1] == early[:-1]  # the last word may have been incomplete
+    check_complete(window, 80)
     assert window.faults == []
 
 
-def test_after_a_reload_the_answer_goes_on_and_ends_whole(window: Window) -> None:
+def test_after_a_reload_the_answer_continues_and_is_complete(window: Window) -> None:
     window.send("/demo tokens=80 rate=40\nreload")
     before = window.wait_for_words(10)
 
@@ -55,7 +56,7 @@ def test_after_a_reload_the_answer_goes_on_and_ends_whole(window: Window) -> Non
 
     assert window.wait_for_words(len(before) - 1)[: len(before) - 1] == before[:-1]
     expect(window.button("Stop")).to_be_visible()
-    check_whole(window, 80)
+    check_complete(window, 80)
     assert window.faults == []
 
 
@@ -69,11 +70,11 @@ def test_two_windows_show_the_same_answer_as_it_grows(
 
     other.wait_for_words(15)
     expect(other.button("Stop")).to_be_visible()
-    check_whole(window, 80)
-    check_whole(other, 80)
+    check_complete(window, 80)
+    check_complete(other, 80)
 
 
-def test_stop_keeps_what_was_said(window: Window) -> None:
+def test_stopping_keeps_the_text_so_far(window: Window) -> None:
     window.send("/demo tokens=2000 rate=40\nstop")
     seen = window.wait_for_words(10)
 
@@ -89,27 +90,23 @@ def test_stop_keeps_what_was_said(window: Window) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_comes_back_by_itself_when_the_web_process_was_killed(
+def test_the_page_reconnects_after_the_web_process_was_killed(
     browser: Browser, new_system: Callable[..., System]
 ) -> None:
-    system = new_system().start(webs=0)
-    address = LastingAddress(system)
-    web = address.start_web()
-    with windows(browser, address.url) as new:
-        window = new().open()
+    system = new_system()
+    with lasting_window(browser, system) as (window, address):
         window.send("/demo tokens=200 rate=40\nkill the web")
         window.wait_for_words(10)
 
-        web.kill()
+        system.web.kill()
         expect(window.answer).to_contain_text("Connection lost")
         address.start_web()
 
-        check_whole(window, 200)
+        check_complete(window, 200)
         expect(window.answer).not_to_contain_text("Connection lost")
-    address.close()
 
 
-def test_a_failed_answer_says_why_and_may_be_tried_again(window: Window) -> None:
+def test_a_failed_answer_shows_its_error_and_can_be_retried(window: Window) -> None:
     window.send("/demo tokens=9 rate=0 fail_after=4\nfail")
 
     expect(window.answer).to_contain_text("The demo model fails after 4 tokens")
@@ -117,13 +114,13 @@ def test_a_failed_answer_says_why_and_may_be_tried_again(window: Window) -> None
     failed = window.stored()
     window.button("Try again").click()
 
-    expect(window.button("Try again")).to_be_enabled()  # it fails again, as it was told to
+    expect(window.button("Try again")).to_be_enabled()  # it fails again
     again = window.stored()
     assert again["id"] == failed["id"]
     assert again["generation_id"] != failed["generation_id"]
 
 
-def test_another_answer_stands_beside_the_first(window: Window) -> None:
+def test_a_regenerated_answer_can_be_compared_with_the_first(window: Window) -> None:
     window.send("/demo tokens=5 rate=0\nWhat is the tide?")
     window.wait_until_settled()
     first = window.words()
@@ -138,7 +135,7 @@ def test_another_answer_stands_beside_the_first(window: Window) -> None:
     assert window.words() == first
 
 
-def test_back_and_forward_lead_between_conversations(window: Window) -> None:
+def test_back_and_forward_switch_between_conversations(window: Window) -> None:
     window.send("/demo tokens=120 rate=40\nfirst")
     window.wait_for_words(5)
     first = window.page.url
@@ -155,15 +152,15 @@ def test_back_and_forward_lead_between_conversations(window: Window) -> None:
     window.page.go_forward()
     expect(window.page).to_have_url(second)
     expect(window.page.locator(".question")).to_contain_text("second")
-    check_whole(window, 5)
+    check_complete(window, 5)
     window.page.goto(first)
 
-    check_whole(window, 120)
+    check_complete(window, 120)
     assert window.faults == []
 
 
-def test_hostile_text_is_shown_and_never_run(window: Window) -> None:
-    window.send(f"/demo rate=0\n{HOSTILE}")  # the built-in model repeats it in its answer
+def test_hostile_text_is_shown_and_never_executed(window: Window) -> None:
+    window.send(f"/demo rate=0\n{HOSTILE}")  # the built-in model repeats it
     window.wait_until_settled()
 
     assert HOSTILE in window.stored()["text"]
@@ -188,7 +185,7 @@ def test_formulas_are_typeset_and_prices_are_not(window: Window) -> None:
     expect(window.text).to_contain_text("$5 or $10 or")
 
 
-def test_a_sign_in_link_signs_in_and_leaves_the_address(
+def test_a_sign_in_link_signs_in_and_its_token_leaves_the_address_bar(
     served: System, new_window: NewWindow
 ) -> None:
     served.run("user", "create", "ada@example.org")
@@ -205,7 +202,7 @@ def test_a_sign_in_link_signs_in_and_leaves_the_address(
 
 
 @pytest.mark.slow
-def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(
+def test_signing_in_keeps_the_conversation_in_every_tab(
     served: System, window: Window, new_window: NewWindow
 ) -> None:
     window.send("/demo tokens=3 rate=0\nkeep me")
@@ -227,7 +224,7 @@ def test_a_guest_who_signs_in_keeps_the_conversation_in_every_tab(
     assert len(other.words()) == 4
 
 
-def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> None:
+def test_a_used_link_shows_a_notice(served: System, new_window: NewWindow) -> None:
     served.run("user", "create", "bob@example.org")
     fragment = urlsplit(served.run("user", "link", "bob@example.org").split()[-1]).fragment
     first = new_window()
@@ -241,7 +238,7 @@ def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> 
     assert second.get("/api/session")["guest"] is True
 
 
-def test_nothing_is_wider_than_a_phone(new_window: NewWindow) -> None:
+def test_nothing_is_wider_than_the_screen_of_a_phone(new_window: NewWindow) -> None:
     phone = new_window(
         viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
     ).open()
@@ -255,7 +252,7 @@ def test_nothing_is_wider_than_a_phone(new_window: NewWindow) -> None:
     assert not phone.is_too_wide()
 
 
-def test_an_unknown_conversation_leads_to_a_new_one(window: Window) -> None:
+def test_an_unknown_conversation_opens_a_new_one(window: Window) -> None:
     window.page.goto(f"{window.url}/c/conv_00000000000000000000000000")
 
     expect(window.page.locator(".notice")).to_contain_text("does not exist")

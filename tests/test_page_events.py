@@ -1,4 +1,4 @@
-"""One stream for everything a page shows: it opens with what there is, tells every change, and goes on from its cursor exactly."""
+"""The page's event stream: it opens with the current state, sends every change, and resumes."""
 
 import asyncio
 import random
@@ -16,8 +16,8 @@ from tests.system import System
 
 
 @pytest.fixture
-async def asker(tidemark: System, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    """A caller with an account of its own: other tests' conversations are not on its pages."""
+async def caller(tidemark: System, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    """A caller with its own account, so that other tests do not change its lists."""
     async with Client(
         tidemark.web.url, tidemark.new_key(account=f"{abs(hash(request.node.name))}@example.org")
     ) as client:
@@ -25,10 +25,9 @@ async def asker(tidemark: System, request: pytest.FixtureRequest) -> AsyncIterat
 
 
 @pytest.fixture
-async def elsewhere(tidemark: System, asker: Client) -> AsyncIterator[Client]:
-    """The same caller, at the other web process."""
-    key = asker.http.headers["Authorization"].removeprefix("Bearer ")
-    async with Client(tidemark.of("web")[1].url, key) as client:
+async def elsewhere(tidemark: System, caller: Client) -> AsyncIterator[Client]:
+    """The same caller on the other web process."""
+    async with Client(tidemark.of("web")[1].url, caller.key) as client:
         yield client
 
 
@@ -41,19 +40,19 @@ def settled(message_id: str) -> Any:
 
 
 async def change(client: Client, conversation_id: str, **changes: Any) -> None:
-    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
-    assert answer.status_code == 200, answer.text
+    response = await client.http.patch(f"/api/conversations/{conversation_id}", json=changes)
+    assert response.status_code == 200, response.text
 
 
-async def test_a_page_opens_with_what_there_is_and_follows_its_answers(asker: Client) -> None:
-    first = await asker.send("/demo tokens=5 rate=0\nfirst")
-    await asker.read_through(first["generation_id"])
-    second = await asker.send(
+async def test_a_page_opens_with_the_current_state_and_follows_its_answers(caller: Client) -> None:
+    first = await caller.send("/demo tokens=5 rate=0\nfirst")
+    await caller.read_through(first["generation_id"])
+    second = await caller.send(
         "/demo tokens=60 rate=100\nsecond", conversation_id=first["conversation_id"]
     )
     page = Page(first["conversation_id"])
 
-    await page.read(asker, until=settled(second["message_id"]))
+    await page.read(caller, until=settled(second["message_id"]))
 
     assert page.seen[0] == "opened"
     assert list(page.messages)[:4] == [
@@ -64,23 +63,25 @@ async def test_a_page_opens_with_what_there_is_and_follows_its_answers(asker: Cl
     ]
     assert (
         page.messages[second["message_id"]]["text"]
-        == (await asker.message(second["message_id"]))["text"]
+        == (await caller.message(second["message_id"]))["text"]
     )
-    assert page.seen[-1] == "message_changed", "an answer's events come before its last state"
+    assert page.seen[-1] == "message_changed", (
+        "the events of an answer must precede its final state"
+    )
     assert page.answers[second["generation_id"]][-1].type == "completed"
     page.check_answers()
 
 
 @both_databases
-async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere: Client) -> None:
-    first = await asker.send("/demo tokens=3 rate=0\nfirst")
-    await asker.read_through(first["generation_id"])
+async def test_two_pages_on_two_processes_stay_in_sync(caller: Client, elsewhere: Client) -> None:
+    first = await caller.send("/demo tokens=3 rate=0\nfirst")
+    await caller.read_through(first["generation_id"])
     conversation_id = first["conversation_id"]
     pages = [Page(conversation_id), Page(conversation_id)]
-    await asyncio.gather(pages[0].read(asker, events=1), pages[1].read(elsewhere, events=1))
+    await asyncio.gather(pages[0].read(caller, events=1), pages[1].read(elsewhere, events=1))
 
     async def work() -> dict[str, Any]:
-        await change(asker, conversation_id, title="Tides")
+        await change(caller, conversation_id, title="Tides")
         await mutate(
             elsewhere,
             "updateConversation",
@@ -91,32 +92,32 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
         again = await elsewhere.http.post(
             f"/api/messages/{first['message_id']}/regenerate", json={}
         )
-        await asker.read_through(again.json()["generation_id"])
-        asked = await mutate(
-            asker,
+        await caller.read_through(again.json()["generation_id"])
+        edited = await mutate(
+            caller,
             "editMessage",
             "generation { id }",
             id=first["question_id"],
             text="/demo tokens=3 rate=0\nin other words",
         )
-        await elsewhere.read_through(asked["generation"]["id"])
+        await elsewhere.read_through(edited["generation"]["id"])
         await change(elsewhere, conversation_id, shown_message_id=first["message_id"])
-        other = await asker.send("/demo tokens=3 rate=0\nanother conversation")
-        await asker.read_through(other["generation_id"])
-        await change(asker, other["conversation_id"], title="the last change")
+        other = await caller.send("/demo tokens=3 rate=0\nanother conversation")
+        await caller.read_through(other["generation_id"])
+        await change(caller, other["conversation_id"], title="the last change")
         return other
 
-    def told(page: Page) -> bool:
+    def is_done(page: Page) -> bool:
         return any(
             conversation["title"] == "the last change"
             for conversation in page.conversations.values()
         )
 
     other, _, _ = await asyncio.gather(
-        work(), pages[0].read(asker, until=told), pages[1].read(elsewhere, until=told)
+        work(), pages[0].read(caller, until=is_done), pages[1].read(elsewhere, until=is_done)
     )
 
-    listed = {each["id"]: each for each in (await asker.get("/api/conversations"))["data"]}
+    listed = {each["id"]: each for each in (await caller.get("/api/conversations"))["data"]}
     for page in pages:
         assert page.conversations == listed
         assert page.conversations[conversation_id]["shown_message_id"] == first["message_id"]
@@ -129,86 +130,86 @@ async def test_two_pages_at_two_processes_stay_in_step(asker: Client, elsewhere:
 
 @both_databases
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_page_that_is_cut_anywhere_goes_on_exactly(
-    asker: Client, elsewhere: Client, seed: int
+async def test_a_page_disconnected_anywhere_resumes_exactly(
+    caller: Client, elsewhere: Client, seed: int
 ) -> None:
-    dice = random.Random(seed)
-    first = await asker.send("/demo tokens=3 rate=0\nfirst")
-    await asker.read_through(first["generation_id"])
+    rng = random.Random(seed)
+    first = await caller.send("/demo tokens=3 rate=0\nfirst")
+    await caller.read_through(first["generation_id"])
     conversation_id = first["conversation_id"]
     page = Page(conversation_id)
-    await page.read(asker, events=1)
+    await page.read(caller, events=1)
 
     async def work() -> None:
-        sent = await asker.send(
+        sent = await caller.send(
             "/demo tokens=40 rate=200 reasoning=5\nsecond", conversation_id=conversation_id
         )
         again = (
             await elsewhere.http.post(f"/api/messages/{first['message_id']}/regenerate", json={})
         ).json()
         for n in range(5):
-            await change(asker, conversation_id, title=f"title {n}")
+            await change(caller, conversation_id, title=f"title {n}")
         await asyncio.gather(
-            asker.read_through(sent["generation_id"]),
+            caller.read_through(sent["generation_id"]),
             elsewhere.read_through(again["generation_id"]),
         )
-        cancelled = await asker.send(
+        cancelled = await caller.send(
             "/demo tokens=1000 rate=100\nthird", conversation_id=conversation_id
         )
         await asyncio.sleep(0.05)
-        await asker.cancel(cancelled["generation_id"])
-        await change(asker, conversation_id, title="done")
+        await caller.cancel(cancelled["generation_id"])
+        await change(caller, conversation_id, title="done")
 
     def done(page: Page) -> bool:
         return page.conversations.get(conversation_id, {}).get("title") == "done"
 
     async def read() -> None:
         while not done(page):
-            await page.read(dice.choice([asker, elsewhere]), events=dice.randint(1, 6), until=done)
+            await page.read(rng.choice([caller, elsewhere]), events=rng.randint(1, 6), until=done)
 
     async with asyncio.timeout(60):
         await asyncio.gather(work(), read())
 
-    assert page.seen.count("opened") == 1, "its cursor was always honoured"
+    assert page.seen.count("opened") == 1, "every cursor must be accepted"
     assert "resync" not in page.seen
     assert len(page.messages) == 7
     for id, message in page.messages.items():
-        of_its_last_change = {key: message[key] for key in ("siblings", "sibling_count")}
-        assert message == await asker.message(id) | of_its_last_change
+        siblings_then = {key: message[key] for key in ("siblings", "sibling_count")}
+        assert message == await caller.message(id) | siblings_then
     assert all(
         events[-1].type in TERMINAL and events[0].type == "queued"
         for events in page.answers.values()
     )
-    assert page.answers, (
-        "those that came and went between two connections are told by their messages alone"
-    )
+    assert page.answers, "at least one answer must have been streamed"
     page.check_answers()
 
 
 @both_databases
-async def test_a_page_of_the_list_alone_is_told_of_conversations_only(asker: Client) -> None:
+async def test_a_page_without_a_conversation_receives_only_conversation_events(
+    caller: Client,
+) -> None:
     page = Page()
-    await page.read(asker, events=1)
-    sent = await asker.send("/demo tokens=3 rate=0\nfirst")
+    await page.read(caller, events=1)
+    sent = await caller.send("/demo tokens=3 rate=0\nfirst")
     await page.read(
-        asker,
+        caller,
         until=lambda page: (
             page.conversations.get(sent["conversation_id"], {}).get("active_generations") == []
         ),
     )
 
     assert (
-        await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")
+        await caller.http.delete(f"/api/conversations/{sent['conversation_id']}")
     ).status_code == 204
-    await page.read(asker, until=lambda page: not page.conversations)
+    await page.read(caller, until=lambda page: not page.conversations)
 
     assert set(page.seen) == {"opened", "conversation_changed", "conversation_removed"}
 
 
-async def test_a_writing_mark_comes_and_goes(asker: Client) -> None:
+async def test_the_active_generations_of_a_conversation_are_updated(caller: Client) -> None:
     page = Page()
-    await page.read(asker, events=1)
-    sent = await asker.send("/demo tokens=50 rate=100\nfirst")
+    await page.read(caller, events=1)
+    sent = await caller.send("/demo tokens=50 rate=100\nfirst")
 
     def active(expected: list[str]) -> Any:
         return lambda page: (
@@ -216,73 +217,71 @@ async def test_a_writing_mark_comes_and_goes(asker: Client) -> None:
             == expected
         )
 
-    await page.read(asker, until=active([sent["generation_id"]]))
-    await page.read(asker, until=active([]))
+    await page.read(caller, until=active([sent["generation_id"]]))
+    await page.read(caller, until=active([]))
 
 
 @both_databases
-async def test_a_deleted_conversation_is_removed_and_its_answer_ends(asker: Client) -> None:
-    sent = await asker.send("/demo tokens=1000 rate=100\nlong")
+async def test_deleting_a_conversation_removes_it_and_ends_its_answer(caller: Client) -> None:
+    sent = await caller.send("/demo tokens=1000 rate=100\nlong")
     page = Page(sent["conversation_id"])
-    await page.read(asker, events=5)
+    await page.read(caller, events=5)
     assert (
-        await asker.http.delete(f"/api/conversations/{sent['conversation_id']}")
+        await caller.http.delete(f"/api/conversations/{sent['conversation_id']}")
     ).status_code == 204
 
-    await page.read(asker, until=ended(sent["generation_id"]))
+    await page.read(caller, until=ended(sent["generation_id"]))
 
     assert "conversation_removed" in page.seen
     assert page.answers[sent["generation_id"]][-1].type == "cancelled"
-    answer = await asker.http.get(
+    response = await caller.http.get(
         "/api/events", params={"conversation_id": sent["conversation_id"]}
     )
-    assert answer.status_code == 404
+    assert response.status_code == 404
 
 
 @both_databases
-async def test_a_page_that_goes_to_another_conversation_keeps_its_place_in_the_list(
-    asker: Client,
+async def test_switching_conversations_keeps_the_list_without_a_resync(
+    caller: Client,
 ) -> None:
     one, two = (
-        await asker.send("/demo tokens=3 rate=0\none"),
-        await asker.send("/demo tokens=3 rate=0\ntwo"),
+        await caller.send("/demo tokens=3 rate=0\none"),
+        await caller.send("/demo tokens=3 rate=0\ntwo"),
     )
     page = Page(one["conversation_id"])
-    await page.read(asker, until=settled(one["message_id"]))
-    await asker.read_through(two["generation_id"])
-    await change(asker, one["conversation_id"], title="changed while nobody looked")
+    await page.read(caller, until=settled(one["message_id"]))
+    await caller.read_through(two["generation_id"])
+    await change(caller, one["conversation_id"], title="changed while disconnected")
 
     page.conversation_id = two["conversation_id"]
     page.seen.clear()
-    await page.read(asker, until=lambda page: "opened" in page.seen)
+    await page.read(caller, until=lambda page: "opened" in page.seen)
 
-    assert page.conversations[one["conversation_id"]]["title"] == "changed while nobody looked"
+    assert page.conversations[one["conversation_id"]]["title"] == "changed while disconnected"
     assert list(page.messages) == [two["question_id"], two["message_id"]]
     assert "resync" not in page.seen
 
 
 @pytest.mark.parametrize("cursor", ["9000000000000000", "9000000000000000-3"])
-async def test_a_cursor_that_cannot_be_honoured_begins_anew_and_says_so(
-    asker: Client, cursor: str
-) -> None:
-    sent = await asker.send("/demo tokens=3 rate=0\none")
+async def test_a_cursor_that_cannot_be_resumed_causes_a_resync(caller: Client, cursor: str) -> None:
+    sent = await caller.send("/demo tokens=3 rate=0\none")
     page = Page(sent["conversation_id"], cursor)
 
-    await page.read(asker, events=2)
+    await page.read(caller, events=2)
 
     assert page.seen == ["resync", "opened"]
 
 
 @pytest.mark.slow
-async def test_more_changes_than_are_told_one_by_one_begin_anew(asker: Client) -> None:
+async def test_too_many_missed_changes_cause_a_resync(caller: Client) -> None:
     page = Page()
-    await page.read(asker, events=1)
+    await page.read(caller, events=1)
     for n in range(51):
-        sent = await asyncio.gather(*(asker.send(f"/demo tokens=0\n{n} {m}") for m in range(10)))
-        await asyncio.gather(*(asker.read_through(each["generation_id"]) for each in sent))
+        sent = await asyncio.gather(*(caller.send(f"/demo tokens=0\n{n} {m}") for m in range(10)))
+        await asyncio.gather(*(caller.read_through(each["generation_id"]) for each in sent))
     page.seen.clear()
 
-    await page.read(asker, events=2)
+    await page.read(caller, events=2)
 
     assert page.seen == ["resync", "opened"]
 
@@ -303,28 +302,30 @@ async def test_more_changes_than_are_told_one_by_one_begin_anew(asker: Client) -
         "１",
     ],
 )
-async def test_what_is_no_cursor_is_refused(asker: Client, cursor: str) -> None:
-    answer = await asker.http.get("/api/events", params={"after": cursor})
+async def test_a_malformed_page_cursor_is_refused(caller: Client, cursor: str) -> None:
+    response = await caller.http.get("/api/events", params={"after": cursor})
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "invalid_cursor"
+    assert response.status_code == 400
+    assert response.json()["code"] == "invalid_cursor"
 
 
-async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(asker: Client) -> None:
+async def test_a_page_opens_with_the_newest_fifty_messages_and_a_cursor_to_older_ones(
+    caller: Client,
+) -> None:
     conversation_id = None
     for n in range(30):
-        sent = await asker.send(
+        sent = await caller.send(
             f"/demo tokens=1 rate=0\n{n}",
             **({"conversation_id": conversation_id} if conversation_id else {}),
         )
         conversation_id = sent["conversation_id"]
-        await asker.read_through(sent["generation_id"])
+        await caller.read_through(sent["generation_id"])
 
-    async for event in page_events(asker, None, conversation_id):
+    async for event in page_events(caller, None, conversation_id):
         opened = event.data
         break
 
-    older = await asker.get(
+    older = await caller.get(
         f"/api/conversations/{conversation_id}/messages", before=opened["before"], limit=100
     )
     assert len(opened["messages"]) == 50
@@ -333,7 +334,7 @@ async def test_an_opened_page_holds_the_newest_fifty_and_leads_to_the_others(ask
 
 
 @pytest.mark.slow
-async def test_pages_come_back_after_their_web_process_died(new_system: Any) -> None:
+async def test_pages_resume_after_their_web_process_dies(new_system: Any) -> None:
     system = new_system().start(webs=2)
     dying, other = system.of("web")
     key = system.new_key()

@@ -1,4 +1,4 @@
-"""What the page does through GraphQL: undoing a deletion, API keys, search."""
+"""What the page does through GraphQL: undo a deletion, API keys, search."""
 
 import httpx
 import pytest
@@ -15,7 +15,7 @@ def window(new_window: NewWindow) -> Window:
     return new_window(permissions=["clipboard-read", "clipboard-write"]).open()
 
 
-def test_a_deletion_can_be_taken_back(window: Window) -> None:
+def test_a_deletion_can_be_undone(window: Window) -> None:
     window.send("/demo tokens=3 rate=0\nkeep me")
     window.wait_until_settled()
 
@@ -29,17 +29,17 @@ def test_a_deletion_can_be_taken_back(window: Window) -> None:
     expect(window.page.locator(".question")).to_contain_text("keep me")
 
 
-def test_a_key_is_shown_once_opens_the_door_and_is_revoked(window: Window) -> None:
+def test_a_new_key_is_shown_once_and_works_until_it_is_revoked(window: Window) -> None:
     window.page.get_by_role("button", name="settings").click()
     window.page.get_by_label("Name of the new key").fill("a script")
     window.button("Create key").click()
     secret = window.page.locator(".secret code").inner_text()
-    me = {"Authorization": f"Bearer {secret}"}
+    headers = {"Authorization": f"Bearer {secret}"}
     window.button("Copy key").click()
 
     assert window.page.evaluate("() => navigator.clipboard.readText()") == secret
     assert (
-        httpx.get(f"{window.url}/api/session", headers=me).json()["account"]
+        httpx.get(f"{window.url}/api/session", headers=headers).json()["account"]
         == window.get("/api/session")["account"]
     )
     window.button("Close").click()
@@ -48,10 +48,10 @@ def test_a_key_is_shown_once_opens_the_door_and_is_revoked(window: Window) -> No
     expect(window.page.locator(".secret")).to_have_count(0)
     window.button("Revoke a script").click()
     expect(window.page.get_by_text("a script")).to_have_count(0)
-    assert httpx.get(f"{window.url}/api/session", headers=me).status_code == 401
+    assert httpx.get(f"{window.url}/api/session", headers=headers).status_code == 401
 
 
-def test_what_was_said_is_found_marked_and_shown_where_it_was_said(window: Window) -> None:
+def test_a_search_result_is_highlighted_and_opens_its_message(window: Window) -> None:
     window.send("/demo tokens=3 rate=0\nthe marmalade harbour")
     window.wait_until_settled()
     window.page.get_by_role("link", name="New chat").click()
@@ -60,8 +60,7 @@ def test_what_was_said_is_found_marked_and_shown_where_it_was_said(window: Windo
 
     hit = window.page.locator(".results .excerpt", has_text="marmalade")
     expect(hit.locator("mark").first).to_have_text("marmalade")
-    expect(window.page.locator(".results .title", has=window.page.locator("mark"))).to_have_count(
-        1
-    )  # the title is found once
+    highlighted_titles = window.page.locator(".results .title", has=window.page.locator("mark"))
+    expect(highlighted_titles).to_have_count(1)
     hit.first.click()
     expect(window.page.locator(".question")).to_contain_text("marmalade")

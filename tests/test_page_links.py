@@ -1,4 +1,4 @@
-"""The page never lies about its stream, and never sends twice: lost replies, no network, many tabs, a server that dies."""
+"""The page's connection: lost replies, no network, many tabs, and a server that dies."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from tests.browser import LastingAddress, NewWindow, Window, windows
+from tests.browser import NewWindow, Window, lasting_window
 from tests.system import System
 from tests.waiting import until
 
@@ -15,18 +15,18 @@ pytestmark = pytest.mark.slow
 
 
 def questions_of(window: Window) -> list[str]:
-    """What the server has of the open conversation's questions."""
+    """The questions of the open conversation, as the server stores them."""
     conversation = urlsplit(window.page.url).path.removeprefix("/c/")
     messages = window.get(f"/api/conversations/{conversation}/messages")["data"]
     return [message["text"] for message in messages if message["role"] == "user"]
 
 
-def test_a_lost_reply_is_asked_for_again_and_nothing_is_sent_twice(window: Window) -> None:
+def test_a_message_whose_reply_was_lost_is_retried_with_the_same_key(window: Window) -> None:
     lost: list[str] = []
 
     def lose_first(route: Route) -> None:
         if not lost:
-            lost.append(route.fetch().text())  # the server has it
+            lost.append(route.fetch().text())  # the server received it
             route.abort()
         else:
             route.continue_()
@@ -36,13 +36,13 @@ def test_a_lost_reply_is_asked_for_again_and_nothing_is_sent_twice(window: Windo
     window.wait_until_settled()
 
     assert len(lost) == 1
-    assert max(Counter(window.sent).values()) == 2, "the same key again"
+    assert max(Counter(window.sent).values()) == 2, "the retry must use the same key"
     assert questions_of(window) == ["/demo tokens=3 rate=0\nonce"]
     assert len(window.get("/api/conversations")["data"]) == 1
     expect(window.page.locator(".question")).to_have_count(1)
 
 
-def test_what_is_sent_without_a_network_is_kept_over_a_reload_and_sent_once(window: Window) -> None:
+def test_a_message_sent_offline_survives_a_reload_and_is_sent_once(window: Window) -> None:
     window.send("/demo tokens=3 rate=0\nfirst")
     window.wait_until_settled()
 
@@ -51,9 +51,8 @@ def test_what_is_sent_without_a_network_is_kept_over_a_reload_and_sent_once(wind
     window.field.fill("/demo tokens=4 rate=0\nsecond")
     window.button("Send").click()
     expect(window.page.locator(".question.pending")).to_contain_text("It is kept")
-    window.page.route(
-        "**/api/messages", lambda route: route.abort()
-    )  # a network, but no way through yet
+    # Online again, but requests still fail.
+    window.page.route("**/api/messages", lambda route: route.abort())
     window.page.context.set_offline(False)
     window.page.reload()
     expect(window.page.locator(".question.pending")).to_contain_text("second")
@@ -65,7 +64,7 @@ def test_what_is_sent_without_a_network_is_kept_over_a_reload_and_sent_once(wind
     assert questions_of(window) == ["/demo tokens=3 rate=0\nfirst", "/demo tokens=4 rate=0\nsecond"]
 
 
-def test_an_answer_goes_on_where_it_was_when_the_network_comes_back(window: Window) -> None:
+def test_an_answer_resumes_when_the_network_returns(window: Window) -> None:
     window.send("/demo tokens=160 rate=40\noffline")
     window.wait_for_words(10)
 
@@ -79,7 +78,7 @@ def test_an_answer_goes_on_where_it_was_when_the_network_comes_back(window: Wind
     expect(window.page.locator(".link-sign")).to_have_text("")
 
 
-def test_eight_tabs_of_one_browser_all_load_send_and_stream(
+def test_eight_tabs_of_one_browser_can_send_and_stream(
     window: Window, new_window: NewWindow
 ) -> None:
     tabs = [window, *(new_window(beside=window).open() for _ in range(7))]
@@ -110,18 +109,15 @@ def test_eight_tabs_show_one_answer(window: Window, new_window: NewWindow) -> No
         assert tab.words() == tab.stored()["text"].split(" ")
 
 
-def test_a_message_sent_while_the_server_is_gone_arrives_once_when_it_is_back(
+def test_a_message_sent_while_the_server_is_down_arrives_once(
     browser: Browser, new_system: Callable[..., System]
 ) -> None:
-    system = new_system().start(webs=0)
-    address = LastingAddress(system)
-    web = address.start_web()
-    with windows(browser, address.url) as new:
-        window = new().open()
+    system = new_system()
+    with lasting_window(browser, system) as (window, address):
         window.send("/demo tokens=3 rate=0\nbefore")
         window.wait_until_settled()
 
-        web.kill()
+        system.web.kill()
         expect(window.page.locator(".link-sign")).to_have_text("Reconnecting…")
         window.field.fill("/demo tokens=3 rate=0\nmeanwhile")
         window.button("Send").click()
@@ -131,10 +127,9 @@ def test_a_message_sent_while_the_server_is_gone_arrives_once_when_it_is_back(
         window.wait_until_settled()
         assert [text.split("\n")[1] for text in questions_of(window)] == ["before", "meanwhile"]
         expect(window.page.locator(".link-sign")).to_have_text("")
-    address.close()
 
 
-def test_a_tab_that_was_hidden_for_long_lets_its_stream_go_and_catches_up(
+def test_a_tab_hidden_for_long_closes_its_stream_and_catches_up(
     window: Window, served: System
 ) -> None:
     window.page.clock.install()
@@ -142,7 +137,10 @@ def test_a_tab_that_was_hidden_for_long_lets_its_stream_go_and_catches_up(
     expect(window.field).to_be_visible()
     window.send("/demo tokens=3 rate=0\nseen")
     window.wait_until_settled()
-    hide = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+    hide = (
+        "hidden => { Object.defineProperty(document, 'hidden', "
+        "{ value: hidden, configurable: true });"
+    )
     hide += " document.dispatchEvent(new Event('visibilitychange')) }"
     ended: list[str] = []
     window.page.on("requestfailed", lambda request: ended.append(request.url))
@@ -151,13 +149,14 @@ def test_a_tab_that_was_hidden_for_long_lets_its_stream_go_and_catches_up(
     window.page.clock.fast_forward(40_000)
     until(
         lambda: any("/api/events" in url for url in ended) or window.page.wait_for_timeout(20),
-        "the stream to be let go",
+        "the end of the stream",
     )
     key = window.page.evaluate(
         "() => fetch('/api/conversations').then(r => r.json()).then(page => page.data[0].id)"
     )
     window.page.evaluate(
-        "id => fetch(`/api/conversations/${id}`, { method: 'PATCH', headers: { 'content-type': 'application/json' },"
+        "id => fetch(`/api/conversations/${id}`, { method: 'PATCH',"
+        " headers: { 'content-type': 'application/json' },"
         " body: JSON.stringify({ title: 'Renamed elsewhere' }) })",
         key,
     )

@@ -1,4 +1,4 @@
-"""Parts of the page: reasoning, tools, usage, answers that were cut off, the system prompt, settings, and a list longer than a screen."""
+"""Parts of the page: reasoning, tools, usage, truncated answers, prompts, settings, long lists."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         system.close()
 
 
-def test_reasoning_is_folded_tools_are_shown_and_usage_is_told_on_demand(window: Window) -> None:
+def test_reasoning_is_collapsed_and_tools_and_usage_are_shown_on_demand(window: Window) -> None:
     window.send("/demo tokens=5 rate=0 reasoning=4 tool=1\nparts")
     window.wait_until_settled()
 
@@ -47,7 +47,7 @@ def test_reasoning_is_folded_tools_are_shown_and_usage_is_told_on_demand(window:
     expect(window.answer.locator(".about")).to_contain_text("tokens in")
 
 
-def test_an_answer_that_was_cut_off_goes_on(window: Window) -> None:
+def test_a_truncated_answer_can_be_continued(window: Window) -> None:
     window.send("/demo tokens=60 rate=0\nlong")
     expect(window.answer).to_contain_text("reached its length limit")
     assert len(window.words()) == 40
@@ -61,7 +61,7 @@ def test_an_answer_that_was_cut_off_goes_on(window: Window) -> None:
     expect(window.page.locator(".answer")).to_have_count(1)
 
 
-def test_a_new_conversation_takes_its_system_prompt_along(window: Window) -> None:
+def test_a_system_prompt_set_in_a_new_conversation_is_sent_with_it(window: Window) -> None:
     def open_prompt() -> None:
         window.button("Options").click()
         window.page.get_by_role("menuitem", name="System prompt").click()
@@ -86,12 +86,12 @@ def test_a_new_conversation_takes_its_system_prompt_along(window: Window) -> Non
 
 
 def test_settings_are_kept_in_this_browser(window: Window) -> None:
-    def paper() -> str:
+    def background() -> str:
         return str(
             window.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
         )
 
-    light = paper()
+    light = background()
     window.page.get_by_role("button", name="settings").click()
     window.page.get_by_label("dark").check()
     window.page.get_by_label("large").check()
@@ -100,7 +100,7 @@ def test_settings_are_kept_in_this_browser(window: Window) -> None:
     window.page.reload()
     expect(window.field).to_be_visible()
 
-    assert paper() != light
+    assert background() != light
     assert (
         window.page.evaluate("() => getComputedStyle(document.documentElement).fontSize") == "18px"
     )
@@ -111,7 +111,7 @@ def test_settings_are_kept_in_this_browser(window: Window) -> None:
     expect(window.page.locator(".question")).to_contain_text("one")
 
 
-def test_a_long_list_is_read_as_it_is_scrolled(served: System, window: Window) -> None:
+def test_a_long_list_is_loaded_while_scrolling(served: System, window: Window) -> None:
     account_id = window.get("/api/session")["account"]["id"]
 
     def write(session: Session) -> None:

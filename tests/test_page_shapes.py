@@ -1,4 +1,4 @@
-"""The page's types of the server's answers are those of the server's documents."""
+"""The page's types for API responses are generated from the server's documents."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from server.api.openapi import openapi
-from tests.browser import _demand
+from tests.browser import require
 
 WEB = Path(__file__).parent.parent / "web"
 GENERATOR = WEB / "node_modules" / "json-schema-to-typescript"
@@ -16,7 +16,7 @@ GENERATOR_TIMEOUT_S = 120
 
 def generated(document: dict[str, Any]) -> str:
     """What `npm run shapes` writes for this openapi.json."""
-    _demand(
+    require(
         shutil.which("node") is not None and GENERATOR.is_dir(),
         "the generator is not installed: run `npm ci` in web/",
     )
@@ -31,10 +31,10 @@ def generated(document: dict[str, Any]) -> str:
     ).stdout
 
 
-def test_the_types_of_the_page_are_those_of_the_server() -> None:
-    kept = (WEB / "src" / "state" / "api_types.ts").read_text()
+def test_the_committed_types_are_current() -> None:
+    committed = (WEB / "src" / "state" / "api_types.ts").read_text()
 
-    assert kept == generated(openapi()), "the API has changed: run `npm run shapes` in web/"
+    assert committed == generated(openapi()), "the API has changed: run `npm run shapes` in web/"
 
 
 def test_a_renamed_field_changes_the_types() -> None:

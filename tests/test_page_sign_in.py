@@ -1,4 +1,4 @@
-"""A sign-in link asks before it signs in: any site can open one in somebody else's browser."""
+"""A sign-in link asks for confirmation, because any site can open it in a visitor's browser."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser import NewWindow, Window
 from tests.system import System
-from tests.test_page_ways import faults_of
+from tests.test_page_interaction import violations_of
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ LINK = "/#token=a-token"
 
 
 class Stub:
-    """The session routes of one window, answered here; everything else reaches the server."""
+    """Answers one window's session requests itself; all others reach the server."""
 
     def __init__(self, page: Page, guest_conversations: int = 0) -> None:
         self.previewed: list[Any] = []
@@ -44,22 +44,22 @@ def question(page: Page) -> Locator:
 
 
 def reach_link(window: Window, path: str = LINK) -> None:
-    """Opens a link in a new document, as a click on another site does."""
+    """Open a link in a new document, as a click on another site does."""
     window.page.goto("about:blank")
     window.page.goto(window.url + path)
 
 
-def test_a_link_signs_nobody_in_until_the_button_is_pressed(new_window: NewWindow) -> None:
+def test_a_link_does_not_sign_in_before_the_button_is_pressed(new_window: NewWindow) -> None:
     window = new_window()
     stub = Stub(window.page)
 
     reach_link(window)
     expect(question(window.page)).to_be_visible()
-    asked_first, address = list(stub.signed_in), window.page.url
+    before_the_click, address = list(stub.signed_in), window.page.url
     window.button("Sign in").click()
     expect(window.field).to_be_visible()
 
-    assert asked_first == []
+    assert before_the_click == []
     assert "token" not in address
     assert stub.previewed == [{"token": "a-token"}]
     assert stub.signed_in == [{"token": "a-token", "bring_conversations": False}]
@@ -67,7 +67,7 @@ def test_a_link_signs_nobody_in_until_the_button_is_pressed(new_window: NewWindo
 
 
 @pytest.mark.parametrize("leave", ["Cancel", "Escape"])
-def test_cancelling_leaves_the_session_there_is(window: Window, leave: str) -> None:
+def test_cancelling_keeps_the_current_session(window: Window, leave: str) -> None:
     window.send("/demo tokens=3 rate=0\nmine")
     window.wait_until_settled()
     before = window.get("/api/session")
@@ -86,7 +86,7 @@ def test_cancelling_leaves_the_session_there_is(window: Window, leave: str) -> N
     assert window.get("/api/session") == before
 
 
-def test_conversations_are_brought_along_only_when_ticked(window: Window) -> None:
+def test_conversations_are_moved_only_if_the_box_is_checked(window: Window) -> None:
     stub = Stub(window.page, guest_conversations=3)
 
     reach_link(window)
@@ -116,7 +116,7 @@ def test_enter_does_not_sign_in_before_a_button_has_the_focus(new_window: NewWin
     assert len(stub.signed_in) == 1
 
 
-def test_a_token_in_the_query_is_not_read(new_window: NewWindow) -> None:
+def test_a_token_in_the_query_string_is_ignored(new_window: NewWindow) -> None:
     window = new_window()
     stub = Stub(window.page)
 
@@ -126,7 +126,7 @@ def test_a_token_in_the_query_is_not_read(new_window: NewWindow) -> None:
     assert stub.signed_in == []
 
 
-def test_a_used_link_says_so_and_leaves_the_session_there_is(new_window: NewWindow) -> None:
+def test_a_used_link_shows_a_notice_and_keeps_the_current_session(new_window: NewWindow) -> None:
     window = new_window()
     window.page.route(
         "**/api/session/preview",
@@ -144,7 +144,7 @@ def test_a_used_link_says_so_and_leaves_the_session_there_is(new_window: NewWind
     expect(window.page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_a_link_pasted_into_an_open_page_asks_too(window: Window) -> None:
+def test_a_link_pasted_into_an_open_page_asks_for_confirmation_as_well(window: Window) -> None:
     stub = Stub(window.page)
 
     window.page.evaluate("location.hash = 'token=a-token'")
@@ -156,21 +156,21 @@ def test_a_link_pasted_into_an_open_page_asks_too(window: Window) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_question_is_accessible(new_window: NewWindow, width: int, scheme: str) -> None:
+def test_the_confirmation_is_accessible(new_window: NewWindow, width: int, scheme: str) -> None:
     window = new_window(viewport={"width": width, "height": 800}, color_scheme=scheme)
     Stub(window.page, guest_conversations=3)
 
     reach_link(window)
     expect(question(window.page)).to_be_visible()
 
-    assert faults_of(window) == []
+    assert violations_of(window) == []
     box = question(window.page).bounding_box()
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
 
 
-def test_a_real_link_shows_its_account_and_brings_conversations_along(
+def test_a_real_link_shows_its_account_and_moves_conversations(
     window: Window, served: System
 ) -> None:
     window.send("/demo tokens=3 rate=0\nbrought along")

@@ -1,4 +1,4 @@
-"""What runs every second, or for every page, finds its rows by an index, however long the history is."""
+"""Frequent statements find their rows by an index, however long the history is."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -46,13 +46,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.dispose()
 
 
-BOUNDED = (
-    "SCAN ancestors",
-    "SCAN up",
-    "SCAN (",
-    "SCAN anon",
-    "SCAN CONSTANT",
-)  # what the statement itself has made
+# Intermediate results of the statement itself.
+BOUNDED = ("SCAN ancestors", "SCAN up", "SCAN (", "SCAN anon", "SCAN CONSTANT")
 
 HOT: dict[str, Any] = {
     "sweep": claims.open_rows,
@@ -81,13 +76,13 @@ HOT: dict[str, Any] = {
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
     "an export's page": lambda session: export.exported_rows(session, CONVERSATION, None),
     "an export's branch": lambda session: tree.branch(session, MESSAGE, limit=200),
-    "what a model is told": lambda session: tree.prompt_branch(session, MESSAGE, limit=200),
+    "a model's prompt": lambda session: tree.prompt_branch(session, MESSAGE, limit=200),
     "a dead worker's rows": lambda session: workers.release_dead(session, "worker"),
 }
 
 
 @pytest.mark.parametrize("name", HOT)
-def test_no_table_is_read_from_end_to_end(engine: Engine, name: str) -> None:
+def test_no_statement_scans_a_whole_table(engine: Engine, name: str) -> None:
     statements: list[tuple[str, Any]] = []
 
     def note(
@@ -101,14 +96,14 @@ def test_no_table_is_read_from_end_to_end(engine: Engine, name: str) -> None:
     finally:
         event.remove(engine, "before_cursor_execute", note)
 
-    asked = [
+    explained = [
         each
         for each in statements
         if each[0].lstrip().startswith(("SELECT", "UPDATE", "WITH", "DELETE"))
     ]
-    assert asked
+    assert explained
     with closing(sqlite3.connect(str(engine.url.database))) as connection:
-        for statement, parameters in asked:
+        for statement, parameters in explained:
             for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters):
                 by_index = "INDEX" in step or step.startswith(BOUNDED)
                 assert by_index or not step.startswith("SCAN"), (statement, step)

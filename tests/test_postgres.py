@@ -1,19 +1,16 @@
-"""PostgreSQL: the schema, races, and what happens when the server goes away."""
+"""PostgreSQL: the schema, races, and outages of the server."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from server.history.database import DatabaseAway, open_database, sqlite_engine
 from server.history.schema import REVISION, schema_revision
@@ -21,6 +18,7 @@ from tests.client import Client, check_law, content_of
 from tests.databases import on_postgresql, on_sqlite
 from tests.postgres import Postgres
 from tests.readers import check_all, reading, types_of
+from tests.schema_differences import differences
 from tests.system import System
 from tests.upstream import MODELS, Upstream
 
@@ -32,43 +30,28 @@ pytestmark = [pytest.mark.slow, on_postgresql]
 # The schema
 
 
-def differences(connection: Connection) -> list[Any]:
-    """What a new migration would have to change."""
-
-    def compared(_object: object, name: str | None, *_: object) -> bool:
-        if connection.dialect.name == "postgresql" or name is None:
-            return True
-        return (
-            not name.startswith("search_index") and name != "ix_search_entry_words"
-        )  # each database has words of its own kind
-
-    opts = {"compare_type": True, "include_object": compared}
-    return list(
-        compare_metadata(MigrationContext.configure(connection, opts=opts), SQLModel.metadata)
-    )
-
-
 def migrate_twice_at_once(system: System) -> None:
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(system.run, ["migrate"] * 2))
     system.run("migrate")
 
 
-async def test_the_schema_is_the_tables_however_often_it_is_made(new_system: Make) -> None:
+async def test_migrating_repeatedly_creates_the_declared_tables(new_system: Make) -> None:
     system = new_system()
     await asyncio.to_thread(migrate_twice_at_once, system)
 
     engine = create_async_engine(system.settings.database_url)
     async with engine.connect() as connection:
         found = await connection.run_sync(differences)
-        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]  # a connection executes too
+        # It uses only `execute`, which a connection has as well.
+        revision = await connection.run_sync(schema_revision)  # type: ignore[arg-type]
     await engine.dispose()
 
     assert (found, revision) == ([], REVISION)
 
 
 @on_sqlite
-def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
+def test_migrating_repeatedly_creates_the_declared_tables_on_sqlite(new_system: Make) -> None:
     system = new_system()
     assert system.settings.database_url.startswith("sqlite")
     migrate_twice_at_once(system)
@@ -84,9 +67,7 @@ def test_the_schema_is_the_tables_on_sqlite_too(new_system: Make) -> None:
 # Answers
 
 
-async def test_an_answer_streams_to_its_end_and_is_what_is_stored(
-    tidemark: System, client: Client
-) -> None:
+async def test_a_streamed_answer_equals_the_stored_one(tidemark: System, client: Client) -> None:
     sent = await client.send("/demo tokens=60 rate=200 reasoning=10 tool=1\nwhole ä 🌊")
 
     async with reading(client, sent) as seen:
@@ -98,7 +79,7 @@ async def test_an_answer_streams_to_its_end_and_is_what_is_stored(
     assert tidemark.row(sent["generation_id"]).parts == snapshot["content"] == content_of(seen[0])
 
 
-async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system: Make) -> None:
+async def test_any_text_of_a_model_can_be_stored(new_system: Make) -> None:
     with Upstream() as upstream:
         providers = {"up": {"base_url": upstream.url, "models": MODELS}}
         system = await asyncio.to_thread(lambda: new_system(providers=providers).start())
@@ -118,7 +99,7 @@ async def test_nothing_a_model_says_keeps_an_answer_from_being_stored(new_system
                 assert "\0" not in str(snapshot)
 
 
-async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make) -> None:
+async def test_the_limit_is_exact_with_fifty_concurrent_messages(new_system: Make) -> None:
     system = await asyncio.to_thread(
         lambda: new_system(generation={"active_max_per_account": 7}).start(webs=2, workers=0)
     )
@@ -127,16 +108,16 @@ async def test_the_limit_is_exact_under_fifty_questions_at_once(new_system: Make
         Client(system.of("web")[0].url, key) as one,
         Client(system.of("web")[1].url, key) as two,
     ):
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(each.http.post("/api/messages", json={"text": "x"}) for each in (one, two) * 25)
         )
         listed = (await one.get("/api/conversations", limit=100))["data"]
 
-    assert Counter(answer.status_code for answer in answers) == {202: 7, 429: 43}
+    assert Counter(response.status_code for response in responses) == {202: 7, 429: 43}
     assert len(listed) == 7
 
 
-async def test_forty_answers_at_once_on_two_workers_all_complete(
+async def test_forty_concurrent_answers_on_two_workers_complete(
     tidemark: System, client: Client
 ) -> None:
     sent = await asyncio.gather(
@@ -152,7 +133,7 @@ async def test_forty_answers_at_once_on_two_workers_all_complete(
     assert len({tidemark.row(each["generation_id"]).owner for each in sent}) == 2
 
 
-async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(
+async def test_concurrent_stops_and_completions_cause_no_deadlock_and_no_5xx(
     tidemark: System, own_key: str
 ) -> None:
     webs = [web.url for web in tidemark.of("web")]
@@ -166,15 +147,15 @@ async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(
             reader = asyncio.create_task(client.read_through(sent["generation_id"]))
             await asyncio.sleep(n % 8 / 500)
             path = f"/api/generations/{sent['generation_id']}/cancel"
-            answers = await asyncio.gather(client.http.post(path), other.http.post(path))
+            responses = await asyncio.gather(client.http.post(path), other.http.post(path))
             events = await reader
             snapshot = await client.snapshot(sent["generation_id"])
-        assert [answer.status_code for answer in answers] == [200, 200], [
-            answer.text for answer in answers
+        assert [response.status_code for response in responses] == [200, 200], [
+            response.text for response in responses
         ]
         check_law(events, snapshot)
-        for answer in answers:
-            assert answer.json()["status"] == snapshot["status"]
+        for response in responses:
+            assert response.json()["status"] == snapshot["status"]
 
     for start in range(0, 40, 10):
         await asyncio.gather(*(race(n) for n in range(start, start + 10)))
@@ -182,10 +163,10 @@ async def test_stop_racing_completion_never_deadlocks_and_answers_no_5xx(
         assert "deadlock" not in process.output().lower()
 
 
-# Away
+# Outages
 
 
-async def test_what_can_never_be_stored_is_not_taken_for_an_outage(postgres: Postgres) -> None:
+async def test_a_value_that_cannot_be_stored_is_not_an_outage(postgres: Postgres) -> None:
     def too_large(session: Session) -> None:
         session.execute(text("SELECT CAST(:number AS integer)"), {"number": 2**40})
 
@@ -195,13 +176,13 @@ async def test_what_can_never_be_stored_is_not_taken_for_an_outage(postgres: Pos
             await database.write(too_large)
 
 
-async def test_a_database_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
+async def test_a_missing_database_is_an_outage(tmp_path: Path) -> None:
     async with open_database(f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}") as database:
         with pytest.raises(DatabaseAway):
             await database.read(schema_revision)
 
 
-async def test_nobody_notices_that_postgres_was_restarted_meanwhile(
+async def test_requests_succeed_after_a_restart_of_postgresql(
     tidemark: System, client: Client, postgres: Postgres
 ) -> None:
     await asyncio.gather(*(client.get("/api/conversations") for _ in range(20)))
@@ -209,14 +190,14 @@ async def test_nobody_notices_that_postgres_was_restarted_meanwhile(
     await asyncio.to_thread(postgres.stop)
     await asyncio.to_thread(postgres.start)
 
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             client.http.post("/api/messages", json={"text": "/demo tokens=2 rate=0"})
             for _ in range(20)
         )
     )
-    assert [answer.status_code for answer in answers] == [202] * 20, [
-        answer.text for answer in answers
+    assert [response.status_code for response in responses] == [202] * 20, [
+        response.text for response in responses
     ]
-    for answer in answers:
-        assert (await client.read_through(answer.json()["generation_id"]))[-1].type == "completed"
+    for response in responses:
+        assert (await client.read_through(response.json()["generation_id"]))[-1].type == "completed"

@@ -1,7 +1,6 @@
-"""Whatever a provider does, the answer ends, names the cause and keeps its text."""
+"""OpenAI's format end to end: whatever a provider does, the answer ends and keeps its text."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +21,11 @@ from tests.scripted_models import (
     check_answer,
     check_failure,
     continued,
+    no_open_answers,
     text,
 )
 from tests.system import System
-from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream
+from tests.upstream import MODELS, SCRIPTS, STREAMS, Upstream, split
 
 KEY = "sk-upstream-secret-0123456789"
 GREETING = "Hello wörld 🌊"
@@ -122,17 +122,17 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
     "429-date": (HELLO, "stop", ESTIMATED),
     "500-then-ok": (HELLO, "stop", ESTIMATED),
 }
-"""For each model: what the answer is, why it ended, and what it used."""
+"""For each model: the expected content, finish reason and usage."""
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("model", COMPLETED)
-async def test_what_can_be_understood_is_an_answer(
-    model: str, asker: Client, upstream: Upstream
+async def test_valid_responses_complete_the_answer(
+    model: str, caller: Client, upstream: Upstream
 ) -> None:
     content, reason, usage = COMPLETED[model]
 
-    used = await check_answer(asker, upstream, model, content, reason)
+    used = await check_answer(caller, upstream, model, content, reason)
 
     if usage == ESTIMATED:
         assert used["estimated"] is True
@@ -174,44 +174,44 @@ FAILED: dict[str, tuple[str, str, int]] = {
     "slow-headers": ("provider_timeout", "", 1),
     "empty-endless": ("provider_timeout", "", 1),
 }
-"""For each model: the code, what was said before and is kept, and how often it is asked."""
+"""For each model: the error code, the text that is kept, and the number of requests."""
 
 
 @pytest.mark.parametrize("model", FAILED)
-async def test_a_fault_is_named_and_what_was_said_before_is_kept(
-    model: str, asker: Client, upstream: Upstream
+async def test_a_failure_has_a_code_and_keeps_the_text_so_far(
+    model: str, caller: Client, upstream: Upstream
 ) -> None:
-    await check_failure(asker, upstream, model, FAILED[model])
+    await check_failure(caller, upstream, model, FAILED[model])
 
 
 @pytest.mark.quick
-def test_every_script_is_tried() -> None:
+def test_every_script_is_covered() -> None:
     assert set(COMPLETED) | set(FAILED) | {"endless", "huge-events"} == set(STREAMS) | set(SCRIPTS)
 
 
-async def test_what_a_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
+async def test_the_error_message_of_the_server_is_passed_on(caller: Client) -> None:
     for model, words in (
         ("error-midstream", "the model fell over"),
         ("json-200", "no room"),
         ("404", "The model does not exist."),
     ):
-        _, snapshot = await ask(asker, model)
+        _, snapshot = await ask(caller, model)
         assert words in snapshot["error"]["message"]
 
 
-async def test_retry_after_is_honoured(asker: Client, upstream: Upstream) -> None:
-    upstream.asked["429-then-ok"] = 0
+async def test_retry_after_is_honoured(caller: Client, upstream: Upstream) -> None:
+    upstream.request_counts["429-then-ok"] = 0
     began = time.monotonic()
 
-    _, snapshot = await ask(asker, "429-then-ok")
+    _, snapshot = await ask(caller, "429-then-ok")
 
     assert snapshot["status"] == "completed"
     assert time.monotonic() - began >= 1
 
 
 @pytest.mark.quick
-async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
-    _, snapshot = await ask(asker, "gone/nobody")
+async def test_an_unreachable_server_is_unavailable(caller: Client) -> None:
+    _, snapshot = await ask(caller, "gone/nobody")
 
     assert (snapshot["error"]["code"], snapshot["error"]["retryable"]) == (
         "provider_unavailable",
@@ -219,47 +219,44 @@ async def test_a_server_that_is_not_there_is_unavailable(asker: Client) -> None:
     )
 
 
-async def test_an_answer_without_an_end_meets_its_deadline_and_the_connection_is_ended(
-    asker: Client, upstream: Upstream
+async def test_an_endless_answer_fails_at_its_deadline_and_the_connection_is_closed(
+    caller: Client, upstream: Upstream
 ) -> None:
-    _, snapshot = await ask(asker, "endless")
+    _, snapshot = await ask(caller, "endless")
 
     assert (snapshot["status"], snapshot["error"]["code"]) == ("failed", "deadline_exceeded")
     assert snapshot["text"].startswith("on on ")
     assert snapshot["usage"]["estimated"] is True
-    await let_go(upstream)
+    await no_open_answers(upstream)
 
 
-async def test_too_long_an_answer_ends_at_the_limit(asker: Client, upstream: Upstream) -> None:
-    _, snapshot = await ask(asker, "huge-events")
+async def test_an_answer_beyond_the_byte_limit_is_truncated(
+    caller: Client, upstream: Upstream
+) -> None:
+    _, snapshot = await ask(caller, "huge-events")
 
     assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
     assert 200_000 < len(snapshot["text"]) < 300_000
-    await let_go(upstream)
+    await no_open_answers(upstream)
 
 
 @pytest.mark.parametrize("model", ["endless", "stall", "silent", "slow-headers"])
-async def test_stop_hangs_up(model: str, asker: Client, upstream: Upstream) -> None:
-    before = upstream.asked[model]
-    sent = await asker.send("hello", model=f"up/{model}")
+async def test_stopping_closes_the_connection(
+    model: str, caller: Client, upstream: Upstream
+) -> None:
+    before = upstream.request_counts[model]
+    sent = await caller.send("hello", model=f"up/{model}")
     async with asyncio.timeout(10):
-        while upstream.asked[model] == before:
+        while upstream.request_counts[model] == before:
             await asyncio.sleep(0.01)
     assert upstream.open_answers
 
-    assert (await asker.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled"
+    assert (await caller.cancel(sent["generation_id"], wait_s=20))["status"] == "cancelled"
 
-    await let_go(upstream)
-
-
-async def let_go(upstream: Upstream) -> None:
-    """Returns once nobody holds an answer of the upstream open."""
-    async with asyncio.timeout(10):
-        while upstream.open_answers:
-            await asyncio.sleep(0.01)
+    await no_open_answers(upstream)
 
 
-# What is sent
+# Requests
 
 
 def turns(upstream: Upstream) -> list[tuple[str, str]]:
@@ -269,9 +266,11 @@ def turns(upstream: Upstream) -> list[tuple[str, str]]:
 
 
 @pytest.mark.quick
-async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstream) -> None:
+async def test_the_request_has_the_options_of_the_message(
+    caller: Client, upstream: Upstream
+) -> None:
     await ask(
-        asker, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
+        caller, "plain", "höllo", system_prompt="Be brief.", temperature=0.5, max_output_tokens=77
     )
 
     request = upstream.requests[-1]
@@ -292,23 +291,25 @@ async def test_a_request_says_what_was_asked_for(asker: Client, upstream: Upstre
 
 
 @pytest.mark.quick
-async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
-    asker: Client, upstream: Upstream
+async def test_the_shown_branch_is_sent_with_partial_and_without_failed_answers(
+    caller: Client, upstream: Upstream
 ) -> None:
-    first = await asker.send("first", model="up/plain", system_prompt="S")
-    await asker.read_through(first["generation_id"])
-    its = {"conversation_id": first["conversation_id"]}
+    first = await caller.send("first", model="up/plain", system_prompt="S")
+    await caller.read_through(first["generation_id"])
+    conversation = {"conversation_id": first["conversation_id"]}
     edited = (
-        await asker.http.post(f"/api/messages/{first['question_id']}/edit", json={"text": "edited"})
+        await caller.http.post(
+            f"/api/messages/{first['question_id']}/edit", json={"text": "edited"}
+        )
     ).json()
-    await asker.read_through(edited["generation_id"])
-    stopped = await asker.send("stopped", model="up/stall", **its)
-    await asker.read(stopped["generation_id"], stop_after=4)
-    partial = (await asker.cancel(stopped["generation_id"], wait_s=20))["text"]
+    await caller.read_through(edited["generation_id"])
+    stopped = await caller.send("stopped", model="up/stall", **conversation)
+    await caller.read(stopped["generation_id"], stop_after=4)
+    partial = (await caller.cancel(stopped["generation_id"], wait_s=20))["text"]
     for model in ("eof-without-finish", "401", "tool-calls", "tool-calls-no-id"):
-        await ask(asker, model, model, **its)
+        await ask(caller, model, model, **conversation)
 
-    await ask(asker, "plain", "last", **its)
+    await ask(caller, "plain", "last", **conversation)
 
     assert partial
     assert turns(upstream) == [
@@ -330,35 +331,35 @@ async def test_only_the_shown_branch_is_sent_with_partials_and_without_failures(
 
 
 @pytest.mark.quick
-async def test_reasoning_is_not_sent_back(asker: Client, upstream: Upstream) -> None:
-    sent = await asker.send("think", model="up/reasoning")
-    await asker.read_through(sent["generation_id"])
+async def test_reasoning_is_not_sent_back(caller: Client, upstream: Upstream) -> None:
+    sent = await caller.send("think", model="up/reasoning")
+    await caller.read_through(sent["generation_id"])
 
-    await ask(asker, "plain", "and now", conversation_id=sent["conversation_id"])
+    await ask(caller, "plain", "and now", conversation_id=sent["conversation_id"])
 
     assert turns(upstream) == [("user", "think"), ("assistant", GREETING), ("user", "and now")]
 
 
 @pytest.mark.quick
-async def test_an_answer_that_was_cut_short_is_continued_from_what_it_said(
-    asker: Client, upstream: Upstream
+async def test_a_truncated_answer_is_continued_from_its_text(
+    caller: Client, upstream: Upstream
 ) -> None:
-    whole = await continued(asker, "finish-own-chunk", "plain")
+    whole = await continued(caller, "finish-own-chunk", "plain")
 
     assert turns(upstream) == [("user", "go on"), ("assistant", GREETING)]
     assert whole == GREETING * 2
 
 
 @pytest.mark.quick
-async def test_the_oldest_whole_turns_are_left_out_and_the_snapshot_says_so(
-    asker: Client, upstream: Upstream
+async def test_the_oldest_turns_are_left_out_and_counted_in_the_snapshot(
+    caller: Client, upstream: Upstream
 ) -> None:
     long = "word " * 80
-    sent = await asker.send(f"0 {long}", model="small/plain", max_output_tokens=50)
-    await asker.read_through(sent["generation_id"])
-    its: dict[str, Any] = {"conversation_id": sent["conversation_id"], "max_output_tokens": 50}
+    sent = await caller.send(f"0 {long}", model="small/plain", max_output_tokens=50)
+    await caller.read_through(sent["generation_id"])
+    options: dict[str, Any] = {"conversation_id": sent["conversation_id"], "max_output_tokens": 50}
     for n in range(1, 6):
-        _, snapshot = await ask(asker, "small/plain", f"{n} {long}", **its)
+        _, snapshot = await ask(caller, "small/plain", f"{n} {long}", **options)
 
     roles = [role for role, _ in turns(upstream)]
     assert roles[0] == "user"
@@ -394,11 +395,11 @@ async def test_the_key_is_in_no_log(new_system: Make, upstream: Upstream, tmp_pa
         ("https://h/api?version=2", "https://h/api/chat/completions?version=2"),
     ],
 )
-def test_a_base_url_is_taken_as_people_write_it(base: str, url: str) -> None:
+def test_base_urls_are_accepted_with_and_without_a_version(base: str, url: str) -> None:
     assert completions_url(base) == url
 
 
-async def test_models_are_reached_through_every_spelling_of_the_base(
+async def test_models_are_reachable_with_every_spelling_of_the_base_url(
     tmp_path: Path, valkey: str, upstream: Upstream
 ) -> None:
     paths = {"bare": "", "slash": "/", "whole": "/v1", "both": "/v1/", "other": "/openai/v1"}
@@ -419,17 +420,12 @@ async def test_models_are_reached_through_every_spelling_of_the_base(
         await client.http.aclose()
 
 
-# The wire
+# Parsing the event stream
 
 
 def parsed(pieces: list[bytes]) -> list[bytes]:
     parser = EventParser()
     return [data for piece in pieces for data in parser.feed(piece)] + parser.end()
-
-
-def split(data: bytes, cuts: list[int]) -> list[bytes]:
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 LINES = st.sampled_from(
@@ -473,7 +469,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(
     st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))),
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_every_event_is_given_as_it_was_meant(texts: list[str], end: str) -> None:
+def test_every_event_is_parsed_exactly(texts: list[str], end: str) -> None:
     data = "".join(f"data: {text}{end}{end}" for text in texts).encode()
 
     assert parsed([data]) == [text.encode() for text in texts]
@@ -496,7 +492,7 @@ def test_no_bytes_break_the_parser(data: bytes, cuts: list[int]) -> None:
         b": " + b"x" * 65_536,
     ],
 )
-def test_a_line_or_event_without_an_end_is_refused_before_it_fills_memory(line: bytes) -> None:
+def test_an_unterminated_line_or_event_is_refused_at_its_size_limit(line: bytes) -> None:
     parser = EventParser()
 
     def feed_too_much() -> None:

@@ -1,4 +1,4 @@
-"""The queue: a generation has one job; one that was lost is sent again, whatever else waits, and never twice."""
+"""The queue: every generation has one job; lost jobs are enqueued again, exactly once."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ async def waiting(redis: ArqRedis) -> list[str]:
 
 
 async def run(redis: ArqRedis, count: int) -> list[str]:
-    """What a worker takes from the queue, until it took `count`."""
+    """The ids that a worker takes from the queue, until it took `count`."""
     taken: list[str] = []
 
     async def take(id: str) -> None:
@@ -35,12 +35,12 @@ async def run(redis: ArqRedis, count: int) -> list[str]:
     return taken
 
 
-async def test_a_lost_job_is_sent_again_while_others_wait_and_comes_first(redis: ArqRedis) -> None:
+async def test_a_lost_job_is_enqueued_again_before_all_others(redis: ArqRedis) -> None:
     queue, ids = Queue(redis, PREFIX), [new_id(Prefix.GENERATION) for _ in range(3)]
     await asyncio.sleep(0.002)
     for id in ids:
         await queue.put(id)
-    await redis.zrem(NAME, ids[0])  # popped by a worker that died: the job's data stay behind
+    await redis.zrem(NAME, ids[0])  # as if popped by a worker that died: its data remain
     await redis.incr(f"arq:retry:{ids[0]}")
 
     assert await queue.put_missing(ids) == 1
@@ -49,7 +49,7 @@ async def test_a_lost_job_is_sent_again_while_others_wait_and_comes_first(redis:
     assert sorted(await run(redis, 3)) == sorted(ids)
 
 
-async def test_what_waits_already_is_not_sent_again(redis: ArqRedis) -> None:
+async def test_a_queued_job_is_not_enqueued_twice(redis: ArqRedis) -> None:
     queue, ids = Queue(redis, PREFIX), [new_id(Prefix.GENERATION) for _ in range(3)]
     for id in ids:
         await queue.put(id)
@@ -62,16 +62,16 @@ async def test_what_waits_already_is_not_sent_again(redis: ArqRedis) -> None:
     assert await redis.zrange(NAME, 0, -1, withscores=True) == before
 
 
-async def test_a_job_that_ran_leaves_nothing_behind(redis: ArqRedis) -> None:
+async def test_a_finished_job_leaves_no_keys(redis: ArqRedis) -> None:
     queue, id = Queue(redis, PREFIX), new_id(Prefix.GENERATION)
     await queue.put(id)
 
     await run(redis, 1)
 
-    await condition_of(lambda: redis.keys("*"), [])
+    await wait_for_value(lambda: redis.keys("*"), [])
 
 
-async def test_a_job_passed_on_outlives_the_one_that_runs(redis: ArqRedis) -> None:
+async def test_a_job_passed_on_while_running_is_kept(redis: ArqRedis) -> None:
     queue, id = Queue(redis, PREFIX), new_id(Prefix.GENERATION)
 
     async def take(id: str) -> None:
@@ -86,15 +86,15 @@ async def test_a_job_passed_on_outlives_the_one_that_runs(redis: ArqRedis) -> No
     assert await run(redis, 1) == [id]
 
 
-async def test_a_job_popped_by_a_worker_that_stops_taking_goes_back(redis: ArqRedis) -> None:
+async def test_a_job_popped_by_a_stopping_worker_is_returned(redis: ArqRedis) -> None:
     queue, id = Queue(redis, PREFIX), new_id(Prefix.GENERATION)
 
     async def take(id: str) -> None:
-        raise AssertionError("it takes nothing any more")
+        raise AssertionError("a stopping worker must not take jobs")
 
     worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
     working = asyncio.create_task(worker.main())
-    await asyncio.sleep(0)  # it waits for a job now
+    await asyncio.sleep(0)  # let it start waiting for a job
     worker.stop_taking()
     await queue.put(id)
     await working
@@ -102,13 +102,13 @@ async def test_a_job_popped_by_a_worker_that_stops_taking_goes_back(redis: ArqRe
     assert await waiting(redis) == [id]
 
 
-async def condition_of(read: Any, wanted: Any) -> None:
+async def wait_for_value(read: Any, expected: Any) -> None:
     async with asyncio.timeout(10):
-        while await read() != wanted:
+        while await read() != expected:
             await asyncio.sleep(0.01)
 
 
-async def test_a_lost_job_does_not_starve_behind_a_full_queue(tmp_path_factory: Any) -> None:
+async def test_a_lost_job_is_enqueued_again_while_the_queue_is_full(tmp_path_factory: Any) -> None:
     system = System(tmp_path_factory.mktemp("overload"), {"worker": {"concurrency": 1}})
     try:
         await asyncio.to_thread(system.start)

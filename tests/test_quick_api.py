@@ -1,4 +1,4 @@
-"""The HTTP and GraphQL contract from one end to the other, inside the test's own process."""
+"""The HTTP and GraphQL API end to end, inside the test's own process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -42,7 +42,7 @@ async def ask(person: Client, text: str = INSTANT, **body: Any) -> dict[str, Any
 
 
 async def post(person: Client, path: str, **body: Any) -> dict[str, Any]:
-    """One of the calls that start an answer; what it returned."""
+    """Send a request that starts an answer; return its response."""
     response = await person.http.post(path, json=body)
     assert response.status_code == 202, response.text
     assert response.headers["Location"] == f"/api/generations/{response.json()['generation_id']}"
@@ -50,7 +50,7 @@ async def post(person: Client, path: str, **body: Any) -> dict[str, Any]:
 
 
 async def stalled(person: Client, **body: Any) -> dict[str, Any]:
-    """An answer that has some text and never ends by itself."""
+    """An answer that has some text and does not end by itself."""
     sent = await person.send(STALLED, **body)
     await person.read(sent["generation_id"], stop_after=3)
     return sent
@@ -240,10 +240,10 @@ async def test_a_conversation_is_exported(person: Client) -> None:
     assert (await person.message(sent["message_id"]))["text"] in markdown.text
 
 
-# Who may
+# Access
 
 
-async def test_without_credentials_nothing_is_answered(installation: InProcess) -> None:
+async def test_unauthenticated_requests_are_refused_in_process(installation: InProcess) -> None:
     async with Client(installation.url) as nobody:
         response = await nobody.http.get("/api/conversations")
 
@@ -251,7 +251,7 @@ async def test_without_credentials_nothing_is_answered(installation: InProcess) 
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_what_belongs_to_others_does_not_exist(
+async def test_objects_of_another_account_are_not_found(
     installation: InProcess, person: Client
 ) -> None:
     sent = await ask(person)
@@ -287,7 +287,7 @@ async def test_a_guest_session_sends_with_its_cookie(installation: InProcess) ->
         ({"text": "x", "conversation_id": "conv_unknown"}, 404),
     ],
 )
-async def test_a_wrong_message_is_refused_with_a_problem(
+async def test_an_invalid_message_is_refused_with_a_problem(
     person: Client, body: dict[str, Any], status: int
 ) -> None:
     response = await person.http.post("/api/messages", json=body)

@@ -1,4 +1,4 @@
-"""Connections to Redis raise nothing but RedisError, whatever lies below."""
+"""Connections to Redis raise only RedisError, whatever the underlying error."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ CALLS = ["connect", "send_packed_command", "read_response", "can_read_destructiv
 @pytest.mark.parametrize(
     "error", [RuntimeError("closed"), ConnectionResetError("reset"), TimeoutError()], ids=repr
 )
-async def test_an_error_of_the_connection_is_a_redis_error(call: str, error: Exception) -> None:
+async def test_connection_errors_are_raised_as_redis_errors(call: str, error: Exception) -> None:
     async def fail(_self: Any) -> None:
         raise error
 

@@ -1,4 +1,4 @@
-"""Valkey itself dies empty, forgets, is full or freezes, exactly when a job is sent, a log is opened, or a settled answer is closed."""
+"""Valkey dies, is flushed, is full or freezes exactly when a job or log operation is sent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,12 +19,13 @@ pytestmark = [pytest.mark.slow, both_databases]
 PACED = "tokens=200 rate=100"
 
 
-async def dies_empty(system: System) -> None:
+async def dies(system: System) -> None:
     system.valkey.kill()
-    system.start_redis()  # not in a thread of its own: it ends with the thread that started it
+    # Not in a thread: Valkey ends with the thread that started it.
+    system.start_redis()
 
 
-async def forgets(system: System) -> None:
+async def is_flushed(system: System) -> None:
     await asyncio.to_thread(system.redis().flushall)
 
 
@@ -36,30 +37,30 @@ async def freezes(system: System) -> None:
     system.valkey.freeze()
 
 
-async def is_well(system: System) -> None:
-    """What had died or forgotten is well already."""
+async def recover(system: System) -> None:
+    """Undo a freeze and a memory limit; the other faults have already passed."""
     system.valkey.thaw()
     await asyncio.to_thread(system.redis().config_set, "maxmemory", 0)
 
 
-LASTING_S = {is_full: 3.0, freezes: 6.0}
-FAULTS = [dies_empty, forgets, is_full, freezes]
+FAULT_S = {is_full: 3.0, freezes: 6.0}
+FAULTS = [dies, is_flushed, is_full, freezes]
 Fault = Callable[[System], Awaitable[None]]
 
 
-async def befall(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str) -> Outcome:
-    """An answer whose bytes `match` are held on their way while the fault happens, and then go on."""
+async def fault_at(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str) -> Outcome:
+    """Hold the bytes `match` of an answer while the fault happens, then forward them."""
     link = linked.web_link if match == b"queue:answers" else linked.worker_link
     trap = link.trap(match, "hold")
     async with Client(linked.system.web.url, linked.key) as client:
-        asking = asyncio.create_task(client.send(f"/demo {PACED}\n{case}"))
-        readers = asyncio.create_task(read_when_asked(client, asking))
+        sending = asyncio.create_task(client.send(f"/demo {PACED}\n{case}"))
+        readers = asyncio.create_task(read_when_sent(client, sending))
         await condition(trap.sprung.is_set)
         await fault(linked.system)
         link.release(trap)
-        await asyncio.sleep(LASTING_S.get(fault, 0))  # the fault itself
-        await is_well(linked.system)
-        outcome = await outcome_of(linked.system, client, await asking, await readers)
+        await asyncio.sleep(FAULT_S.get(fault, 0))  # the duration of the fault
+        await recover(linked.system)
+        outcome = await outcome_of(linked.system, client, await sending, await readers)
 
     outcome.note(case, sql.name)
     outcome.check()
@@ -69,17 +70,19 @@ async def befall(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str
     return outcome
 
 
-async def read_when_asked(
-    client: Client, asking: "asyncio.Task[dict[str, str]]"
+async def read_when_sent(
+    client: Client, sending: "asyncio.Task[dict[str, str]]"
 ) -> list[list[Event]]:
-    async with reading(client, await asking) as seen:
+    async with reading(client, await sending) as seen:
         return seen
 
 
 @on_sqlite
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_when_a_job_is_sent(linked: Linked, sql: Sql, fault: Fault) -> None:
-    outcome = await befall(
+async def test_an_answer_survives_a_fault_while_its_job_is_enqueued(
+    linked: Linked, sql: Sql, fault: Fault
+) -> None:
+    outcome = await fault_at(
         linked, sql, b"queue:answers", fault, f"Valkey {fault.__name__} as the job is sent"
     )
 
@@ -88,17 +91,21 @@ async def test_when_a_job_is_sent(linked: Linked, sql: Sql, fault: Fault) -> Non
 
 @on_sqlite
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_when_a_log_is_to_be_opened(linked: Linked, sql: Sql, fault: Fault) -> None:
-    outcome = await befall(linked, sql, OPEN.sha, fault, f"Valkey {fault.__name__} before open")
+async def test_an_answer_survives_a_fault_before_its_log_is_opened(
+    linked: Linked, sql: Sql, fault: Fault
+) -> None:
+    outcome = await fault_at(linked, sql, OPEN.sha, fault, f"Valkey {fault.__name__} before open")
 
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_between_settle_and_close(linked: Linked, sql: Sql, fault: Fault) -> None:
-    outcome = await befall(
+async def test_an_answer_survives_a_fault_between_settling_and_closing(
+    linked: Linked, sql: Sql, fault: Fault
+) -> None:
+    outcome = await fault_at(
         linked, sql, CLOSE.sha, fault, f"Valkey {fault.__name__} between settle and close"
     )
 
     assert outcome.types & {"resumed", "restarted"} == set()
-    assert bool(outcome.log) == (fault in LASTING_S)
+    assert bool(outcome.log) == (fault in FAULT_S)

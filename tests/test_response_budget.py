@@ -1,4 +1,4 @@
-"""A response has a limit in bytes: whatever fields it has, and each event of a subscription by itself."""
+"""Responses have a byte limit, whatever their fields; subscription events have one each."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -23,8 +23,10 @@ class SmallExecutor(BoundedExecutor):
 @strawberry.type
 class Thing:
     text: str = "x" * TEXT_BYTES
-    maybe: str | None = "\u0001" * (TEXT_BYTES // 6 + 1)  # six bytes each, as JSON
-    labels: JSON = strawberry.field(default_factory=lambda: {"name": "x" * TEXT_BYTES})  # type: ignore[assignment]
+    maybe: str | None = "\u0001" * (TEXT_BYTES // 6 + 1)  # six bytes per character in JSON
+    labels: JSON = strawberry.field(  # type: ignore[assignment]
+        default_factory=lambda: {"name": "x" * TEXT_BYTES}
+    )
     number: int = 1
 
     @strawberry.field
@@ -49,7 +51,7 @@ class Subscription:
 SCHEMA = strawberry.Schema(Query, subscription=Subscription, execution_context_class=SmallExecutor)
 
 
-def test_a_budget_is_used_up_once_its_bytes_are_charged() -> None:
+def test_a_budget_raises_once_it_is_exceeded() -> None:
     budget = ResponseBudget(10)
     budget.charge(4)
     budget.charge(6)
@@ -59,11 +61,12 @@ def test_a_budget_is_used_up_once_its_bytes_are_charged() -> None:
         budget.charge(1)
 
     assert budget.exceeded
-    assert refused.value.extensions == {"code": "document_too_complex", "limit": 10}  # type: ignore[attr-defined]
+    error: Any = refused.value
+    assert error.extensions == {"code": "document_too_complex", "limit": 10}
 
 
 @pytest.mark.parametrize("field", ["text", "maybe", "labels", "later"])
-async def test_a_response_of_too_many_bytes_is_one_error(field: str) -> None:
+async def test_a_response_beyond_the_limit_is_a_single_error(field: str) -> None:
     query = f"query ($n: Int!) {{ things(count: $n) {{ number {field} }} }}"
 
     within = await SCHEMA.execute(query, variable_values={"n": 9})
@@ -76,7 +79,7 @@ async def test_a_response_of_too_many_bytes_is_one_error(field: str) -> None:
     assert error.extensions == {"code": "document_too_complex", "limit": 10_100}
 
 
-async def test_aliases_of_one_field_count_each() -> None:
+async def test_every_alias_of_a_field_counts() -> None:
     query = "{" + " ".join(f"a{n}: things(count: 1) {{ text }}" for n in range(11)) + "}"
 
     result = await SCHEMA.execute(query)
@@ -98,7 +101,7 @@ async def test_every_event_of_a_subscription_has_the_whole_budget() -> None:
     assert len(results[2].errors) == 1
 
 
-async def test_siblings_of_siblings_cannot_make_a_response_of_many_megabytes(
+async def test_siblings_of_siblings_cannot_exceed_the_limit(
     client: Client,
 ) -> None:
     long = "/demo tokens=1 rate=0\n" + "x" * 900_000
@@ -109,10 +112,10 @@ async def test_siblings_of_siblings_cannot_make_a_response_of_many_megabytes(
     twice = "query ($id: ID!) { message(id: $id) { siblings { siblings { text } } } }"
 
     message = (await graph(client, siblings, id=sent["question_id"]))["message"]
-    answer = await post(client, twice, {"id": sent["question_id"]})
+    response = await post(client, twice, {"id": sent["question_id"]})
 
     assert [len(each["text"]) for each in message["siblings"]] == [len(long)] * 5
-    assert len(answer.content) < 1_000
-    assert answer.json()["data"] is None
-    [error] = answer.json()["errors"]
+    assert len(response.content) < 1_000
+    assert response.json()["data"] is None
+    [error] = response.json()["errors"]
     assert error["extensions"] == {"code": "document_too_complex", "limit": 16 * 1024 * 1024}

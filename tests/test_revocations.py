@@ -1,4 +1,4 @@
-"""What opened a stream ends through another process than the one that holds it: the stream ends, and does not open again."""
+"""Streams end when their credentials or conversation are revoked through another process."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from tests.readers import some_tokens
 from tests.system import System
 from tests.test_identity import (
     COOKIE,
-    GONE_WITHIN_S,
+    REVOKED_WITHIN_S,
     SAME_ORIGIN,
     STALLED,
-    comes_true,
     guest_of,
     is_refused,
     revoke,
+    wait_until,
 )
 
 pytestmark = [pytest.mark.slow, both_databases]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, both_databases]
 SESSION_TTL_S = 8
 
 
-async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(
+async def test_a_revocation_on_one_process_ends_streams_on_the_other(
     new_system: Callable[..., System],
 ) -> None:
     system = await asyncio.to_thread(
@@ -45,7 +45,7 @@ async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(
         leaving,
         expiring,
         Client(other, kept_key) as elsewhere,
-        Client(other) as nobody,
+        Client(other) as anonymous,
     ):
         for guest in (leaving, expiring):
             guest.http.headers.update(SAME_ORIGIN | {"Cookie": f"{COOKIE}={await guest_of(guest)}"})
@@ -65,18 +65,20 @@ async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(
             await some_tokens(seen, 2)
 
             await asyncio.to_thread(revoke, system, revoked_key)
-            signed_out = await nobody.http.delete("/api/session", headers=leaving.http.headers)
-            gone = await elsewhere.http.delete(f"/api/conversations/{deleted['conversation_id']}")
+            signed_out = await anonymous.http.delete("/api/session", headers=leaving.http.headers)
+            removed = await elsewhere.http.delete(
+                f"/api/conversations/{deleted['conversation_id']}"
+            )
 
-            assert (signed_out.status_code, gone.status_code) == (204, 204)
-            await asyncio.wait(streams[1:], timeout=GONE_WITHIN_S)
+            assert (signed_out.status_code, removed.status_code) == (204, 204)
+            await asyncio.wait(streams[1:], timeout=REVOKED_WITHIN_S)
             assert [stream.done() for stream in streams] == [False, True, True, True, True]
             assert seen[1][-1].type == "cancelled"
             assert not any(event.type in TERMINAL for events in seen[2:] for event in events)
             for each in (revoked, leaving, expiring):
                 for url in (holding, other):
-                    each.http.base_url = url  # type: ignore[assignment]  # httpx takes a string
-                    await comes_true(lambda each=each: is_refused(each))  # type: ignore[misc]
+                    each.http.base_url = url  # type: ignore[assignment]  # a string is accepted
+                    await wait_until(lambda each=each: is_refused(each))  # type: ignore[misc]
             for each in (kept, elsewhere):
                 assert (await each.http.get(deleted["events_url"])).status_code == 404
             snapshot = await elsewhere.cancel(sent["generation_id"])
@@ -85,6 +87,6 @@ async def test_a_stream_ends_with_what_opened_it_whichever_process_ended_that(
 
 
 async def follow(client: Client, sent: dict[str, str], seen: list[Event]) -> None:
-    """One connection, to its end."""
+    """Read one connection to its end."""
     async for event in client.stream(sent["generation_id"]):
-        seen.append(event)  # noqa: PERF401  others look at it meanwhile
+        seen.append(event)  # noqa: PERF401  read by the test meanwhile

@@ -1,4 +1,4 @@
-"""Search finds what was said and how conversations are called, and nobody else's; no query is wrong."""
+"""Search finds questions, answers and titles of the caller's account; any query is valid."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from server.verbs.ask import Continue, Regenerate, Request, Send, write_turn
 from server.verbs.inputs import AnswerOptions, SendMessage
 from tests.system import System
 
-ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
+ACCOUNT_ID, OTHER_ACCOUNT_ID = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
 
 
 @pytest.fixture(
@@ -30,7 +30,7 @@ ME, THEM = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
     ]
 )
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """A database of each kind, with two accounts."""
+    """A database of each kind with two accounts."""
     settings = (
         {"database": {"url": request.getfixturevalue("postgres").new_url()}}
         if request.param == "postgres"
@@ -40,36 +40,40 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     (tmp_path / "data").mkdir()
     await migrate(url)
     async with open_database(url) as database:
-        await database.write(lambda session: session.add_all([Account(id=ME), Account(id=THEM)]))
+        await database.write(
+            lambda session: session.add_all([Account(id=ACCOUNT_ID), Account(id=OTHER_ACCOUNT_ID)])
+        )
         yield database
 
 
 class OneModel:
-    """Stands for the models of an installation that offers only `demo`."""
+    """The models of an installation that offers only `demo`."""
 
     def id_of(self, _name: str | None) -> str:
         return "demo"
 
 
-class Talk:
-    """Somebody who asks and is answered, without a model."""
+class Conversations:
+    """Sends and answers messages of one account without a model."""
 
-    def __init__(self, database: Database, account_id: str = ME) -> None:
+    def __init__(self, database: Database, account_id: str = ACCOUNT_ID) -> None:
         self.database, self.account_id = database, account_id
 
-    async def request(self, what: Request) -> Generation:
-        turn = await self.database.write(write_turn, self.account_id, what, None, OneModel(), 100)
+    async def request(self, message: Request) -> Generation:
+        turn = await self.database.write(
+            write_turn, self.account_id, message, None, OneModel(), 100
+        )
         return turn.generation
 
-    async def ask(self, question: str, answer: str, **place: Any) -> Generation:
+    async def ask(self, question: str, answer: str, **options: Any) -> Generation:
         return await self.answer(
-            await self.request(Send(SendMessage(text=question, **place))), answer
+            await self.request(Send(SendMessage(text=question, **options))), answer
         )
 
-    async def answer(self, generation: Generation, answer: str, **how: Any) -> Generation:
+    async def answer(self, generation: Generation, answer: str, **details: Any) -> Generation:
         claimed = await self.database.write(claim, generation.id, "worker")
         assert claimed is not None
-        ending = Ending(Status.COMPLETED, 9, parts(answer), **how)
+        ending = Ending(Status.COMPLETED, 9, parts(answer), **details)
         settled = await self.database.write(
             settle, Fence(generation.id, "worker", claimed.attempt), self.account_id, ending
         )
@@ -80,7 +84,7 @@ class Talk:
         return await self.database.read(search, self.account_id, query, offset=offset, limit=limit)
 
     async def found(self, query: str) -> set[str | None]:
-        """The messages that were found."""
+        """The ids of the messages that a search finds."""
         return {hit.message_id for hit in await self.find(query) if hit.message_id}
 
 
@@ -89,29 +93,29 @@ def parts(text: str) -> list[dict[str, Any]]:
 
 
 async def test_questions_answers_and_titles_are_found(database: Database) -> None:
-    talk = Talk(database)
-    said = await talk.ask("When is high water in Dover?", "At noon, says the harbour master.")
+    account = Conversations(database)
+    turn = await account.ask("When is high water in Dover?", "At noon, says the harbour master.")
 
-    assert await talk.find("dover") == [
-        Hit(said.conversation_id, None),
-        Hit(said.conversation_id, said.question_id),
+    assert await account.find("dover") == [
+        Hit(turn.conversation_id, None),
+        Hit(turn.conversation_id, turn.question_id),
     ]
-    assert await talk.find("harbour MASTER") == [Hit(said.conversation_id, said.message_id)]
-    assert await talk.find("harbour dover") == []
+    assert await account.find("harbour MASTER") == [Hit(turn.conversation_id, turn.message_id)]
+    assert await account.find("harbour dover") == []
 
 
-async def test_nobody_finds_what_others_said(database: Database) -> None:
-    mine = await Talk(database).ask("the tide in Dover", "high")
-    theirs = await Talk(database, THEM).ask("the tide in Calais", "low")
+async def test_a_search_finds_only_messages_of_the_same_account(database: Database) -> None:
+    own = await Conversations(database).ask("the tide in Dover", "high")
+    other = await Conversations(database, OTHER_ACCOUNT_ID).ask("the tide in Calais", "low")
 
-    assert await Talk(database).found("tide") == {mine.question_id}
-    assert await Talk(database, THEM).found("tide") == {theirs.question_id}
-    assert await Talk(database).find(THEM.replace("_", "")) == []
+    assert await Conversations(database).found("tide") == {own.question_id}
+    assert await Conversations(database, OTHER_ACCOUNT_ID).found("tide") == {other.question_id}
+    assert await Conversations(database).find(OTHER_ACCOUNT_ID.replace("_", "")) == []
 
 
-async def test_phrases_prefixes_marks_and_scripts_without_spaces(database: Database) -> None:
-    talk = Talk(database)
-    said = await talk.ask(
+async def test_phrases_prefixes_accents_and_scripts_without_spaces(database: Database) -> None:
+    account = Conversations(database)
+    turn = await account.ask(
         "question", "The high-water mark of Zürich’s naïve harbour; 東京の海は青い。"
     )
 
@@ -127,84 +131,88 @@ async def test_phrases_prefixes_marks_and_scripts_without_spaces(database: Datab
         '"high water" mark',
         "mark ",
     ):
-        assert await talk.found(query) == {said.message_id}, query
+        assert await account.found(query) == {turn.message_id}, query
     for query in ('"mark water"', "harb ", '"harb"', "京東", "tokyo", "h", "h*"):
-        assert await talk.found(query) == set(), query
+        assert await account.found(query) == set(), query
 
 
 async def test_a_new_title_replaces_the_old_one(database: Database) -> None:
-    talk = Talk(database)
-    said = await talk.ask("first words", "answer")
-    await database.write(change_conversation, said.conversation_id, ME, {"title": "Tides of Dover"})
-    await database.write(change_conversation, said.conversation_id, ME, {"title": "Ebb"})
+    account = Conversations(database)
+    turn = await account.ask("first words", "answer")
+    await database.write(
+        change_conversation, turn.conversation_id, ACCOUNT_ID, {"title": "Tides of Dover"}
+    )
+    await database.write(change_conversation, turn.conversation_id, ACCOUNT_ID, {"title": "Ebb"})
 
-    assert await talk.find("tides") == []
-    assert await talk.find("ebb") == [Hit(said.conversation_id, None)]
+    assert await account.find("tides") == []
+    assert await account.find("ebb") == [Hit(turn.conversation_id, None)]
 
 
-async def test_an_answer_is_found_by_its_last_writing_and_by_each_of_its_siblings(
+async def test_an_answer_is_found_by_its_latest_text_and_so_are_its_siblings(
     database: Database,
 ) -> None:
-    talk = Talk(database)
-    first = await talk.ask("question", "beginning")
+    account = Conversations(database)
+    first = await account.ask("question", "beginning")
     await database.write(
         lambda session: setattr(session.get_one(Generation, first.id), "finish_reason", "length")
     )
-    again = await talk.request(Continue(first.message_id, AnswerOptions()))
-    await talk.answer(again, "beginning and end")
-    other = await talk.request(Regenerate(first.message_id, AnswerOptions()))
-    other_answer = await talk.answer(other, "quite another beginning")
+    again = await account.request(Continue(first.message_id, AnswerOptions()))
+    await account.answer(again, "beginning and end")
+    other = await account.request(Regenerate(first.message_id, AnswerOptions()))
+    other_answer = await account.answer(other, "quite another beginning")
 
-    assert await talk.found("end") == {first.message_id}
+    assert await account.found("end") == {first.message_id}
     assert (
-        len([hit for hit in await talk.find("beginning") if hit.message_id == first.message_id])
+        len([hit for hit in await account.find("beginning") if hit.message_id == first.message_id])
         == 1
     )
-    assert await talk.found("beginning") == {first.message_id, other_answer.message_id}
+    assert await account.found("beginning") == {first.message_id, other_answer.message_id}
 
 
-async def test_what_was_deleted_is_not_found(database: Database) -> None:
-    talk = Talk(database)
-    said = await talk.ask("the tide", "is high")
-    await database.write(delete_conversation, said.conversation_id, ME)
+async def test_a_deleted_conversation_is_not_found_by_search(database: Database) -> None:
+    account = Conversations(database)
+    turn = await account.ask("the tide", "is high")
+    await database.write(delete_conversation, turn.conversation_id, ACCOUNT_ID)
 
-    assert await talk.find("tide") == []
+    assert await account.find("tide") == []
 
 
-async def test_the_better_match_comes_first_and_pages_are_whole(database: Database) -> None:
-    talk = Talk(database)
-    weak = await talk.ask(
+async def test_better_matches_come_first_and_pages_are_consistent(database: Database) -> None:
+    account = Conversations(database)
+    weak = await account.ask(
         "x", "one tide among many other words that have nothing to do with it at all, really"
     )
-    strong = await talk.ask("y", "tide tide tide")
+    strong = await account.ask("y", "tide tide tide")
 
-    assert [hit.message_id for hit in await talk.find("tide")] == [
+    assert [hit.message_id for hit in await account.find("tide")] == [
         strong.message_id,
         weak.message_id,
     ]
-    assert await talk.find("tide", limit=1) + await talk.find(
+    assert await account.find("tide", limit=1) + await account.find(
         "tide", offset=1, limit=1
-    ) == await talk.find("tide")
+    ) == await account.find("tide")
 
 
-async def test_of_too_many_matches_the_newest_are_ranked(
+async def test_only_the_newest_of_many_matches_are_ranked(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.history.search.RANKED_MAX", 3)
-    talk = Talk(database)
-    said = [
-        await talk.ask(f"question {n}", f"tide {'tide ' * n * (n != 2)}{'and so on ' * (n == 2)}")
+    account = Conversations(database)
+    turns = [
+        await account.ask(
+            f"question {n}", f"tide {'tide ' * n * (n != 2)}{'and so on ' * (n == 2)}"
+        )
         for n in range(4)
     ]
 
-    found = [hit.message_id for hit in await talk.find("tide")]
+    found = [hit.message_id for hit in await account.find("tide")]
 
-    assert set(found) == {each.message_id for each in said[1:]}
-    assert found.index(said[2].message_id) > found.index(said[1].message_id)
-    assert await talk.find("tide", offset=3) == []
+    assert set(found) == {each.message_id for each in turns[1:]}
+    assert found.index(turns[2].message_id) > found.index(turns[1].message_id)
+    assert await account.find("tide", offset=3) == []
 
 
-ODD = [
+ODD_QUERIES = [
     "",
     " ",
     '"',
@@ -228,11 +236,11 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("query", ODD)
-async def test_no_query_is_wrong(database: Database, query: str) -> None:
-    await Talk(database).ask("and or not near a words x", "answer")
+@pytest.mark.parametrize("query", ODD_QUERIES)
+async def test_any_query_is_valid(database: Database, query: str) -> None:
+    await Conversations(database).ask("and or not near a words x", "answer")
 
-    await Talk(database).find(query)
+    await Conversations(database).find(query)
 
 
 @pytest.mark.quick
@@ -240,19 +248,19 @@ async def test_no_query_is_wrong(database: Database, query: str) -> None:
 @settings(max_examples=300, deadline=None)
 def test_a_text_is_found_by_any_of_its_words(text: str) -> None:
     terms = terms_of(text)
-    said = f"before {text} after"
+    document = f"before {text} after"
 
     assert all(
         "'" not in word and '"' not in word and "\\" not in word and " " not in word
         for word in words_of(text)
     )
-    assert "".join(piece.text for piece in excerpt_of(said, terms)).strip("…") in said
+    assert "".join(piece.text for piece in excerpt_of(document, terms)).strip("…") in document
     if words_of(text) and '"' not in text and "*" not in text:
-        assert any(piece.match for piece in excerpt_of(said, terms))
+        assert any(piece.match for piece in excerpt_of(document, terms))
 
 
 @pytest.mark.quick
-def test_an_excerpt_shows_where_it_was_found() -> None:
+def test_an_excerpt_shows_the_matches() -> None:
     text = f"{'ebb and flow, ' * 40}the high Water mark of Zürich, {'and more ' * 40}"
 
     pieces = excerpt_of(text, terms_of('"water mark" zurich '))

@@ -1,4 +1,4 @@
-"""Searches are bounded: how many run at once, how much text they scan, how many a document may have."""
+"""Limits of searches: concurrent searches, scanned text, searches per document."""
 
 import asyncio
 from types import SimpleNamespace
@@ -17,39 +17,39 @@ TEXT = "tide " * (INDEXED_CHARS // 5)
 
 
 class Searching:
-    """Searches that go on until they are let go; what counts is how many there are at once."""
+    """Searches that run until `finish` is set; `running` has the concurrent ones."""
 
     def __init__(self) -> None:
-        self.slots, self.let_go = SearchSlots(), asyncio.Event()
+        self.slots, self.finish = SearchSlots(), asyncio.Event()
         self.running: list[str] = []
 
     async def search(self, account_id: str) -> None:
         async with self.slots.take(account_id):
             self.running.append(account_id)
-            await self.let_go.wait()
+            await self.finish.wait()
             self.running.remove(account_id)
 
 
-async def settled() -> None:
-    """Everything that can go on has done so."""
+async def let_tasks_run() -> None:
+    """Let all tasks run until they wait."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_an_account_searches_once_at_a_time_and_two_accounts_beside_each_other() -> None:
+async def test_an_account_has_one_search_slot_and_there_are_two_in_total() -> None:
     searching = Searching()
     async with asyncio.TaskGroup() as tasks:
         for account_id in ("acct_a", "acct_a", "acct_a", "acct_b", "acct_c"):
             tasks.create_task(searching.search(account_id))
-        await settled()
-        at_once = sorted(searching.running)
-        searching.let_go.set()
+        await let_tasks_run()
+        concurrent = sorted(searching.running)
+        searching.finish.set()
 
-    assert at_once == ["acct_a", "acct_b"]
+    assert concurrent == ["acct_a", "acct_b"]
     assert searching.running == []
 
 
-async def test_a_search_that_gets_no_slot_in_time_is_refused_and_leaves_nothing_behind(
+async def test_a_search_without_a_slot_in_time_is_refused_and_leaks_no_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("server.graph.search_budget.SEARCH_WAIT_MAX_S", 0)
@@ -57,47 +57,45 @@ async def test_a_search_that_gets_no_slot_in_time_is_refused_and_leaves_nothing_
     async with asyncio.TaskGroup() as tasks:
         for account_id in ("acct_a", "acct_b"):
             tasks.create_task(searching.search(account_id))
-        await settled()
+        await let_tasks_run()
         for account_id in ("acct_a", "acct_c"):
             with pytest.raises(TooMany) as refused:
                 await searching.search(account_id)
             assert refused.value.code == "too_many_searches"
-        searching.let_go.set()
+        searching.finish.set()
 
     monkeypatch.undo()
     await asyncio.gather(*(searching.search(f"acct_{each}") for each in "abcabc"))
 
 
-async def test_a_search_that_is_cancelled_while_it_waits_leaves_its_slot_to_others() -> None:
+async def test_a_search_cancelled_while_waiting_leaks_no_slot() -> None:
     searching = Searching()
     first, second = (asyncio.create_task(searching.search(f"acct_{each}")) for each in "ab")
-    await settled()
+    await let_tasks_run()
     waiting = [asyncio.create_task(searching.search(f"acct_{each}")) for each in "ac"]
-    await settled()
+    await let_tasks_run()
 
     for each in waiting:
         each.cancel()
-    searching.let_go.set()
+    searching.finish.set()
     await asyncio.gather(first, second, *waiting, return_exceptions=True)
 
     await asyncio.gather(*(searching.search(f"acct_{each}") for each in "abcabc"))
 
 
-async def test_excerpts_show_the_beginning_of_a_text_once_the_operation_has_scanned_enough() -> (
-    None
-):
+async def test_excerpts_are_not_highlighted_once_the_scan_budget_is_used() -> None:
     info: Any = SimpleNamespace(context=SimpleNamespace(search_budget=SearchBudget(SearchSlots())))
     terms = terms_of("tide ")
 
     first = await _excerpts(info, [TEXT] * 8, terms)
     second = await _excerpts(info, [TEXT] * 4, terms)
 
-    marked = [any(piece.match for piece in excerpt) for excerpt in first + second]
-    assert marked == [True] * (SEARCH_SCAN_MAX_CHARS // INDEXED_CHARS) + [False] * 2
+    highlighted = [any(piece.match for piece in excerpt) for excerpt in first + second]
+    assert highlighted == [True] * (SEARCH_SCAN_MAX_CHARS // INDEXED_CHARS) + [False] * 2
     assert all(excerpt[0].text.startswith("tide") for excerpt in first + second)
 
 
-async def test_a_document_may_search_a_few_times_but_not_thirty(client: Client) -> None:
+async def test_a_document_may_have_five_searches_but_not_thirty(client: Client) -> None:
     def document(count: int) -> str:
         return (
             "{"

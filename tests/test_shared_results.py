@@ -1,4 +1,4 @@
-"""What an encoder made of a batch is shared while both live, and kept no longer."""
+"""Encoded results of a batch are shared, and freed with their encoder or batch."""
 
 import gc
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ EVENT = make_event(2, EventType.TEXT_DELTA, {"part": 0, "text": "tide"})
 
 
 class Results:
-    """What a transport sends; counted while it is alive."""
+    """The encoded results of a transport; counts the live ones."""
 
     alive: "WeakSet[Results]" = WeakSet()
 
@@ -33,7 +33,7 @@ def _no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def told(batch: Batch) -> EventBatch[Any]:
+def event_batch(batch: Batch) -> EventBatch[Any]:
     return EventBatch(batch.events, lambda _event: None, batch)
 
 
@@ -42,19 +42,19 @@ def new_encoder() -> Encoder:
     return Encoder(executor)
 
 
-async def test_results_are_freed_with_their_encoder_though_the_batch_lives_on() -> None:
+async def test_results_are_freed_with_their_encoder_while_the_batch_is_alive() -> None:
     batch = Batch([EVENT])
 
     for _document in range(20):
-        await new_encoder().encode(told(batch), 0, Results)
+        await new_encoder().encode(event_batch(batch), 0, Results)
 
     assert len(Results.alive) == 0
 
 
-async def test_results_are_freed_with_their_batch_though_the_encoder_lives_on() -> None:
+async def test_results_are_freed_with_their_batch_while_the_encoder_is_alive() -> None:
     encoder = new_encoder()
 
-    await encoder.encode(told(Batch([EVENT])), 0, Results)
+    await encoder.encode(event_batch(Batch([EVENT])), 0, Results)
 
     assert len(Results.alive) == 0
 
@@ -63,16 +63,16 @@ async def test_an_encoder_keeps_the_results_of_the_newest_batches() -> None:
     encoder, batches = new_encoder(), [Batch([EVENT]) for _ in range(KEPT_BATCHES + 3)]
 
     for batch in batches:
-        await encoder.encode(told(batch), 0, Results)
+        await encoder.encode(event_batch(batch), 0, Results)
 
     assert len(Results.alive) == KEPT_BATCHES
-    kept = [encoder.cached(told(batch), 0, Results) is not None for batch in batches]
+    kept = [encoder.cached(event_batch(batch), 0, Results) is not None for batch in batches]
     assert kept == [False] * 3 + [True] * KEPT_BATCHES
 
 
 async def test_subscribers_of_one_encoder_share_the_results_of_a_batch() -> None:
     encoder, batch = new_encoder(), Batch([EVENT])
 
-    made = await encoder.encode(told(batch), 0, Results)
+    made = await encoder.encode(event_batch(batch), 0, Results)
 
-    assert encoder.cached(told(batch), 0, Results) is made
+    assert encoder.cached(event_batch(batch), 0, Results) is made

@@ -1,4 +1,4 @@
-"""Siblings: however many a message has, what is answered of them is bounded."""
+"""Siblings: responses are bounded, however many siblings a message has."""
 
 import json
 
@@ -18,7 +18,7 @@ SIBLINGS = 2_000
 
 
 @pytest.fixture
-async def crowded(tidemark: System, client: Client) -> dict[str, str]:
+async def many_siblings(tidemark: System, client: Client) -> dict[str, str]:
     """A question with 2,000 siblings, all of them roots."""
     sent = await client.send("/demo tokens=1 rate=0\nfirst")
     await client.read_through(sent["generation_id"])
@@ -47,40 +47,44 @@ async def crowded(tidemark: System, client: Client) -> dict[str, str]:
     return sent
 
 
-async def test_a_message_names_at_most_100_siblings_around_it(
-    client: Client, crowded: dict[str, str]
+async def test_a_message_lists_at_most_100_siblings(
+    client: Client, many_siblings: dict[str, str]
 ) -> None:
-    shown = await client.message(crowded["question_id"])
+    message = await client.message(many_siblings["question_id"])
 
-    assert len(shown["siblings"]) == SIBLINGS_MAX
-    assert shown["siblings"][0] == crowded["question_id"]
-    assert (shown["position"], shown["sibling_count"]) == (0, SIBLINGS)
+    assert len(message["siblings"]) == SIBLINGS_MAX
+    assert message["siblings"][0] == many_siblings["question_id"]
+    assert (message["position"], message["sibling_count"]) == (0, SIBLINGS)
 
 
-async def test_the_window_of_siblings_is_around_the_message(
-    tidemark: System, client: Client, crowded: dict[str, str]
+async def test_the_listed_siblings_are_centred_on_the_message(
+    tidemark: System, client: Client, many_siblings: dict[str, str]
 ) -> None:
     def windows(session):  # type: ignore[no-untyped-def]
-        of_conversation = MESSAGES.c.conversation_id == crowded["conversation_id"]
+        of_conversation = MESSAGES.c.conversation_id == many_siblings["conversation_id"]
         roots = select(Message).where(of_conversation, MESSAGES.c.parent_id.is_(None))
         rows = session.exec(roots).all()
         by_position = {row.position: row for row in rows}
-        some = [by_position[n] for n in (0, 49, 51, 1_000, SIBLINGS - 1)]
-        return [(row.id, row.position, by_position) for row in some], sibling_windows(session, some)
+        samples = [by_position[n] for n in (0, 49, 51, 1_000, SIBLINGS - 1)]
+        return [(row.id, row.position, by_position) for row in samples], sibling_windows(
+            session, samples
+        )
 
     async with open_database(tidemark.settings.database_url) as database:
-        some, found = await database.read(windows)
+        samples, found = await database.read(windows)
 
-    for id, position, by_position in some:
+    for id, position, by_position in samples:
         first = max(0, min(position - 50, SIBLINGS - 100))
         assert found[id].ids == [by_position[n].id for n in range(first, first + 100)]
         assert found[id].total == SIBLINGS
 
 
-async def test_an_export_with_many_siblings_is_as_long_as_its_messages(
-    client: Client, crowded: dict[str, str]
+async def test_the_export_of_many_siblings_grows_linearly(
+    client: Client, many_siblings: dict[str, str]
 ) -> None:
-    exported = await client.http.get(f"/api/conversations/{crowded['conversation_id']}/export")
+    exported = await client.http.get(
+        f"/api/conversations/{many_siblings['conversation_id']}/export"
+    )
 
     messages = json.loads(exported.content)["messages"]
     assert len(messages) == SIBLINGS + 1
@@ -90,7 +94,7 @@ async def test_an_export_with_many_siblings_is_as_long_as_its_messages(
     assert {len(message["siblings"]) for message in roots} == {0}
 
 
-async def test_a_page_of_large_messages_ends_early_and_goes_on(
+async def test_large_messages_shorten_a_page_and_paging_continues(
     tidemark: System, client: Client
 ) -> None:
     sent = await client.send("/demo tokens=1 rate=0\nlarge")
@@ -103,9 +107,9 @@ async def test_a_page_of_large_messages_ends_early_and_goes_on(
     while before is not None or not pages:
         query = {"limit": "100"} | ({"before": before} if before else {})
         url = f"/api/conversations/{sent['conversation_id']}/messages"
-        answer = await client.http.get(url, params=query)
-        pages.append(answer.json()["data"])
-        before = answer.json()["next"]
+        response = await client.http.get(url, params=query)
+        pages.append(response.json()["data"])
+        before = response.json()["next"]
 
     ids = [message["id"] for page in reversed(pages) for message in page]
     assert len(ids) == len(set(ids)) == 18

@@ -1,4 +1,4 @@
-"""GraphQL over WebSocket, frame by frame: every way to break the protocol has its close code, and leaves nothing behind."""
+"""GraphQL over WebSocket: every protocol violation has its close code and leaks nothing."""
 
 import asyncio
 import json
@@ -20,8 +20,8 @@ from tests.sockets import (
     EVENTS,
     PROTOCOL,
     closed,
-    hear,
-    say,
+    receive,
+    send,
     signed_in,
     socket,
     subscribe,
@@ -33,8 +33,8 @@ SILENT = "/demo tokens=5 rate=0 first_token_ms=600000"
 INIT = {"type": "connection_init"}
 
 
-class Held:
-    """What a web process holds: tasks, feeds, streams, descriptors."""
+class Resources:
+    """Tasks, feeds, streams and connections of a web process."""
 
     def __init__(self, system: System) -> None:
         self.system = system
@@ -45,19 +45,19 @@ class Held:
             name: float(re.findall(rf"^tidemark_{name} (\S+)", text, re.MULTILINE)[0])
             for name in ("tasks", "open_feeds", "open_streams")
         }
-        kinds = [
+        connections = [
             each.raddr
             for each in psutil.Process(self.system.web.pid).net_connections("tcp")
             if each.status == "ESTABLISHED"
         ]
-        return figures | {"connections": len(kinds)}
+        return figures | {"connections": len(connections)}
 
 
 @pytest.fixture
-async def nothing_is_left(tidemark: System, client: Client) -> AsyncIterator[None]:
-    """After the test the web process holds what it held before."""
-    held = Held(tidemark)
-    await client.get("/healthz")  # its connection stays
+async def no_leaks(tidemark: System, client: Client) -> AsyncIterator[None]:
+    """Check after the test that the web process holds no more resources than before."""
+    held = Resources(tidemark)
+    await client.get("/healthz")  # open the pooled connection first
     before = held.now()
     yield
     for _ in range(200):
@@ -87,8 +87,8 @@ BAD_FRAMES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES)
-async def test_a_frame_that_is_no_message_closes_with_4400(
-    tidemark: System, frame: Any, nothing_is_left: None
+async def test_a_frame_that_is_not_a_message_closes_with_4400(
+    tidemark: System, frame: Any, no_leaks: None
 ) -> None:
     async with socket(tidemark.web.url) as connection:
         await connection.send(frame)
@@ -113,24 +113,24 @@ BAD_SUBSCRIPTIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("message", BAD_SUBSCRIPTIONS.values(), ids=BAD_SUBSCRIPTIONS)
-async def test_a_subscribe_that_cannot_be_read_closes_with_4400(
-    tidemark: System, key: str, message: Any, nothing_is_left: None
+async def test_a_malformed_subscribe_closes_with_4400(
+    tidemark: System, key: str, message: Any, no_leaks: None
 ) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
-        await say(connection, {"type": "subscribe", **message})
+        await send(connection, {"type": "subscribe", **message})
 
         assert await closed(connection) == (4400, [])
 
 
-async def test_the_handshake_or_the_first_message_brings_the_key(
-    tidemark: System, key: str, nothing_is_left: None
+async def test_the_key_may_be_in_the_handshake_or_in_the_first_message(
+    tidemark: System, key: str, no_leaks: None
 ) -> None:
     async with socket(tidemark.web.url, key) as connection:
-        await say(connection, INIT | {"payload": None})
-        assert await hear(connection) == {"type": "connection_ack"}
+        await send(connection, INIT | {"payload": None})
+        assert await receive(connection) == {"type": "connection_ack"}
     async with socket(tidemark.web.url, key) as connection:
-        await say(connection, INIT)
-        assert await hear(connection) == {"type": "connection_ack"}
+        await send(connection, INIT)
+        assert await receive(connection) == {"type": "connection_ack"}
     async with signed_in(tidemark.web.url, key) as connection:
         await subscribe(connection, "1", "{ viewer { account { id } } }")
         [result] = await until_complete(connection, "1")
@@ -144,36 +144,32 @@ async def test_the_handshake_or_the_first_message_brings_the_key(
     ids=str,
 )
 async def test_bad_credentials_close_with_4403(
-    tidemark: System, payload: Any, nothing_is_left: None
+    tidemark: System, payload: Any, no_leaks: None
 ) -> None:
     for bad in (None, "tmk_nobody"):
         async with socket(tidemark.web.url, bad) as connection:
-            await say(connection, INIT | {"payload": payload})
+            await send(connection, INIT | {"payload": payload})
 
             assert await closed(connection) == (4403, [])
 
 
-async def test_a_second_init_closes_with_4429(
-    tidemark: System, key: str, nothing_is_left: None
-) -> None:
+async def test_a_second_init_closes_with_4429(tidemark: System, key: str, no_leaks: None) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
-        await say(connection, INIT)
+        await send(connection, INIT)
 
         assert await closed(connection) == (4429, [])
 
 
 @pytest.mark.slow
-async def test_who_does_not_init_is_closed_with_4408(
-    tidemark: System, nothing_is_left: None
-) -> None:
+async def test_a_client_without_init_is_closed_with_4408(tidemark: System, no_leaks: None) -> None:
     async with socket(tidemark.web.url) as connection:
-        await say(connection, {"type": "ping"})
+        await send(connection, {"type": "ping"})
 
         assert await closed(connection) == (4408, [{"type": "pong"}])
 
 
 async def test_a_subscribe_before_init_closes_with_4401(
-    tidemark: System, key: str, nothing_is_left: None
+    tidemark: System, key: str, no_leaks: None
 ) -> None:
     async with socket(tidemark.web.url, key) as connection:
         await subscribe(connection, "1")
@@ -182,92 +178,90 @@ async def test_a_subscribe_before_init_closes_with_4401(
 
 
 async def test_an_id_in_use_closes_with_4409(
-    tidemark: System, client: Client, key: str, nothing_is_left: None
+    tidemark: System, client: Client, key: str, no_leaks: None
 ) -> None:
-    asked = await client.send(SILENT)
+    sent = await client.send(SILENT)
     async with signed_in(tidemark.web.url, key) as connection:
-        await subscribe(connection, "a", id=asked["generation_id"])
-        await hear(connection)
-        await subscribe(connection, "a", id=asked["generation_id"])
+        await subscribe(connection, "a", id=sent["generation_id"])
+        await receive(connection)
+        await subscribe(connection, "a", id=sent["generation_id"])
 
         assert (await closed(connection))[0] == 4409
-    await client.cancel(asked["generation_id"])
+    await client.cancel(sent["generation_id"])
 
 
 async def test_a_ping_is_answered_with_its_payload(tidemark: System, key: str) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
         for payload in ({"a": [1, None]}, {}, None):
-            await say(connection, {"type": "ping", "payload": payload})
-            assert await hear(connection) == {"type": "pong", "payload": payload}
-        await say(connection, {"type": "pong", "payload": {"unsolicited": True}})
-        await say(connection, {"type": "ping"})
-        assert await hear(connection) == {"type": "pong"}
+            await send(connection, {"type": "ping", "payload": payload})
+            assert await receive(connection) == {"type": "pong", "payload": payload}
+        await send(connection, {"type": "pong", "payload": {"unsolicited": True}})
+        await send(connection, {"type": "ping"})
+        assert await receive(connection) == {"type": "pong"}
 
 
-async def test_complete_ends_an_operation_and_nothing_more_comes_of_it(
-    tidemark: System, client: Client, key: str, nothing_is_left: None
+async def test_no_results_follow_after_complete(
+    tidemark: System, client: Client, key: str, no_leaks: None
 ) -> None:
-    asked = await client.send("/demo tokens=2000 rate=500")
+    sent = await client.send("/demo tokens=2000 rate=500")
     async with signed_in(tidemark.web.url, key) as connection:
-        await subscribe(connection, "a", id=asked["generation_id"])
+        await subscribe(connection, "a", id=sent["generation_id"])
         for _ in range(20):
-            assert (await hear(connection))["type"] == "next"
-        await say(connection, {"id": "a", "type": "complete"})
-        await say(connection, {"type": "ping"})
-        while (message := await hear(connection)) != {"type": "pong"}:
+            assert (await receive(connection))["type"] == "next"
+        await send(connection, {"id": "a", "type": "complete"})
+        await send(connection, {"type": "ping"})
+        while (message := await receive(connection)) != {"type": "pong"}:
             assert message["id"] == "a"
         await subscribe(connection, "b", "{ viewer { account { id } } }")
-        assert [(await hear(connection))["id"] for _ in range(2)] == ["b", "b"]
-        await say(connection, {"id": "never there", "type": "complete"})
+        assert [(await receive(connection))["id"] for _ in range(2)] == ["b", "b"]
+        await send(connection, {"id": "never there", "type": "complete"})
         await subscribe(connection, "a", "{ viewer { account { id } } }")
         assert len(await until_complete(connection, "a")) == 1
-    await client.cancel(asked["generation_id"])
+    await client.cancel(sent["generation_id"])
 
 
 async def test_the_101st_operation_closes_with_4429(
-    tidemark: System, client: Client, key: str, nothing_is_left: None
+    tidemark: System, client: Client, key: str, no_leaks: None
 ) -> None:
-    asked = await client.send(SILENT)
+    sent = await client.send(SILENT)
     async with signed_in(tidemark.web.url, key) as connection:
         for number in range(100):
-            await subscribe(connection, str(number), id=asked["generation_id"])
-        await say(connection, {"type": "ping"})
-        while await hear(connection) != {"type": "pong"}:
+            await subscribe(connection, str(number), id=sent["generation_id"])
+        await send(connection, {"type": "ping"})
+        while await receive(connection) != {"type": "pong"}:
             pass
-        await subscribe(connection, "one more", id=asked["generation_id"])
+        await subscribe(connection, "one more", id=sent["generation_id"])
 
         assert (await closed(connection))[0] == 4429
-    await client.cancel(asked["generation_id"])
+    await client.cancel(sent["generation_id"])
 
 
-async def test_operations_that_are_over_do_not_count(
-    tidemark: System, key: str, nothing_is_left: None
+async def test_completed_operations_do_not_count_towards_the_limit(
+    tidemark: System, key: str, no_leaks: None
 ) -> None:
     async with signed_in(tidemark.web.url, key) as connection:
         for number in range(300):
             await subscribe(connection, str(number), EVENTS, id="gen_unknown")
-            await say(connection, {"id": str(number), "type": "complete"})
-        await say(connection, {"type": "ping"})
-        while (await hear(connection)) != {"type": "pong"}:
+            await send(connection, {"id": str(number), "type": "complete"})
+        await send(connection, {"type": "ping"})
+        while (await receive(connection)) != {"type": "pong"}:
             pass
 
 
 @pytest.mark.parametrize("offered", [["graphql-ws"], None, ["chat", "graphql-ws"]], ids=str)
-async def test_another_protocol_closes_with_4406(
-    tidemark: System, key: str, offered: Any, nothing_is_left: None
+async def test_another_subprotocol_closes_with_4406(
+    tidemark: System, key: str, offered: Any, no_leaks: None
 ) -> None:
     async with socket(tidemark.web.url, key, subprotocols=offered) as connection:
         assert await closed(connection) == (4406, [])
 
 
-async def test_the_right_protocol_is_taken_wherever_it_stands(tidemark: System, key: str) -> None:
+async def test_the_right_subprotocol_is_chosen_at_any_position(tidemark: System, key: str) -> None:
     async with socket(tidemark.web.url, key, subprotocols=["graphql-ws", PROTOCOL]) as connection:
         assert connection.subprotocol == PROTOCOL
 
 
-async def test_what_is_refused_is_an_error_of_its_operation_alone(
-    tidemark: System, key: str
-) -> None:
+async def test_an_error_ends_only_its_operation(tidemark: System, key: str) -> None:
     cases = {
         "{ nothing }": "invalid_document",
         "{": "invalid_document",
@@ -278,7 +272,7 @@ async def test_what_is_refused_is_an_error_of_its_operation_alone(
     async with signed_in(tidemark.web.url, key) as connection:
         for number, (query, code) in enumerate(cases.items()):
             await subscribe(connection, str(number), query)
-            message = await hear(connection)
+            message = await receive(connection)
             assert (message["id"], message["type"]) == (str(number), "error"), message
             assert [error["extensions"]["code"] for error in message["payload"]][:1] == [code], (
                 query
@@ -288,7 +282,7 @@ async def test_what_is_refused_is_an_error_of_its_operation_alone(
 
 
 class Bomb(Extension):
-    """Pretends that messages are compressed, whatever was agreed."""
+    """Marks messages as compressed, whatever was negotiated."""
 
     name = "bomb"
 
@@ -307,17 +301,17 @@ class Bomb(Extension):
         )
 
 
-async def test_a_large_message_closes_with_1009_and_is_not_kept(
-    tidemark: System, key: str, nothing_is_left: None
+async def test_a_large_message_closes_with_1009_and_uses_no_memory(
+    tidemark: System, key: str, no_leaks: None
 ) -> None:
     memory_before = psutil.Process(tidemark.web.pid).memory_info().rss
-    # The client's `close` trips over its own transport, which was closed when everything was sent.
+    # The client's `close` fails on its own transport, which is closed by then.
     async with AsyncExitStack() as stack:
         stack.enter_context(suppress(AttributeError))
         connection = await stack.enter_async_context(
             signed_in(tidemark.web.url, key, compression="deflate")
         )
-        assert connection.protocol.extensions == [], "the server compresses nothing"
+        assert connection.protocol.extensions == [], "the server must not negotiate compression"
         sending = asyncio.create_task(connection.send(" " * 200_000_000))
 
         code, _ = await closed(connection)
@@ -327,18 +321,20 @@ async def test_a_large_message_closes_with_1009_and_is_not_kept(
     assert psutil.Process(tidemark.web.pid).memory_info().rss - memory_before < 20_000_000
 
 
-async def test_a_bomb_is_not_inflated(tidemark: System, key: str, nothing_is_left: None) -> None:
+async def test_a_decompression_bomb_is_not_inflated(
+    tidemark: System, key: str, no_leaks: None
+) -> None:
     memory_before = psutil.Process(tidemark.web.pid).memory_info().rss
     async with signed_in(tidemark.web.url, key) as connection:
         connection.protocol.extensions = [Bomb()]
         await connection.send(" " * 200_000_000)
 
-        assert (await closed(connection))[0] == 1002, "compression was not agreed upon"
+        assert (await closed(connection))[0] == 1002, "compression was not negotiated"
 
     assert psutil.Process(tidemark.web.pid).memory_info().rss - memory_before < 20_000_000
 
 
-async def test_a_page_of_another_site_cannot_use_the_cookie(
+async def test_a_page_of_another_site_cannot_connect_with_the_cookie(
     tidemark: System, client: Client
 ) -> None:
     url = tidemark.web.url
@@ -362,20 +358,18 @@ async def test_a_page_of_another_site_cannot_use_the_cookie(
         assert json.loads(refused.value.response.body)["code"] == "cross_site"
 
     async with socket(url, additional_headers={"Cookie": cookie, "Origin": url}) as connection:
-        await say(connection, INIT)
-        assert await hear(connection) == {"type": "connection_ack"}
+        await send(connection, INIT)
+        assert await receive(connection) == {"type": "connection_ack"}
 
 
-async def test_a_site_without_a_cookie_may_bring_a_key(tidemark: System, key: str) -> None:
+async def test_another_site_may_connect_with_a_key(tidemark: System, key: str) -> None:
     async with signed_in(
         tidemark.web.url, key, additional_headers={"Origin": "https://integrator.example"}
     ):
         pass
 
 
-async def test_a_host_that_is_not_ours_is_refused_before_the_handshake(
-    tidemark: System, key: str
-) -> None:
+async def test_a_foreign_host_is_refused_before_the_handshake(tidemark: System, key: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with socket(
             "http://evil.example", host="127.0.0.1", port=int(tidemark.web.url.rpartition(":")[2])

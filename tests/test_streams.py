@@ -1,4 +1,4 @@
-"""Reading one answer: live, late, cut, from two processes, in every mark."""
+"""Reading one answer: live, late, interrupted, on two processes, from every cursor."""
 
 import asyncio
 
@@ -9,35 +9,35 @@ from tests.client import Client, check_agreement, check_law, parse, text_of
 from tests.system import System
 
 
-async def test_a_direct_stream_tells_the_whole_answer(client: Client) -> None:
+async def test_a_message_can_be_sent_and_its_answer_streamed_in_one_request(client: Client) -> None:
     body = {"text": "/demo tokens=20 rate=200\nhello"}
 
     async with client.http.stream(
         "POST", "/api/messages", json=body, headers={"Accept": "text/event-stream"}
-    ) as answer:
-        events = [event async for event in parse(answer)]
+    ) as response:
+        events = [event async for event in parse(response)]
 
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
     assert [event.type for event in events[:2]] == ["queued", "started"]
-    assert events[0].data["generation_id"] == answer.headers["Tidemark-Generation"]
-    check_law(events, await client.snapshot(answer.headers["Tidemark-Generation"]))
+    assert events[0].data["generation_id"] == response.headers["Tidemark-Generation"]
+    check_law(events, await client.snapshot(response.headers["Tidemark-Generation"]))
     assert len(text_of(events).split(" ")) == 20
 
 
-async def test_a_reader_who_comes_back_at_any_number_misses_nothing_and_repeats_nothing(
+async def test_a_reader_that_resumes_at_any_cursor_receives_every_event_once(
     client: Client,
 ) -> None:
     sent = await client.send("/demo tokens=30 rate=0\nall the marks")
     whole = await client.read(sent["generation_id"])
 
-    for mark in range(whole[-1].seq):
-        assert await client.read(sent["generation_id"], after=mark) == whole[mark:]
+    for cursor in range(whole[-1].seq):
+        assert await client.read(sent["generation_id"], after=cursor) == whole[cursor:]
 
     check_law(whole, await client.snapshot(sent["generation_id"]))
 
 
-async def test_a_cut_stream_goes_on_live(client: Client) -> None:
+async def test_an_interrupted_stream_resumes_live(client: Client) -> None:
     sent = await client.send("/demo tokens=60 rate=100\ncut me")
     seen = await client.read(sent["generation_id"], stop_after=5)
     for _ in range(5):
@@ -48,18 +48,20 @@ async def test_a_cut_stream_goes_on_live(client: Client) -> None:
     check_law(seen, await client.snapshot(sent["generation_id"]))
 
 
-async def test_at_the_end_there_is_nothing_more(client: Client) -> None:
+async def test_a_cursor_at_the_end_gets_204(client: Client) -> None:
     sent = await client.send("/demo tokens=3 rate=0")
     events = await client.read(sent["generation_id"])
 
-    answer = await client.http.get(
+    response = await client.http.get(
         sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq)}
     )
 
-    assert answer.status_code == 204
+    assert response.status_code == 204
 
 
-async def test_two_readers_on_two_web_processes_see_the_same(tidemark: System, key: str) -> None:
+async def test_readers_on_two_web_processes_receive_the_same_events(
+    tidemark: System, key: str
+) -> None:
     first, second = (Client(web.url, key) for web in tidemark.of("web"))
     async with first, second:
         sent = await first.send("/demo tokens=100 rate=200\ntwo readers")
@@ -73,7 +75,7 @@ async def test_two_readers_on_two_web_processes_see_the_same(tidemark: System, k
             check_law(events, await first.snapshot(sent["generation_id"]))
 
 
-async def test_a_snapshot_first_replaces_what_came_before(client: Client) -> None:
+async def test_a_stream_may_start_with_a_snapshot(client: Client) -> None:
     sent = await client.send("/demo tokens=80 rate=100\nsnapshot")
     await client.read(sent["generation_id"], stop_after=20)
 
@@ -84,7 +86,7 @@ async def test_a_snapshot_first_replaces_what_came_before(client: Client) -> Non
     check_law(events, await client.snapshot(sent["generation_id"]))
 
 
-async def test_a_settled_answer_begins_with_its_snapshot_if_asked_to(client: Client) -> None:
+async def test_a_settled_answer_may_start_with_its_snapshot(client: Client) -> None:
     sent = await client.send("/demo tokens=5 rate=0")
     whole = await client.read(sent["generation_id"])
 
@@ -95,7 +97,7 @@ async def test_a_settled_answer_begins_with_its_snapshot_if_asked_to(client: Cli
     check_law(events, await client.snapshot(sent["generation_id"]))
 
 
-async def test_a_mark_beyond_an_answer_that_is_being_written_waits_for_it(client: Client) -> None:
+async def test_a_cursor_ahead_of_a_running_answer_waits(client: Client) -> None:
     sent = await client.send("/demo tokens=40 rate=100\nbeyond")
 
     events = await client.read(sent["generation_id"], after=30)
@@ -124,7 +126,7 @@ async def test_a_mark_beyond_an_answer_that_is_being_written_waits_for_it(client
         "NaN",
     ],
 )
-async def test_a_mark_that_is_no_number_is_refused(client: Client, cursor: str) -> None:
+async def test_a_cursor_that_is_not_a_number_is_refused(client: Client, cursor: str) -> None:
     sent = await client.send("/demo tokens=2 rate=0")
     await client.read(sent["generation_id"])
 
@@ -133,12 +135,12 @@ async def test_a_mark_that_is_no_number_is_refused(client: Client, cursor: str) 
     )
     by_query = await client.http.get(sent["events_url"], params={"after": cursor})
 
-    for answer in (by_header, by_query):
-        assert answer.status_code == 400
-        assert answer.json()["code"] == "invalid_cursor"
+    for response in (by_header, by_query):
+        assert response.status_code == 400
+        assert response.json()["code"] == "invalid_cursor"
 
 
-async def test_a_mark_beyond_the_end_is_refused(client: Client) -> None:
+async def test_a_cursor_beyond_the_end_is_refused(client: Client) -> None:
     sent = await client.send("/demo tokens=2 rate=0")
     events = await client.read(sent["generation_id"])
 
@@ -147,11 +149,11 @@ async def test_a_mark_beyond_the_end_is_refused(client: Client) -> None:
         sent["events_url"], headers={"Last-Event-ID": str(events[-1].seq + 1)}
     )
 
-    for answer in (by_query, by_header):
-        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+    for response in (by_query, by_header):
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
 
 
-async def test_reasoning_and_tool_calls_are_parts_of_their_own(client: Client) -> None:
+async def test_reasoning_and_tool_calls_are_separate_parts(client: Client) -> None:
     sent = await client.send("/demo tokens=4 rate=0 reasoning=3 tool=1\nthink")
 
     events = await client.read(sent["generation_id"])
@@ -162,7 +164,7 @@ async def test_reasoning_and_tool_calls_are_parts_of_their_own(client: Client) -
     check_law(events, await client.snapshot(sent["generation_id"]))
 
 
-async def test_a_model_that_fails_is_said_to_have_failed_and_keeps_what_it_said(
+async def test_a_failed_answer_keeps_its_text_and_has_an_error_code(
     client: Client,
 ) -> None:
     sent = await client.send("/demo tokens=9 rate=0 fail_after=4\nfail")
@@ -175,7 +177,7 @@ async def test_a_model_that_fails_is_said_to_have_failed_and_keeps_what_it_said(
     assert len(text_of(events).split(" ")) == 4
 
 
-async def test_an_unknown_key_for_the_demo_fails_the_answer(client: Client) -> None:
+async def test_an_unknown_demo_option_fails_the_answer(client: Client) -> None:
     sent = await client.send("/demo nonsense=1")
 
     events = await client.read(sent["generation_id"])
@@ -184,7 +186,7 @@ async def test_an_unknown_key_for_the_demo_fails_the_answer(client: Client) -> N
     assert "nonsense" in events[-1].data["message"]
 
 
-async def test_the_answer_streams_while_it_is_written(client: Client) -> None:
+async def test_events_are_streamed_before_the_answer_ends(client: Client) -> None:
     sent = await client.send("/demo tokens=10 rate=0 stall_after=5\nstall")
 
     seen = await client.read(sent["generation_id"], stop_after=3)
@@ -194,27 +196,27 @@ async def test_the_answer_streams_while_it_is_written(client: Client) -> None:
     await client.cancel(sent["generation_id"])
 
 
-async def test_streams_may_not_be_kept_or_buffered(client: Client) -> None:
+async def test_streams_forbid_caching_and_buffering(client: Client) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
 
-    async with client.http.stream("GET", sent["events_url"]) as answer:
-        raw = (await answer.aread()).decode()
+    async with client.http.stream("GET", sent["events_url"]) as response:
+        raw = (await response.aread()).decode()
 
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-accel-buffering"] == "no"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-accel-buffering"] == "no"
     assert raw.startswith(": open\nretry: 1000\n\n")
 
 
-async def test_a_client_that_leaves_leaves_nothing_behind(tidemark: System, key: str) -> None:
+async def test_a_disconnected_client_leaves_no_open_stream(tidemark: System, key: str) -> None:
     async with Client(tidemark.web.url, key) as client:
         sent = await client.send("/demo tokens=10 rate=0 stall_after=5\nleave")
         await client.read(sent["generation_id"], stop_after=3)
 
-        async def nobody_reads() -> bool:
+        async def no_stream_is_open() -> bool:
             return (await client.get("/status"))["web"]["open_streams"] == 0
 
         async with asyncio.timeout(10):
-            while not await nobody_reads():
+            while not await no_stream_is_open():
                 await asyncio.sleep(0.02)
         await client.cancel(sent["generation_id"])
 
@@ -222,7 +224,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(tidemark: System, key:
 async def test_head_opens_no_stream(client: Client) -> None:
     sent = await client.send("/demo tokens=1 rate=0")
 
-    answer = await client.http.head(sent["events_url"])
+    response = await client.http.head(sent["events_url"])
 
-    assert answer.status_code in (200, 204)
-    assert isinstance(answer, httpx.Response)
+    assert response.status_code in (200, 204)
+    assert isinstance(response, httpx.Response)

@@ -1,4 +1,4 @@
-"""A hundred thousand queued answers: a sweep reads few rows, by an index each, and still notices a death in time."""
+"""A sweep over 100,000 queued answers reads few rows, uses indexes, and detects a death in time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ INDEXES = {
 
 
 def overload(session: Session) -> None:
-    """Many answers that wait, many that ended without their log being sealed, and some of dead owners.
+    """Add queued answers, ended answers with an open log, and running answers of dead owners.
 
     One of these is a registered worker.
     """
@@ -64,7 +64,7 @@ def overload(session: Session) -> None:
 
 @pytest.fixture(scope="module")
 def settings(sql: Sql, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Of an installation that is overloaded; nothing of it runs."""
+    """The settings of an installation with an overloaded database and no processes."""
     made = System(tmp_path_factory.mktemp("overload"), sql.settings()).settings
 
     async def fill() -> None:
@@ -130,7 +130,7 @@ def plans_of_a_sweep(session: Session) -> list[str]:
 
 
 @on_sqlite
-async def test_a_death_is_noticed_within_its_time(
+async def test_a_death_is_detected_in_time(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, watch = set[str](), Watch(gap_max_s=1.0)

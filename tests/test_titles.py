@@ -1,4 +1,4 @@
-"""Titles: a model names a conversation after its first answer, and never over a person's head."""
+"""Titles: a model names a conversation after its first answer, unless its user did."""
 
 import asyncio
 import sqlite3
@@ -17,8 +17,8 @@ from tests.upstream import Request, Upstream
 GREETING = "Hello wörld 🌊"
 
 
-class Patient(Upstream):
-    """Answers when it is let."""
+class HeldUpstream(Upstream):
+    """An upstream that delays its responses while `held` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class Patient(Upstream):
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Patient]:
-    with Patient() as upstream:
+def upstream() -> Iterator[HeldUpstream]:
+    with HeldUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="module")
 def installation(
-    tmp_path_factory: pytest.TempPathFactory, upstream: Patient, valkey: str
+    tmp_path_factory: pytest.TempPathFactory, upstream: HeldUpstream, valkey: str
 ) -> Iterator[InProcess]:
     """An installation in which `demo` answers and a scripted model gives titles."""
     up = {"base_url": f"{upstream.url}/v1", "models": ["plain", "html-502"]}
@@ -51,129 +51,132 @@ def installation(
 
 
 @pytest.fixture
-async def asker(installation: InProcess, upstream: Patient) -> AsyncIterator[Client]:
+async def caller(installation: InProcess, upstream: HeldUpstream) -> AsyncIterator[Client]:
     upstream.held = False
     async with Client(installation.url, installation.new_key()) as client:
         yield client
 
 
-async def until(holds: Callable[[], Awaitable[Any]]) -> None:
+async def wait_until(holds: Callable[[], Awaitable[Any]]) -> None:
     async with asyncio.timeout(20):
         while not await holds():
             await asyncio.sleep(0.02)
 
 
-async def titled(client: Client, conversation_id: str, title: str = GREETING) -> None:
-    async def has_it() -> bool:
+async def wait_for_title(client: Client, conversation_id: str, title: str = GREETING) -> None:
+    async def has_title() -> bool:
         return bool((await client.get(f"/api/conversations/{conversation_id}"))["title"] == title)
 
-    await until(has_it)
+    await wait_until(has_title)
 
 
 async def rename(client: Client, conversation_id: str, title: str) -> None:
-    answer = await client.http.patch(f"/api/conversations/{conversation_id}", json={"title": title})
-    assert answer.status_code == 200, answer.text
+    response = await client.http.patch(
+        f"/api/conversations/{conversation_id}", json={"title": title}
+    )
+    assert response.status_code == 200, response.text
 
 
-async def test_a_conversation_is_named_after_its_first_answer(
-    asker: Client, upstream: Patient
+async def test_a_conversation_gets_a_title_after_its_first_answer(
+    caller: Client, upstream: HeldUpstream
 ) -> None:
-    sent = await asker.send("/demo tokens=3 rate=0\nWhen is high water in Dover?")
-    before = await asker.get(f"/api/conversations/{sent['conversation_id']}")
+    sent = await caller.send("/demo tokens=3 rate=0\nWhen is high water in Dover?")
+    before = await caller.get(f"/api/conversations/{sent['conversation_id']}")
 
-    await titled(asker, sent["conversation_id"])
+    await wait_for_title(caller, sent["conversation_id"])
 
-    after = await asker.get(f"/api/conversations/{sent['conversation_id']}")
+    after = await caller.get(f"/api/conversations/{sent['conversation_id']}")
     assert before["title"].startswith("/demo tokens=3")
     assert after["updated_at"] >= before["updated_at"]
-    asked = str(upstream.sent_to("plain")[-1].body["messages"])
-    answer = await asker.message(sent["message_id"])
-    assert "When is high water in Dover?" in asked
-    assert answer["text"] in asked
+    prompt = str(upstream.sent_to("plain")[-1].body["messages"])
+    answer = await caller.message(sent["message_id"])
+    assert "When is high water in Dover?" in prompt
+    assert answer["text"] in prompt
 
 
-async def test_every_page_is_told_of_the_title_that_a_worker_gave(
-    asker: Client, upstream: Patient
+async def test_pages_receive_a_title_set_by_a_worker(
+    caller: Client, upstream: HeldUpstream
 ) -> None:
     upstream.held = True
-    sent = await asker.send("/demo tokens=3 rate=0\nWhen is low water?")
+    sent = await caller.send("/demo tokens=3 rate=0\nWhen is low water?")
     pages = [Page(sent["conversation_id"]), Page()]
     for page in pages:
-        await page.read(asker, events=1)
+        await page.read(caller, events=1)
     upstream.held = False
 
-    def told(page: Page) -> bool:
+    def has_title(page: Page) -> bool:
         return page.conversations.get(sent["conversation_id"], {}).get("title") == GREETING
 
     async with asyncio.timeout(60):
-        await asyncio.gather(*(page.read(asker, until=told) for page in pages))
+        await asyncio.gather(*(page.read(caller, until=has_title) for page in pages))
 
 
-async def test_a_conversation_is_named_once(asker: Client, upstream: Patient) -> None:
-    first = await asker.send("/demo tokens=3 rate=0\none")
-    await titled(asker, first["conversation_id"])
-    asked = len(upstream.sent_to("plain"))
+async def test_a_title_is_generated_once(caller: Client, upstream: HeldUpstream) -> None:
+    first = await caller.send("/demo tokens=3 rate=0\none")
+    await wait_for_title(caller, first["conversation_id"])
+    requests_before = len(upstream.sent_to("plain"))
 
-    second = await asker.send(
+    second = await caller.send(
         "/demo tokens=3 rate=0\ntwo", conversation_id=first["conversation_id"]
     )
-    await asker.read_through(second["generation_id"])
-    other = await asker.send("/demo tokens=3 rate=0\nthree")
-    await titled(asker, other["conversation_id"])
+    await caller.read_through(second["generation_id"])
+    other = await caller.send("/demo tokens=3 rate=0\nthree")
+    await wait_for_title(caller, other["conversation_id"])
 
-    assert len(upstream.sent_to("plain")) == asked + 1
+    assert len(upstream.sent_to("plain")) == requests_before + 1
 
 
-async def test_a_title_set_by_a_person_is_kept(asker: Client, upstream: Patient) -> None:
-    asked = len(upstream.sent_to("plain"))
-    mine = await asker.send("/demo tokens=30 rate=60\nmine")
-    await rename(asker, mine["conversation_id"], "My own words")
-    await asker.read_through(mine["generation_id"])
+async def test_a_title_set_by_the_user_is_kept(caller: Client, upstream: HeldUpstream) -> None:
+    requests_before = len(upstream.sent_to("plain"))
+    renamed = await caller.send("/demo tokens=30 rate=60\nmine")
+    await rename(caller, renamed["conversation_id"], "My own words")
+    await caller.read_through(renamed["generation_id"])
 
-    other = await asker.send("/demo tokens=3 rate=0\nother")
-    await titled(asker, other["conversation_id"])
+    other = await caller.send("/demo tokens=3 rate=0\nother")
+    await wait_for_title(caller, other["conversation_id"])
 
-    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))[
+    assert (await caller.get(f"/api/conversations/{renamed['conversation_id']}"))[
         "title"
     ] == "My own words"
-    assert len(upstream.sent_to("plain")) == asked + 1
+    assert len(upstream.sent_to("plain")) == requests_before + 1
 
 
-async def test_a_title_set_while_the_model_thinks_is_kept(asker: Client, upstream: Patient) -> None:
+async def test_a_title_set_during_generation_is_kept(
+    caller: Client, upstream: HeldUpstream
+) -> None:
     upstream.held = True
-    asked = len(upstream.sent_to("plain"))
-    mine = await asker.send("/demo tokens=3 rate=0\nwhile it thinks")
+    requests_before = len(upstream.sent_to("plain"))
+    renamed = await caller.send("/demo tokens=3 rate=0\nwhile it thinks")
 
-    async def is_thinking() -> bool:
-        return len(upstream.sent_to("plain")) > asked
+    async def is_requested() -> bool:
+        return len(upstream.sent_to("plain")) > requests_before
 
-    await until(is_thinking)
-    await rename(asker, mine["conversation_id"], "Quicker than it")
+    await wait_until(is_requested)
+    await rename(caller, renamed["conversation_id"], "Set by the user")
     upstream.held = False
-    for n in range(
-        3
-    ):  # more than there are slots for chores: when the last has its title, the first job is over
-        other = await asker.send(f"/demo tokens=3 rate=0\nother {n}")
-        await titled(asker, other["conversation_id"])
+    # More than there are slots for such jobs: when the last has its title, the first job has ended.
+    for n in range(3):
+        other = await caller.send(f"/demo tokens=3 rate=0\nother {n}")
+        await wait_for_title(caller, other["conversation_id"])
 
-    assert (await asker.get(f"/api/conversations/{mine['conversation_id']}"))[
+    assert (await caller.get(f"/api/conversations/{renamed['conversation_id']}"))[
         "title"
-    ] == "Quicker than it"
+    ] == "Set by the user"
 
 
-async def test_a_failed_answer_names_nothing_and_its_retry_does(asker: Client) -> None:
-    sent = await asker.send("/demo tokens=3 fail_after=1\nfails")
-    await asker.read_through(sent["generation_id"])
-    edited = await asker.http.post(
+async def test_a_failed_answer_sets_no_title_and_its_retry_does(caller: Client) -> None:
+    sent = await caller.send("/demo tokens=3 fail_after=1\nfails")
+    await caller.read_through(sent["generation_id"])
+    edited = await caller.http.post(
         f"/api/messages/{sent['question_id']}/edit", json={"text": "/demo tokens=3 rate=0\nworks"}
     )
     assert edited.status_code == 202
 
-    await titled(asker, sent["conversation_id"])
+    await wait_for_title(caller, sent["conversation_id"])
 
 
 @pytest.mark.slow
-async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(
+async def test_a_title_is_generated_later_if_its_job_or_model_failed(
     new_system: Callable[..., System],
 ) -> None:
     with Upstream() as upstream:
@@ -187,7 +190,7 @@ async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(
             async def refused() -> bool:
                 return len(upstream.sent_to("html-502")) > 0
 
-            await until(refused)
+            await wait_until(refused)
             system.worker.stop()
             system.configure(
                 providers={"up": up}, generation=generation | {"title_model": "up/plain"}
@@ -198,12 +201,12 @@ async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(
                 )
             system.start_worker()
 
-            await titled(client, sent["conversation_id"])
+            await wait_for_title(client, sent["conversation_id"])
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    ("said", "title"),
+    ("output", "title"),
     [
         ("High water in Dover", "High water in Dover"),
         ('  **"High water in Dover."**\n\nBecause you asked.', "High water in Dover"),
@@ -217,5 +220,5 @@ async def test_a_title_whose_job_was_lost_or_whose_model_was_away_comes_later(
         ("nul\0byte", "nulbyte"),
     ],
 )
-def test_what_a_model_says_becomes_one_clean_line(said: str, title: str | None) -> None:
-    assert clean_title(said) == title
+def test_the_output_of_a_model_becomes_one_clean_line(output: str, title: str | None) -> None:
+    assert clean_title(output) == title

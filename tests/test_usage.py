@@ -1,4 +1,4 @@
-"""Usage: what the provider counted where it came to its end, else an estimate; summed over every attempt."""
+"""Usage: the provider's final counts, otherwise an estimate; summed over every attempt."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ pytestmark = pytest.mark.quick
 COUNTED = {"input_tokens": 11, "output_tokens": 3}
 
 
-def estimate(asked: int, said: int) -> dict[str, Any]:
-    return {"input_tokens": asked, "output_tokens": said, "estimated": True}
+def estimate(input_tokens: int, output_tokens: int) -> dict[str, Any]:
+    return {"input_tokens": input_tokens, "output_tokens": output_tokens, "estimated": True}
 
 
-def test_what_the_provider_counted_at_its_end_is_taken_as_it_is() -> None:
+def test_the_final_counts_of_the_provider_are_used_unchanged() -> None:
     cost = Cost(None, input_tokens=100)
     cost.output_bytes, cost.counted, cost.finished = 400, COUNTED | {"cached_input_tokens": 7}, True
 
@@ -24,7 +24,7 @@ def test_what_the_provider_counted_at_its_end_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("output_bytes", "output_tokens"), [(0, 3), (8, 3), (400, 100)])
-def test_counts_of_an_answer_that_was_cut_off_are_an_estimate(
+def test_counts_of_an_interrupted_answer_are_an_estimate(
     output_bytes: int, output_tokens: int
 ) -> None:
     cost = Cost(None, input_tokens=100)
@@ -33,11 +33,11 @@ def test_counts_of_an_answer_that_was_cut_off_are_an_estimate(
     assert cost.total() == estimate(11, output_tokens)
 
 
-def test_nothing_said_and_nothing_counted_is_unknown() -> None:
+def test_usage_without_text_and_counts_is_unknown() -> None:
     assert Cost(None, input_tokens=100).total() is None
 
 
-def test_attempts_are_summed_and_flagged_where_one_is_an_estimate() -> None:
+def test_attempts_are_summed_and_flagged_if_one_is_an_estimate() -> None:
     assert total(COUNTED, None, COUNTED | {"reasoning_tokens": 2}) == {
         "input_tokens": 22,
         "output_tokens": 6,
@@ -47,7 +47,7 @@ def test_attempts_are_summed_and_flagged_where_one_is_an_estimate() -> None:
     assert total(None, None) is None
 
 
-def test_earlier_attempts_are_read_from_what_each_of_them_wrote() -> None:
+def test_earlier_attempts_are_counted_from_their_events() -> None:
     events = [
         make_event(2, EventType.STARTED, {"attempt": 1}),
         make_event(3, EventType.REASONING_DELTA, {"part": 0, "text": "r" * 8}),

@@ -1,4 +1,4 @@
-"""Users have no roles: the flag of an earlier schema is dropped, and the users stay."""
+"""Users have no roles: the migration drops the flag of an earlier schema and keeps the users."""
 
 import sqlite3
 from contextlib import closing

@@ -1,10 +1,11 @@
-"""A scripted upstream with one fault or quirk per model name. These scripts speak OpenAI's format; another format brings its own.
+"""A scripted upstream with one fault or quirk per model name, in OpenAI's or another format.
 
-Raw sockets: what it says goes out byte for byte, also what no HTTP library would send.
+It uses raw sockets: scripts control every byte, including what no HTTP library would send.
 """
 
 import asyncio
 import gzip
+import itertools
 import json
 import threading
 from collections import Counter
@@ -30,13 +31,13 @@ def event(value: Any) -> str:
     return f"data: {json.dumps(value)}\n\n"
 
 
-def said(*words: str) -> list[str]:
+def text_chunks(*words: str) -> list[str]:
     return [chunk({"content": word}) for word in words]
 
 
 ROLE = chunk({"role": "assistant", "content": ""})
 STOP = chunk(finish="stop")
-HELLO = [ROLE, *said("Hel", "lo ", "wörld 🌊")]
+HELLO = [ROLE, *text_chunks("Hel", "lo ", "wörld 🌊")]
 ENDED = [STOP, DONE]
 
 
@@ -94,7 +95,7 @@ STREAMS: dict[str, Iterable[str]] = {
         *ENDED,
     ],
     "tool-calls": [
-        *said("look"),
+        *text_chunks("look"),
         call(0, "", id="call_a", type="function", name="tide"),
         call(1, "", id="call_b", type="function", name="wind"),
         call(0, '{"port":'),
@@ -165,21 +166,21 @@ STREAMS: dict[str, Iterable[str]] = {
     ],
     "wrong-types": [*HELLO, chunk({"content": 17}), *ENDED],
     "nul": [
-        *said("a\0b"),
+        *text_chunks("a\0b"),
         call(0, '"\0"', id="call\0a", name="t\0"),
         chunk(finish="tool_calls"),
         DONE,
     ],
-    "surrogates": [*said("tide \ud83c", "\udf0a and \udc00 alone"), *ENDED],
+    "surrogates": [*text_chunks("tide \ud83c", "\udf0a and \udc00 alone"), *ENDED],
     "usage-floats": [
         *HELLO,
         chunk(finish="stop", usage={"prompt_tokens": 11.0, "completion_tokens": None}),
         DONE,
     ],
     "huge-line": [*HELLO, "data: " + "x" * 10_000_000],
-    "huge-events": [*said(*(["0123456789abcdef" * 2048] * 40)), *ENDED],
+    "huge-events": [*text_chunks(*(["0123456789abcdef" * 2048] * 40)), *ENDED],
 }
-"""What is said by models that answer 200 and say one thing after the other."""
+"""The responses of models that answer 200 with a plain sequence of events."""
 
 
 async def head(
@@ -206,8 +207,14 @@ def pieces_of(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
+def split(data: Any, cuts: list[int]) -> list[Any]:
+    """Split the data at these positions, taken modulo its length."""
+    positions = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in itertools.pairwise(positions)]
+
+
 async def in_pieces(writer: asyncio.StreamWriter, pieces: Iterable[bytes]) -> None:
-    """Each in a packet of its own, as far as one can tell."""
+    """Send each piece in a packet of its own, as far as possible."""
     for piece in pieces:
         writer.write(piece)
         await writer.drain()
@@ -223,14 +230,15 @@ def byte_by_byte(*texts: str) -> Answer:
 
 
 async def mid_character(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    text = f'data: {{"choices":[{{"index":0,"delta":{{"content":"🌊 tide 🌊"}}}}]}}\n\n{"".join(ENDED)}'.encode()
+    event = 'data: {"choices":[{"index":0,"delta":{"content":"🌊 tide 🌊"}}]}\n\n'
+    text = "".join([event, *ENDED]).encode()
     middle = text.index("🌊".encode()) + 2
     await head(writer)
     await in_pieces(writer, [text[:middle], text[middle:]])
 
 
 async def unauthorized(upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-    """It repeats the key it was sent."""
+    """Echo the API key of the request in the error."""
     sent = upstream.requests[-1].headers.get("authorization")
     await refuse(writer, "401 Unauthorized", {"message": f"Incorrect API key provided: {sent}."})
 
@@ -246,7 +254,7 @@ async def html_200(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
 
 
 def json_200(value: Any) -> Answer:
-    """One object, where a stream is expected."""
+    """One JSON object where a stream is expected."""
 
     async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
         await head(writer, type="application/json")
@@ -264,7 +272,7 @@ def gzipped(*texts: str) -> Answer:
 
 
 def then_silence(*texts: str) -> Answer:
-    """Says this, and keeps the connection open."""
+    """Send these texts and keep the connection open."""
 
     async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
         await head(writer)
@@ -275,7 +283,7 @@ def then_silence(*texts: str) -> Answer:
 
 
 def slowly(*texts: str) -> Answer:
-    """It lives, and says nothing for longer than it may be silent."""
+    """Send the texts one by one with pauses, for longer than the idle timeout in total."""
 
     async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
         await head(writer)
@@ -304,7 +312,7 @@ def endless(text: str, *before: str) -> Answer:
 
 
 def reset_midstream(*texts: str) -> Answer:
-    """The connection is cut inside a chunk of the transfer encoding."""
+    """End the connection inside a chunk of the transfer encoding."""
 
     async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
         await head(writer, "200 OK", "Transfer-Encoding: chunked")
@@ -315,10 +323,10 @@ def reset_midstream(*texts: str) -> Answer:
 
 
 def first(refused: Answer, *texts: str) -> Answer:
-    """Refuses the first time, answers the second."""
+    """Refuse the first request and answer the second."""
 
     async def answer(upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
-        if upstream.asked[upstream.model] == 1:
+        if upstream.request_counts[upstream.model] == 1:
             await refused(upstream, writer)
         else:
             await head(writer)
@@ -395,7 +403,7 @@ MODELS = [*STREAMS, *SCRIPTS]
 
 
 class Format(NamedTuple):
-    """Where a format is asked, and what each model says in it."""
+    """The path of a format and each model's response in it."""
 
     path: str
     streams: dict[str, Iterable[str]]
@@ -407,7 +415,7 @@ OPENAI = Format("/chat/completions", STREAMS, SCRIPTS)
 
 @dataclass
 class Request:
-    """What the upstream was sent."""
+    """A request that the upstream received."""
 
     path: str
     headers: dict[str, str]
@@ -420,7 +428,7 @@ class Upstream:
     def __init__(self, format: Format = OPENAI) -> None:
         self.format = format
         self.requests: list[Request] = []
-        self.asked: Counter[str] = Counter()
+        self.request_counts: Counter[str] = Counter()
         self.model = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -446,12 +454,12 @@ class Upstream:
         return f"http://{host}:{port}"
 
     def sent_to(self, model: str) -> list[Request]:
-        """What a model was sent."""
+        """The requests for a model."""
         return [request for request in self.requests if request.body.get("model") == model]
 
     @property
     def open_answers(self) -> int:
-        """How many answers are being written, or waited with."""
+        """How many responses are being sent or held open."""
         return len(self._open)
 
     async def _close(self) -> None:
@@ -477,7 +485,7 @@ class Upstream:
             writer.close()
 
     async def _gone(self, reader: asyncio.StreamReader, task: asyncio.Task[None]) -> None:
-        """Ends an answer when its reader hangs up."""
+        """End a response when its client disconnects."""
         while not reader.at_eof():
             await asyncio.sleep(0.02)
         task.cancel()
@@ -495,7 +503,7 @@ class Upstream:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         self.model = model = request.body.get("model", "")
-        self.asked[model] += 1
+        self.request_counts[model] += 1
         if request.path.endswith("/models"):
             await head(writer, type="application/json")
             data = [

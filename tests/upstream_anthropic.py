@@ -1,4 +1,4 @@
-"""What the scripted upstream says in Anthropic's Messages format, one fault or quirk per model name."""
+"""The scripted upstream's responses in Anthropic's Messages format, one quirk per model name."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from tests.upstream import (
 
 TEXT = "The tide comes in,\n\n  and the tide\tgoes out.  \n\nTwice a day 🌊, \n and so on."
 HALF = TEXT[: TEXT.index("Twice")]
-"""It ends with white space, which the API refuses to go on from."""
+"""It ends with white space, which the API does not accept at the end of a prefix."""
 
 
 def event(type: str, **fields: Any) -> str:
@@ -57,12 +57,12 @@ def end(index: int) -> str:
     return event("content_block_stop", index=index)
 
 
-def said(*words: str, index: int = 0) -> list[str]:
+def text_deltas(*words: str, index: int = 0) -> list[str]:
     return [add(index, "text_delta", text=word) for word in words]
 
 
 def text(index: int, *words: str) -> list[str]:
-    return [begin(index, "text", text=""), *said(*words, index=index), end(index)]
+    return [begin(index, "text", text=""), *text_deltas(*words, index=index), end(index)]
 
 
 def thought(index: int, *words: str) -> list[str]:
@@ -72,10 +72,10 @@ def thought(index: int, *words: str) -> list[str]:
 
 
 def call(index: int, id: str, name: str, *pieces: str, **fields: Any) -> list[str]:
-    pieces_of_it = [add(index, "input_json_delta", partial_json=piece) for piece in pieces]
+    deltas = [add(index, "input_json_delta", partial_json=piece) for piece in pieces]
     return [
         begin(index, "tool_use", id=id, name=name, **({"input": {}} | fields)),
-        *pieces_of_it,
+        *deltas,
         end(index),
     ]
 
@@ -94,7 +94,7 @@ def error(type: str, message: str) -> str:
 
 START = start(input_tokens=11, output_tokens=1)
 PING = event("ping")
-HELLO = [START, begin(0, "text", text=""), PING, *said("Hel", "lo ", "wörld 🌊")]
+HELLO = [START, begin(0, "text", text=""), PING, *text_deltas("Hel", "lo ", "wörld 🌊")]
 ENDED = [end(0), *stop()]
 PLAIN = [*HELLO, *ENDED]
 CACHED = {"input_tokens": 11, "cache_creation_input_tokens": 100, "cache_read_input_tokens": 2000}
@@ -114,7 +114,10 @@ ERRORS = {
     "nobody_knows_error": "hm",
 }
 TOO_LONG = "prompt is too long: 208310 tokens > 200000 maximum"
-NO_ROOM = "input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000, decrease input length or `max_tokens` and try again"
+NO_ROOM = (
+    "input length and `max_tokens` exceed context limit: 199759 + 8192 > 200000, decrease "
+    "input length or `max_tokens` and try again"
+)
 
 STREAMS: dict[str, Iterable[str]] = {
     "plain": PLAIN,
@@ -163,11 +166,11 @@ STREAMS: dict[str, Iterable[str]] = {
         begin(2, "text", text=""),
         add(1, "input_json_delta", partial_json='{"a"'),
         add(0, "thinking_delta", thinking="hm so"),
-        *said("Hel", index=2),
+        *text_deltas("Hel", index=2),
         begin(3, "tool_use", id="toolu_b", name="wind", input={}),
         add(3, "input_json_delta", partial_json="{"),
         add(1, "input_json_delta", partial_json=":1}"),
-        *said("lo", index=2),
+        *text_deltas("lo", index=2),
         end(0),
         end(2),
         add(3, "input_json_delta", partial_json="}"),
@@ -200,8 +203,8 @@ STREAMS: dict[str, Iterable[str]] = {
     "pings": [text for pair in PLAIN for text in (PING, pair, ": comment\n\n", "data:\n\n")],
     "data-only": [text.split("\n", 1)[1] for text in PLAIN],
     "crlf": [text.replace("\n", "\r\n") for text in PLAIN],
-    "text-in-start": [START, begin(0, "text", text="Hel"), *said("lo"), *ENDED],
-    "no-start": [*said("Hello"), *stop()],
+    "text-in-start": [START, begin(0, "text", text="Hel"), *text_deltas("lo"), *ENDED],
+    "no-start": [*text_deltas("Hello"), *stop()],
     "two-texts": [START, *text(0, "Hel"), *text(1, "", "lo"), *stop()],
     "unknown-event": [
         START,
@@ -213,7 +216,7 @@ STREAMS: dict[str, Iterable[str]] = {
         START,
         LATER,
         add(0, "input_json_delta", partial_json='{"q":1}'),
-        *said("not this"),
+        *text_deltas("not this"),
         end(0),
         begin(1, "web_search_tool_result", tool_use_id="srvtoolu_1", content=[]),
         end(1),
@@ -224,7 +227,7 @@ STREAMS: dict[str, Iterable[str]] = {
         START,
         begin(0, "text", text=""),
         add(0, "citations_delta", citation={"url": "x"}),
-        *said("Hello"),
+        *text_deltas("Hello"),
         *ENDED,
     ],
     "nul": [START, *text(0, "a\0b"), *call(1, "toolu\0a", "t\0", '"\0"'), *stop("tool_use")],
@@ -237,7 +240,8 @@ STREAMS: dict[str, Iterable[str]] = {
     "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
     "not-an-object": [*HELLO, "data: 17\n\n", *ENDED],
     "wrong-types": [*HELLO, add(0, "text_delta", text=17), *ENDED],
-    "wrong-index": [*HELLO, add("a", "text_delta", text="x"), *ENDED],  # type: ignore[arg-type]  # that is what is wrong
+    # The type is wrong on purpose.
+    "wrong-index": [*HELLO, add("a", "text_delta", text="x"), *ENDED],  # type: ignore[arg-type]
     "arguments-of-nothing": [*HELLO, add(1, "input_json_delta", partial_json="{}"), *ENDED],
     "too-many-calls": [
         *HELLO,
@@ -250,7 +254,7 @@ STREAMS: dict[str, Iterable[str]] = {
     **{f"{type}-first": [START, PING, error(type, message)] for type, message in ERRORS.items()},
     "error-too-long": [error("invalid_request_error", TOO_LONG)],
 }
-"""What is said by models that answer 200 and say one thing after the other."""
+"""The responses of models that answer 200 with a plain sequence of events."""
 
 
 def refusal(status: str, type: str, message: str, *headers: str) -> Answer:
@@ -270,7 +274,7 @@ def refusal(status: str, type: str, message: str, *headers: str) -> Answer:
 
 
 async def unauthorized(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
-    """It repeats the key it was sent."""
+    """Echo the API key of the request in the error."""
     sent = upstream.requests[-1].headers.get("x-api-key")
     await refusal("401 Unauthorized", "authentication_error", f"invalid x-api-key: {sent}")(
         upstream, writer
@@ -278,14 +282,17 @@ async def unauthorized(upstream: Upstream, writer: asyncio.StreamWriter) -> None
 
 
 async def cut_off(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
-    """Says the first half of its text and falls silent; then the whole, or the rest after what it is made to go on from."""
+    """Send the first half of the text and stall; on the next request send the rest.
+
+    The rest starts after the prefix in the request, or at the beginning without one.
+    """
     last = upstream.requests[-1].body["messages"][-1]
     so_far = last["content"][-1]["text"] if last["role"] == "assistant" else ""
     assert TEXT.startswith(so_far)
     await head(writer)
-    if upstream.asked[upstream.model] == 1:
+    if upstream.request_counts[upstream.model] == 1:
         writer.write(
-            "".join([START, begin(0, "text", text=""), *said(HALF[:20], HALF[20:])]).encode()
+            "".join([START, begin(0, "text", text=""), *text_deltas(HALF[:20], HALF[20:])]).encode()
         )
         await writer.drain()
         await silence()
@@ -325,7 +332,7 @@ SCRIPTS: dict[str, Answer] = {
     "silent": then_silence(),
     "slow-headers": slow_headers,
     "slow-first-token": slowly(*[START, *[PING] * 5, *PLAIN[1:]]),
-    "endless": endless(said("on ")[0], START),
+    "endless": endless(text_deltas("on ")[0], START),
     "pings-endless": endless(PING, START, begin(0, "text", text="")),
     "keeps-open-after-stop": then_silence(*PLAIN),
     "keeps-open-after-reason": then_silence(*PLAIN[:-1]),

@@ -18,7 +18,7 @@ from tests.waiting import until
 
 @contextmanager
 def running_valkey() -> Iterator[str]:
-    """Run a Valkey that keeps nothing; its URL."""
+    """Run a Valkey without persistence; its URL."""
     # Not below pytest's own folder: the path of a Unix socket is limited to about 100 bytes.
     with tempfile.TemporaryDirectory(prefix="tidemark-valkey-") as folder:
         socket = Path(folder) / "redis.sock"
@@ -26,7 +26,7 @@ def running_valkey() -> Iterator[str]:
         server = subprocess.Popen(
             [get_binary_path(), *options],
             stdout=subprocess.DEVNULL,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  it makes one call
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
         )
         try:
             url = f"unix://{socket}"

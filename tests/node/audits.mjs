@@ -1,4 +1,5 @@
-// Runs graphql-http's audits against the server at argv[2] with the key in TIDEMARK_KEY, and prints their results as JSON.
+// Runs the audits of graphql-http against the server and prints their results as JSON.
+// Argument: the URL of the endpoint. TIDEMARK_KEY: an API key.
 import { auditServer } from "graphql-http";
 
 const fetchFn = (url, options = {}) =>

@@ -1,4 +1,5 @@
-// Follows a generation with graphql-sse: argv is the address and the generation's id, TIDEMARK_KEY the key. Prints each event as a line of JSON.
+// Follows a generation with graphql-sse and prints each event as a line of JSON.
+// Arguments: the address of the server and the generation's id. TIDEMARK_KEY: an API key.
 import { createClient } from "graphql-sse";
 
 const [address, id] = process.argv.slice(2);
@@ -15,7 +16,7 @@ const query = `subscription ($id: ID!, $after: String) {
 const variables = { id, after: null };
 for await (const { data, errors } of client.iterate({ query, variables })) {
   if (errors) throw new Error(JSON.stringify(errors));
-  variables.after = data.generationEvents.cursor; // sent again, as it is then, when the client connects again
+  variables.after = data.generationEvents.cursor; // sent again when the client reconnects
   console.log(JSON.stringify(data.generationEvents));
 }
 client.dispose();

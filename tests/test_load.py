@@ -1,4 +1,4 @@
-"""Many at once: full workers, a thousand readers, and Stop against completion three hundred times."""
+"""Load: full workers, a thousand readers, and 300 races between stop and completion."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,60 +30,60 @@ Make = Callable[..., System]
 
 
 async def all_have(seen: list[list[Event]], events: int) -> None:
-    """Waits until every one of these readers has so many events."""
+    """Wait until each of these readers has more than this many events."""
     await condition(lambda: min(map(len, seen)) > events, WAIT_S)
 
 
-class Asked(NamedTuple):
-    """Answers of one kind, and what the readers of each saw."""
+class Group(NamedTuple):
+    """Answers with the same script, and what the readers of each saw."""
 
     sent: list[dict[str, Any]]
     seen: list[list[list[Event]]]
 
     @property
-    def everybody(self) -> list[list[Event]]:
+    def all_readers(self) -> list[list[Event]]:
         return [events for each in self.seen for events in each]
 
     async def have(self, events: int) -> None:
-        await all_have(self.everybody, events)
+        await all_have(self.all_readers, events)
 
     async def end(self) -> None:
-        await condition(lambda: all(map(has_ended, self.everybody)), WAIT_S)
+        await condition(lambda: all(map(has_ended, self.all_readers)), WAIT_S)
 
 
 class Race(NamedTuple):
-    """An answer that was stopped as it ended: what the stop answered, and what readers saw."""
+    """An answer that was stopped near its end: the response to the stop, and what readers saw."""
 
     generation_id: str
     answered: dict[str, Any]
     seen: list[list[Event]]
 
 
-async def test_a_thousand_readers_come_back_after_their_web_process_died(new_system: Make) -> None:
+async def test_a_thousand_readers_resume_after_their_web_process_dies(new_system: Make) -> None:
     allow_connections(READERS)
     system = await asyncio.to_thread(lambda: new_system().start(webs=2))
     dying, other = system.of("web")
     key = await asyncio.to_thread(system.new_key)
     async with Client(dying.url, key) as doomed, Client(other.url, key) as client:
         sent = await client.send("/demo tokens=100000 rate=5\na thousand")
-        crowd = ManyReaders(sent["events_url"], key, [dying.url], READERS)
+        readers = ManyReaders(sent["events_url"], key, [dying.url], READERS)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(crowd.read())
-            await all_have(crowd.seen, 10)
+            tasks.create_task(readers.read())
+            await all_have(readers.seen, 10)
             assert (await doomed.get("/status"))["web"]["open_streams"] == READERS
-            crowd.urls[:] = [other.url]
+            readers.urls[:] = [other.url]
             dying.kill()
-            await all_have(crowd.seen, max(map(len, crowd.seen)) + 10)
+            await all_have(readers.seen, max(map(len, readers.seen)) + 10)
             await client.cancel(sent["generation_id"])
-        outcome = await outcome_of(system, client, sent, crowd.seen)
+        outcome = await outcome_of(system, client, sent, readers.seen)
 
     outcome.note("web process of 1,000 readers killed", system.database)
     outcome.check()
     assert outcome.types == {"queued", "started", "text_delta", "cancelled"}
-    assert {events[0].seq for events in crowd.seen} == {1}
+    assert {events[0].seq for events in readers.seen} == {1}
 
 
-async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs_one(
+async def test_a_full_worker_adopts_answers_of_a_dead_one_but_starts_no_queued_ones(
     new_system: Make,
 ) -> None:
     system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": SLOTS}).start())
@@ -92,46 +92,52 @@ async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs
         AsyncExitStack() as stack,
     ):
 
-        async def ask(script: str) -> Asked:
+        async def send(script: str) -> Group:
             sent = [await client.send(f"/demo {script}\n{script} {n}") for n in range(SLOTS)]
-            return Asked(
+            return Group(
                 sent, [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
             )
 
-        endless = await ask("tokens=100000 rate=20")
+        endless = await send("tokens=100000 rate=20")
         await endless.have(5)
         dying = await asyncio.to_thread(system.start_worker)
-        left_behind = await ask("tokens=300 rate=50")  # the first worker is full
-        await left_behind.have(20)
-        waiting = await ask("tokens=40 rate=100")
+        adopted = await send("tokens=300 rate=50")  # the first worker is full
+        await adopted.have(20)
+        queued = await send("tokens=40 rate=100")
         dying.kill()
-        await left_behind.end()
-        assert all(
-            [event.type for event in events] == ["queued"] for events in waiting.everybody
-        )  # no slot was free so far
-        assert not any(has_ended(events) for events in endless.everybody)
+        await adopted.end()
+        # No slot was free so far.
+        assert all([event.type for event in events] == ["queued"] for events in queued.all_readers)
+        assert not any(has_ended(events) for events in endless.all_readers)
         for each in endless.sent:
             await client.cancel(each["generation_id"])
-        await waiting.end()
-        asked = endless, left_behind, waiting
+        await queued.end()
+        groups = endless, adopted, queued
         outcomes = [
             [
                 await outcome_of(system, client, *answer)
                 for answer in zip(each.sent, each.seen, strict=True)
             ]
-            for each in asked
+            for each in groups
         ]
 
-    for case, those in zip(("still written", "left behind", "waiting"), outcomes, strict=True):
-        for outcome in those:
+    for case, group_outcomes in zip(
+        ("still written", "left behind", "waiting"), outcomes, strict=True
+    ):
+        for outcome in group_outcomes:
             outcome.check()
-        those[0].note(f"one of two full workers killed: {case}", system.database)
-    assert [{(each.row.attempt, each.row.crashes) for each in those} for those in outcomes] == [
+        group_outcomes[0].note(f"one of two full workers killed: {case}", system.database)
+    assert [
+        {(each.row.attempt, each.row.crashes) for each in group_outcomes}
+        for group_outcomes in outcomes
+    ] == [
         {(1, 0)},
         {(2, 1)},
         {(1, 0)},
     ]
-    assert [{each.snapshot["status"] for each in those} for those in outcomes] == [
+    assert [
+        {each.snapshot["status"] for each in group_outcomes} for group_outcomes in outcomes
+    ] == [
         {"cancelled"},
         {"completed"},
         {"completed"},
@@ -141,14 +147,20 @@ async def test_what_a_full_worker_left_behind_needs_no_slot_and_what_waits_needs
     )
 
 
-async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_system: Make) -> None:
+async def test_three_hundred_races_of_stop_and_completion_have_one_end_each(
+    new_system: Make,
+) -> None:
     system = await asyncio.to_thread(lambda: new_system().start(webs=2))
     key = await asyncio.to_thread(system.new_key)
     one, other = system.of("web")
     async with Client(one.url, key) as client, Client(other.url, key) as stopper:
 
         async def race(lane: int) -> list[Race]:
-            """Stop comes a little later whenever it won, and a little earlier, or to a longer answer, whenever it lost."""
+            """Stop answers near their end.
+
+            After a stop that won, the next one comes later; after one that lost, earlier or to a
+            longer answer.
+            """
             races: list[Race] = []
             stop_after_ms = 10
             for n in range(lane, RACES, LANES):
@@ -171,9 +183,8 @@ async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_syste
     for each, outcome in zip(races, outcomes, strict=True):
         outcome.check()
         assert each.answered == outcome.snapshot
-        assert (
-            outcome.log or outcome.row.status == "cancelled"
-        )  # only what was stopped before it began has no log
+        # Only an answer that was stopped before it began has no log.
+        assert outcome.log or outcome.row.status == "cancelled"
     assert {outcome.row.status for outcome in outcomes} == {"completed", "cancelled"}
     for status in ("completed", "cancelled"):
         note(
@@ -184,7 +195,7 @@ async def test_stop_and_completion_race_three_hundred_times_to_one_end(new_syste
 
 
 async def outcomes_of(system: System, client: Client, races: list[Race]) -> list[Outcome]:
-    """What became of these answers, once all are sealed: every row in one transaction."""
+    """Wait until the logs of these answers are closed; all rows are read at once."""
     late = [await client.read(each.generation_id) for each in races]
     snapshots = [await client.snapshot(each.generation_id) for each in races]
     async with asyncio.timeout(20), open_database(system.settings.database_url) as database:

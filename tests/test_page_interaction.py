@@ -1,4 +1,4 @@
-"""Ways through the page: branches, edits, drafts, the list, the keyboard, long conversations, and what a screen reader finds."""
+"""Using the page: branches, edits, drafts, the list, the keyboard, long chats, accessibility."""
 
 import asyncio
 import gzip
@@ -16,7 +16,7 @@ from server.api.page import FOLDER
 from server.history.database import open_database
 from server.history.tables import Conversation, Generation, Message, Role, Status, now
 from server.ids import Prefix, new_id
-from tests.browser import NewWindow, Window, _demand
+from tests.browser import NewWindow, Window, require
 from tests.system import System
 
 SCRIPT_MAX_BYTES = 60_000
@@ -31,8 +31,8 @@ def ask(window: Window, topic: str, tokens: int = 5) -> list[str]:
 
 
 def test_the_first_load_is_small() -> None:
-    """At most 60 KB of JavaScript, gzipped, before anything is asked for that not everybody needs."""
-    _demand((FOLDER / "index.html").is_file(), "the chat page is not built")
+    """The initial JavaScript is at most 60 KB, gzipped."""
+    require((FOLDER / "index.html").is_file(), "the chat page is not built")
     wanted = re.findall(r'(?:src|href)="/(assets/[^"]+\.js)"', (FOLDER / "index.html").read_text())
     loaded: dict[str, bytes] = {}
     while wanted:
@@ -53,7 +53,7 @@ def test_the_first_load_is_small() -> None:
 
 
 @pytest.mark.slow
-def test_a_question_is_asked_in_other_words_and_both_stay(window: Window) -> None:
+def test_an_edited_question_keeps_the_original_as_a_sibling(window: Window) -> None:
     first = ask(window, "one")
 
     window.page.locator(".question").hover()
@@ -71,7 +71,7 @@ def test_a_question_is_asked_in_other_words_and_both_stay(window: Window) -> Non
 
 
 @pytest.mark.slow
-def test_a_tab_whose_reader_chose_a_branch_stays_there_and_asks_there(
+def test_a_tab_stays_on_the_branch_that_its_user_selected(
     window: Window, new_window: NewWindow
 ) -> None:
     first = ask(window, "branches")
@@ -84,7 +84,7 @@ def test_a_tab_whose_reader_chose_a_branch_stays_there_and_asks_there(
     window.button("Previous answer").click()
     expect(window.answer).to_contain_text("1/2")
     other.button("Next answer").wait_for()
-    other.button("Regenerate").click()  # moves what is shown
+    other.button("Regenerate").click()  # changes the shown branch
     expect(other.answer).to_contain_text("3/3")
 
     expect(window.answer).to_contain_text("1/3")
@@ -98,7 +98,7 @@ def test_a_tab_whose_reader_chose_a_branch_stays_there_and_asks_there(
 
 
 @pytest.mark.slow
-def test_a_draft_is_kept_for_each_conversation_and_over_a_reload(window: Window) -> None:
+def test_drafts_are_kept_per_conversation_and_survive_a_reload(window: Window) -> None:
     ask(window, "drafts")
     window.field.fill("not sent yet " * 3000)
     path = urlsplit(window.page.url).path
@@ -114,7 +114,7 @@ def test_a_draft_is_kept_for_each_conversation_and_over_a_reload(window: Window)
 
 
 @pytest.mark.slow
-def test_conversations_are_pinned_renamed_put_away_and_deleted(
+def test_conversations_can_be_pinned_renamed_archived_and_deleted(
     window: Window, new_window: NewWindow
 ) -> None:
     for topic in ("alpha", "beta"):
@@ -177,7 +177,7 @@ def test_everything_can_be_reached_by_keyboard(window: Window) -> None:
 
 
 @pytest.mark.slow
-def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
+def test_the_page_does_not_auto_scroll_while_the_user_has_scrolled_up(window: Window) -> None:
     window.send("/demo tokens=1500 rate=400\nscroll")
     window.wait_for_words(500)
     thread = window.page.locator(".thread")
@@ -185,10 +185,10 @@ def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
     thread.hover()
     window.page.mouse.wheel(0, -600)
     expect(window.button("Scroll to bottom")).to_be_visible()
-    place = thread.evaluate("element => element.scrollTop")
+    position = thread.evaluate("element => element.scrollTop")
     window.wait_for_words(1000)
 
-    assert thread.evaluate("element => element.scrollTop") == place
+    assert thread.evaluate("element => element.scrollTop") == position
     window.button("Scroll to bottom").click()
     expect(window.button("Scroll to bottom")).to_have_count(0)
     window.wait_until_settled()
@@ -207,7 +207,7 @@ def test_the_reader_who_scrolled_up_is_left_there(window: Window) -> None:
 
 
 def fill(served: System, account_id: str, turns: int) -> str:
-    """A conversation of so many questions and answers, written straight into SQL; its id."""
+    """Write a conversation with this many turns into the database; return its id."""
 
     def write(session: Session) -> str:
         conversation = Conversation(
@@ -263,7 +263,7 @@ def fill(served: System, account_id: str, turns: int) -> str:
 
 
 @pytest.mark.slow
-def test_a_conversation_of_10_000_messages_opens_with_its_newest_and_shows_older_ones_on_the_way_up(
+def test_older_messages_of_a_long_conversation_are_loaded_while_scrolling_up(
     served: System, window: Window
 ) -> None:
     conversation = fill(served, window.get("/api/session")["account"]["id"], 5000)
@@ -286,9 +286,9 @@ def test_a_conversation_of_10_000_messages_opens_with_its_newest_and_shows_older
     ).to_have_count(1)
 
 
-def faults_of(window: Window) -> list[Any]:
-    """What axe finds serious."""
-    _demand(AXE.is_file(), "axe-core is not installed: run `npm ci` in web/")
+def violations_of(window: Window) -> list[Any]:
+    """The serious violations that axe finds."""
+    require(AXE.is_file(), "axe-core is not installed: run `npm ci` in web/")
     window.page.evaluate(AXE.read_text())
     found = window.page.evaluate("() => axe.run({ resultTypes: ['violations'] })")
     return [
@@ -300,25 +300,25 @@ def faults_of(window: Window) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(scheme: str, new_window: NewWindow) -> None:
+def test_axe_finds_no_serious_violations(scheme: str, new_window: NewWindow) -> None:
     window = new_window(color_scheme=scheme, reduced_motion="reduce").open()
-    assert faults_of(window) == []
+    assert violations_of(window) == []
 
     window.send("/demo rate=0\nWhat is the tide?\n")
     window.wait_until_settled()
     expect(window.text.locator(".katex")).to_have_count(1)
     expect(window.text.locator(".hljs-keyword").first).to_be_visible()
-    assert faults_of(window) == []
+    assert violations_of(window) == []
     window.send("/demo tokens=9 rate=0 fail_after=4 reasoning=5\nfail")
     expect(window.button("Try again")).to_be_visible()
-    assert faults_of(window) == []
+    assert violations_of(window) == []
     window.page.get_by_role("button", name="settings").click()
     expect(window.page.get_by_role("dialog")).to_be_visible()
-    assert faults_of(window) == []
+    assert violations_of(window) == []
 
 
 @pytest.mark.slow
-def test_targets_are_large_enough_for_a_finger(new_window: NewWindow) -> None:
+def test_touch_targets_are_large_enough(new_window: NewWindow) -> None:
     phone = new_window(
         viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
     ).open()
@@ -330,14 +330,15 @@ def test_targets_are_large_enough_for_a_finger(new_window: NewWindow) -> None:
     sizes = phone.page.locator(
         "button:visible, a:visible, select:visible, input:visible, summary:visible"
     ).evaluate_all(
-        "all => all.filter(e => !e.closest('.prose p, .prose li')).map(e => [e.outerHTML.slice(0, 90), e.offsetWidth, e.offsetHeight])"
+        "all => all.filter(e => !e.closest('.prose p, .prose li')).map(e => "
+        "[e.outerHTML.slice(0, 90), e.offsetWidth, e.offsetHeight])"
     )
 
     assert [each for each in sizes if min(each[1:]) < 44] == []
 
 
 @pytest.mark.slow
-def test_every_answer_of_the_server_carries_the_policies(window: Window) -> None:
+def test_every_response_has_the_security_headers(window: Window) -> None:
     asset = window.page.locator("script[src]").first.get_attribute("src")
 
     for path in (
@@ -353,6 +354,8 @@ def test_every_answer_of_the_server_carries_the_policies(window: Window) -> None
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
         assert headers["content-security-policy"] == (
-            "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; "
-            "font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+            "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr "
+            "'unsafe-inline'; img-src 'self' data:; "
+            "font-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri "
+            "'none'; form-action 'self'"
         )

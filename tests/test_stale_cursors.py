@@ -1,4 +1,4 @@
-"""Marks that are too old: of an ended answer whose log is gone, or lacks something, readers get the row itself, never a hole."""
+"""Cursors that cannot be replayed: the reader gets a snapshot instead of a gap."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,18 +16,18 @@ pytestmark = pytest.mark.slow
 
 KEPT = 10
 FAULTS: dict[str, Callable[[Any, LogKeys], Any]] = {
-    "its beginning was cut off": lambda redis, keys: redis.xtrim(
+    "its beginning is trimmed": lambda redis, keys: redis.xtrim(
         keys.events, maxlen=KEPT, approximate=False
     ),
     "only its state is left": lambda redis, keys: redis.delete(keys.events),
     "only its events are left": lambda redis, keys: redis.delete(keys.state),
-    "its time is over": lambda redis, keys: [
+    "it has expired": lambda redis, keys: [
         redis.pexpire(key, 1) for key in (keys.state, keys.events)
     ],
 }
 
 
-async def test_what_cannot_be_replayed_is_told_as_a_snapshot(
+async def test_an_answer_that_cannot_be_replayed_is_streamed_as_a_snapshot(
     new_system: Callable[..., System],
 ) -> None:
     system = await asyncio.to_thread(
@@ -41,23 +41,24 @@ async def test_what_cannot_be_replayed_is_told_as_a_snapshot(
         sent = [await client.send(f"/demo tokens=60 rate=200\n{fault}") for fault in FAULTS]
         seen = [await client.read(each["generation_id"]) for each in sent]
         with system.redis() as redis:
-            for each, spoil in zip(sent, FAULTS.values(), strict=True):
+            for each, damage in zip(sent, FAULTS.values(), strict=True):
                 keys = log_keys(system.settings.redis.key_prefix, each["generation_id"])
-                await condition(lambda each=each: system.row(each["generation_id"]).sealed)  # type: ignore[misc]
+                id = each["generation_id"]
+                await condition(lambda id=id: system.row(id).sealed)  # type: ignore[misc]
                 assert 0 < redis.pttl(keys.events) <= 30_000
-                spoil(redis, keys)
+                damage(redis, keys)
             await condition(lambda: not redis.exists(keys.state, keys.events))
 
         for fault, each, events in zip(FAULTS, sent, seen, strict=True):
             snapshot, last = await client.snapshot(each["generation_id"]), events[-1].seq
-            marks = [0, 1, 2, last // 2, last - 1]
+            cursors = [0, 1, 2, last // 2, last - 1]
             late = [
-                await reader.read(each["generation_id"], after=mark)
+                await reader.read(each["generation_id"], after=cursor)
                 for reader in (client, other)
-                for mark in marks
+                for cursor in cursors
             ]
-            for mark, again in zip(marks * 2, late, strict=True):
-                check_law(events[:mark] + again, snapshot)
+            for cursor, again in zip(cursors * 2, late, strict=True):
+                check_law(events[:cursor] + again, snapshot)
             if fault != "only its events are left":
                 assert [
                     [event.type for event in again if event.type != "queued"] for again in late[1:4]
@@ -68,13 +69,13 @@ async def test_what_cannot_be_replayed_is_told_as_a_snapshot(
                     await reader.http.get(each["events_url"], params={"after": last})
                 ).status_code == 204
                 for beyond in (last + 1, 10**15):
-                    answers = [
+                    responses = [
                         await reader.http.get(each["events_url"], params={"after": beyond}),
                         await reader.http.get(
                             each["events_url"], headers={"Last-Event-ID": str(beyond)}
                         ),
                     ]
-                    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [
-                        (400, "invalid_cursor")
-                    ] * 2
+                    assert [
+                        (response.status_code, response.json()["code"]) for response in responses
+                    ] == [(400, "invalid_cursor")] * 2
             note(f"late reader of a log: {fault}", late, database=system.database)
