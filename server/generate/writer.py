@@ -19,7 +19,18 @@ from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
-from server.stream.log import APPEND, CLOSE, OPEN, OPEN_WITHIN_S, LogKeys, events_of
+from server.stream.log import (
+    APPEND,
+    CLOSE,
+    OPEN,
+    OPEN_WITHIN_S,
+    LogKeys,
+    append_command,
+    close_command,
+    concerns_server,
+    events_of,
+    open_command,
+)
 
 LOGS_AT_ONCE = 64
 BATCH_BYTES = 128 * 1024
@@ -30,12 +41,6 @@ REST_S = 0.002
 
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 LOG_RETRY_MAX_S = 5.0
-
-BUSY_CODES = frozenset(
-    {"NOSCRIPT", "LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
-    | {"CLUSTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "UNKILLABLE"}
-)
-"""Error replies that say something of the server, not of the key."""
 
 Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
 """Beats in SQL for these fences; those that still hold. Raises DatabaseAway."""
@@ -163,19 +168,14 @@ class LogWriter:
                     self._opened(owned, reply)
 
     def _open_command(self, owned: OwnedLog) -> Command:
-        deadline_us = int((self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
-        first, entries = "first" if owned.first else "", "" if owned.opened.done() else "entries"
-        return (
-            "EVALSHA",
-            OPEN.sha,
-            2,
-            owned.keys.state,
-            owned.keys.events,
+        deadline_s = self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S
+        return open_command(
+            owned.keys,
             owned.fence.attempt,
-            deadline_us,
-            owned.ttl_ms,
-            first,
-            entries,
+            deadline_us=int(deadline_s * 1e6),
+            ttl_ms=owned.ttl_ms,
+            first=owned.first,
+            entries=not owned.opened.done(),
         )
 
     def _opened(self, owned: OwnedLog, reply: Any) -> None:
@@ -264,7 +264,7 @@ class LogWriter:
             events = owned.next_batch(BATCH_BYTES)
             if events or (owned.complete and not owned.whole):
                 sent = owned.acked + len(events)
-                commands.append(_append_command(owned, events, last=sent == len(owned.events)))
+                commands.append(_append_command(owned, events, sent))
                 sending.append((owned, sent))
         for (owned, sent), reply in zip(
             sending, await _execute(link, "append", commands) if commands else [], strict=True
@@ -284,19 +284,9 @@ class LogWriter:
         closings = dict(islice(self._closings.items(), LOGS_AT_ONCE))
         if not closings:
             return
-        commands: list[Command] = [
-            (
-                "EVALSHA",
-                CLOSE.sha,
-                2,
-                keys.state,
-                keys.events,
-                terminal.seq,
-                terminal.encoded(),
-                keys.channel,
-                self._retention_ms,
-            )
-            for keys, terminal in closings.values()
+        commands = [
+            close_command(*closing, retention_ms=self._retention_ms)
+            for closing in closings.values()
         ]
         for generation_id, reply in zip(
             closings, await _execute(link, "close", commands), strict=True
@@ -318,20 +308,10 @@ async def _execute(link: Link, script: str, commands: list[Command]) -> list[Any
     return replies
 
 
-def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
-    """Appends events. With the last missing ones, a log that lost some is whole again."""
-    head = (
-        "EVALSHA",
-        APPEND.sha,
-        2,
-        owned.keys.state,
-        owned.keys.events,
-        owned.fence.attempt,
-        owned.keys.channel,
-        owned.ttl_ms,
-    )
-    numbered = (argument for event in events for argument in (event.seq, event.encoded()))
-    return (*head, "whole" if last and owned.complete and not owned.whole else "", *numbered)
+def _append_command(owned: OwnedLog, events: list[Event], sent: int) -> Command:
+    """Appends events, after which Redis has the first `sent` ones."""
+    whole = sent == len(owned.events) and owned.complete and not owned.whole
+    return append_command(owned.keys, owned.fence.attempt, events, ttl_ms=owned.ttl_ms, whole=whole)
 
 
 def _check(reply: Any) -> None:
@@ -347,6 +327,6 @@ def _failure_of(reply: Any) -> str | None:
     """
     if not isinstance(reply, Exception):
         return None
-    if str(reply).partition(" ")[0] in BUSY_CODES:
+    if concerns_server(reply):
         raise Busy(str(reply))
     return str(reply)
