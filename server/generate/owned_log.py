@@ -54,7 +54,6 @@ class OwnedLog:
         self.events: list[Event] = []
         self.acked = 0  # how many of `events` are known to be in the log
         self.seq = FIRST_SEQ
-        self.must_open, self.confirming = True, False
         self.whole = False  # the log in Redis is known to lack nothing
         self.complete = (
             False  # `events` is all that counts: what is missing in Redis can be written from it

@@ -57,14 +57,15 @@ class LogWriter:
         self._url, self._confirm, self._retention_ms = url, confirm, int(retention_s * 1000)
         self._logs: set[OwnedLog] = set()
         self._dirty: set[OwnedLog] = set()
+        self._unopened: set[OwnedLog] = set()  # to be opened before anything else
         self._closings: dict[str, tuple[LogKeys, Event]] = {}
         self._held_at: dict[
             OwnedLog, float
         ] = {}  # monotonic, before the claim or beat that showed it to be ours
         self._paused: set[OwnedLog] = set()
         self._failures: dict[OwnedLog, int] = {}
-        self._doubtful: list[OwnedLog] = []
-        self._doubt = asyncio.Event()
+        self._to_verify: set[OwnedLog] = set()
+        self._verify = asyncio.Event()
         self._work = asyncio.Event()
         self._clock_offset_s = 0.0  # Redis's clock less the monotonic one, never too late
         self.sealed: list[
@@ -74,6 +75,7 @@ class LogWriter:
     def add(self, owned: OwnedLog, claimed_at: float) -> None:
         """Opens a log that was claimed after `claimed_at`, and resolves `owned.opened`."""
         self._logs.add(owned)
+        self._unopened.add(owned)
         self._held_at[owned] = claimed_at
         self._work.set()
 
@@ -81,7 +83,8 @@ class LogWriter:
         """Forgets a log; what it holds is not written any more."""
         self._logs.discard(owned)
         self._failures.pop(owned, None)
-        self._dirty.discard(owned)
+        for some in (self._dirty, self._unopened, self._to_verify):
+            some.discard(owned)
         self._held_at.pop(owned, None)
 
     def dirty(self, owned: OwnedLog) -> None:
@@ -131,26 +134,26 @@ class LogWriter:
         *_, time = await link.execute(
             [("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)]
         )
-        _check(time)
+        if isinstance(time, Exception):
+            raise Busy(str(time))
         self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - monotonic()
+        self._unopened |= self._logs
         for owned in self._logs:
-            owned.must_open = True
             if owned.opened.done():
                 self._held_at.pop(owned, None)
 
     async def _open(self, link: Link) -> None:
         """Opens logs that were claimed or confirmed just now, and has the others confirmed."""
+        if not self._unopened:
+            return
         good_since = monotonic() - OPEN_WITHIN_S / 2
         opening = []
-        for owned in self._logs:
-            if owned in self._paused:
-                continue
-            if owned.must_open and self._held_at.get(owned, 0.0) > good_since:
+        for owned in self._unopened - self._paused:
+            if self._held_at.get(owned, 0.0) > good_since:
                 opening.append(owned)
-            elif owned.must_open and not owned.confirming:
-                self._doubtful.append(owned)
-                owned.confirming = True
-                self._doubt.set()
+            elif owned not in self._to_verify:
+                self._to_verify.add(owned)
+                self._verify.set()
         for start in range(0, len(opening), LOGS_AT_ONCE):
             chunk = [
                 owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held_at
@@ -181,7 +184,7 @@ class LogWriter:
     def _opened(self, owned: OwnedLog, reply: Any) -> None:
         match reply[0]:
             case b"open":
-                owned.must_open = False
+                self._unopened.discard(owned)
                 try:
                     entries = events_of(reply[3])
                 except ValueError as error:
@@ -198,13 +201,13 @@ class LogWriter:
     async def confirm(self) -> None:
         """Confirms in SQL which logs may be opened again, until cancelled; others are written meanwhile."""
         while True:
-            await self._doubt.wait()
-            self._doubt.clear()
-            doubtful, self._doubtful = self._doubtful, []
+            await self._verify.wait()
+            self._verify.clear()
+            verifying = list(self._to_verify)
             try:
                 began = monotonic()
-                held = await self._confirm([owned.fence for owned in doubtful])
-                for owned in doubtful:
+                held = await self._confirm([owned.fence for owned in verifying])
+                for owned in verifying:
                     if owned not in self._logs:
                         continue  # removed meanwhile: noting it now would keep it for ever
                     if owned.fence in held:
@@ -215,9 +218,8 @@ class LogWriter:
                 log.warning("away", doing="confirm", reason=str(error))
                 await asyncio.sleep(RETRY_MAX_S)
             finally:
-                for owned in doubtful:
-                    owned.confirming = False  # where nothing is known, `_open` asks again
-                self._work.set()
+                self._to_verify.difference_update(verifying)
+                self._work.set()  # where nothing is known, `_open` asks again
 
     def _pause(self, owned: OwnedLog, reason: str) -> None:
         """Leaves alone, for a while, a log that Redis refuses to write; the others go on."""
@@ -243,7 +245,9 @@ class LogWriter:
         dirty, self._dirty = self._dirty, set()
         try:
             writable = [
-                owned for owned in dirty if not owned.must_open and owned not in self._paused
+                owned
+                for owned in dirty
+                if owned not in self._unopened and owned not in self._paused
             ]
             for start in range(0, len(writable), LOGS_AT_ONCE):
                 await self._append_some(link, writable[start : start + LOGS_AT_ONCE])
@@ -251,7 +255,7 @@ class LogWriter:
         finally:
             for owned in dirty:
                 unsent = owned.acked < len(owned.events)
-                if unsent and owned in self._logs and not owned.must_open:
+                if unsent and owned in self._logs and owned not in self._unopened:
                     self._dirty.add(owned)
                     if owned not in self._paused:
                         self._work.set()
@@ -276,7 +280,8 @@ class LogWriter:
                 EVENTS_APPENDED.inc(sent - owned.acked)
                 owned.acknowledge(sent)
             else:  # lost, or another's: SQL decides which
-                owned.must_open = True
+                if owned in self._logs:
+                    self._unopened.add(owned)
                 self._held_at.pop(owned, None)
                 self._work.set()
 
@@ -312,12 +317,6 @@ def _append_command(owned: OwnedLog, events: list[Event], sent: int) -> Command:
     """Appends events, after which Redis has the first `sent` ones."""
     whole = sent == len(owned.events) and owned.complete and not owned.whole
     return append_command(owned.keys, owned.fence.attempt, events, ttl_ms=owned.ttl_ms, whole=whole)
-
-
-def _check(reply: Any) -> None:
-    """Raises Busy for an error reply."""
-    if isinstance(reply, Exception):
-        raise Busy(str(reply))
 
 
 def _failure_of(reply: Any) -> str | None:
