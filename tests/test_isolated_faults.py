@@ -150,9 +150,11 @@ class Writing:
 
     def __init__(self, url: str) -> None:
         self.writer = LogWriter(url, self._confirm, retention_s=60)
+        self.confirmed: list[str] = []
         self._tasks = [asyncio.create_task(run()) for run in (self.writer.run, self.writer.confirm)]
 
     async def _confirm(self, fences: Sequence[Fence]) -> set[Fence]:
+        self.confirmed += [fence.generation_id for fence in fences]
         return set(fences)
 
     def add(self, id: str) -> OwnedLog:
@@ -206,3 +208,19 @@ async def test_a_damaged_entry_makes_its_owner_start_over(redis: ArqRedis, valke
         assert await writing.add("damaged").opened is Found.LOST
     finally:
         writing.end()
+
+
+async def test_a_step_of_redis_s_clock_is_noticed(redis: ArqRedis, valkey: str) -> None:
+    writing = Writing(valkey)
+    try:
+        async with asyncio.timeout(20):
+            await writing.add("before").opened
+            writing.writer._clock_offset_s -= 60
+            writing.confirmed.clear()
+            after = [writing.add(f"after {n}") for n in range(3)]
+            await asyncio.gather(*[owned.opened for owned in after])
+    finally:
+        writing.end()
+
+    # What was claimed before the clock was read again has no known time on it: SQL is asked, once.
+    assert sorted(writing.confirmed) == ["after 0", "after 1", "after 2"]

@@ -8,6 +8,7 @@ SQL before it opens its log again.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -68,6 +69,7 @@ class LogWriter:
         self._verify = asyncio.Event()
         self._work = asyncio.Event()
         self._clock_offset_s = 0.0  # Redis's clock less the monotonic one, never too late
+        self._clock_read_at = inf  # monotonic; infinite while it has to be read
         self.sealed: list[
             str
         ] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
@@ -130,23 +132,29 @@ class LogWriter:
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _prepare(self, link: Link) -> None:
-        """Loads the scripts and reads the clock; every log must be opened again on a new connection."""
-        *_, time = await link.execute(
-            [("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)]
-        )
+        """Loads the scripts. On a new connection, the clock is read and every log opened again."""
+        await link.execute([("SCRIPT", "LOAD", each.source) for each in (OPEN, APPEND, CLOSE)])
+        self._clock_read_at = inf
+        self._unopened |= self._logs
+
+    async def _read_clock(self, link: Link) -> None:
+        [time] = await link.execute([("TIME",)])
         if isinstance(time, Exception):
             raise Busy(str(time))
-        self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - monotonic()
-        self._unopened |= self._logs
-        for owned in self._logs:
-            if owned.opened.done():
-                self._held_at.pop(owned, None)
+        self._clock_read_at = monotonic()
+        self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - self._clock_read_at
 
     async def _open(self, link: Link) -> None:
-        """Opens logs that were claimed or confirmed just now, and has the others confirmed."""
+        """Opens logs that were claimed or confirmed just now, and has the others confirmed.
+
+        "Just now" is also after the clock was read: the monotonic clock stands still while the
+        machine sleeps, so an older claim has no known time on Redis's clock (decision 0003).
+        """
         if not self._unopened:
             return
-        good_since = monotonic() - OPEN_WITHIN_S / 2
+        if self._clock_read_at == inf:
+            await self._read_clock(link)
+        good_since = max(monotonic() - OPEN_WITHIN_S / 2, self._clock_read_at)
         opening = []
         for owned in self._unopened - self._paused:
             if self._held_at.get(owned, 0.0) > good_since:
@@ -193,8 +201,10 @@ class LogWriter:
                 owned.adopt(reply[2], entries, whole=reply[1] == 1)
                 self.dirty(owned)
             case b"late":
+                # The claim is too old, or Redis's clock has moved since it was read.
+                self._clock_read_at = inf
                 self._held_at.pop(owned, None)
-                self._work.set()
+                self._pause(owned, "late")
             case _:
                 self._supersede(owned)
 
