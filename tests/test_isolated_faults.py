@@ -16,7 +16,6 @@ from server.history.claims import Fence
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
 from server.stream.feed import KEPT_BYTES, End, Feed, Feeds
-from server.stream.link import Link
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 from tests.waiting import condition
@@ -195,17 +194,45 @@ async def test_a_log_that_redis_refuses_does_not_keep_others_from_being_written(
         writing.end()
 
 
-async def test_a_damaged_entry_makes_its_owner_start_over(redis: ArqRedis, valkey: str) -> None:
-    keys = log_keys(PREFIX, "damaged")
-    await write(redis, "damaged", {2: b"nonsense"})
-    async with asyncio.timeout(10):
-        link = await Link.connect(valkey)
-        await link.close()
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"nonsense",
+        b"2 text_delta {bad",
+        b'2 text_delta {"text":"x"}',
+        b'2 text_delta {"part":5,"text":"x"}',
+        b'2 tool_call {"part":0}',
+        b'2 snapshot {"content":[0]}',
+    ],
+)
+async def test_a_damaged_entry_makes_its_owner_start_over_and_no_other_wait(
+    entry: bytes, redis: ArqRedis, valkey: str
+) -> None:
+    await write(redis, "damaged", {2: entry})
     run_id = (await redis.info("server"))["run_id"]
-    await redis.hset(keys.state, mapping={"epoch": 1, "seq": 2, "whole": run_id})
+    state = {"epoch": 1, "seq": 2, "whole": run_id}
+    await redis.hset(log_keys(PREFIX, "damaged").state, mapping=state)
     writing = Writing(valkey)
     try:
-        assert await writing.add("damaged").opened is Found.LOST
+        async with asyncio.timeout(20):
+            assert await writing.add("damaged").opened is Found.LOST
+            assert await writing.add("good").opened is Found.NOTHING_YET
+    finally:
+        writing.end()
+
+
+async def test_a_text_that_no_event_can_be_made_of_ends_its_own_attempt(
+    redis: ArqRedis, valkey: str
+) -> None:
+    writing = Writing(valkey)
+    try:
+        async with asyncio.timeout(20):
+            bad, good = writing.add("bad"), writing.add("good")
+            bad.delta(EventType.TEXT_DELTA, "\ud800")
+            good.delta(EventType.TEXT_DELTA, "x")
+            await bad.superseded
+            await good.opened
+            await good.flushed()
     finally:
         writing.end()
 

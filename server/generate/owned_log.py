@@ -144,15 +144,20 @@ class OwnedLog:
         self.seq, self.complete = event.seq, True
 
     def adopt(self, seq: int, entries: list[Event], *, whole: bool) -> None:
-        """Takes over what the log held at the first open; later, only notes what Redis has."""
-        self.whole = whole
+        """Takes over what the log held at the first open; later, only notes what Redis has.
+
+        Raises DamagedEvent before it has changed anything.
+        """
         if self.opened.done():
+            self.whole = whole
             self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
             self._notify()
             return
-        self.events, self.acked, self.seq = list(entries), len(entries), seq
+        content = Content()
         for event in entries:
-            self.content.apply(event)
+            content.apply(event)
+        self.content, self.whole = content, whole
+        self.events, self.acked, self.seq = list(entries), len(entries), seq
         intact = seq == (entries[-1].seq if entries else FIRST_SEQ)
         trusted = whole or (self._handed_over and seq == self._checkpoint_seq)
         if intact and trusted and seq >= self._checkpoint_seq:

@@ -112,6 +112,7 @@ class LogWriter:
             try:
                 link = await Link.connect(self._url)
                 await self._prepare(link)
+                self._work.set()
                 while True:
                     await self._work.wait()
                     self._work.clear()
@@ -127,7 +128,6 @@ class LogWriter:
             finally:
                 if link is not None:
                     await link.close()
-            self._work.set()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
@@ -193,12 +193,12 @@ class LogWriter:
         match reply[0]:
             case b"open":
                 self._unopened.discard(owned)
+                whole = reply[1] == 1
                 try:
-                    entries = events_of(reply[3])
+                    owned.adopt(reply[2], events_of(reply[3]), whole=whole)
                 except ValueError as error:
                     log.warning("log_damaged", log=owned.keys.events.decode(), reason=str(error))
-                    entries = []
-                owned.adopt(reply[2], entries, whole=reply[1] == 1)
+                    owned.adopt(reply[2], [], whole=whole)
                 self.dirty(owned)
             case b"late":
                 # The claim is too old, or Redis's clock has moved since it was read.
@@ -274,7 +274,12 @@ class LogWriter:
         sending: list[tuple[OwnedLog, int]] = []
         commands: list[Command] = []
         for owned in some:
-            owned.freeze()
+            try:
+                owned.freeze()
+            except (TypeError, ValueError):  # no JSON can be made of an event: the others go on
+                log.exception("event_not_encoded", log=owned.keys.events.decode())
+                self._supersede(owned)
+                continue
             events = owned.next_batch(BATCH_BYTES)
             if events or (owned.complete and not owned.whole):
                 sent = owned.acked + len(events)
