@@ -15,7 +15,7 @@ from server.generate.writer import LogWriter
 from server.history.claims import Fence
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
-from server.stream.feed import KEPT_BYTES, End, Feed, Feeds
+from server.stream.feed import ENDS_AT_ONCE, KEPT_BYTES, End, Feed, Feeds
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 from tests.waiting import condition
@@ -123,6 +123,24 @@ def test_a_feed_that_ends_with_its_row_keeps_the_snapshot_whatever_its_size() ->
     batch = feed.after(8)
     assert batch is not None
     assert batch.events == [last.terminal]
+
+
+async def test_ends_are_read_a_few_at_a_time(redis: ArqRedis) -> None:
+    asked: list[int] = []
+
+    async def ends(ids: Sequence[str]) -> dict[str, End]:
+        asked.append(len(ids))
+        return {}
+
+    feeds = Feeds(redis, Tail(""), ends, key_prefix=PREFIX, retention_s=60)
+    count = 3 * ENDS_AT_ONCE - 1
+    feeds._doubtful |= {str(n) for n in range(count)}
+    feeds._doubt.set()
+    ending = asyncio.create_task(feeds.end())
+    await condition(lambda: sum(asked) == count)
+    ending.cancel()
+
+    assert max(asked) == ENDS_AT_ONCE
 
 
 async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: str) -> None:

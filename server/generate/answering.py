@@ -20,7 +20,7 @@ from server.history.claims import Ending, Progress, checkpoint, give_back, hand_
 from server.history.database import Database, DatabaseAway
 from server.history.generations import Written
 from server.history.tables import Generation, Status, now
-from server.lifecycle.row_events import end_of, seq_of_unopened, snapshot_data
+from server.lifecycle.row_events import seq_of_unopened, snapshot_data, terminal_event
 from server.lifecycle.usage import Cost, cost_before, request_tokens, tokens_in
 from server.logs import log
 from server.metrics import GENERATIONS
@@ -350,9 +350,7 @@ class Answering:
         self.named_next = (
             settled.title_due and ending.status is not Status.FAILED and bool(ending.parts)
         )
-        self._writer.close(
-            settled.generation.id, self.log.keys, end_of(settled.generation).terminal
-        )
+        self._writer.close(settled.generation.id, self.log.keys, terminal_event(settled.generation))
 
     async def _ending(self, outcome: Outcome) -> Ending:
         if not self.log.opened.done():

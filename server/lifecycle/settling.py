@@ -20,10 +20,10 @@ from server.history.claims import (
     settle,
 )
 from server.history.database import Database
-from server.history.generations import settled_generations
+from server.history.generations import settled_without_content
 from server.history.tables import Generation, Status
 from server.lifecycle.prompt import prompt_tokens
-from server.lifecycle.row_events import end_of, seq_of_unopened
+from server.lifecycle.row_events import seq_of_unopened, terminal_event
 from server.lifecycle.usage import cost_before
 from server.logs import log
 from server.stream.content import Content
@@ -160,7 +160,7 @@ class Settler:
     async def seal(self, settled: list[Generation]) -> None:
         """Ends the logs of settled answers, in one round trip."""
         closings = [
-            (log_keys(self._key_prefix, generation.id), end_of(generation).terminal)
+            (log_keys(self._key_prefix, generation.id), terminal_event(generation))
             for generation in settled
         ]
         try:
@@ -182,7 +182,7 @@ class Settler:
         for start in range(0, len(generation_ids), SEALED_AT_ONCE):
             await self.seal(
                 await self.database.read(
-                    settled_generations, generation_ids[start : start + SEALED_AT_ONCE]
+                    settled_without_content, generation_ids[start : start + SEALED_AT_ONCE]
                 )
             )
 
