@@ -115,6 +115,36 @@ async def test_a_locked_database_makes_nobody_stale(
             assert "restarted" not in types_of(events[0])
 
 
+async def test_a_conversation_of_many_answers_is_deleted_while_redis_is_silent(
+    new_system: Callable[..., System],
+) -> None:
+    """A time-out for each answer would be more than the client waits."""
+    system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": 8}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        stalling = "/demo tokens=5 rate=0 stall_after=3"
+        sent = [await client.send(stalling)]
+        for _ in range(15):
+            edited = await client.http.post(
+                f"/api/messages/{sent[0]['question_id']}/edit", json={"text": stalling}
+            )
+            sent.append(edited.json())
+        conversation_id = sent[0]["conversation_id"]
+        await condition(
+            lambda: sum(bool(system.row(each["generation_id"]).owner) for each in sent) == 8
+        )
+        system.valkey.freeze()
+        deleted = await client.http.delete(f"/api/conversations/{conversation_id}", timeout=15)
+        queued = [row for each in sent if not (row := system.row(each["generation_id"])).attempt]
+        system.valkey.thaw()
+        await condition(
+            lambda: all(system.row(each["generation_id"]).finished_at for each in sent), 60
+        )
+
+    assert deleted.status_code == 204
+    assert queued == []
+    assert {system.row(each["generation_id"]).status for each in sent} == {"cancelled"}
+
+
 @both_databases
 async def test_everything_waits_for_the_first_worker(new_system: Callable[..., System]) -> None:
     system = new_system().start()

@@ -205,8 +205,7 @@ class Ownership:
     ) -> None:
         """Repairs what a sweep found. Beside the sweep: while Redis hangs, deaths are still noticed."""
         try:
-            for row in cancelled:
-                await self._settler.cancel(row.id, row.seen)
+            await self._settler.cancel({row.id: row.seen for row in cancelled})
             if not self.draining:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)

@@ -114,9 +114,14 @@ class Queue:
             return False
         return True
 
-    async def request_stop(self, owner: str, generation_id: str) -> None:
-        """Tells the owner that a generation was cancelled. It would find out by its next beat."""
+    async def request_stops(self, owned: Sequence[tuple[str, str]]) -> None:
+        """Tells each owner that a generation was cancelled. It would find out by its next beat."""
+        if not owned:
+            return
         try:
-            await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for owner, generation_id in owned:
+                    pipe.publish(control_channel(self._key_prefix, owner), generation_id)
+                await pipe.execute()
         except RedisError as error:
-            log.warning("owner_not_told", generation=generation_id, reason=str(error))
+            log.warning("owner_not_told", generations=len(owned), reason=str(error))

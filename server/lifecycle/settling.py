@@ -3,10 +3,12 @@
 It claims first, then opens the log and reads it: the text is kept, and nobody can add to it.
 """
 
+import asyncio
+from collections.abc import Mapping
 from time import monotonic
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from server.history.claims import (
     Ending,
@@ -19,7 +21,7 @@ from server.history.claims import (
     open_rows,
     settle,
 )
-from server.history.database import Database
+from server.history.database import Database, DatabaseAway
 from server.history.generations import settled_without_content
 from server.history.tables import Generation, Status
 from server.lifecycle.prompt import prompt_tokens
@@ -28,10 +30,20 @@ from server.lifecycle.usage import cost_before
 from server.logs import log
 from server.stream.content import Content
 from server.stream.events import Event
-from server.stream.log import OPEN, OPEN_WITHIN_S, close_logs, events_of, log_keys
+from server.stream.log import (
+    OPEN,
+    OPEN_WITHIN_S,
+    call_script,
+    close_logs,
+    concerns_server,
+    events_of,
+    log_keys,
+    open_command,
+)
 
 STALE_AFTER_S = 8.0
 READ_GAP_MAX_S = 2.0
+SETTLED_AT_ONCE = 16
 SEALED_AT_ONCE = 100
 
 
@@ -62,6 +74,10 @@ class Staleness:
         return monotonic() - self._since[row.id][1]
 
 
+class LogNotOpened(Exception):
+    """A log that this claim may not open, or not any more. It is tried again with another claim."""
+
+
 class Settler:
     """Settles answers without an owner. Every process has one."""
 
@@ -87,15 +103,46 @@ class Settler:
             if not row.status.terminal
         ]
         dead = staleness.look(rows)
-        for row in rows:
-            if row.seen.owner in (None, self.name) or row.id in dead:
-                await self.cancel(row.id, row.seen)
+        ownerless = {
+            row.id: row.seen
+            for row in rows
+            if row.seen.owner in (None, self.name) or row.id in dead
+        }
+        await self.cancel(ownerless)
 
-    async def cancel(self, generation_id: str, seen: Seen | None = None) -> Generation | None:
-        """Settles a cancelled answer without an owner and keeps its text; None if it has an owner.
+    async def cancel(self, wanted: Mapping[str, Seen | None]) -> None:
+        """Settles those of these cancelled answers that have no owner, and keeps their text.
 
-        Raises DatabaseAway.
+        Where it is given what was read of a row, also those of a dead owner. Answers without a log
+        come first: they need no Redis, whose time-out this takes once. Raises DatabaseAway.
         """
+        ids = sorted(wanted, key=lambda id: seen.attempt if (seen := wanted[id]) else 0)
+        settled: dict[str, Event] = {}
+        away: DatabaseAway | RedisError | None = None
+        for start in range(0, len(ids), SETTLED_AT_ONCE):
+            chunk = ids[start : start + SETTLED_AT_ONCE]
+            ended = await asyncio.gather(
+                *(self._cancel_once(id, wanted[id]) for id in chunk), return_exceptions=True
+            )
+            for id, end in zip(chunk, ended, strict=True):
+                if isinstance(end, DatabaseAway | RedisError):
+                    away = end
+                elif isinstance(end, Exception):  # it concerns this answer alone
+                    log.error("not_settled", generation=id, exc_info=end)
+                elif isinstance(end, BaseException):
+                    raise end
+                elif end is not None:
+                    settled[id] = end
+            if away is not None:
+                break
+        if isinstance(away, DatabaseAway):
+            raise away
+        if away is not None:  # whoever finds a settled row behind an open log ends the log
+            log.warning("away", doing="settle", reason=str(away))
+        elif settled:
+            await self._seal_if_possible(settled)
+
+    async def _cancel_once(self, generation_id: str, seen: Seen | None) -> Event | None:
         if generation_id in self._cancelling:
             return None
         self._cancelling.add(generation_id)
@@ -104,35 +151,32 @@ class Settler:
         finally:
             self._cancelling.discard(generation_id)
 
-    async def _cancel(self, generation_id: str, seen: Seen | None) -> Generation | None:
+    async def _cancel(self, generation_id: str, seen: Seen | None) -> Event | None:
+        """The terminal event of what it settled; None if it has an owner.
+
+        Raises LogNotOpened, and RedisError while Redis is away.
+        """
         began = monotonic()
         claimed = await self.database.write(
             claim, generation_id, self.name, seen=seen, to_cancel=True
         )
         if claimed is None:
             return None
+        fence = Fence(generation_id, self.name, claimed.attempt)
         try:
-            events, trusted = await self._open(claimed, began)
-        except RedisError as error:
-            log.warning("not_settled", generation=generation_id, reason=str(error))
-            await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
-            return None
+            events, content = await self._open(claimed, began)
+        except (LogNotOpened, RedisError):
+            await self.database.write(give_back, fence)
+            raise
         parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
         if events:
             usage = cost_before(events, usage, await self.database.read(prompt_tokens, claimed))
-        if trusted and events and events[-1].seq >= claimed.seq:
-            content = Content()
-            for event in events:
-                content.apply(event)
+        if content is not None and events and events[-1].seq >= claimed.seq:
             parts, seq = content.parts(), events[-1].seq
-        fence = Fence(generation_id, self.name, claimed.attempt)
         settled = await self.database.write(
             settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=usage)
         )
-        if settled is None:
-            return None
-        await self.seal([settled.generation])
-        return settled.generation
+        return terminal_event(settled.generation) if settled is not None else None
 
     async def fail(self, generation_id: str) -> None:
         """Settles an answer without an owner that cannot be started. Raises DatabaseAway."""
@@ -155,62 +199,69 @@ class Settler:
             settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending
         )
         if settled is not None:
-            await self.seal([settled.generation])
+            await self._seal_if_possible({generation_id: terminal_event(settled.generation)})
 
-    async def seal(self, settled: list[Generation]) -> None:
-        """Ends the logs of settled answers, in one round trip."""
-        closings = [
-            (log_keys(self._key_prefix, generation.id), terminal_event(generation))
-            for generation in settled
-        ]
+    async def _seal_if_possible(self, settled: Mapping[str, Event]) -> None:
+        """Ends the logs of answers that were just settled. While Redis is away, a sweep does later."""
         try:
-            closed = await close_logs(self._redis, closings, self._retention_s)
+            await self._seal(settled)
         except RedisError as error:
             log.warning("not_sealed", generations=len(settled), reason=str(error))
-            return
+
+    async def seal_left(self, generation_ids: list[str]) -> None:
+        """Ends the logs of those of these generations that are settled. Raises RedisError."""
+        for start in range(0, len(generation_ids), SEALED_AT_ONCE):
+            settled = await self.database.read(
+                settled_without_content, generation_ids[start : start + SEALED_AT_ONCE]
+            )
+            await self._seal({row.id: terminal_event(row) for row in settled})
+
+    async def _seal(self, settled: Mapping[str, Event]) -> None:
+        """Ends these logs in one round trip. Raises RedisError."""
+        closings = [(log_keys(self._key_prefix, id), end) for id, end in settled.items()]
+        closed = await close_logs(self._redis, closings, self._retention_s)
         sealed = []
-        for generation, reply in zip(settled, closed, strict=True):
+        for id, reply in zip(settled, closed, strict=True):
             if isinstance(reply, RedisError):
-                log.warning("not_sealed", generation=generation.id, reason=str(reply))
+                log.warning("not_sealed", generation=id, reason=str(reply))
             else:
-                sealed.append(generation.id)
+                sealed.append(id)
         if sealed:
             await self.database.write(mark_sealed, sealed)
 
-    async def seal_left(self, generation_ids: list[str]) -> None:
-        """Ends the logs of those of these generations that are settled."""
-        for start in range(0, len(generation_ids), SEALED_AT_ONCE):
-            await self.seal(
-                await self.database.read(
-                    settled_without_content, generation_ids[start : start + SEALED_AT_ONCE]
-                )
-            )
+    async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], Content | None]:
+        """The events of the log that this claim opened, and their content where none was lost.
 
-    async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
-        """The events of the log that this claim opened, and whether none was lost."""
+        Raises LogNotOpened, and RedisError while Redis is away.
+        """
         if claimed.attempt == 1:
-            return [], True
+            return [], None
         keys = log_keys(self._key_prefix, claimed.id)
         seconds, microseconds = await self._redis.time()
         deadline_us = int((seconds + began - monotonic() + OPEN_WITHIN_S) * 1e6) + microseconds
-        arguments = (
-            keys.state,
-            keys.events,
+        command = open_command(
+            keys,
             claimed.attempt,
-            deadline_us,
-            int(self._ttl_s * 1000),
-            "",
-            "entries",
+            deadline_us=deadline_us,
+            ttl_ms=int(self._ttl_s * 1000),
+            first=False,
+            entries=True,
         )
-        try:
-            reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)  # type: ignore[no-untyped-call]
-        except NoScriptError:
-            reply = await self._redis.execute_command("EVAL", OPEN.source, 2, *arguments)  # type: ignore[no-untyped-call]
+        [reply] = await call_script(self._redis, OPEN, [command])
+        if isinstance(reply, RedisError):
+            if concerns_server(reply):
+                raise reply
+            log.warning("log_damaged", generation=claimed.id, reason=str(reply))
+            return [], None
         if reply[0] != b"open":
-            raise RedisError(f"the log could not be opened: {reply[0].decode()}")
+            raise LogNotOpened(f"the log could not be opened: {reply[0].decode()}")
+        content = Content()
         try:
             events = events_of(reply[3])
+            for event in events:
+                content.apply(event)
         except ValueError as error:
             log.warning("log_damaged", generation=claimed.id, reason=str(error))
-            return [], False
-        return events, reply[1] == 1 or claimed.handed_over == claimed.attempt - 1
+            return [], None
+        trusted = reply[1] == 1 or claimed.handed_over == claimed.attempt - 1
+        return events, content if trusted else None
