@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlmodel import Session
 
 from server.history.accounts import new_account
-from server.history.claims import claim, release_dead
+from server.history.claims import OpenRow, claim, open_rows, release_dead
 from server.history.database import Database, open_database
 from server.history.generations import cancel_active, settled_without_content
 from server.history.schema import migrate
@@ -24,7 +24,7 @@ from server.lifecycle.row_events import terminal_event
 from server.lifecycle.settling import SETTLED_AT_ONCE, Settler, Staleness
 from server.lifecycle.written import written_so_far
 from server.stream.events import EventType, make_event
-from server.stream.log import log_keys
+from server.stream.log import close_logs, log_keys
 from tests.installation import in_a_thread
 
 pytestmark = pytest.mark.quick
@@ -188,6 +188,47 @@ async def test_those_that_need_no_redis_are_settled_while_it_hangs(
     left = await rows(database, opened)
     assert {(row.status, row.owner) for row in left} == {(Status.RUNNING, None)}
     assert calls == SETTLED_AT_ONCE  # at the same time; the rest waits for the next sweep
+
+
+async def test_a_log_that_cannot_be_ended_is_tried_again_ever_more_rarely(
+    database: Database, redis: ArqRedis, settler: Settler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, good = ids = await database.write(ask, 2)
+    await request_cancel(database, ids)
+    await redis.set(log_keys(PREFIX, refused).state, "x")
+    await settler.sweep_cancelled(Staleness())
+    clock, tried_at_s = Clock(), []
+
+    async def close(redis: ArqRedis, closings: list[Any], retention_s: float) -> list[Any]:
+        if closings:
+            tried_at_s.append(clock.at_s)
+        return list(await close_logs(redis, closings, retention_s))
+
+    monkeypatch.setattr("server.lifecycle.settling.close_logs", close)
+    monkeypatch.setattr("server.lifecycle.settling.monotonic", clock.read)
+    for _ in range(31):
+        await settler.seal_left([row.id for row in await database.read(unsealed)])
+        clock.at_s += 1
+
+    assert tried_at_s == [0, 2, 6, 14, 30]
+    await redis.delete(log_keys(PREFIX, refused).state)
+    clock.at_s = 62
+    await settler.seal_left([refused])
+    assert all(row.sealed for row in await rows(database, [refused, good]))
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.at_s = 0
+
+    def read(self) -> float:
+        return float(self.at_s)
+
+
+def unsealed(session: Session) -> list[OpenRow]:
+    return [row for row in open_rows(session) if row.status.terminal]
 
 
 async def test_a_terminal_event_is_made_without_the_content(

@@ -45,6 +45,7 @@ STALE_AFTER_S = 8.0
 READ_GAP_MAX_S = 2.0
 SETTLED_AT_ONCE = 16
 SEALED_AT_ONCE = 100
+SEAL_AGAIN_MAX_S = 600.0
 
 
 class Staleness:
@@ -94,6 +95,8 @@ class Settler:
         self.name, self.database, self._redis = name, database, redis
         self._key_prefix, self._ttl_s, self._retention_s = key_prefix, ttl_s, retention_s
         self._cancelling: set[str] = set()
+        self._refused: dict[str, tuple[int, float]] = {}
+        """How often Redis refused to end a log, and from when (monotonic) it is asked again."""
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
         """Settles cancelled answers that have no living owner, or that a lost claim of ours left."""
@@ -209,25 +212,35 @@ class Settler:
             log.warning("not_sealed", generations=len(settled), reason=str(error))
 
     async def seal_left(self, generation_ids: list[str]) -> None:
-        """Ends the logs of those of these generations that are settled. Raises RedisError."""
-        for start in range(0, len(generation_ids), SEALED_AT_ONCE):
-            settled = await self.database.read(
-                settled_without_content, generation_ids[start : start + SEALED_AT_ONCE]
-            )
-            await self._seal({row.id: terminal_event(row) for row in settled})
+        """Ends the logs of those of these generations that are settled. Raises RedisError.
 
-    async def _seal(self, settled: Mapping[str, Event]) -> None:
-        """Ends these logs in one round trip. Raises RedisError."""
+        A log that Redis refuses to end is tried again after 2, 4, 8 s and so on.
+        """
+        at = monotonic()
+        self._refused = {id: self._refused[id] for id in generation_ids if id in self._refused}
+        due = [id for id in generation_ids if id not in self._refused or self._refused[id][1] <= at]
+        for start in range(0, len(due), SEALED_AT_ONCE):
+            settled = await self.database.read(
+                settled_without_content, due[start : start + SEALED_AT_ONCE]
+            )
+            for id in await self._seal({row.id: terminal_event(row) for row in settled}):
+                times = self._refused.get(id, (0, 0.0))[0] + 1
+                self._refused[id] = times, at + min(float(2**times), SEAL_AGAIN_MAX_S)
+
+    async def _seal(self, settled: Mapping[str, Event]) -> list[str]:
+        """Ends these logs in one round trip; those that Redis refuses to end. Raises RedisError."""
         closings = [(log_keys(self._key_prefix, id), end) for id, end in settled.items()]
         closed = await close_logs(self._redis, closings, self._retention_s)
-        sealed = []
+        sealed, refused = [], []
         for id, reply in zip(settled, closed, strict=True):
             if isinstance(reply, RedisError):
                 log.warning("not_sealed", generation=id, reason=str(reply))
+                refused.append(id)
             else:
                 sealed.append(id)
         if sealed:
             await self.database.write(mark_sealed, sealed)
+        return refused
 
     async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], Content | None]:
         """The events of the log that this claim opened, and their content where none was lost.
