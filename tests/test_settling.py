@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,12 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlmodel import Session
 
+from server.generate.answering import Answering, Stop
+from server.generate.claim import Claimed
+from server.generate.owned_log import OwnedLog
+from server.generate.writer import LogWriter
 from server.history.accounts import new_account
-from server.history.claims import OpenRow, claim, open_rows, release_dead
+from server.history.claims import Fence, OpenRow, claim, open_rows, release_dead
 from server.history.database import Database, open_database
 from server.history.generations import cancel_active, settled_without_content
 from server.history.schema import migrate
@@ -23,9 +27,11 @@ from server.history.turns import begin_turn as begin
 from server.lifecycle.row_events import terminal_event
 from server.lifecycle.settling import SETTLED_AT_ONCE, Settler, Staleness
 from server.lifecycle.written import written_so_far
+from server.settings import Settings
 from server.stream.events import EventType, make_event
 from server.stream.log import close_logs, log_keys
 from tests.installation import in_a_thread
+from tests.waiting import condition
 
 pytestmark = pytest.mark.quick
 
@@ -243,3 +249,86 @@ async def test_a_terminal_event_is_made_without_the_content(
 
     assert "parts" not in without.__dict__
     assert terminal_event(without) == terminal_event(whole)
+
+
+class Writing:
+    """A worker's writer, which has not begun to write."""
+
+    def __init__(self, url: str) -> None:
+        self.writer = LogWriter(url, self._confirm, retention_s=60)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def _confirm(self, fences: Any) -> set[Fence]:
+        return set(fences)
+
+    def begin(self) -> None:
+        self._tasks = [asyncio.create_task(run()) for run in (self.writer.run, self.writer.confirm)]
+
+    def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+@pytest.fixture
+def writing(valkey: str) -> Iterator[Writing]:
+    writing = Writing(valkey)
+    yield writing
+    writing.end()
+
+
+async def attempt(database: Database, writing: Writing, id: str) -> Answering:
+    claimed = await database.write(claim, id, "wrk")
+    assert claimed is not None
+    owned = OwnedLog(
+        Fence(id, "wrk", claimed.attempt),
+        log_keys(PREFIX, id),
+        ttl_s=60,
+        checkpoint_seq=claimed.seq,
+        handed_over=False,
+        dirty=writing.writer.dirty,
+    )
+    writing.writer.add(owned, asyncio.get_running_loop().time())
+    return Answering(
+        Claimed(claimed, None, "", []),
+        owned,
+        None,
+        database=database,
+        writer=writing.writer,
+        limits=Settings().generation,
+    )
+
+
+async def test_an_answer_cancelled_before_its_log_was_opened_keeps_what_was_written(
+    database: Database, redis: ArqRedis, writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.generate.answering.OPEN_PATIENCE_S", 60)
+    [id] = await database.write(ask, 1)
+    await leave(database, redis, id, started(), text_event(3))
+    answering = await attempt(database, writing, id)
+
+    answering.stop(Stop.CANCELLED)
+    running = asyncio.create_task(answering.run())
+    writing.begin()
+    await running
+    await condition(lambda: writing.writer.sealed)
+
+    [row] = await rows(database, [id])
+    assert (row.status, row.seq) == (Status.CANCELLED, 4)
+    assert row.parts == [{"type": "text", "text": TEXT}]
+    assert row.usage is not None
+    assert await redis.xlen(log_keys(PREFIX, id).events) == 3
+
+
+async def test_an_answer_cancelled_before_its_log_was_opened_ends_also_without_redis(
+    database: Database, redis: ArqRedis, writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.generate.answering.OPEN_PATIENCE_S", 0)
+    [id] = await database.write(ask, 1)
+    await leave(database, redis, id, started(), text_event(3))
+    answering = await attempt(database, writing, id)
+
+    answering.stop(Stop.CANCELLED)
+    await answering.run()
+
+    [row] = await rows(database, [id])
+    assert (row.status, row.parts, row.seq) == (Status.CANCELLED, [], 1_000_001)

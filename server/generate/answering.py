@@ -44,6 +44,9 @@ HAND_OVER_PATIENCE_S = 2.0
 LOG_PATIENCE_S = 10.0
 """How long a finished answer waits for Redis; then it is settled, and readers get a snapshot."""
 
+OPEN_PATIENCE_S = 1.0
+"""How long an answer that is cancelled before it began waits for what earlier attempts wrote."""
+
 LAST_CHANCE_S = 5.0
 """What an answer gets even after its deadline, to open its log and keep what was written."""
 
@@ -102,6 +105,7 @@ class Answering:
         self._database, self._writer, self._limits = database, writer, limits
         self._stopped: Stop | None = None
         self._generating: asyncio.Task[Outcome] | None = None
+        self._begun = False
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
@@ -198,10 +202,10 @@ class Answering:
 
     async def _generate(self) -> Outcome:
         found = await asyncio.shield(self.log.opened)
-        asked_tokens = request_tokens(self._request)
-        before = cost_before(self.log.events, self.generation.usage, asked_tokens)
+        before = self._cost_before()
+        self._begun = True
         prefix = self._begin(found)
-        self._cost = Cost(before, asked_tokens + tokens_in(prefix))
+        self._cost = Cost(before, request_tokens(self._request) + tokens_in(prefix))
         if self.generation.crashes >= self._limits.attempts_max:
             return failed(
                 "attempts_exhausted",
@@ -321,7 +325,7 @@ class Answering:
 
     async def _hand_over(self) -> None:
         """Leaves the answer to whoever claims it next, once everything said is in the log."""
-        if not self.log.opened.done():
+        if not self._begun:
             await self._until_database(give_back, self.log.fence)
             return
         with suppress(TimeoutError):
@@ -353,14 +357,15 @@ class Answering:
         self._writer.close(settled.generation.id, self.log.keys, terminal_event(settled.generation))
 
     async def _ending(self, outcome: Outcome) -> Ending:
-        if not self.log.opened.done():
-            parts, seq = self.generation.parts, seq_of_unopened(self.generation)
-        else:
+        """Raises Superseded."""
+        if self._begun:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOG_PATIENCE_S):
                     await self.log.flushed()
             self.log.freeze()
             parts, seq = self.log.written()
+        else:
+            parts, seq = await self._written_before()
         return Ending(
             outcome.status,
             seq + 1,
@@ -370,6 +375,20 @@ class Answering:
             outcome.error,
             self._first_token_at,
         )
+
+    async def _written_before(self) -> tuple[Parts, int]:
+        """What earlier attempts wrote: their log, or the checkpoint where that is not known whole."""
+        opened = self.log.opened
+        if self.generation.attempt > 1:
+            await asyncio.wait([opened], timeout=OPEN_PATIENCE_S)
+        if opened.done() and opened.result() is not Found.LOST:
+            self._cost = Cost(self._cost_before(), 0)
+            return self.log.written()
+        return self.generation.parts, seq_of_unopened(self.generation)
+
+    def _cost_before(self) -> dict[str, Any] | None:
+        asked_tokens = request_tokens(self._request)
+        return cost_before(self.log.events, self.generation.usage, asked_tokens)
 
     def _progress(self, parts: Parts, seq: int) -> Progress:
         return Progress(parts, seq, self._cost.total(), self._first_token_at)
