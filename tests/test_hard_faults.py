@@ -115,6 +115,28 @@ async def test_a_locked_database_makes_nobody_stale(
             assert "restarted" not in types_of(events[0])
 
 
+async def test_a_worker_ends_while_its_slots_are_taken_and_the_database_is_locked(
+    new_system: Callable[..., System],
+) -> None:
+    system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": 1}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        sent = await client.send("/demo tokens=200 rate=100\nends while the database is locked")
+        async with reading(client, sent, 1) as seen:
+            await some_tokens(seen)
+            lock = sqlite3.connect(
+                system.settings.data_dir / "tidemark.db", isolation_level=None, timeout=30
+            )
+            lock.execute("BEGIN IMMEDIATE")
+            await condition(lambda: '"doing": "_beat"' in system.worker.output())
+            assert await asyncio.to_thread(system.worker.stop) == 0
+            lock.rollback()
+            lock.close()
+            await asyncio.to_thread(system.start_worker)
+        snapshot = await check_all(client, sent, seen)
+
+    assert snapshot["status"] == "completed"
+
+
 async def test_a_conversation_of_many_answers_is_deleted_while_redis_is_silent(
     new_system: Callable[..., System],
 ) -> None:

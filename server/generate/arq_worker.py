@@ -69,8 +69,9 @@ class QueueWorker(Worker):
             task.add_done_callback(partial(self._done, job_id))
 
     def stop_taking(self) -> None:
-        """Takes no more jobs, once the wait that is under way is over."""
+        """Takes no more jobs, once the wait for one is over; ends a wait for a free slot."""
         self._taking = False
+        self._slots.release()
 
     async def end(self) -> None:
         """Ends the jobs that still run: for jobs that somebody may begin again."""
