@@ -83,8 +83,8 @@ class System(Installation):
             command, check=True, capture_output=True, text=True, timeout=60
         ).stdout
 
-    def start_redis(self) -> Process:
-        started = self._spawn("redis", ["redis"])
+    def start_redis(self, **environment: str) -> Process:
+        started = self._spawn("redis", ["redis"], environment=environment)
         self._wait_for_redis(started)
         return started
 

@@ -11,7 +11,7 @@ import pytest
 
 from server.history.tables import now
 from tests.client import TERMINAL, Client, Event, text_of
-from tests.databases import both_databases
+from tests.databases import both_databases, on_sqlite
 from tests.outcome import outcome_of
 from tests.readers import reading, some_tokens
 from tests.system import System
@@ -161,6 +161,39 @@ async def test_deadlines_and_sessions_end_by_the_clock_that_started_them(
         or guest_events[-1].data["code"] == "deadline_exceeded"
     )
     outcomes[0].note("clocks 60 s fast and slow, deadline", system.database)
+
+
+@on_sqlite
+async def test_a_step_of_redis_s_clock_delays_nobody_for_long(
+    new_system: Callable[..., System], clock: Clock, tmp_path: Path
+) -> None:
+    """As when a machine wakes from sleep: Redis's clock has gone on, the monotonic one has not."""
+    step = tmp_path / "step"
+    step.write_text("+0")
+    stepping = clock("") | {"FAKETIME_TIMESTAMP_FILE": str(step), "FAKETIME_NO_CACHE": "1"}
+    del stepping["FAKETIME"]
+    system = new_system()
+    await asyncio.to_thread(system.migrate)
+    system.start_redis(**stepping)
+    await asyncio.to_thread(lambda: (system.start_worker(), system.start_web()))
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        before = await client.send("/demo tokens=100 rate=20\nbefore")
+        async with reading(client, before) as seen:
+            await some_tokens(seen, 5)
+            at = system.redis().time()[0]
+            step.write_text("+60s")
+            assert system.redis().time()[0] >= at + 60
+            after = await client.send("/demo tokens=20 rate=0\nafter")
+            events = await asyncio.wait_for(client.read_through(after["generation_id"]), 30)
+        outcomes = [
+            await outcome_of(system, client, before, seen),
+            await outcome_of(system, client, after, [events]),
+        ]
+
+    for outcome in outcomes:
+        outcome.check()
+        assert (outcome.row.status, outcome.row.attempt) == ("completed", 1)
+    outcomes[0].note("Valkey's clock steps by 60 s", system.database)
 
 
 async def resumed(seen: list[list[list[Event]]], times: list[int]) -> None:

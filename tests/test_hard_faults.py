@@ -115,6 +115,58 @@ async def test_a_locked_database_does_not_make_workers_stale(
             assert "restarted" not in types_of(events[0])
 
 
+async def test_a_worker_ends_while_its_slots_are_taken_and_the_database_is_locked(
+    new_system: Callable[..., System],
+) -> None:
+    system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": 1}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        sent = await client.send("/demo tokens=200 rate=100\nends while the database is locked")
+        async with reading(client, sent, 1) as seen:
+            await some_tokens(seen)
+            lock = sqlite3.connect(
+                system.settings.data_dir / "tidemark.db", isolation_level=None, timeout=30
+            )
+            lock.execute("BEGIN IMMEDIATE")
+            await condition(lambda: '"doing": "_beat"' in system.worker.output())
+            assert await asyncio.to_thread(system.worker.stop) == 0
+            lock.rollback()
+            lock.close()
+            await asyncio.to_thread(system.start_worker)
+        snapshot = await check_all(client, sent, seen)
+
+    assert snapshot["status"] == "completed"
+
+
+async def test_a_conversation_of_many_answers_is_deleted_while_redis_is_silent(
+    new_system: Callable[..., System],
+) -> None:
+    """A time-out for each answer would be more than the client waits."""
+    system = await asyncio.to_thread(lambda: new_system(worker={"concurrency": 8}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        stalling = "/demo tokens=5 rate=0 stall_after=3"
+        sent = [await client.send(stalling)]
+        for _ in range(15):
+            edited = await client.http.post(
+                f"/api/messages/{sent[0]['question_id']}/edit", json={"text": stalling}
+            )
+            sent.append(edited.json())
+        conversation_id = sent[0]["conversation_id"]
+        await condition(
+            lambda: sum(bool(system.row(each["generation_id"]).owner) for each in sent) == 8
+        )
+        system.valkey.freeze()
+        deleted = await client.http.delete(f"/api/conversations/{conversation_id}", timeout=15)
+        queued = [row for each in sent if not (row := system.row(each["generation_id"])).attempt]
+        system.valkey.thaw()
+        await condition(
+            lambda: all(system.row(each["generation_id"]).finished_at for each in sent), 60
+        )
+
+    assert deleted.status_code == 204
+    assert queued == []
+    assert {system.row(each["generation_id"]).status for each in sent} == {"cancelled"}
+
+
 @both_databases
 async def test_running_and_queued_answers_wait_for_a_new_worker(
     new_system: Callable[..., System],

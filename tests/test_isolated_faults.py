@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -15,8 +16,7 @@ from server.generate.writer import LogWriter
 from server.history.claims import Fence
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
-from server.stream.feed import KEPT_BYTES, End, Feed, Feeds
-from server.stream.link import Link
+from server.stream.feed import ENDS_AT_ONCE, KEPT_BYTES, End, Feed, Feeds
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 from tests.waiting import condition
@@ -126,6 +126,24 @@ def test_a_feed_that_ends_from_the_row_keeps_a_snapshot_of_any_size() -> None:
     assert batch.events == [last.terminal]
 
 
+async def test_ends_are_read_a_few_at_a_time(redis: ArqRedis) -> None:
+    asked: list[int] = []
+
+    async def ends(ids: Sequence[str]) -> dict[str, End]:
+        asked.append(len(ids))
+        return {}
+
+    feeds = Feeds(redis, Tail(""), ends, key_prefix=PREFIX, retention_s=60)
+    count = 3 * ENDS_AT_ONCE - 1
+    feeds._maybe_ended |= {str(n) for n in range(count)}
+    feeds._end_due.set()
+    ending = asyncio.create_task(feeds.end())
+    await condition(lambda: sum(asked) == count)
+    ending.cancel()
+
+    assert max(asked) == ENDS_AT_ONCE
+
+
 async def test_an_undecodable_message_does_not_end_the_subscription(valkey: str) -> None:
     tail, received, live = Tail(valkey), [], asyncio.Event()
 
@@ -145,14 +163,28 @@ async def test_an_undecodable_message_does_not_end_the_subscription(valkey: str)
     assert received == [1, 2]
 
 
+class SteadyHeartbeat:
+    """A heartbeat whose beats are written at once."""
+
+    lease_s, term = 60.0, 0
+
+    def __init__(self) -> None:
+        self.beaten_at = monotonic()
+
+    async def beat_now(self) -> None:
+        self.beaten_at = monotonic()
+
+
 class Writing:
     """A running log writer and its logs."""
 
     def __init__(self, url: str) -> None:
-        self.writer = LogWriter(url, self._confirm, retention_s=60)
+        self.writer = LogWriter(url, SteadyHeartbeat(), self._confirm, retention_s=60)
+        self.confirmed: list[str] = []
         self._tasks = [asyncio.create_task(run()) for run in (self.writer.run, self.writer.confirm)]
 
     async def _confirm(self, fences: Sequence[Fence]) -> set[Fence]:
+        self.confirmed += [fence.generation_id for fence in fences]
         return set(fences)
 
     def add(self, id: str) -> OwnedLog:
@@ -164,7 +196,7 @@ class Writing:
             handed_over=False,
             dirty=self.writer.dirty,
         )
-        self.writer.add(owned, asyncio.get_running_loop().time())
+        self.writer.add(owned, SteadyHeartbeat.term)
         return owned
 
     def end(self) -> None:
@@ -193,16 +225,60 @@ async def test_a_log_that_redis_rejects_does_not_prevent_writing_others(
         writing.end()
 
 
-async def test_a_damaged_entry_makes_the_owner_start_over(redis: ArqRedis, valkey: str) -> None:
-    keys = log_keys(PREFIX, "damaged")
-    await write(redis, "damaged", {2: b"nonsense"})
-    async with asyncio.timeout(10):
-        link = await Link.connect(valkey)
-        await link.close()
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"nonsense",
+        b"2 text_delta {bad",
+        b'2 text_delta {"text":"x"}',
+        b'2 text_delta {"part":5,"text":"x"}',
+        b'2 tool_call {"part":0}',
+        b'2 snapshot {"content":[0]}',
+    ],
+)
+async def test_a_damaged_entry_makes_its_owner_start_over_and_no_other_wait(
+    entry: bytes, redis: ArqRedis, valkey: str
+) -> None:
+    await write(redis, "damaged", {2: entry})
     run_id = (await redis.info("server"))["run_id"]
-    await redis.hset(keys.state, mapping={"epoch": 1, "seq": 2, "whole": run_id})
+    state = {"epoch": 1, "seq": 2, "whole": run_id}
+    await redis.hset(log_keys(PREFIX, "damaged").state, mapping=state)
     writing = Writing(valkey)
     try:
-        assert await writing.add("damaged").opened is Found.LOST
+        async with asyncio.timeout(20):
+            assert await writing.add("damaged").opened is Found.LOST
+            assert await writing.add("good").opened is Found.NOTHING_YET
     finally:
         writing.end()
+
+
+async def test_a_text_that_no_event_can_be_made_of_ends_its_own_attempt(
+    redis: ArqRedis, valkey: str
+) -> None:
+    writing = Writing(valkey)
+    try:
+        async with asyncio.timeout(20):
+            bad, good = writing.add("bad"), writing.add("good")
+            bad.delta(EventType.TEXT_DELTA, "\ud800")
+            good.delta(EventType.TEXT_DELTA, "x")
+            await bad.superseded
+            await good.opened
+            await good.flushed()
+    finally:
+        writing.end()
+
+
+async def test_a_step_of_redis_s_clock_is_noticed(redis: ArqRedis, valkey: str) -> None:
+    writing = Writing(valkey)
+    try:
+        async with asyncio.timeout(20):
+            await writing.add("before").opened
+            writing.writer._clock_offset_s -= 60
+            writing.confirmed.clear()
+            after = [writing.add(f"after {n}") for n in range(3)]
+            await asyncio.gather(*[owned.opened for owned in after])
+    finally:
+        writing.end()
+
+    # What was claimed before the clock was read again has no known time on it: SQL is asked, once.
+    assert sorted(writing.confirmed) == ["after 0", "after 1", "after 2"]

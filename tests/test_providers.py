@@ -186,7 +186,11 @@ async def test_a_failure_has_a_code_and_keeps_the_text_so_far(
 
 @pytest.mark.quick
 def test_every_script_is_covered() -> None:
-    assert set(COMPLETED) | set(FAILED) | {"endless", "huge-events"} == set(STREAMS) | set(SCRIPTS)
+    assert set(COMPLETED) | set(FAILED) | {
+        "endless",
+        "huge-events",
+        "alternating",
+    } == set(STREAMS) | set(SCRIPTS)
 
 
 async def test_the_error_message_of_the_server_is_passed_on(caller: Client) -> None:
@@ -237,6 +241,19 @@ async def test_an_answer_beyond_the_byte_limit_is_truncated(
 
     assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
     assert 200_000 < len(snapshot["text"]) < 300_000
+    await no_open_answers(upstream)
+
+
+@pytest.mark.quick
+async def test_an_answer_of_too_many_parts_ends_at_the_limit(
+    caller: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.generate.owned_log.PARTS_MAX", 30)
+
+    _, snapshot = await ask(caller, "alternating")
+
+    assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
+    assert len(snapshot["content"]) == 30
     await no_open_answers(upstream)
 
 

@@ -49,6 +49,28 @@ async def test_a_lost_job_is_enqueued_again_before_all_others(redis: ArqRedis) -
     assert sorted(await run(redis, 3)) == sorted(ids)
 
 
+async def test_a_worker_whose_slots_are_all_taken_stops_taking(redis: ArqRedis) -> None:
+    queue, begun, ending = Queue(redis, PREFIX), asyncio.Event(), asyncio.Event()
+    first, second = new_id(Prefix.GENERATION), new_id(Prefix.GENERATION)
+
+    async def take(_id: str) -> None:
+        begun.set()
+        await ending.wait()
+
+    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    working = asyncio.create_task(worker.main())
+    await queue.put(first)
+    await begun.wait()
+    await queue.put(second)
+
+    worker.stop_taking()
+    await asyncio.wait_for(working, 20)
+
+    assert second in await waiting(redis)
+    ending.set()
+    await worker.end()
+
+
 async def test_a_queued_job_is_not_enqueued_twice(redis: ArqRedis) -> None:
     queue, ids = Queue(redis, PREFIX), [new_id(Prefix.GENERATION) for _ in range(3)]
     for id in ids:

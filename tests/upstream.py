@@ -94,6 +94,7 @@ STREAMS: dict[str, Iterable[str]] = {
         *HELLO,
         *ENDED,
     ],
+    "alternating": [chunk({"reasoning_content": "h"}), *text_chunks("x")] * 50 + ENDED,
     "tool-calls": [
         *text_chunks("look"),
         call(0, "", id="call_a", type="function", name="tide"),

@@ -20,7 +20,7 @@ from server.history.claims import Ending, Progress, checkpoint, give_back, hand_
 from server.history.database import Database, DatabaseAway
 from server.history.generations import Written
 from server.history.tables import Generation, Status, now
-from server.lifecycle.row_events import end_of, seq_of_unopened, snapshot_data
+from server.lifecycle.row_events import seq_of_unopened, snapshot_data, terminal_event
 from server.lifecycle.usage import Cost, cost_before, request_tokens, tokens_in
 from server.logs import log
 from server.metrics import GENERATIONS
@@ -42,6 +42,9 @@ CHECKPOINT_EVERY_S = 5.0
 HAND_OVER_FLUSH_TIMEOUT_S = 2.0
 SETTLE_FLUSH_TIMEOUT_S = 10.0
 """How long a finished answer waits for Redis before it is settled; readers then get a snapshot."""
+
+OPEN_TIMEOUT_S = 1.0
+"""How long an answer that is cancelled before it began waits for the log of earlier attempts."""
 
 ATTEMPT_MIN_S = 5.0
 """The time of an attempt even after the deadline, to open the log and keep what was written."""
@@ -104,6 +107,7 @@ class Answering:
         self._database, self._writer, self._limits = database, writer, limits
         self._stopped: Stop | None = None
         self._generating: asyncio.Task[Outcome] | None = None
+        self._begun = False
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
@@ -200,10 +204,10 @@ class Answering:
 
     async def _generate(self) -> Outcome:
         found = await asyncio.shield(self.log.opened)
-        input_tokens = request_tokens(self._request)
-        before = cost_before(self.log.events, self.generation.usage, input_tokens)
+        before = self._cost_before()
+        self._begun = True
         prefix = self._begin(found)
-        self._cost = Cost(before, input_tokens + tokens_in(prefix))
+        self._cost = Cost(before, request_tokens(self._request) + tokens_in(prefix))
         if self.generation.crashes >= self._limits.attempts_max:
             return failed(
                 "attempts_exhausted",
@@ -275,7 +279,7 @@ class Answering:
         return self._provider.continues(self._request._replace(prefix=prefix))
 
     async def _consume(self, deltas: AsyncIterator[Delta]) -> Outcome:
-        """Writes the model's output, to its end or to the limit."""
+        """Writes the model's output, to its end or to a limit."""
         async for delta in deltas:
             match delta:
                 case TextDelta(text):
@@ -292,7 +296,8 @@ class Answering:
                 case Finish(reason):
                     self._cost.finished = True
                     return Outcome(Status.COMPLETED, reason)
-            if self._prefix_bytes + self._cost.output_bytes > self._limits.output_max_bytes:
+            output_bytes = self._prefix_bytes + self._cost.output_bytes
+            if output_bytes > self._limits.output_max_bytes or self.log.full:
                 return Outcome(Status.COMPLETED, "length")
         raise ProviderError(
             "provider_protocol", "The model's stream ended without a finish reason.", retryable=True
@@ -325,7 +330,7 @@ class Answering:
 
     async def _hand_over(self) -> None:
         """Releases the answer for the next claim, if possible after its events are in the log."""
-        if not self.log.opened.done():
+        if not self._begun:
             await self._write_until_stored(give_back, self.log.fence)
             return
         with suppress(TimeoutError):
@@ -354,19 +359,18 @@ class Answering:
         self.needs_title = (
             settled.title_due and ending.status is not Status.FAILED and bool(ending.parts)
         )
-        self._writer.close(
-            settled.generation.id, self.log.keys, end_of(settled.generation).terminal
-        )
+        self._writer.close(settled.generation.id, self.log.keys, terminal_event(settled.generation))
 
     async def _ending(self, outcome: Outcome) -> Ending:
-        if not self.log.opened.done():
-            parts, seq = self.generation.parts, seq_of_unopened(self.generation)
-        else:
+        """Raises Superseded."""
+        if self._begun:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_FLUSH_TIMEOUT_S):
                     await self.log.flushed()
             self.log.freeze()
             parts, seq = self.log.written()
+        else:
+            parts, seq = await self._written_before()
         return Ending(
             outcome.status,
             seq + 1,
@@ -376,6 +380,20 @@ class Answering:
             outcome.error,
             self._first_token_at,
         )
+
+    async def _written_before(self) -> tuple[Parts, int]:
+        """What earlier attempts wrote: their log, or the checkpoint where that is not known whole."""
+        opened = self.log.opened
+        if self.generation.attempt > 1:
+            await asyncio.wait([opened], timeout=OPEN_TIMEOUT_S)
+        if opened.done() and opened.result() is not Found.LOST:
+            self._cost = Cost(self._cost_before(), 0)
+            return self.log.written()
+        return self.generation.parts, seq_of_unopened(self.generation)
+
+    def _cost_before(self) -> dict[str, Any] | None:
+        asked_tokens = request_tokens(self._request)
+        return cost_before(self.log.events, self.generation.usage, asked_tokens)
 
     def _progress(self, parts: Parts, seq: int) -> Progress:
         return Progress(parts, seq, self._cost.total(), self._first_token_at)

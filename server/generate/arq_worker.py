@@ -69,8 +69,9 @@ class QueueWorker(Worker):
             task.add_done_callback(partial(self._done, job_id))
 
     def stop_taking(self) -> None:
-        """Stops taking jobs, once the current wait ends."""
+        """Stops taking jobs, once the current wait for one ends; ends a wait for a free slot."""
         self._taking = False
+        self._slots.release()
 
     async def end(self) -> None:
         """Cancels the jobs that still run; for jobs that can be run again."""

@@ -79,11 +79,6 @@ class Heartbeat:
         self._waiting: list[asyncio.Future[None]] = []
         self._stopped = False
 
-    @property
-    def open_until(self) -> float:
-        """Until when this worker may open logs that it owns, monotonic."""
-        return self.beaten_at + OPEN_WITHIN * self.lease_s
-
     async def beat_now(self) -> None:
         """Returns once a beat was written that began after this call. Raises DatabaseAway."""
         written = asyncio.get_running_loop().create_future()

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 from server.history.claims import Fence
 from server.parts import Parts
 from server.stream.content import Content
-from server.stream.events import FIRST_SEQ, Event, EventType, last_seq_of_lost_log, make_event
+from server.stream.events import (
+    EPOCH_SEQS,
+    FIRST_SEQ,
+    Event,
+    EventType,
+    last_seq_of_lost_log,
+    make_event,
+)
 from server.stream.log import LogKeys
 
 T = TypeVar("T")
@@ -18,6 +25,10 @@ DELTA_MAX_CHARS = 16_384
 
 EVENTS_UNJOINED, JOINED_MIN_CHARS = 20_000, 64
 """After this many events, a delta has at least this many characters."""
+
+EVENTS_MAX, PARTS_MAX = EPOCH_SEQS // 2, 10_000
+"""The limits of an answer: two attempts must not share event numbers, and a model that alternates
+between text and reasoning, which are never joined, must not make a part of every character."""
 
 
 class Superseded(Exception):
@@ -54,9 +65,9 @@ class OwnedLog:
         self.events: list[Event] = []
         self.acked = 0  # how many of `events` are known to be in the log
         self.seq = FIRST_SEQ
-        self.must_open, self.confirming = True, False
         self.whole = False  # the log in Redis is known to be complete
         self.complete = False  # `events` has everything that Redis may lack
+        self.full = False  # the answer has reached the limit of events or parts
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
@@ -77,7 +88,7 @@ class OwnedLog:
         if self._pending and self._pending[-1][0] is type:
             self._pending[-1][1].append(text)  # type: ignore[union-attr]  # a delta's pieces are a list
         else:
-            self._pending.append((type, [text]))
+            self._add_pending(type, [text])
         self._dirty(self)
 
     def event(self, type: EventType, data: dict[str, Any]) -> None:
@@ -86,8 +97,16 @@ class OwnedLog:
             name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
             for name, value in data.items()
         }
-        self._pending.append((type, data))
+        self._add_pending(type, data)
         self._dirty(self)
+
+    def _add_pending(self, type: EventType, what: list[str] | dict[str, Any]) -> None:
+        self._pending.append((type, what))
+        pending = len(self._pending)
+        self.full = (
+            self.content.part_count + pending >= PARTS_MAX
+            or len(self.events) + pending >= EVENTS_MAX
+        )
 
     def freeze(self) -> None:
         """Numbers and encodes the pending events.
@@ -143,15 +162,20 @@ class OwnedLog:
         self.seq, self.complete = event.seq, True
 
     def adopt(self, seq: int, entries: list[Event], *, whole: bool) -> None:
-        """Takes over the log's events at the first open; later, only records what Redis has."""
-        self.whole = whole
+        """Takes over the log's events at the first open; later, only records what Redis has.
+
+        Raises DamagedEvent before it has changed anything.
+        """
         if self.opened.done():
+            self.whole = whole
             self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
             self._notify()
             return
-        self.events, self.acked, self.seq = list(entries), len(entries), seq
+        content = Content()
         for event in entries:
-            self.content.apply(event)
+            content.apply(event)
+        self.content, self.whole = content, whole
+        self.events, self.acked, self.seq = list(entries), len(entries), seq
         intact = seq == (entries[-1].seq if entries else FIRST_SEQ)
         trusted = whole or (self._handed_over and seq == self._checkpoint_seq)
         if intact and trusted and seq >= self._checkpoint_seq:

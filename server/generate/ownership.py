@@ -230,8 +230,7 @@ class Ownership:
     ) -> None:
         """Repairs what a sweep found. Runs beside it: a hanging Redis must not delay takeovers."""
         try:
-            for row in cancelled:
-                await self._settler.cancel(row.id)
+            await self._settler.cancel([row.id for row in cancelled])
             if not self.draining:
                 await self._queue.put_missing(waiting)
             await self._settler.seal_left(unsealed)

@@ -8,6 +8,7 @@ is confirmed in SQL before the log is opened again.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -20,7 +21,17 @@ from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
-from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
+from server.stream.log import (
+    APPEND,
+    CLOSE,
+    OPEN,
+    LogKeys,
+    append_command,
+    close_command,
+    concerns_server,
+    events_of,
+    open_command,
+)
 
 LOGS_AT_ONCE = 64
 BATCH_BYTES = 128 * 1024
@@ -31,12 +42,6 @@ BATCH_PAUSE_S = 0.002
 
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 LOG_RETRY_MAX_S = 5.0
-
-BUSY_CODES = frozenset(
-    {"NOSCRIPT", "LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
-    | {"CLUSTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "UNKILLABLE"}
-)
-"""Error replies that concern the server, not the key."""
 
 Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
 """Reads in SQL which of these fences still hold. Raises DatabaseAway."""
@@ -56,22 +61,23 @@ class LogWriter:
         self._url, self._confirm, self._retention_ms = url, confirm, int(retention_s * 1000)
         self._logs: set[OwnedLog] = set()
         self._dirty: set[OwnedLog] = set()
+        self._unopened: set[OwnedLog] = set()  # to be opened before anything else
         self._closings: dict[str, tuple[LogKeys, Event]] = {}
-        self._held: dict[
-            OwnedLog, int
-        ] = {}  # the heartbeat's term in which it was shown to be ours
+        self._held: dict[OwnedLog, int] = {}  # the term of the heartbeat that confirmed ownership
         self._paused: set[OwnedLog] = set()
         self._failures: dict[OwnedLog, int] = {}
-        self._unconfirmed: list[OwnedLog] = []
-        self._confirm_due = asyncio.Event()
+        self._to_verify: set[OwnedLog] = set()
+        self._verify = asyncio.Event()
         self._work = asyncio.Event()
         self._clock_offset_s = 0.0  # Redis's clock minus the monotonic one, never too large
+        self._clock_read_at = inf  # monotonic; infinite while it has to be read
         self.sealed: list[str] = []
         """Generations whose logs were closed. The caller records that in SQL and removes them."""
 
     def add(self, owned: OwnedLog, term: int) -> None:
         """Schedules the opening of a log claimed in this term; resolves `owned.opened`."""
         self._logs.add(owned)
+        self._unopened.add(owned)
         self._held[owned] = term
         self._work.set()
 
@@ -79,7 +85,8 @@ class LogWriter:
         """Drops a log; its pending events are no longer written."""
         self._logs.discard(owned)
         self._failures.pop(owned, None)
-        self._dirty.discard(owned)
+        for some in (self._dirty, self._unopened, self._to_verify):
+            some.discard(owned)
         self._held.pop(owned, None)
 
     def dirty(self, owned: OwnedLog) -> None:
@@ -105,6 +112,7 @@ class LogWriter:
             try:
                 link = await Link.connect(self._url)
                 await self._prepare(link)
+                self._work.set()
                 while True:
                     await self._work.wait()
                     self._work.clear()
@@ -120,47 +128,59 @@ class LogWriter:
             finally:
                 if link is not None:
                     await link.close()
-            self._work.set()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _prepare(self, link: Link) -> None:
-        """Loads the scripts and reads the clock of a new connection; all logs must be reopened."""
-        *_, time = await link.execute(
-            [("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)]
-        )
-        _check(time)
-        self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - monotonic()
+        """Loads the scripts. On a new connection, the clock is read and every log is reopened."""
+        await link.execute([("SCRIPT", "LOAD", each.source) for each in (OPEN, APPEND, CLOSE)])
+        self._clock_read_at = inf
+        self._unopened |= self._logs
         for owned in self._logs:
-            owned.must_open = True
             if owned.opened.done():
                 self._held.pop(owned, None)
+
+    async def _read_clock(self, link: Link) -> None:
+        [time] = await link.execute([("TIME",)])
+        if isinstance(time, Exception):
+            raise Busy(str(time))
+        self._clock_read_at = monotonic()
+        self._clock_offset_s = int(time[0]) + int(time[1]) / 1e6 - self._clock_read_at
 
     async def _open(self, link: Link) -> None:
         """Opens logs whose ownership is confirmed; requests confirmation of others.
 
         The deadline follows from the last beat, and is read before the term: when others have
-        declared this worker dead, the term rises before there is another beat.
+        declared this worker dead, the term rises before there is another beat. The beat has to be
+        younger than the reading of Redis's clock: the monotonic clock stands still while the
+        machine sleeps (decision 0003).
         """
-        until, term = self._heartbeat.open_until, self._heartbeat.term
-        fresh = until - monotonic() > self._heartbeat.lease_s * OPEN_WITHIN / 2
+        if not self._unopened:
+            return
+        if self._clock_read_at == inf:
+            await self._read_clock(link)
+        heartbeat = self._heartbeat
+        beaten_at, term = heartbeat.beaten_at, heartbeat.term
+        window_s = OPEN_WITHIN * heartbeat.lease_s
+        fresh = beaten_at > max(monotonic() - window_s / 2, self._clock_read_at)
         opening = []
-        for owned in self._logs:
-            if owned in self._paused:
-                continue
-            if owned.must_open and fresh and self._held.get(owned) == term:
+        for owned in self._unopened - self._paused:
+            if fresh and self._held.get(owned) == term:
                 opening.append(owned)
-            elif owned.must_open and not owned.confirming:
-                self._unconfirmed.append(owned)
-                owned.confirming = True
-                self._confirm_due.set()
+            elif owned not in self._to_verify:
+                self._to_verify.add(owned)
+                self._verify.set()
         for start in range(0, len(opening), LOGS_AT_ONCE):
             chunk = [
                 owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held
             ]
             for owned, reply in zip(
                 chunk,
-                await _execute(link, "open", [self._open_command(owned, until) for owned in chunk]),
+                await _execute(
+                    link,
+                    "open",
+                    [self._open_command(owned, beaten_at + window_s) for owned in chunk],
+                ),
                 strict=True,
             ):
                 if owned not in self._logs:
@@ -171,49 +191,46 @@ class LogWriter:
                     self._opened(owned, reply)
 
     def _open_command(self, owned: OwnedLog, until: float) -> Command:
-        deadline_us = int((until + self._clock_offset_s) * 1e6)
-        first, entries = "first" if owned.first else "", "" if owned.opened.done() else "entries"
-        return (
-            "EVALSHA",
-            OPEN.sha,
-            2,
-            owned.keys.state,
-            owned.keys.events,
+        deadline_s = until + self._clock_offset_s
+        return open_command(
+            owned.keys,
             owned.fence.attempt,
-            deadline_us,
-            owned.ttl_ms,
-            first,
-            entries,
+            deadline_us=int(deadline_s * 1e6),
+            ttl_ms=owned.ttl_ms,
+            first=owned.first,
+            entries=not owned.opened.done(),
         )
 
     def _opened(self, owned: OwnedLog, reply: Any) -> None:
         match reply[0]:
             case b"open":
-                owned.must_open = False
+                self._unopened.discard(owned)
+                whole = reply[1] == 1
                 try:
-                    entries = events_of(reply[3])
+                    owned.adopt(reply[2], events_of(reply[3]), whole=whole)
                 except ValueError as error:
                     log.warning("log_damaged", log=owned.keys.events.decode(), reason=str(error))
-                    entries = []
-                owned.adopt(reply[2], entries, whole=reply[1] == 1)
+                    owned.adopt(reply[2], [], whole=whole)
                 self.dirty(owned)
             case b"late":
+                # The beat was too old, or Redis's clock has moved since it was read.
+                self._clock_read_at = inf
                 self._held.pop(owned, None)
-                self._work.set()
+                self._pause(owned, "late")
             case _:
                 self._supersede(owned)
 
     async def confirm(self) -> None:
         """Confirms in SQL which logs may be reopened, until cancelled, without delaying others."""
         while True:
-            await self._confirm_due.wait()
-            self._confirm_due.clear()
-            unconfirmed, self._unconfirmed = self._unconfirmed, []
+            await self._verify.wait()
+            self._verify.clear()
+            verifying = list(self._to_verify)
             try:
                 term = self._heartbeat.term
                 await self._heartbeat.beat_now()
-                held = await self._confirm([owned.fence for owned in unconfirmed])
-                for owned in unconfirmed:
+                held = await self._confirm([owned.fence for owned in verifying])
+                for owned in verifying:
                     if owned not in self._logs:
                         continue  # removed in the meantime: recording it now would leak it
                     if owned.fence in held:
@@ -224,9 +241,8 @@ class LogWriter:
                 log.warning("unavailable", doing="confirm", reason=str(error))
                 await asyncio.sleep(RETRY_MAX_S)
             finally:
-                for owned in unconfirmed:
-                    owned.confirming = False  # if still unknown, `_open` requests it again
-                self._work.set()
+                self._to_verify.difference_update(verifying)
+                self._work.set()  # if still unknown, `_open` requests it again
 
     def _pause(self, owned: OwnedLog, reason: str) -> None:
         """Pauses a log that Redis refuses to write; the others continue."""
@@ -252,7 +268,9 @@ class LogWriter:
         dirty, self._dirty = self._dirty, set()
         try:
             writable = [
-                owned for owned in dirty if not owned.must_open and owned not in self._paused
+                owned
+                for owned in dirty
+                if owned not in self._unopened and owned not in self._paused
             ]
             for start in range(0, len(writable), LOGS_AT_ONCE):
                 await self._append_some(link, writable[start : start + LOGS_AT_ONCE])
@@ -260,7 +278,7 @@ class LogWriter:
         finally:
             for owned in dirty:
                 unsent = owned.acked < len(owned.events)
-                if unsent and owned in self._logs and not owned.must_open:
+                if unsent and owned in self._logs and owned not in self._unopened:
                     self._dirty.add(owned)
                     if owned not in self._paused:
                         self._work.set()
@@ -269,11 +287,16 @@ class LogWriter:
         sending: list[tuple[OwnedLog, int]] = []
         commands: list[Command] = []
         for owned in some:
-            owned.freeze()
+            try:
+                owned.freeze()
+            except (TypeError, ValueError):  # no JSON can be made of an event: the others go on
+                log.exception("event_not_encoded", log=owned.keys.events.decode())
+                self._supersede(owned)
+                continue
             events = owned.next_batch(BATCH_BYTES)
             if events or (owned.complete and not owned.whole):
                 sent = owned.acked + len(events)
-                commands.append(_append_command(owned, events, last=sent == len(owned.events)))
+                commands.append(_append_command(owned, events, sent))
                 sending.append((owned, sent))
         for (owned, sent), reply in zip(
             sending, await _execute(link, "append", commands) if commands else [], strict=True
@@ -285,7 +308,8 @@ class LogWriter:
                 EVENTS_APPENDED.inc(sent - owned.acked)
                 owned.acknowledge(sent)
             else:  # lost, or owned by another attempt: SQL decides
-                owned.must_open = True
+                if owned in self._logs:
+                    self._unopened.add(owned)
                 self._held.pop(owned, None)
                 self._work.set()
 
@@ -293,19 +317,9 @@ class LogWriter:
         closings = dict(islice(self._closings.items(), LOGS_AT_ONCE))
         if not closings:
             return
-        commands: list[Command] = [
-            (
-                "EVALSHA",
-                CLOSE.sha,
-                2,
-                keys.state,
-                keys.events,
-                terminal.seq,
-                terminal.encoded(),
-                keys.channel,
-                self._retention_ms,
-            )
-            for keys, terminal in closings.values()
+        commands = [
+            close_command(*closing, retention_ms=self._retention_ms)
+            for closing in closings.values()
         ]
         for generation_id, reply in zip(
             closings, await _execute(link, "close", commands), strict=True
@@ -327,26 +341,10 @@ async def _execute(link: Link, script: str, commands: list[Command]) -> list[Any
     return replies
 
 
-def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
-    """The command to append events. With the last missing ones, the log is whole again."""
-    head = (
-        "EVALSHA",
-        APPEND.sha,
-        2,
-        owned.keys.state,
-        owned.keys.events,
-        owned.fence.attempt,
-        owned.keys.channel,
-        owned.ttl_ms,
-    )
-    numbered = (argument for event in events for argument in (event.seq, event.encoded()))
-    return (*head, "whole" if last and owned.complete and not owned.whole else "", *numbered)
-
-
-def _check(reply: Any) -> None:
-    """Raises Busy for an error reply."""
-    if isinstance(reply, Exception):
-        raise Busy(str(reply))
+def _append_command(owned: OwnedLog, events: list[Event], sent: int) -> Command:
+    """Appends events, after which Redis has the first `sent` ones."""
+    whole = sent == len(owned.events) and owned.complete and not owned.whole
+    return append_command(owned.keys, owned.fence.attempt, events, ttl_ms=owned.ttl_ms, whole=whole)
 
 
 def _failure_of(reply: Any) -> str | None:
@@ -356,6 +354,6 @@ def _failure_of(reply: Any) -> str | None:
     """
     if not isinstance(reply, Exception):
         return None
-    if str(reply).partition(" ")[0] in BUSY_CODES:
+    if concerns_server(reply):
         raise Busy(str(reply))
     return str(reply)

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
 from server.errors import NotFound
@@ -62,8 +63,17 @@ def cancel_active(session: Session, which: Any) -> None:
 
 def settled_generations(session: Session, generation_ids: Sequence[str]) -> list[Generation]:
     """Those of these generations that have ended."""
-    query = select(Generation).where(G.c.id.in_(generation_ids), G.c.finished_at.isnot(None))
-    return list(session.scalars(query))
+    return list(session.scalars(_settled(generation_ids)))
+
+
+def settled_without_content(session: Session, generation_ids: Sequence[str]) -> list[Generation]:
+    """The same for those who do not need `parts`, which raise when they are read."""
+    without_parts = defer(cast("Any", Generation.parts), raiseload=True)
+    return list(session.scalars(_settled(generation_ids).options(without_parts)))
+
+
+def _settled(generation_ids: Sequence[str]) -> Any:
+    return select(Generation).where(G.c.id.in_(generation_ids), G.c.finished_at.isnot(None))
 
 
 def generations_in(

@@ -114,9 +114,14 @@ class Queue:
             return False
         return True
 
-    async def request_stop(self, owner: str, generation_id: str) -> None:
-        """Notifies the owner of a cancellation; otherwise its next beat finds it."""
+    async def request_stops(self, owned: Sequence[tuple[str, str]]) -> None:
+        """Notifies each owner of a cancellation; otherwise its next look finds it."""
+        if not owned:
+            return
         try:
-            await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for owner, generation_id in owned:
+                    pipe.publish(control_channel(self._key_prefix, owner), generation_id)
+                await pipe.execute()
         except RedisError as error:
-            log.warning("stop_not_published", generation=generation_id, reason=str(error))
+            log.warning("stop_not_published", generations=len(owned), reason=str(error))

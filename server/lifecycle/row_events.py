@@ -116,8 +116,8 @@ def snapshot_event(generation: Generation, written: Written) -> Event:
     return make_event(seq, EventType.SNAPSHOT, dict(snapshot_data(generation, written)))
 
 
-def end_of(generation: Generation) -> End:
-    """The terminal event of a settled answer, and the snapshot that precedes it."""
+def terminal_event(generation: Generation) -> Event:
+    """The terminal event of a settled answer. The row's content is not needed."""
     type = EventType(generation.status)
     match type:
         case EventType.COMPLETED:
@@ -126,9 +126,13 @@ def end_of(generation: Generation) -> End:
             data = {"usage": generation.usage}
         case _:
             data = {**(generation.error or {}), "usage": generation.usage}
-    terminal = make_event_of_row(generation.seq, type, data)
+    return make_event_of_row(generation.seq, type, data)
+
+
+def final_snapshot(generation: Generation) -> Event:
+    """The event before the terminal one, for readers whose log is gone: it replaces all before it."""
     content = dict(snapshot_data(generation))
-    return End(make_event_of_row(generation.seq - 1, EventType.SNAPSHOT, content), terminal)
+    return make_event_of_row(generation.seq - 1, EventType.SNAPSHOT, content)
 
 
 def ends_in(database: Database) -> Ends:
@@ -136,7 +140,7 @@ def ends_in(database: Database) -> Ends:
 
     async def ends(generation_ids: Sequence[str]) -> dict[str, End]:
         settled = await database.read(settled_generations, generation_ids)
-        return {generation.id: end_of(generation) for generation in settled}
+        return {row.id: End(final_snapshot(row), terminal_event(row)) for row in settled}
 
     return ends
 

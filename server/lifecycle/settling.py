@@ -3,10 +3,12 @@
 An answer is claimed first and its log is read afterwards, when no other process can write to it.
 """
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from server.history.claims import (
     Ending,
@@ -20,20 +22,31 @@ from server.history.claims import (
     release_row,
     settle,
 )
-from server.history.database import Database
-from server.history.generations import settled_generations
+from server.history.database import Database, DatabaseAway
+from server.history.generations import settled_without_content
 from server.history.tables import Generation, Status
 from server.lifecycle.prompt import prompt_tokens
-from server.lifecycle.row_events import end_of, seq_of_unopened
+from server.lifecycle.row_events import seq_of_unopened, terminal_event
 from server.lifecycle.usage import cost_before
 from server.logs import log
 from server.stream.content import Content
 from server.stream.events import Event
-from server.stream.log import OPEN, OPEN_WITHIN_S, close_logs, events_of, log_keys
+from server.stream.log import (
+    OPEN,
+    OPEN_WITHIN_S,
+    call_script,
+    close_logs,
+    concerns_server,
+    events_of,
+    log_keys,
+    open_command,
+)
 
 STALE_AFTER_S = 8.0
 READ_GAP_MAX_S = 2.0
+SETTLED_AT_ONCE = 16
 SEALED_AT_ONCE = 100
+SEAL_AGAIN_MAX_S = 600.0
 
 
 class Staleness:
@@ -63,6 +76,10 @@ class Staleness:
         return monotonic() - self._since[row.id][1]
 
 
+class LogNotOpened(Exception):
+    """A log that this claim may not open, or not any more. It is tried again with another claim."""
+
+
 class Settler:
     """Settles answers without an owner. Every process has one."""
 
@@ -79,6 +96,8 @@ class Settler:
         self.name, self.database, self._redis = name, database, redis
         self._key_prefix, self._ttl_s, self._retention_s = key_prefix, ttl_s, retention_s
         self._cancelling: set[str] = set()
+        self._refused: dict[str, tuple[int, float]] = {}
+        """How often Redis refused to close a log, and from when (monotonic) it is tried again."""
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
         """Settles cancelled answers without a live owner, and those this process had claimed."""
@@ -91,19 +110,45 @@ class Settler:
         for row in rows:
             if row.id in dead or self.has_forgotten(row):
                 await self.database.write(release_row, row.id, row.seen, self.name)
-            elif row.seen.owner is not None:
-                continue
-            await self.cancel(row.id)
+        rows.sort(key=lambda row: row.seen.attempt)
+        await self.cancel([row.id for row in rows])
 
     def has_forgotten(self, row: OpenRow) -> bool:
-        """Whether this settler owns it by a claim whose reply never came."""
+        """Whether this settler owns it without settling it, after a lost reply to its claim."""
         return row.seen.owner == self.name and row.id not in self._cancelling
 
-    async def cancel(self, generation_id: str) -> Generation | None:
-        """Settles a cancelled answer without an owner and keeps its text; None if it has an owner.
+    async def cancel(self, ids: Sequence[str]) -> None:
+        """Settles those of these cancelled answers that have no owner, and keeps their text.
 
-        Raises DatabaseAway.
+        Those without a log should come first: they need no Redis, whose timeout this waits for
+        once. Raises DatabaseAway.
         """
+        settled: dict[str, Event] = {}
+        away: DatabaseAway | RedisError | None = None
+        for start in range(0, len(ids), SETTLED_AT_ONCE):
+            chunk = ids[start : start + SETTLED_AT_ONCE]
+            ended = await asyncio.gather(
+                *(self._cancel_once(id) for id in chunk), return_exceptions=True
+            )
+            for id, end in zip(chunk, ended, strict=True):
+                if isinstance(end, DatabaseAway | RedisError):
+                    away = end
+                elif isinstance(end, Exception):  # it concerns this answer alone
+                    log.error("settle_failed", generation=id, exc_info=end)
+                elif isinstance(end, BaseException):
+                    raise end
+                elif end is not None:
+                    settled[id] = end
+            if away is not None:
+                break
+        if isinstance(away, DatabaseAway):
+            raise away
+        if away is not None:  # a sweep closes the logs of settled answers
+            log.warning("unavailable", doing="settle", reason=str(away))
+        elif settled:
+            await self._seal_if_possible(settled)
+
+    async def _cancel_once(self, generation_id: str) -> Event | None:
         if generation_id in self._cancelling:
             return None
         self._cancelling.add(generation_id)
@@ -112,33 +157,30 @@ class Settler:
         finally:
             self._cancelling.discard(generation_id)
 
-    async def _cancel(self, generation_id: str) -> Generation | None:
+    async def _cancel(self, generation_id: str) -> Event | None:
+        """The terminal event of what it settled; None if it has an owner.
+
+        Raises LogNotOpened, and RedisError while Redis is away.
+        """
         began = monotonic()
         claimed = await self.database.write(claim, generation_id, self.name, to_cancel=True)
         if claimed is None:
             return None
+        fence = Fence(generation_id, self.name, claimed.attempt)
         try:
-            events, trusted = await self._open(claimed, began)
-        except RedisError as error:
-            log.warning("settle_failed", generation=generation_id, reason=str(error))
-            await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
-            return None
+            events, content = await self._open(claimed, began)
+        except (LogNotOpened, RedisError):
+            await self.database.write(give_back, fence)
+            raise
         parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
         if events:
             usage = cost_before(events, usage, await self.database.read(prompt_tokens, claimed))
-        if trusted and events and events[-1].seq >= claimed.seq:
-            content = Content()
-            for event in events:
-                content.apply(event)
+        if content is not None and events and events[-1].seq >= claimed.seq:
             parts, seq = content.parts(), events[-1].seq
-        fence = Fence(generation_id, self.name, claimed.attempt)
         settled = await self.database.write(
             settle, fence, claimed.account_id, Ending(Status.CANCELLED, seq + 1, parts, usage=usage)
         )
-        if settled is None:
-            return None
-        await self.seal([settled.generation])
-        return settled.generation
+        return terminal_event(settled.generation) if settled is not None else None
 
     async def fail(self, generation_id: str) -> None:
         """Settles an answer without an owner that cannot be started. Raises DatabaseAway."""
@@ -162,62 +204,79 @@ class Settler:
             settle, Fence(generation_id, self.name, claimed.attempt), claimed.account_id, ending
         )
         if settled is not None:
-            await self.seal([settled.generation])
+            await self._seal_if_possible({generation_id: terminal_event(settled.generation)})
 
-    async def seal(self, settled: list[Generation]) -> None:
-        """Closes the logs of settled answers, in one round trip."""
-        closings = [
-            (log_keys(self._key_prefix, generation.id), end_of(generation).terminal)
-            for generation in settled
-        ]
+    async def _seal_if_possible(self, settled: Mapping[str, Event]) -> None:
+        """Closes the logs of answers that were just settled. While Redis is away, a sweep does later."""
         try:
-            closed = await close_logs(self._redis, closings, self._retention_s)
+            await self._seal(settled)
         except RedisError as error:
             log.warning("log_close_failed", generations=len(settled), reason=str(error))
-            return
-        sealed = []
-        for generation, reply in zip(settled, closed, strict=True):
-            if isinstance(reply, RedisError):
-                log.warning("log_close_failed", generation=generation.id, reason=str(reply))
-            else:
-                sealed.append(generation.id)
-        if sealed:
-            await self.database.write(mark_sealed, sealed)
 
     async def seal_left(self, generation_ids: list[str]) -> None:
-        """Closes the logs of those of these generations that are settled."""
-        for start in range(0, len(generation_ids), SEALED_AT_ONCE):
-            await self.seal(
-                await self.database.read(
-                    settled_generations, generation_ids[start : start + SEALED_AT_ONCE]
-                )
-            )
+        """Closes the logs of those of these generations that are settled. Raises RedisError.
 
-    async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
-        """Opens the log of a claimed generation: its events, and whether none was lost."""
+        A log that Redis refuses to close is tried again after 2, 4, 8 s and so on.
+        """
+        at = monotonic()
+        self._refused = {id: self._refused[id] for id in generation_ids if id in self._refused}
+        due = [id for id in generation_ids if id not in self._refused or self._refused[id][1] <= at]
+        for start in range(0, len(due), SEALED_AT_ONCE):
+            settled = await self.database.read(
+                settled_without_content, due[start : start + SEALED_AT_ONCE]
+            )
+            for id in await self._seal({row.id: terminal_event(row) for row in settled}):
+                times = self._refused.get(id, (0, 0.0))[0] + 1
+                self._refused[id] = times, at + min(float(2**times), SEAL_AGAIN_MAX_S)
+
+    async def _seal(self, settled: Mapping[str, Event]) -> list[str]:
+        """Closes these logs in one round trip; those that Redis refuses to close. Raises RedisError."""
+        closings = [(log_keys(self._key_prefix, id), end) for id, end in settled.items()]
+        closed = await close_logs(self._redis, closings, self._retention_s)
+        sealed, refused = [], []
+        for id, reply in zip(settled, closed, strict=True):
+            if isinstance(reply, RedisError):
+                log.warning("log_close_failed", generation=id, reason=str(reply))
+                refused.append(id)
+            else:
+                sealed.append(id)
+        if sealed:
+            await self.database.write(mark_sealed, sealed)
+        return refused
+
+    async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], Content | None]:
+        """The events of the log that this claim opened, and their content where none was lost.
+
+        Raises LogNotOpened, and RedisError while Redis is away.
+        """
         if claimed.attempt == 1:
-            return [], True
+            return [], None
         keys = log_keys(self._key_prefix, claimed.id)
         seconds, microseconds = await self._redis.time()
         deadline_us = int((seconds + began - monotonic() + OPEN_WITHIN_S) * 1e6) + microseconds
-        arguments = (
-            keys.state,
-            keys.events,
+        command = open_command(
+            keys,
             claimed.attempt,
-            deadline_us,
-            int(self._ttl_s * 1000),
-            "",
-            "entries",
+            deadline_us=deadline_us,
+            ttl_ms=int(self._ttl_s * 1000),
+            first=False,
+            entries=True,
         )
-        try:
-            reply = await self._redis.execute_command("EVALSHA", OPEN.sha, 2, *arguments)  # type: ignore[no-untyped-call]
-        except NoScriptError:
-            reply = await self._redis.execute_command("EVAL", OPEN.source, 2, *arguments)  # type: ignore[no-untyped-call]
+        [reply] = await call_script(self._redis, OPEN, [command])
+        if isinstance(reply, RedisError):
+            if concerns_server(reply):
+                raise reply
+            log.warning("log_damaged", generation=claimed.id, reason=str(reply))
+            return [], None
         if reply[0] != b"open":
-            raise RedisError(f"the log could not be opened: {reply[0].decode()}")
+            raise LogNotOpened(f"the log could not be opened: {reply[0].decode()}")
+        content = Content()
         try:
             events = events_of(reply[3])
+            for event in events:
+                content.apply(event)
         except ValueError as error:
             log.warning("log_damaged", generation=claimed.id, reason=str(error))
-            return [], False
-        return events, reply[1] == 1 or claimed.handed_over == claimed.attempt - 1
+            return [], None
+        trusted = reply[1] == 1 or claimed.handed_over == claimed.attempt - 1
+        return events, content if trusted else None

@@ -8,8 +8,8 @@ from redis.exceptions import RedisError
 from server.history.generations import Written
 from server.history.tables import Generation
 from server.logs import log
-from server.stream.content import Content
-from server.stream.events import Event
+from server.stream.content import Content, DamagedEvent
+from server.stream.events import JUMPS, Event
 from server.stream.log import log_keys, read_logs
 
 LIVE_EVENTS_MAX = 100_000
@@ -33,9 +33,17 @@ async def written_so_far(
 
 
 def _written(generation: Generation, newer: list[Event]) -> Written:
-    content, seq = Content(generation.parts), generation.seq
+    """The content up to the first damaged event, and from where the answer starts over."""
+    content, seq, damaged = Content(generation.parts), generation.seq, False
     for event in newer:
-        if not event.terminal:
+        damaged = damaged and event.type not in JUMPS
+        if event.terminal or damaged:
+            continue
+        try:
             content.apply(event)
+        except DamagedEvent as error:
+            log.warning("log_damaged", generation=generation.id, reason=str(error))
+            damaged = True
+        else:
             seq = event.seq
     return Written(content.parts() if seq != generation.seq else generation.parts, seq)

@@ -8,6 +8,14 @@ from server.parts import Parts
 from server.stream.events import Event, EventType
 
 _DELTAS = {EventType.TEXT_DELTA: "text", EventType.REASONING_DELTA: "reasoning"}
+_TOOLS = {
+    EventType.TOOL_CALL: ("call_id", "name", "arguments"),
+    EventType.TOOL_RESULT: ("call_id",),
+}
+
+
+class DamagedEvent(ValueError):
+    """An event whose data no content can be made of. It costs its log, and nothing else."""
 
 
 class Content:
@@ -28,23 +36,36 @@ class Content:
         ]
 
     def apply(self, event: Event) -> None:
-        """Applies one event; events without content change nothing."""
+        """Applies one event; events without content change nothing. Raises DamagedEvent."""
+        try:
+            self._apply(event)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedEvent(f"event {event.seq} ({event.type}): {error!r}") from error
+
+    def _apply(self, event: Event) -> None:
         match event.type:
             case EventType.TEXT_DELTA | EventType.REASONING_DELTA:
-                data = orjson.loads(event.data)
-                self.add_text(EventType(event.type), data["part"], data["text"])
+                type, data = EventType(event.type), orjson.loads(event.data)
+                part, text = data["part"], _text(data["text"])
+                if part not in range(len(self._parts) + 1):
+                    raise IndexError(f"there is no part {part}")
+                if part < len(self._parts) and self._parts[part][0]["type"] != _DELTAS[type]:
+                    raise TypeError(f"part {part} is no {_DELTAS[type]}")
+                self.add_text(type, part, text)
             case EventType.TOOL_CALL | EventType.TOOL_RESULT:
                 data = orjson.loads(event.data)
-                self._parts.append(
-                    (
-                        {"type": str(event.type), **{k: v for k, v in data.items() if k != "part"}},
-                        [],
-                    )
-                )
+                for name in _TOOLS[EventType(event.type)]:
+                    _text(data[name])
+                rest = {k: v for k, v in data.items() if k not in ("type", "part")}
+                self._parts.append(({"type": str(event.type), **rest}, []))
             case EventType.RESTARTED:
                 self.replace([])
             case EventType.SNAPSHOT:
-                self.replace(orjson.loads(event.data)["content"])
+                content = orjson.loads(event.data)["content"]
+                for part in content:
+                    if _text(part["type"]) in _DELTAS.values():
+                        _text(part["text"])
+                self.replace(content)
 
     def add_text(self, type: EventType, part: int, text: str) -> None:
         """Adds to text or reasoning part number `part`, which opens with its first delta."""
@@ -58,9 +79,19 @@ class Content:
             return len(self._parts) - 1
         return len(self._parts)
 
+    @property
+    def part_count(self) -> int:
+        return len(self._parts)
+
     def parts(self) -> Parts:
         """The parts, as they are stored and returned to clients."""
         return [
             {**part, "text": "".join(text)} if part["type"] in _DELTAS.values() else dict(part)
             for part, text in self._parts
         ]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value

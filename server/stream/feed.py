@@ -28,6 +28,9 @@ BATCH_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 500
 CHECK_EVERY_S: Final = 1.0
 CHECKED_AT_ONCE: Final = 500
+ENDS_AT_ONCE: Final = 50
+"""How many ended answers are in memory at a time, each with all of its content."""
+
 HEARTBEAT_S: Final = 15.0
 BATCHES_MAX: Final = 64
 
@@ -294,8 +297,8 @@ class Feeds:
             self._end_due.clear()
             ids, self._maybe_ended = list(self._maybe_ended), set()
             try:
-                for start in range(0, len(ids), CHECKED_AT_ONCE):
-                    await self._end_all(await self._ends(ids[start : start + CHECKED_AT_ONCE]))
+                for start in range(0, len(ids), ENDS_AT_ONCE):
+                    await self._end_all(await self._ends(ids[start : start + ENDS_AT_ONCE]))
             except TidemarkError as error:
                 log.warning("end_lookup_failed", error=str(error))
 

@@ -11,16 +11,31 @@ from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from server.logs import log
 from server.stream.events import FIRST_SEQ, JUMPS, Event, decode_event
+from server.stream.link import Command
 
 OPEN_WITHIN_S: Final = 5.0
 """How long after a claim or a beat its log may still be opened.
 
 Less than the silence after which a successor may claim the generation.
 """
+
+
+SERVER_ERRORS: Final = frozenset(
+    {"NOSCRIPT", "LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
+    | {"CLUSTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "UNKILLABLE"}
+)
+"""Codes of error replies that concern the server, not one log."""
+
+
+def concerns_server(error: Exception) -> bool:
+    """Whether an error reply, of hiredis or redis-py, concerns more than one log."""
+    # redis-py has classes for the codes it knows, and takes the code off their messages.
+    known = isinstance(error, RedisError) and type(error) is not ResponseError
+    return known or str(error).partition(" ")[0] in SERVER_ERRORS
 
 
 class Script(NamedTuple):
@@ -54,6 +69,32 @@ def log_keys(key_prefix: str, generation_id: str) -> LogKeys:
     return LogKeys(f"{base}:state".encode(), f"{base}:events".encode(), f"{base}:tail".encode())
 
 
+def open_command(
+    keys: LogKeys, epoch: int, *, deadline_us: int, ttl_ms: int, first: bool, entries: bool
+) -> Command:
+    """Creates or adopts a log until a time of Redis's clock; see `open.lua` for the reply.
+
+    `first`: nobody can have written before. `entries`: the reply is to hold what is in the log.
+    """
+    flags = ("first" if first else "", "entries" if entries else "")
+    return ("EVALSHA", OPEN.sha, 2, keys.state, keys.events, epoch, deadline_us, ttl_ms, *flags)
+
+
+def append_command(
+    keys: LogKeys, epoch: int, events: Sequence[Event], *, ttl_ms: int, whole: bool
+) -> Command:
+    """Appends events. `whole`: with these, a log that had lost some lacks none again."""
+    head = ("EVALSHA", APPEND.sha, 2, keys.state, keys.events, epoch, keys.channel, ttl_ms)
+    numbered = (argument for event in events for argument in (event.seq, event.encoded()))
+    return (*head, "whole" if whole else "", *numbered)
+
+
+def close_command(keys: LogKeys, terminal: Event, *, retention_ms: int) -> Command:
+    """Ends a log with its terminal event, or deletes one that lacks events before it."""
+    end = (terminal.seq, terminal.encoded(), keys.channel, retention_ms)
+    return ("EVALSHA", CLOSE.sha, 2, keys.state, keys.events, *end)
+
+
 async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: float) -> bool:
     """Closes the log of a settled generation, see `close_logs`. Raises RedisError."""
     [closed] = await close_logs(redis, [(keys, terminal)], retention_s)
@@ -70,17 +111,24 @@ async def close_logs(
     For each: true when the log has the terminal event, false when there is no log (any more), or
     the error of that log. Raises RedisError when Redis is unavailable.
     """
-    arguments = [
-        (2, *keys[:2], terminal.seq, terminal.encoded(), keys.channel, int(retention_s * 1000))
-        for keys, terminal in closings
-    ]
-    replies = await _replies(redis, [("EVALSHA", CLOSE.sha, *each) for each in arguments])
+    retention_ms = int(retention_s * 1000)
+    commands = [close_command(*closing, retention_ms=retention_ms) for closing in closings]
+    replies = await call_script(redis, CLOSE, commands)
+    return [reply if isinstance(reply, RedisError) else bool(reply) for reply in replies]
+
+
+async def call_script(redis: Redis, script: Script, commands: Sequence[Command]) -> list[Any]:
+    """The replies to these calls of one script, errors of single calls among them.
+
+    Loads the script where Redis does not have it. Raises RedisError when Redis is away.
+    """
+    replies = await _replies(redis, commands)
     unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
-        commands = [("EVAL", CLOSE.source, *arguments[n]) for n in unknown]
-        for n, reply in zip(unknown, await _replies(redis, commands), strict=True):
+        again = [("EVAL", script.source, *commands[n][2:]) for n in unknown]
+        for n, reply in zip(unknown, await _replies(redis, again), strict=True):
             replies[n] = reply
-    return [reply if isinstance(reply, RedisError) else bool(reply) for reply in replies]
+    return replies
 
 
 async def read_logs(

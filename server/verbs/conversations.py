@@ -69,8 +69,7 @@ async def delete(services: Services, caller: Caller, conversation_id: str) -> No
     active = await services.database.write(
         rows.delete_conversation, conversation_id, caller.account_id
     )
-    for generation in active:
-        await stop(services, generation)
+    await stop(services, active)
 
 
 async def restore(services: Services, caller: Caller, conversation_id: str) -> Conversation:
