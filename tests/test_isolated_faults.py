@@ -145,6 +145,28 @@ async def test_a_message_nobody_can_read_does_not_end_the_subscriptions(valkey: 
     assert heard == [1, 2]
 
 
+async def test_a_connection_that_is_lost_before_its_first_command_is_closed_and_replaced(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail, live, links, connect = Tail(valkey), asyncio.Event(), [], Link.connect
+
+    async def lose_the_first(url: str) -> Link:
+        links.append(await connect(url))
+        if len(links) == 1:
+            await links[0].close()
+        return links[-1]
+
+    monkeypatch.setattr(Link, "connect", lose_the_first)
+    tail.listen(b"numbers", Listener(live.set, lambda _data: None))
+    running = asyncio.create_task(tail.run())
+    waiting = asyncio.create_task(live.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+
+    assert not running.done()
+    assert waiting.done()
+    running.cancel()
+
+
 class Writing:
     """A writer of logs, and the logs it was given."""
 
