@@ -40,14 +40,12 @@ class Reader:
         """Ends the wait."""
         self._woken.set()
 
-    async def wait(self, for_s: float) -> bool:
-        """Waits until it is woken; false after a timeout."""
+    async def wait(self, for_s: float | None) -> None:
+        """Waits until it is woken, or for `for_s` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(for_s):
                 await self._woken.wait()
-        woken = self._woken.is_set()
         self._woken.clear()
-        return woken
 
 
 class Watches:
