@@ -1,18 +1,55 @@
-"""Watches: the number of the last change of each account that has a change feed open here."""
+"""Change numbers: published after a commit, and watched for accounts with a change stream open here.
+
+Nothing depends on a published number: watches also poll.
+"""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from server.history.changes import account_changes
 from server.history.database import Database, DatabaseAway
 from server.logs import log
 from server.loops import DueLoop
-from server.stream.announcer import account_channel
 from server.stream.tail import Listener, Tail
 
 CHECK_EVERY_S = 2.0
 CHECKED_AT_ONCE = 500
+
+
+def _channel(key_prefix: str, account_id: str) -> bytes:
+    return f"{key_prefix}account:{account_id}".encode()
+
+
+class Announcer:
+    """Publishes changes of this process, soon after their commit."""
+
+    def __init__(self, redis: Redis, key_prefix: str) -> None:
+        self._redis, self._key_prefix = redis, key_prefix
+        self._changed: dict[str, int] = {}
+        self._due = asyncio.Event()
+
+    def publish(self, changed: dict[str, int]) -> None:
+        """Has these changes published: account ids and change numbers."""
+        self._changed |= changed
+        self._due.set()
+
+    async def run(self) -> None:
+        """Publishes until cancelled. What cannot be published now is not published."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            changed, self._changed = self._changed, {}
+            pipeline = self._redis.pipeline(transaction=False)
+            for account_id, change in changed.items():
+                pipeline.publish(_channel(self._key_prefix, account_id), change)
+            try:
+                await pipeline.execute()
+            except RedisError as error:
+                log.warning("changes_not_announced", reason=str(error))
 
 
 class Watch:
@@ -65,7 +102,7 @@ class Watches:
     @contextmanager
     def watch(self, account_id: str, page: Reader) -> Iterator[Watch]:
         """The watch of an account, which wakes `page` at every change while the context is open."""
-        channel = account_channel(self._key_prefix, account_id)
+        channel = _channel(self._key_prefix, account_id)
         watch = self._watches.get(account_id)
         if watch is None:
             watch = self._watches[account_id] = Watch()
