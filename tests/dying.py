@@ -2,7 +2,7 @@
 of its work.
 
 FAULT says which: `die before|after <n> <step>`, `mark <step> …`, or `none`. A step is the name of a
-function that runs as one transaction (`claim_and_prepare`, `settle`: before it, or after its
+function that runs as one transaction (`claim`, `settle`: before it, or after its
 commit), a script of the log (`open`, `append`, `close`: before it is sent, or after its reply was
 read and before anybody looks at it), `last_append` (the first one after the model is done), or
 `pop` (after a job was taken from the queue). n counts from 1. `mark` has the transactions of these

@@ -79,7 +79,8 @@ HOT: dict[str, Any] = {
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
     "an export's page": lambda session: export.exported_rows(session, CONVERSATION, None),
     "an export's branch": lambda session: tree.branch(session, MESSAGE, limit=200),
-    "what a model is told": lambda session: tree.prompt_branch(session, MESSAGE, limit=200),
+    "what a model is told": lambda session: list(tree.prompt_branch(session, MESSAGE, limit=200)),
+    "what a model is not told": lambda session: tree.count_sendable(session, MESSAGE),
     "a dead worker's rows": lambda session: claims.release_dead(session, "worker"),
 }
 
