@@ -30,7 +30,6 @@ from server.history.tables import MESSAGES as M
 from server.history.tables import Generation, Message, Role, Status
 from server.parts import Parts
 
-BRANCH_MAX_MESSAGES = 10_000
 SIBLINGS_MAX = 100
 PROMPT_PAGE_CHARS = 1 << 20
 PROMPT_MAX_CHARS = 32 << 20
@@ -39,7 +38,9 @@ PROMPT_MAX_CHARS = 32 << 20
 COUNTED_MAX_MESSAGES = 10_000
 
 
-def ancestors(start: ColumnElement[bool], height_max: Any, *, stop_at: str | None = None) -> CTE:
+def ancestors(
+    start: ColumnElement[bool], height_max: int | None, *, stop_at: str | None = None
+) -> CTE:
     """The messages that match `start` (height 0) and those above them, each with its `leaf`.
 
     Ends at `height_max` steps above the leaf, at the message `stop_at`, or at the root.
@@ -100,7 +101,8 @@ def _branch_pages(
     session: Session, leaves: list[str], part: Slice
 ) -> dict[str, Page[MessageRow] | InvalidCursor]:
     lowest = 0 if part.before is None else 1
-    height_max = part.limit + lowest if part.backwards else BRANCH_MAX_MESSAGES
+    # Forwards, a page begins at the root or at `after`: only a walk up from the leaf finds the way.
+    height_max = part.limit + lowest if part.backwards else None
     up = ancestors(M.c.id.in_(sorted(set(leaves))), height_max, stop_at=part.after)
     top = func.max(up.c.height).over(partition_by=up.c.leaf).label("top")
     walked = select(up.c.leaf, up.c.id, up.c.height, top).subquery()
