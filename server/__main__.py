@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from server.errors import Refused, SettingsError, StartError
+from server.command.process import exit_code
+from server.errors import SettingsError, StartError
 from server.logs import set_up_logs
 from server.settings import Settings, load_settings
 
-# Commands import what they run only when they run, after the settings are validated: `up` has to
-# start quickly, and starts processes that import the rest.
+# Commands import what they run only when they run, after the settings are validated.
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +36,10 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir", help="The folder of the database, embedded Valkey and development key."
     ),
+]
+
+Processes = Annotated[
+    int, typer.Option(help="The number of processes, forked from one that supervises them.", min=1)
 ]
 
 console = Console()
@@ -61,33 +65,34 @@ def up(
     changed = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
     set_up_logs("up")
-    raise typer.Exit(run_up(settings, _flags(config, settings), open_page=open_page))
+    _check_models(settings)
+    raise typer.Exit(run_up(settings, open_page=open_page))
 
 
 @cli.command()
-def web(config: Config = None, data_dir: DataDir = None) -> None:
-    """Run one web process."""
+def web(config: Config = None, data_dir: DataDir = None, processes: Processes = 1) -> None:
+    """Run web processes."""
     settings = _ready("web", config, data_dir)
-    from server.command.process import end_with_parent
-    from server.command.web import run_web
-    from server.providers.registry import Models
+    from server.command.web import run_web, run_webs
 
-    end_with_parent()
-    Models(settings)  # raises SettingsError if a configured model does not exist
-    run_web(settings)
+    _check_models(settings)
+    if processes == 1:
+        run_web(settings)
+    else:
+        raise typer.Exit(run_webs(settings, processes))
 
 
 @cli.command()
-def worker(config: Config = None, data_dir: DataDir = None) -> None:
-    """Run one worker process."""
+def worker(config: Config = None, data_dir: DataDir = None, processes: Processes = 1) -> None:
+    """Run worker processes."""
     settings = _ready("worker", config, data_dir)
-    from server.command.process import end_with_parent
-    from server.command.worker import run_worker
-    from server.providers.registry import Models
+    from server.command.worker import run_worker, run_workers
 
-    end_with_parent()
-    Models(settings)  # raises SettingsError if a configured model does not exist
-    run_worker(settings)
+    _check_models(settings)
+    if processes == 1:
+        run_worker(settings)
+    else:
+        raise typer.Exit(run_workers(settings, processes))
 
 
 @cli.command()
@@ -249,8 +254,11 @@ def _ready(process: str, config: Path | None, data_dir: Path | None) -> Settings
     return settings
 
 
-def _flags(config: Path | None, settings: Settings) -> list[str]:
-    return [*(["--config", str(config)] if config else []), "--data-dir", str(settings.data_dir)]
+def _check_models(settings: Settings) -> None:
+    """Raises SettingsError if a configured model does not exist."""
+    from server.providers.registry import Models
+
+    Models(settings)
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:
@@ -263,21 +271,8 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 failed, 2 wrong use or settings.
-
-    Errors are one line on standard error.
-    """
-    try:
-        cli()
-    except SettingsError as error:
-        sys.exit(_report(str(error), 2))
-    except (StartError, Refused) as error:
-        sys.exit(_report(str(error), 1))
-
-
-def _report(line: str, code: int) -> int:
-    print(f"tidemark: {line}", file=sys.stderr)
-    return code
+    """Runs the command line. Exit codes: 0 done, 1 failed, 2 wrong use or settings."""
+    sys.exit(exit_code(cli))
 
 
 if __name__ == "__main__":

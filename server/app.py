@@ -1,4 +1,4 @@
-"""The web application: routes, middleware, and what the process holds open."""
+"""The web application: routes, middleware and the resources of the process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -124,7 +124,7 @@ async def _settle_cancelled(settler: Settler) -> None:
         try:
             await settler.sweep_cancelled(staleness)
         except DatabaseAway as error:
-            log.warning("away", doing="sweep", reason=str(error))
+            log.warning("unavailable", doing="sweep", reason=str(error))
 
 
 def _cors(settings: Settings) -> list[Middleware]:

@@ -1,4 +1,4 @@
-"""Cursors: the number of an event, or an opaque place in a list."""
+"""Cursors: the number of an event, or an opaque position in a list."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ def pack(*fields: str) -> str:
 
 
 def unpack(cursor: str, fields: int) -> list[str] | None:
-    """The fields of a cursor; None unless it is a cursor with as many fields."""
+    """The fields of a cursor; None if it is not a cursor with this number of fields."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         found = base64.urlsafe_b64decode(padded).decode("ascii").split("|")

@@ -111,13 +111,13 @@ class UnsupportedType(Refused):
 
 
 class Invalid(Refused):
-    """The request is readable but invalid; `errors` points at each fault."""
+    """The request is readable but invalid; `errors` points at each invalid value."""
 
     status, title = 422, "Unprocessable content"
 
     @classmethod
     def at(cls, pointer: str, detail: str, *, code: str = "invalid_request") -> "Invalid":
-        """One fault: `pointer` is a JSON pointer into the body, or the name of a parameter."""
+        """One invalid value: `pointer` is a JSON pointer into the body, or a parameter's name."""
         name = pointer.lstrip("/").replace("/", ".")
         return cls(code, f"{name}: {detail}.", errors=[{"pointer": pointer, "detail": detail}])
 
@@ -132,7 +132,7 @@ class TooMany(Refused):
 
 
 class Unavailable(Refused):
-    """Something this server needs is away for now."""
+    """A service that this server needs is unavailable."""
 
     status, title = 503, "Service unavailable"
 

@@ -1,4 +1,4 @@
-"""Named points at which a test may end or hold this process; without a test, nothing happens there."""
+"""Named points at which a test can kill or pause this process. Otherwise they do nothing."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,6 @@ def reach(point: str) -> None:
 
 
 def register(hook: Callable[[str], None] | None) -> None:
-    """Has `hook` called at every point from now on; None: no longer."""
+    """Sets the hook that is called at every point; None removes it."""
     global _hook  # noqa: PLW0603  one per process
     _hook = hook

@@ -24,7 +24,7 @@ _PATTERNS = {prefix: re.compile(f"{prefix}_{_BODY}", re.ASCII) for prefix in Pre
 
 
 def new_id(prefix: Prefix) -> str:
-    """A new id, e.g. `gen_01K9…`: ids made later sort later, to the millisecond."""
+    """A new id, e.g. `gen_01K9…`: later ids sort later, to the millisecond."""
     return f"{prefix}_{ULID()}"
 
 
@@ -34,5 +34,5 @@ def made_at_ms(id: str) -> int:
 
 
 def is_id(prefix: Prefix, text: str) -> bool:
-    """Whether `text` is well-formed. What is not can exist nowhere, and need not be looked up."""
+    """Whether `text` is well-formed. Other ids cannot exist, so they are not looked up."""
     return _PATTERNS[prefix].fullmatch(text) is not None

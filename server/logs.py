@@ -17,6 +17,11 @@ def audit(event: str, **ids: str | None) -> None:
     log.info(f"audit_{event}", **ids)
 
 
+def name_process(process: str) -> None:
+    """Names this process in the log lines that follow."""
+    structlog.contextvars.bind_contextvars(process=process)
+
+
 def set_up_logs(process: str, *, verbose: bool = False) -> None:
     """Sends every log line of this process, our own and the libraries', to standard error."""
     shared: list[structlog.typing.Processor] = [
@@ -41,7 +46,7 @@ def set_up_logs(process: str, *, verbose: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(process=process)
+    name_process(process)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -14,13 +14,13 @@ async def keep(run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await run()
-        except Exception:  # whatever it was, the other loops of this process go on
+        except Exception:  # the other loops of this process must go on
             log.exception("loop_failed", loop=getattr(run, "__qualname__", str(run)))
         await asyncio.sleep(PAUSE_S)
 
 
 class DueLoop:
-    """Checks ids in chunks: those of `look_at` at once, those of `due` every `every_s`."""
+    """Checks ids in chunks: those of `check_soon` at once, those of `due` every `every_s`."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class DueLoop:
         self._ids: set[str] = set()
         self._woken = asyncio.Event()
 
-    def look_at(self, id: str) -> None:
-        """Has `id` checked as soon as the loop gets to it."""
+    def check_soon(self, id: str) -> None:
+        """Schedules a check of `id` as soon as possible."""
         self._ids.add(id)
         self._woken.set()
 

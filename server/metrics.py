@@ -3,9 +3,9 @@
 from prometheus_client import Counter, Gauge
 
 OPEN_STREAMS = Gauge("tidemark_open_streams", "Event streams that are open in this web process.")
-OPEN_FEEDS = Gauge("tidemark_open_feeds", "Answers that somebody follows in this web process.")
+OPEN_FEEDS = Gauge("tidemark_open_feeds", "Answers that are followed in this web process.")
 TASKS = Gauge("tidemark_tasks", "Tasks that run in this web process.")
-REQUESTS_FAILED = Counter("tidemark_faults_total", "Requests that ended with a fault of ours.")
+REQUESTS_FAILED = Counter("tidemark_faults_total", "Requests that failed with an internal error.")
 GENERATIONS = Counter("tidemark_generations_total", "Answers that this worker settled.", ["status"])
 EVENTS_APPENDED = Counter(
     "tidemark_events_appended_total", "Events that this worker wrote to logs."

@@ -1,4 +1,4 @@
-"""What a process holds open, opened in order and closed in reverse."""
+"""The resources of a process, opened in order and closed in reverse."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ from server.stream.feed import Feeds
 
 @dataclass(frozen=True)
 class Resources:
-    """What web and worker processes have in common; `name` is the owner of what they claim."""
+    """The resources of web and worker processes; `name` is their owner name in claims."""
 
     name: str
     settings: Settings
@@ -33,7 +33,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Services(Resources):
-    """What the verbs work with: the resources of a web process and its readers' feeds."""
+    """The resources of verbs: those of a web process, with its feeds."""
 
     feeds: Feeds
     changes: Changes
@@ -41,7 +41,7 @@ class Services(Resources):
 
 @asynccontextmanager
 async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Resources]:
-    """The database, Redis and what uses both. Opens no connection yet."""
+    """Opens the database, Redis and what uses both. Connects on first use."""
     name = name or new_id(Prefix.WORKER)
     redis = open_redis(settings.redis_url)
     limits, key_prefix = settings.generation, settings.redis.key_prefix
@@ -49,7 +49,7 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
         announcer = Announcer(redis, key_prefix)
         async with open_database(settings.database_url, announcer.publish) as database:
             settler = Settler(
-                name,
+                f"{name}-settler",
                 database,
                 redis,
                 key_prefix=key_prefix,

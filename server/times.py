@@ -1,4 +1,4 @@
-"""Times as every interface reads and writes them: RFC 3339, in UTC."""
+"""Times in the format of every interface: RFC 3339, in UTC."""
 
 from datetime import UTC, datetime
 
@@ -9,12 +9,12 @@ def rfc3339(time: datetime) -> str:
 
 
 def optional_rfc3339(time: datetime | None) -> str | None:
-    """The same, for what may not have happened yet."""
+    """A time as text; None for None."""
     return rfc3339(time) if time is not None else None
 
 
 def parse_time(text: str) -> datetime | None:
-    """The time that a text names; None unless it is a time with its offset from UTC."""
+    """Parses a time; None unless it is valid and has an offset from UTC."""
     try:
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo is not None else None

@@ -64,7 +64,7 @@ class Worker:
         self._tail.listen(
             channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode()))
         )
-        async with asyncio.TaskGroup() as tasks:
+        async with self._ownership.heartbeat.beating(), asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 tasks.create_task(queue.main())
             steps = (
@@ -93,11 +93,11 @@ class Worker:
                     for conversation_id in await self._resources.database.read(due_titles):
                         await self._resources.queue.put_title(conversation_id)
             except DatabaseAway as error:
-                log.warning("away", doing="chores", reason=str(error))
+                log.warning("unavailable", doing="chores", reason=str(error))
             await asyncio.sleep(CHORES_EVERY_S)
 
     async def _report(self) -> None:
-        """Tells /status of this worker."""
+        """Reports this worker to /status."""
         settings = self._resources.settings
         key = worker_key(settings.redis.key_prefix, self._ownership.owner)
         while True:
@@ -112,13 +112,13 @@ class Worker:
             try:
                 await self._resources.redis.set(key, orjson.dumps(report), ex=REPORT_KEPT_S)
             except RedisError as error:
-                log.warning("away", doing="report", reason=str(error))
+                log.warning("unavailable", doing="report", reason=str(error))
             await asyncio.sleep(REPORT_EVERY_S)
 
 
 @asynccontextmanager
 async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Worker]:
-    """A worker with everything it needs; `name` is what its rows carry as their owner."""
+    """A worker with its resources; `name` is its owner name in claims."""
     async with open_resources(settings, name) as resources, open_providers(settings) as providers:
         ownership = Ownership(
             resources.name,
@@ -128,6 +128,8 @@ async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Work
             providers,
             resources.models,
             url=settings.redis_url,
+            database_url=settings.database_url,
+            lease_s=settings.worker.lease_s,
             key_prefix=settings.redis.key_prefix,
             limits=settings.generation,
         )

@@ -1,7 +1,8 @@
 """`python -m tests.dying worker …`: an ordinary process of the system, which dies exactly at one step
 of its work.
 
-FAULT says which: `die before|after <n> <step>`, `mark <step> …`, or `none`. A step is the name of a
+FAULT says which: `die before|after <n> <step>`, `stall <seconds> <n> <step>` (its event loop does
+nothing for so long before the step), `mark <step> …`, or `none`. A step is the name of a
 function that runs as one transaction (`claim`, `settle`: before it, or after its
 commit), a script of the log (`open`, `append`, `close`: before it is sent, or after its reply was
 read and before anybody looks at it), `last_append` (the first one after the model is done), or
@@ -48,6 +49,8 @@ class Fault(NamedTuple):
         match os.environ["FAULT"].split():
             case ["die", when, nth, step]:
                 return cls("die", when, int(nth), step)
+            case ["stall", seconds, nth, step]:
+                return cls("stall", seconds, int(nth), step)
             case _:
                 return cls("none", "", 0, "")
 
@@ -61,7 +64,10 @@ class Steps:
 
     def reached(self, step: str, when: str) -> None:
         self._counted[step, when] += 1
-        if Fault("die", when, self._counted[step, when], step) == self.fault:
+        nth = self._counted[step, when]
+        if when == "before" and self.fault == Fault("stall", self.fault.when, nth, step):
+            time.sleep(float(self.fault.when))
+        if Fault("die", when, nth, step) == self.fault:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self) -> None:

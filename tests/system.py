@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from server.ids import Prefix, new_id
@@ -115,6 +116,19 @@ class System(Installation):
         worker.worker_name = name
         return worker
 
+    def start_supervised(self, name: str, processes: int) -> Process:
+        """Start `web` or `worker` processes under a supervisor, and wait until it has started all."""
+        with listen("127.0.0.1", 0) as listening:
+            port = listening.getsockname()[1]
+        supervisor = self._spawn(
+            f"{name}s",
+            [name, "--processes", str(processes)],
+            f"http://127.0.0.1:{port}",
+            environment={"TIDEMARK_SERVER__PORT": str(port)},
+        )
+        until(lambda: len(children_of(supervisor, name)) == processes, f"{processes} {name}s")
+        return supervisor
+
     def owner_of(self, generation_id: str) -> Process:
         """The worker process that writes an answer now."""
         owner = self.row(generation_id).owner
@@ -199,3 +213,13 @@ class System(Installation):
         process = Process(name, popen, log, url)
         self.processes.append(process)
         return process
+
+
+def children_of(supervisor: Process, name: str) -> list[psutil.Process]:
+    """The running processes of this name under a supervisor."""
+    running = []
+    for child in psutil.Process(supervisor.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name() == f"tidemark-{name}" and child.status() != psutil.STATUS_ZOMBIE:
+                running.append(child)
+    return running

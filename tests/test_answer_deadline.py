@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlmodel import Session
 
-from server.history.claims import release_dead
 from server.history.database import open_database
 from server.history.tables import Generation
+from server.history.workers import release_dead
 from tests.client import Client
 from tests.outcome import outcome_of
 from tests.readers import reading, some_tokens
@@ -67,7 +67,7 @@ async def test_what_earlier_owners_used_counts(new_system: Callable[..., System]
 
             def leave(session: Session) -> None:
                 row = session.get_one(Generation, sent["generation_id"])
-                row.beat += DEADLINE_S
+                row.beat += DEADLINE_S * 1000
                 session.flush()
                 release_dead(session, owner.worker_name)
 

@@ -244,8 +244,8 @@ def test_every_script_is_tried() -> None:
 
 async def test_what_the_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
     for model, words in (
-        ("permission_error-midstream", "broke off: not for you"),
-        ("404", "answered 404: model: claude-0"),
+        ("permission_error-midstream", "reported an error: not for you"),
+        ("404", "returned 404: model: claude-0"),
         ("json-200", "no stream"),
     ):
         _, snapshot = await ask(asker, model)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.errors import SettingsError
 from server.providers.anthropic import Anthropic, messages_of, url_of
-from server.providers.anthropic_events import Answer, error_of, unsaid
+from server.providers.anthropic_events import AnswerParser, drop_repeated, error_of
 from server.providers.base import (
     Delta,
     Finish,
@@ -53,12 +53,12 @@ Outcome = tuple[list[Delta], str]
 
 def read(pieces: Iterable[bytes]) -> Outcome:
     """The deltas of a stream that comes in these pieces, and how it ends."""
-    parser, answer, deltas = EventParser(), Answer(), list[Delta]()
+    parser, answer, deltas = EventParser(), AnswerParser(), list[Delta]()
     try:
         for chunk in itertools.chain(pieces, [None]):
             for data in parser.end() if chunk is None else parser.feed(chunk):
                 if data:
-                    deltas.extend(answer.take(data))
+                    deltas.extend(answer.feed(data))
                 if answer.done:
                     break
             if answer.done:
@@ -157,7 +157,7 @@ KINDS = [
 @given(st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(KINDS), JUNK, JUNK), max_size=6))
 def test_no_event_breaks_the_reading(events: list[tuple[str, str, Any, Any]]) -> None:
     """Whatever an event holds, it is understood, left out, or named as a fault."""
-    answer = Answer()
+    answer = AnswerParser()
     try:
         for kind, inner, one, two in events:
             block = {
@@ -178,7 +178,7 @@ def test_no_event_breaks_the_reading(events: list[tuple[str, str, Any, Any]]) ->
                 "usage": two,
                 "content": [block],
             }
-            for delta in answer.take(dumps(event)):
+            for delta in answer.feed(dumps(event)):
                 assert isinstance(delta, TextDelta | ReasoningDelta | ToolCall | Usage)
                 assert all(
                     field.encode() is not None for field in delta if isinstance(field, str)
@@ -267,7 +267,7 @@ def after(said: str, pieces: Iterable[str]) -> str:
     """What an answer that goes on after `said` adds to it."""
     new = ""
     for piece in pieces:
-        more, said = unsaid(piece, said)
+        more, said = drop_repeated(piece, said)
         new += more
     return new
 

@@ -55,7 +55,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_fault(new_syst
     async with Client(system.web.url, system.new_key()) as client:
         await client.get("/api/session")
 
-    assert "fault" not in system.web.output()
+    assert "internal_error" not in system.web.output()
 
 
 async def test_connections_beyond_the_limit_are_refused(new_system: Make) -> None:

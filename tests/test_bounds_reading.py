@@ -8,7 +8,7 @@ import pytest
 
 from server.api.export import Download
 from server.changes.cursor import ANSWERS_MAX, Cursor, parse_cursor
-from server.history.feed import Place
+from server.history.feed import FeedPosition
 from server.ids import Prefix, new_id
 
 pytestmark = pytest.mark.quick
@@ -65,11 +65,11 @@ async def test_an_export_is_sent_whole_to_a_client_that_stays() -> None:
 @pytest.mark.parametrize("answers", [0, 1, ANSWERS_MAX, ANSWERS_MAX + 1, 1_000])
 def test_a_cursor_that_is_given_out_is_accepted(answers: int) -> None:
     seqs = {new_id(Prefix.GENERATION): n for n in range(answers)}
-    cursor = Cursor(Place(7, "3"), new_id(Prefix.CONVERSATION), seqs)
+    cursor = Cursor(FeedPosition(7, "3"), new_id(Prefix.CONVERSATION), seqs)
 
     parsed = parse_cursor(str(cursor))
 
     if answers <= ANSWERS_MAX:
         assert parsed == cursor
     else:  # its reader gets the conversation as it is then
-        assert parsed == Cursor(Place(7, "3"), None, {})
+        assert parsed == Cursor(FeedPosition(7, "3"), None, {})

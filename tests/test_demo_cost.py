@@ -25,7 +25,7 @@ def request(text: str, *, tokens_max: int = 16_384, prefix: str = "") -> ModelRe
         system_prompt=None,
         max_output_tokens=tokens_max,
         temperature=None,
-        place=0,
+        position=0,
         prefix=[{"type": "text", "text": prefix}] if prefix else [],
     )
 
@@ -118,5 +118,5 @@ def test_where_the_demo_model_is_offered(
 def test_an_installation_without_a_model_does_not_start(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "false", "127.0.0.1", NO_PROVIDERS)
 
-    with pytest.raises(SettingsError, match="No model is offered"):
+    with pytest.raises(SettingsError, match="No model is available"):
         Models(settings)

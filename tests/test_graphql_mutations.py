@@ -627,5 +627,5 @@ async def test_a_fault_of_ours_says_nothing_but_where_it_is_recorded(
         ),
         "the log",
     )
-    assert '"event": "fault"' in log
+    assert '"event": "internal_error"' in log
     assert "TypeError" in log

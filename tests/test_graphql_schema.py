@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from server.graph.context import Context
 from server.graph.encoding import OperationRequest
-from server.graph.operations import NotRun, Operations
+from server.graph.operations import OperationRefused, Operations
 from server.graph.schema import Schema, schema_text
 from server.identity.callers import Caller
 from server.settings import GraphqlSettings
@@ -84,7 +84,7 @@ async def test_the_examples_of_the_documents_are_valid(
         with capture_logs():
             async for payloads in operations.results(asked, context, list):
                 answers += [json.loads(payload) for payload in payloads or ()]
-    except NotRun as refused:
+    except OperationRefused as refused:
         answers.append({"errors": json.loads(refused.errors)})
 
     codes = {
@@ -121,7 +121,7 @@ def test_everything_is_described(schema: GraphQLSchema) -> None:
     assert list(undescribed(schema)) == []
 
 
-@pytest.mark.parametrize("interface", ["GenerationEvent", "ContentPart", "AskedPayload"])
+@pytest.mark.parametrize("interface", ["GenerationEvent", "ContentPart", "RequestedAnswerPayload"])
 def test_one_field_name_has_one_type_in_all_kinds(interface: str, schema: GraphQLSchema) -> None:
     implementing = schema.get_implementations(schema.type_map[interface]).objects  # type: ignore[arg-type]
     types = defaultdict(set)

@@ -757,7 +757,7 @@ async def test_a_secret_is_in_no_log_and_in_no_file(new_system: Make) -> None:
     files = [process.log for process in system.processes] + list(
         system.settings.data_dir.glob("tidemark.db*")
     )
-    assert any(b"fault" in process.log.read_bytes() for process in system.of("web"))
+    assert any(b"internal_error" in process.log.read_bytes() for process in system.of("web"))
     assert len(files) >= 4
     leaks = [
         (file.name, name)

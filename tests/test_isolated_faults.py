@@ -100,8 +100,8 @@ async def test_feeds_that_end_while_redis_hangs_wait_for_one_call(
         feeds.feed("two", QUEUED) as two,
         feeds.feed("three", QUEUED) as three,
     ):
-        feeds._doubtful |= {"one", "two", "three"}
-        feeds._doubt.set()
+        feeds._maybe_ended |= {"one", "two", "three"}
+        feeds._end_due.set()
         ending = asyncio.create_task(feeds.end())
         await condition(lambda: one.ended and two.ended and three.ended)
         ending.cancel()

@@ -21,6 +21,7 @@ from server.history import (
     titles,
     tree,
     turns,
+    workers,
 )
 from server.history.database import in_transaction, sqlite_engine
 from server.history.keyset import Slice
@@ -56,7 +57,8 @@ BOUNDED = (
 HOT: dict[str, Any] = {
     "sweep": claims.open_rows,
     "sweep of the cancelled": lambda session: claims.open_rows(session, cancelled_only=True),
-    "beat": lambda session: claims.beat(session, "worker"),
+    "beat": lambda session: workers.beat(session, "worker", 1),
+    "what a worker owns": lambda session: claims.owned_rows(session, "worker"),
     "claim": lambda session: claims.claim(session, GENERATION, "worker"),
     "active limit": lambda session: turns.count_active(session, ACCOUNT),
     "titles that are due": titles.due_titles,
@@ -67,7 +69,7 @@ HOT: dict[str, Any] = {
     "active answers": lambda session: generations.active_ids(session, [CONVERSATION]),
     "ends of answers": lambda session: generations.settled_generations(session, [GENERATION]),
     "changes of a page": lambda session: feed.changes_since(
-        session, feed.Scope(ACCOUNT, CONVERSATION), feed.Place(5)
+        session, feed.Scope(ACCOUNT, CONVERSATION), feed.FeedPosition(5)
     ),
     "accounts of pages": lambda session: changes.account_changes(session, [ACCOUNT]),
     "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),
@@ -81,7 +83,7 @@ HOT: dict[str, Any] = {
     "an export's branch": lambda session: tree.branch(session, MESSAGE, limit=200),
     "what a model is told": lambda session: list(tree.prompt_branch(session, MESSAGE, limit=200)),
     "what a model is not told": lambda session: tree.count_sendable(session, MESSAGE),
-    "a dead worker's rows": lambda session: claims.release_dead(session, "worker"),
+    "a dead worker's rows": lambda session: workers.release_dead(session, "worker"),
 }
 
 

@@ -46,7 +46,7 @@ async def test_results_are_freed_with_their_encoder_though_the_batch_lives_on() 
     batch = Batch([EVENT])
 
     for _document in range(20):
-        await new_encoder().make(told(batch), 0, Results)
+        await new_encoder().encode(told(batch), 0, Results)
 
     assert len(Results.alive) == 0
 
@@ -54,7 +54,7 @@ async def test_results_are_freed_with_their_encoder_though_the_batch_lives_on() 
 async def test_results_are_freed_with_their_batch_though_the_encoder_lives_on() -> None:
     encoder = new_encoder()
 
-    await encoder.make(told(Batch([EVENT])), 0, Results)
+    await encoder.encode(told(Batch([EVENT])), 0, Results)
 
     assert len(Results.alive) == 0
 
@@ -63,16 +63,16 @@ async def test_an_encoder_keeps_the_results_of_the_newest_batches() -> None:
     encoder, batches = new_encoder(), [Batch([EVENT]) for _ in range(KEPT_BATCHES + 3)]
 
     for batch in batches:
-        await encoder.make(told(batch), 0, Results)
+        await encoder.encode(told(batch), 0, Results)
 
     assert len(Results.alive) == KEPT_BATCHES
-    kept = [encoder.made(told(batch), 0, Results) is not None for batch in batches]
+    kept = [encoder.cached(told(batch), 0, Results) is not None for batch in batches]
     assert kept == [False] * 3 + [True] * KEPT_BATCHES
 
 
 async def test_subscribers_of_one_encoder_share_the_results_of_a_batch() -> None:
     encoder, batch = new_encoder(), Batch([EVENT])
 
-    made = await encoder.make(told(batch), 0, Results)
+    made = await encoder.encode(told(batch), 0, Results)
 
-    assert encoder.made(told(batch), 0, Results) is made
+    assert encoder.cached(told(batch), 0, Results) is made

@@ -120,7 +120,7 @@ REFUSALS = {
     "UnsupportedType",
     "Invalid",
     "TooMany",
-    "InternalFault",
+    "InternalError",
     "MethodNotAllowed",
 }
 

@@ -17,24 +17,24 @@ def estimate(asked: int, said: int) -> dict[str, Any]:
 
 
 def test_what_the_provider_counted_at_its_end_is_taken_as_it_is() -> None:
-    cost = Cost(None, asked_tokens=100)
-    cost.said_bytes, cost.counted, cost.finished = 400, COUNTED | {"cached_input_tokens": 7}, True
+    cost = Cost(None, input_tokens=100)
+    cost.output_bytes, cost.counted, cost.finished = 400, COUNTED | {"cached_input_tokens": 7}, True
 
     assert cost.total() == COUNTED | {"cached_input_tokens": 7}
 
 
-@pytest.mark.parametrize(("said_bytes", "output_tokens"), [(0, 3), (8, 3), (400, 100)])
+@pytest.mark.parametrize(("output_bytes", "output_tokens"), [(0, 3), (8, 3), (400, 100)])
 def test_counts_of_an_answer_that_was_cut_off_are_an_estimate(
-    said_bytes: int, output_tokens: int
+    output_bytes: int, output_tokens: int
 ) -> None:
-    cost = Cost(None, asked_tokens=100)
-    cost.said_bytes, cost.counted = said_bytes, COUNTED
+    cost = Cost(None, input_tokens=100)
+    cost.output_bytes, cost.counted = output_bytes, COUNTED
 
     assert cost.total() == estimate(11, output_tokens)
 
 
 def test_nothing_said_and_nothing_counted_is_unknown() -> None:
-    assert Cost(None, asked_tokens=100).total() is None
+    assert Cost(None, input_tokens=100).total() is None
 
 
 def test_attempts_are_summed_and_flagged_where_one_is_an_estimate() -> None:

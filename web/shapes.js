@@ -16,7 +16,7 @@ import {
 import { compile } from "json-schema-to-typescript";
 
 // and what they refer to
-const SCHEMAS = ["Asked", "Conversation", "Message", "Model", "Problem", "Session", "Snapshot"];
+const SCHEMAS = ["RequestedAnswer", "Conversation", "Message", "Model", "Problem", "Session", "Snapshot"];
 // every other scalar is a string
 const SCALARS = { Int: "integer", Float: "number", Boolean: "boolean" };
 const BANNER =

@@ -1,1 +1,1 @@
-"""HTTP, one file per noun."""
+"""The HTTP interface, one file per kind of object."""

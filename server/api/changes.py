@@ -1,4 +1,4 @@
-"""GET /api/events: the one stream of a page, as server-sent events with opaque cursors."""
+"""GET /api/events: the change feed as server-sent events with opaque cursors."""
 
 import orjson
 from starlette.requests import Request
@@ -16,7 +16,7 @@ _WITH_OWN_IDS = (EventType.QUEUED, EventType.SNAPSHOT)
 
 
 async def events(request: Request) -> Response:
-    """Follows the account's list, and a conversation if one is given, from a cursor or from now."""
+    """Follows the account's list, and optionally a conversation, from a cursor or from now."""
     caller = await caller_of(request)
     batches = await changes.follow(
         request.state.services,
@@ -43,7 +43,7 @@ def _frame(event: ChangeEvent) -> bytes:
 
 
 def _answer_data(answer: AnswerEvent) -> bytes:
-    """The data of an answer's event, with its generation's id and its number there added."""
+    """The data of an answer's event, with the generation id and the event's number added."""
     generation_id, event = answer
     if event.type in _WITH_OWN_IDS:
         added = {"generation_id": generation_id, "seq": event.seq}

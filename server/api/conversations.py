@@ -20,7 +20,7 @@ from server.verbs.inputs import ChangeConversation
 
 
 async def list_(request: Request) -> Response:
-    """Lists the account's conversations, the one last written in first."""
+    """Lists the account's conversations, the last updated first."""
     caller, services = await caller_of(request), request.state.services
     part = Slice(page_limit(request), after=parse_time_cursor(request))
     listing = Listing(archived=flag(request, "archived"))
@@ -40,7 +40,7 @@ async def show(request: Request) -> Response:
 
 
 async def change(request: Request) -> Response:
-    """Changes what is given, and returns the conversation."""
+    """Changes the given fields, and returns the conversation."""
     caller, services = await caller_of(request), request.state.services
     body = await read_body(request, ChangeConversation)
     row = await conversations.change(services, caller, request.path_params["id"], body)

@@ -1,4 +1,4 @@
-"""The edge, which every request passes first: ids, hosts, origins, headers, refusals, faults."""
+"""The outermost middleware: request ids, hosts, origins, response headers and errors."""
 
 from urllib.parse import urlsplit
 
@@ -18,7 +18,8 @@ PRIVATE_PATHS = ("/api/", "/graphql")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 HEADERS = {
@@ -29,9 +30,7 @@ HEADERS = {
 }
 
 
-class InternalFault(Refused):
-    """A fault of ours."""
-
+class InternalError(Refused):
     status, title = 500, "Internal server error"
 
 
@@ -81,27 +80,25 @@ class Edge:
                 raise
             await problem(refused, request_id)(scope, receive, send_with_headers)
         except ClientDisconnect:
-            return  # the client left while its body was read
-        except Exception:  # a fault of ours, logged under the id in the response
-            log.exception("fault", request=request_id, path=scope["path"])
+            return  # the client disconnected while its body was read
+        except Exception:  # a bug, logged under the id in the response
+            log.exception("internal_error", request=request_id, path=scope["path"])
             REQUESTS_FAILED.inc()
             if started:
                 raise
-            detail = f"The server failed; its log names request {request_id}."
-            fault = InternalFault("internal", detail)
-            await problem(fault, request_id)(scope, receive, send_with_headers)
+            detail = f"Internal server error. The server logged it with request id {request_id}."
+            error = InternalError("internal", detail)
+            await problem(error, request_id)(scope, receive, send_with_headers)
 
     def _check(self, scope: Scope) -> None:
-        """Refuses requests for other hosts, and those that another site makes a browser send."""
+        """Refuses requests for other hosts, and cross-site requests of browsers."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         any_host = "*" in self._hosts or scope["path"] in ANY_HOST_PATHS
         if not any_host and _hostname(host) not in self._hosts:
-            detail = (
-                f"This server does not serve the host {host[:200]!r}; see server.allowed_hosts."
-            )
+            detail = f"{host[:200]!r} is not an allowed host; see server.allowed_hosts."
             raise Unreadable("host_not_allowed", detail)
-        # Browsers add other schemes by themselves, e.g. Basic, to what another site requests.
+        # Browsers add other schemes, e.g. Basic, to cross-site requests by themselves.
         if headers.get("authorization", "").lower().startswith("bearer "):
             return
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
@@ -122,10 +119,10 @@ class Edge:
             raise Forbidden("cross_site", "This request was made by another site.")
 
     def _check_origin(self, headers: Headers, here: str) -> None:
-        """Refuses handshakes of other sites: browsers let any site open one, and add the cookie."""
+        """Refuses cross-site handshakes: browsers allow them, and send the cookie."""
         origin = headers.get("origin")
         if origin is None or not self._is_ours(origin, here):
-            detail = "This handshake has a cookie but was not made by a page of this site."
+            detail = "This handshake was made by another site."
             raise Forbidden("cross_site", detail)
 
     def _is_ours(self, origin: str, here: str) -> bool:

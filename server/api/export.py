@@ -23,7 +23,7 @@ from server.verbs import conversations
 from server.verbs import export as verbs
 
 SEND_WITHIN_S = 20.0
-"""A client that takes nothing for so long is dropped."""
+"""A client that reads nothing for this long is disconnected."""
 
 _HEADINGS = {Role.USER: "Question", Role.ASSISTANT: "Answer"}
 
@@ -31,8 +31,8 @@ _HEADINGS = {Role.USER: "Question", Role.ASSISTANT: "Answer"}
 class Download(Response):
     """A file that is generated while it is sent.
 
-    Where it cannot be finished the connection breaks off, so that no client takes a part for the
-    whole. It is no longer generated once the client has gone.
+    If it cannot be completed, the connection is aborted, so that no client takes a part for the
+    whole file. Generation stops when the client disconnects.
     """
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], name: str, media_type: str) -> None:

@@ -1,4 +1,4 @@
-"""Generations: their snapshot, their event stream, cancelling them; and the models offered."""
+"""Generations: snapshots, event streams and cancellation; and the list of models."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -44,7 +44,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def models(request: Request) -> Response:
-    """Lists the models that can be asked for, and which is the default."""
+    """Lists the models that can be requested, and which is the default."""
     await caller_of(request)
     offered = request.state.services.models
     data = [model_json(model, default=model == offered.default) for model in offered.all]

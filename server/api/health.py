@@ -1,4 +1,4 @@
-"""How this installation is: for probes, operators and Prometheus."""
+"""Health checks, status and metrics, for probes, operators and Prometheus."""
 
 import asyncio
 from hmac import compare_digest
@@ -21,18 +21,21 @@ from server.lifecycle.queue import answers_queue, worker_key
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
 from server.settings import Settings
 
-ANSWER_WITHIN_S = 2.0
+CHECK_TIMEOUT_S = 2.0
 
 
 async def healthz(_request: Request) -> Response:
-    """This process is alive."""
+    """Reports that this process is alive."""
     return Json({"status": "ok"})
 
 
 async def readyz(request: Request) -> Response:
-    """This process can serve: its database answers and has the schema. Redis may be away: questions are still taken."""
+    """Reports whether this process can serve: whether the database is reachable and migrated.
+
+    Redis is not required: messages are accepted without it.
+    """
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
             ready = await request.state.services.database.read(schema_is_current)
     except (DatabaseAway, TimeoutError):
         ready = False
@@ -40,7 +43,7 @@ async def readyz(request: Request) -> Response:
 
 
 async def status(request: Request) -> Response:
-    """Database, Redis and workers, with figures."""
+    """Reports the state of the database, Redis and workers, with figures."""
     check_operator(request, request.state.services.settings)
     resources = request.state.services
     database, redis = await asyncio.gather(
@@ -58,7 +61,7 @@ async def status(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Figures of this process for Prometheus."""
+    """Returns the metrics of this process for Prometheus."""
     check_operator(request, request.state.services.settings)
     OPEN_STREAMS.set(request.state.presence.streams)
     OPEN_FEEDS.set(len(request.state.services.feeds))
@@ -67,10 +70,10 @@ async def metrics(request: Request) -> Response:
 
 
 def check_operator(request: Request, settings: Settings) -> None:
-    """Raises NotFound unless the request has the token, or, without one, is of this machine."""
+    """Raises NotFound without the metrics token or, if none is set, from other machines."""
     token = settings.metrics_token
-    given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if token and compare_digest(given.encode(), token.encode()):
+    sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    if token and compare_digest(sent.encode(), token.encode()):
         return
     if token or not from_this_machine(request):
         raise NotFound("page")
@@ -78,15 +81,15 @@ def check_operator(request: Request, settings: Settings) -> None:
 
 async def _database(database: Database) -> dict[str, Any]:
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
             return {"ok": True, "generations": await database.read(count_open)}
     except (DatabaseAway, TimeoutError) as error:
-        return {"ok": False, "reason": str(error) or "no answer in time"}
+        return {"ok": False, "reason": str(error) or "timed out"}
 
 
 async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
             info = await redis.info("memory")
             keys = [
                 key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)
@@ -98,7 +101,7 @@ async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
             ]
             queued = await redis.zcard(answers_queue(key_prefix))
     except (RedisError, TimeoutError) as error:
-        return {"ok": False, "reason": str(error) or "no answer in time"}
+        return {"ok": False, "reason": str(error) or "timed out"}
     memory = {
         "used_bytes": info["used_memory"],
         "max_bytes": info["maxmemory"],

@@ -1,4 +1,4 @@
-"""Reading requests and answering them: bodies, parameters, cursors, JSON, problems, streams."""
+"""Requests and responses: bodies, parameters, cursors, JSON, problems and streams."""
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
@@ -55,7 +55,7 @@ def problem(refused: Refused, request_id: str) -> Response:
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if refused.status == 408:
-        headers["Connection"] = "close"  # the rest of the body may still come
+        headers["Connection"] = "close"  # the rest of the body may still arrive
     body = orjson.dumps({**document, **refused.members})
     return Response(body, refused.status, headers, "application/problem+json")
 
@@ -67,7 +67,7 @@ def stream_response(
     encode: Callable[[T], bytes],
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The event stream of some batches; 204 where there are none, which ends an EventSource."""
+    """The event stream of batches; without any, 204, after which EventSource does not reconnect."""
     if batches is None:
         return Response(status_code=204)
     return EventStream(batches, encode, request=request, caller=caller, headers=headers)
@@ -81,8 +81,8 @@ async def read_body(request: Request, model: type[B]) -> B:
     except orjson.JSONDecodeError as error:
         raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
-        fault = {"pointer": "", "detail": "must be an object"}
-        raise Invalid("invalid_body", "The body must be a JSON object.", errors=[fault])
+        invalid = {"pointer": "", "detail": "must be an object"}
+        raise Invalid("invalid_body", "The body must be a JSON object.", errors=[invalid])
     return validated(model, value)
 
 
@@ -129,17 +129,17 @@ def flag(request: Request, name: str) -> bool | None:
 
 
 def time_cursor(time: datetime, id: str) -> str:
-    """The opaque cursor of a place in a list ordered by time and id."""
+    """The opaque cursor of an item in a list ordered by time and id."""
     return pack(time.isoformat(), id)
 
 
 def parse_time_cursor(request: Request) -> tuple[datetime, str] | None:
-    """The place that `?before=` names, if it is given; raises InvalidCursor."""
+    """The time and id in `?before=`, if there is one; raises InvalidCursor."""
     text = request.query_params.get("before")
     if not text:
         return None
     fields = unpack(text, 2)
     time = parse_time(fields[0]) if fields else None
     if fields is None or time is None or not is_id(Prefix.CONVERSATION, fields[1]):
-        raise InvalidCursor("before: this is not a cursor that this server gave out.")
+        raise InvalidCursor("before: the cursor is not valid.")
     return time, fields[1]

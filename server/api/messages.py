@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.http import Json, after_seq, idempotency_key, read_body, stream_response
-from server.api.present import asked_json, message_json
+from server.api.present import message_json, requested_answer_json
 from server.dialects import native
 from server.history.tables import Generation
 from server.identity.callers import Caller
@@ -22,7 +22,7 @@ async def send(request: Request) -> Response:
 
 
 async def edit(request: Request) -> Response:
-    """Asks a question in other words: adds a sibling of the question, and an answer."""
+    """Adds an edited sibling of a question, and requests its answer."""
     caller = await caller_of(request)
     message = await read_body(request, EditMessage)
     return await _ask(request, caller, Edit(request.path_params["id"], message))
@@ -50,7 +50,7 @@ async def show(request: Request) -> Response:
 
 
 async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
-    """Asks, and answers with ids, or with the event stream where that is accepted."""
+    """Requests an answer; returns its ids, or the event stream if that is accepted."""
     services = request.state.services
     streamed = "text/event-stream" in request.headers.get("accept", "")
     after = after_seq(request) if streamed else 0
@@ -63,7 +63,7 @@ async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
         headers |= _id_headers(generation)
         return stream_response(request, caller, batches, native.encode_batch, headers)
     headers["Location"] = f"/api/generations/{generation.id}"
-    return Json(asked_json(generation), 202, headers)
+    return Json(requested_answer_json(generation), 202, headers)
 
 
 def _id_headers(generation: Generation) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""openapi.json, generated from the list of operations and their types, and a page to read it."""
+"""openapi.json, generated from the operations and their types, and Swagger UI."""
 
 import functools
 import inspect
@@ -45,12 +45,12 @@ REFUSALS = {
 
 
 async def document(_request: Request) -> Response:
-    """openapi.json."""
+    """Returns openapi.json."""
     return Json(openapi())
 
 
 async def docs(_request: Request) -> Response:
-    """Swagger UI, which shows openapi.json."""
+    """Shows openapi.json in Swagger UI."""
     return html_page("docs.html", DOCS_POLICY)
 
 
@@ -89,9 +89,10 @@ def openapi() -> dict[str, Any]:
 
 
 def _operation(operation: Operation, references: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    module = operation.handler.__module__.rsplit(".", 1)[1]
     described: dict[str, Any] = {
         "summary": inspect.cleandoc(operation.handler.__doc__ or "").splitlines()[0],
-        "operationId": f"{operation.handler.__module__.rsplit('.', 1)[1]}_{operation.handler.__name__.strip('_')}",
+        "operationId": f"{module}_{operation.handler.__name__.strip('_')}",
         "parameters": [_parameter(each) for each in operation.parameters],
         "responses": {},
     }

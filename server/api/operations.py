@@ -1,4 +1,4 @@
-"""Every operation of the HTTP interface: routes and openapi.json are made from this list."""
+"""Every operation of the HTTP interface; routes and openapi.json are generated from this list."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
@@ -55,7 +55,7 @@ _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
 _SEQ = {"type": "string", "pattern": f"^({SEQ_PATTERN})?$"}
 KEY = Parameter(
     "Idempotency-Key",
-    "The same key gives the same generation for 24 hours; with another body it is refused.",
+    "For 24 hours, the same key returns the same generation; a different body is an error.",
     {"type": "string", "pattern": "^[ -~]{1,255}$"},
     "header",
 )
@@ -103,7 +103,7 @@ ARCHIVED = Parameter(
 )
 
 ASK: dict[str, Any] = {
-    "answers": {202: present.Asked},
+    "answers": {202: present.RequestedAnswer},
     "parameters": (KEY,),
     "streams": True,
     "refusals": (400, 401, 404, 408, 409, 413, 422, 429),

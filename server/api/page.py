@@ -1,4 +1,4 @@
-"""The built pages in `server/page`: HTML files, and assets whose names change with their content."""
+"""The built pages in `server/page`: HTML files, and assets with a content hash in their names."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FOLDER = Path(server.__file__).parent / "page"
 
 
 class Assets(StaticFiles):
-    """Scripts, styles and fonts, cached by browsers forever: a new content has a new name."""
+    """Scripts, styles and fonts, which browsers may cache forever."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER / "assets", check_dir=False)
@@ -26,7 +26,7 @@ class Assets(StaticFiles):
 
 
 async def show(_request: Request) -> Response:
-    """The chat page, at every address of it."""
+    """Shows the chat page, at each of its URLs."""
     return html_page("index.html")
 
 

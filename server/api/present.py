@@ -1,4 +1,4 @@
-"""The words of the HTTP interface: rows in, JSON out. openapi.json is made from these types."""
+"""Presents rows as the JSON of the HTTP interface. openapi.json is generated from these types."""
 
 from typing import Any, Generic, Literal, NotRequired, TypeVar, cast
 
@@ -23,8 +23,8 @@ from server.times import rfc3339
 T = TypeVar("T")
 
 
-class Fault(TypedDict):
-    """What is wrong with one value: `pointer` is a JSON pointer or a parameter's name."""
+class InputError(TypedDict):
+    """An invalid value: `pointer` is a JSON pointer or the name of a parameter."""
 
     pointer: str
     detail: str
@@ -39,12 +39,12 @@ class Problem(TypedDict):
     detail: str
     code: str
     request_id: str
-    errors: NotRequired[list[Fault]]
+    errors: NotRequired[list[InputError]]
     limit: NotRequired[int]
     retry_after_s: NotRequired[int]
 
 
-class Asked(TypedDict):
+class RequestedAnswer(TypedDict):
     """The answer that was requested, and where to follow it."""
 
     conversation_id: str
@@ -59,7 +59,7 @@ class Message(TypedDict):
     """A question or an answer.
 
     `siblings` are the messages with the same parent, this one included, in order: at most 100
-    around it. `sibling_count` counts all of them, and `position` is this one's place from 0.
+    around it. `sibling_count` counts all, and `position` is the index among all, from 0.
     """
 
     id: str
@@ -98,9 +98,9 @@ class Conversation(TypedDict):
 
 
 class Export(TypedDict):
-    """A whole conversation: the messages of every branch, in no order that matters.
+    """A whole conversation: the messages of every branch, in no particular order.
 
-    `parent_id` and `position` are the tree; `siblings` is empty where there are more than 100.
+    `parent_id` and `position` define the tree; `siblings` is empty if there are more than 100.
     """
 
     conversation: Conversation
@@ -108,7 +108,7 @@ class Export(TypedDict):
 
 
 class Model(TypedDict):
-    """A model that can be asked for."""
+    """A model that can be requested."""
 
     id: str
     provider: str
@@ -118,7 +118,7 @@ class Model(TypedDict):
 
 
 class Page(TypedDict, Generic[T]):
-    """A page of a list; `next`, given as `before`, leads to the one after it."""
+    """A page of a list; `next` is the value of `before` for the page after it."""
 
     data: list[T]
     next: str | None
@@ -158,8 +158,8 @@ class Health(TypedDict):
     status: str
 
 
-def asked_json(generation: Generation) -> Asked:
-    """The ids of what was requested."""
+def requested_answer_json(generation: Generation) -> RequestedAnswer:
+    """The ids of a requested answer."""
     return {
         "conversation_id": generation.conversation_id,
         "question_id": generation.question_id,
@@ -171,7 +171,6 @@ def asked_json(generation: Generation) -> Asked:
 
 
 def conversation_json(row: ConversationRow) -> Conversation:
-    """A conversation."""
     conversation = row.conversation
     return {
         "id": conversation.id,
@@ -214,7 +213,6 @@ def message_json(row: MessageRow, siblings: SiblingWindow) -> Message:
 
 
 def model_json(model: OfferedModel, *, default: bool) -> Model:
-    """A model."""
     return {
         "id": model.id,
         "provider": model.provider,
@@ -225,12 +223,11 @@ def model_json(model: OfferedModel, *, default: bool) -> Model:
 
 
 def page_json(data: list[T], next: str | None) -> Page[T]:
-    """A page of a list."""
     return {"data": data, "next": next}
 
 
 def change_json(event: ChangeEvent) -> tuple[str, dict[str, Any]]:
-    """The type and the data of a change event, but for those of an answer's own events."""
+    """The type and data of a change event that is not an answer's event."""
     match event.what:
         case Opened(conversation, active):
             messages = conversation.messages if conversation else []
@@ -251,4 +248,4 @@ def change_json(event: ChangeEvent) -> tuple[str, dict[str, Any]]:
         case Resync():
             return "resync", {}
         case AnswerEvent():
-            raise AssertionError("events of answers have data of their own")
+            raise AssertionError("handled by the caller")

@@ -1,4 +1,4 @@
-"""The browser's session: opening one as a guest or with a sign-in link, showing and closing it."""
+"""Browser sessions: opening one as a guest or with a sign-in link, showing and closing it."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,7 +17,7 @@ from server.verbs.sessions import OpenedSession, OpenSession, PreviewSession
 async def open_(request: Request) -> Response:
     """Signs this browser in, with a link or as a guest.
 
-    Without a link, a browser that is signed in stays so.
+    Without a link, an existing session is kept.
     """
     body, services = await read_body(request, OpenSession), request.state.services
     if body.token is None and (caller := await _signed_in(request)) is not None:

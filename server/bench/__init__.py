@@ -17,7 +17,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "refusals": "CPU to reject GraphQL requests that are not valid or too large",
     "idle": "memory of 1,000 silent streams; Redis commands and CPU of an idle worker",
     "stop": "time from cancelling to the last token, the terminal event, the upstream's end",
-    "takeover": "time from kill -9 of the worker under `up` to the next token",
+    "takeover": "time from kill -9 of a process under `up` until its work goes on",
     "history": "lists and searches in 100,000 conversations and 1,000,000 messages",
     "start": "time from `up` in a new folder until it is ready, and to the first token",
 }

@@ -26,12 +26,12 @@ class Up:
         self.server, self.process, self.reader = server, process, reader
         self.started_ns, self.ready_ns = started_ns, ready_ns
 
-    def worker(self) -> Any:
-        """Its worker process. Raises MeasureError if there is none."""
+    def child(self, name: str) -> Any:
+        """One of its processes: `web`, `worker` or `valkey`. Raises MeasureError if none runs."""
         for child in descendants(self.process.pid):
-            if "worker" in child.cmdline():
+            if name in child.name():
                 return child
-        raise MeasureError(f"`up` has no worker process.{self.process.log_tail()}")
+        raise MeasureError(f"`up` has no {name} process.{self.process.log_tail()}")
 
 
 @asynccontextmanager

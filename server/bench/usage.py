@@ -27,6 +27,15 @@ def memory_bytes(pid: int) -> int:
     return total
 
 
+def pss_bytes(pid: int) -> int:
+    """Its memory, with pages shared by n processes counted 1/n (Linux), else the resident memory."""
+    process = psutil.Process(pid)
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.AccessDenied, AttributeError):
+        return int(process.memory_info().rss)
+
+
 def descendants(pid: int) -> list[Any]:
     """The running descendants of a process, as psutil processes, which detect reused ids."""
     try:

@@ -1,4 +1,4 @@
-"""The cursor of a change feed: a place in the account's changes and in each active answer."""
+"""The cursor of a change feed: positions in the account's changes and in active answers."""
 
 import re
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from server.cursors import SEQ_PATTERN
 from server.errors import InvalidCursor
-from server.history.feed import Place
+from server.history.feed import FeedPosition
 
 ANSWERS_MAX = 64
-"""How many answers a cursor has room for. With more of them it names no conversation, so that a
-reader who resumes with it gets the conversation as it is then."""
+"""The maximum number of answers in a cursor. With more, it names no conversation, and a reader that
+resumes with it gets the current state of the conversation."""
 
 _ID = "[0-9A-HJKMNP-TV-Z]{26}"
 _CURSOR = re.compile(
@@ -22,25 +22,29 @@ _CURSOR = re.compile(
 
 
 class Cursor(NamedTuple):
-    """A place in the changes and, for a conversation, the last event seen of each active answer."""
+    """A feed position and, for a conversation, the last event seen of each active answer."""
 
-    place: Place
+    position: FeedPosition
     conversation_id: str | None
     after_seqs: Mapping[str, int]
 
     def __str__(self) -> str:
-        place = f"{self.place.change}-{self.place.key}" if self.place.key else self.place.change
+        position = (
+            f"{self.position.change}-{self.position.key}"
+            if self.position.key
+            else self.position.change
+        )
         if self.conversation_id is None or len(self.after_seqs) > ANSWERS_MAX:
-            return str(place)
+            return str(position)
         seqs = "".join(f"~{id}.{seq}" for id, seq in self.after_seqs.items())
-        return f"{place}.{self.conversation_id}{seqs}"
+        return f"{position}.{self.conversation_id}{seqs}"
 
 
 def parse_cursor(text: str) -> Cursor:
-    """The cursor that is written so; raises InvalidCursor."""
+    """Parses a cursor; raises InvalidCursor."""
     match = _CURSOR.fullmatch(text)
     if match is None:
-        raise InvalidCursor("This is not a cursor that this server gave out.")
+        raise InvalidCursor("The cursor is not valid.")
     seqs = dict(answer.split(".") for answer in (match["seqs"] or "").split("~")[1:])
-    place = Place(int(match["change"]), match["key"] or "")
-    return Cursor(place, match["conversation"], {id: int(seq) for id, seq in seqs.items()})
+    position = FeedPosition(int(match["change"]), match["key"] or "")
+    return Cursor(position, match["conversation"], {id: int(seq) for id, seq in seqs.items()})

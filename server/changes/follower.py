@@ -14,9 +14,9 @@ from server.history.feed import (
     AFTER_ALL_ROWS,
     Change,
     FeedPage,
+    FeedPosition,
     MessageChange,
     OpenedConversation,
-    Place,
     Scope,
     changes_since,
     open_feed,
@@ -33,14 +33,14 @@ ROWS_PER_BATCH = 50
 
 
 class Opened(NamedTuple):
-    """The state that all following events change: the conversation, and its active answers."""
+    """The initial state, which later events change: the conversation and its active answers."""
 
     conversation: OpenedConversation | None
     active: list[tuple[Generation, Written]]
 
 
 class Resync(NamedTuple):
-    """More has changed than is sent one by one: the reader has to read the list again."""
+    """Too much has changed to send it one by one: the reader has to read the list again."""
 
 
 class AnswerEvent(NamedTuple):
@@ -67,11 +67,11 @@ class Changes:
         self._redis, self._key_prefix = redis, key_prefix
 
     async def open(self, scope: Scope, cursor: Cursor | None) -> "Follower":
-        """A follower that starts after the cursor, or with what there is now; raises NotFound."""
-        afresh = cursor is None or cursor.conversation_id != scope.conversation_id
-        since = cursor.place if cursor else None
-        page = await self.database.read(open_feed, scope, since, afresh=afresh)
-        follower = Follower(self, scope, since or Place(page.change), page)
+        """A follower that starts after the cursor, or with the current state; raises NotFound."""
+        reopen = cursor is None or cursor.conversation_id != scope.conversation_id
+        since = cursor.position if cursor else None
+        page = await self.database.read(open_feed, scope, since, reopen=reopen)
+        follower = Follower(self, scope, since or FeedPosition(page.change), page)
         if cursor is not None and not page.starts_over and scope.conversation_id is not None:
             ids = list(cursor.after_seqs)
             for generation in await self.database.read(generations_in, scope.conversation_id, ids):
@@ -85,19 +85,21 @@ class Changes:
 
 
 class _Answer:
-    """An active answer and the reader's place in it; `left` stops following."""
+    """A followed answer and the reader's position in it; `stack` closes its feed."""
 
-    def __init__(self, generation: Generation, reader: FeedReader, left: ExitStack) -> None:
+    def __init__(self, generation: Generation, reader: FeedReader, stack: ExitStack) -> None:
         self.id, self.message_id = generation.id, generation.message_id
-        self.reader, self.left = reader, left
+        self.reader, self.stack = reader, stack
 
 
 class Follower:
     """One reader's progress through a change feed. `follow` may be called once."""
 
-    def __init__(self, changes: Changes, scope: Scope, place: Place, page: FeedPage) -> None:
+    def __init__(
+        self, changes: Changes, scope: Scope, position: FeedPosition, page: FeedPage
+    ) -> None:
         self._changes, self._scope, self._page = changes, scope, page
-        self._place = place
+        self._position = position
         self._conversation_id = None if page.starts_over else scope.conversation_id
         self._resumed: list[tuple[Generation, int]] = []
         self._reader = Reader()
@@ -107,12 +109,12 @@ class Follower:
         self._seen = page.change
 
     def resume(self, generation: Generation, after_seq: int) -> None:
-        """Follows an answer that the reader had not seen to its end."""
+        """Follows an answer from `after_seq`, unless the reader has seen its end."""
         if not (generation.status.terminal and after_seq >= generation.seq):
             self._resumed.append((generation, after_seq))
 
     async def follow(self) -> AsyncGenerator[list[ChangeEvent] | None, None]:
-        """Every event after the cursor, in order and once; None where a heartbeat is due.
+        """Every event after the cursor, in order and once; None when a heartbeat is due.
 
         Ends when the process stops.
         """
@@ -124,11 +126,11 @@ class Follower:
     async def _events(self) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         watches, scope = self._changes.watches, self._scope
         with (
-            ExitStack() as left,
+            ExitStack() as stack,
             watches.watch(scope.account_id, self._reader) as watch,
             self._heartbeat,
         ):
-            left.callback(self._leave_all)
+            stack.callback(self._unfollow_all)
             for generation, after_seq in self._resumed:
                 self._follow(generation, after_seq)
             async for events in self._page_events(self._page):
@@ -138,7 +140,7 @@ class Follower:
                     yield None
                 idle = True
                 if watch.change > self._seen:
-                    page = await self._changes.database.read(changes_since, scope, self._place)
+                    page = await self._changes.database.read(changes_since, scope, self._position)
                     self._seen = page.change
                     async for events in self._page_events(page):
                         yield events
@@ -153,20 +155,20 @@ class Follower:
                     await self._wait()
 
     async def _wait(self) -> None:
-        """Waits to be woken; with an answer whose log could not be read, not for long."""
+        """Waits to be woken; if the log of an answer could not be read, only for a second."""
         behind = any(answer.reader.is_behind for answer in self._answers.values())
         await self._reader.wait(CHECK_EVERY_S if behind else None)
 
     async def _page_events(self, page: FeedPage) -> AsyncGenerator[list[ChangeEvent] | None, None]:
-        """The events of a page; where it has too many changes, the state as it is now."""
+        """The events of a page; if it has too many changes, the current state."""
         if page.changes is None:
             if not page.starts_over:
                 try:
                     page = await self._changes.database.read(
-                        open_feed, self._scope, None, afresh=True
+                        open_feed, self._scope, None, reopen=True
                     )
                 except NotFound:
-                    return  # deleted among so many changes: a reader who comes back gets 404
+                    return  # it was deleted: a reader that reconnects gets 404
             yield [self._event(Resync())]
         if page.starts_over:
             changes = page.changes or []
@@ -177,21 +179,21 @@ class Follower:
         async for events in self._changed(page.changes or []):
             yield events
         if not self._changes.watches.stopping:
-            self._place = Place(page.change, AFTER_ALL_ROWS)
+            self._position = FeedPosition(page.change, AFTER_ALL_ROWS)
 
     async def _open(self, page: FeedPage) -> ChangeEvent:
-        self._leave_all()
+        self._unfollow_all()
         active = await self._changes.with_content(page.opened.active if page.opened else [])
         for generation, written in active:
             self._follow(generation, written.seq)
-        self._place = Place(page.change, AFTER_ALL_ROWS)
+        self._position = FeedPosition(page.change, AFTER_ALL_ROWS)
         self._conversation_id, self._seen = self._scope.conversation_id, page.change
         return self._event(Opened(page.opened, active))
 
     async def _changed(
         self, changes: list[Change]
     ) -> AsyncGenerator[list[ChangeEvent] | None, None]:
-        """The changed rows. The events of an answer precede the row that they lead to."""
+        """The changed rows. The events of an answer precede its changed row."""
         events: list[ChangeEvent] = []
         for change in changes:
             if isinstance(change, MessageChange) and change.row.generation is not None:
@@ -200,7 +202,7 @@ class Follower:
                     if events:
                         yield events
                         events = []
-                    async for rest in self._to_the_end(answer):
+                    async for rest in self._follow_to_end(answer):
                         yield rest
                 if self._changes.watches.stopping:
                     return
@@ -226,7 +228,9 @@ class Follower:
             if answer.id != generation.id or generation.status.terminal
         ]
 
-    async def _to_the_end(self, answer: _Answer) -> AsyncGenerator[list[ChangeEvent] | None, None]:
+    async def _follow_to_end(
+        self, answer: _Answer
+    ) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         while answer.id in self._answers and not self._changes.watches.stopping:
             if events := await self._next(answer):
                 yield events
@@ -236,41 +240,43 @@ class Follower:
                 await self._reader.wait(CHECK_EVERY_S)
 
     async def _next(self, answer: _Answer) -> list[ChangeEvent]:
-        """The next events of an answer, which is left after its last one."""
+        """The next events of an answer, which is unfollowed after the last one."""
         batch = await answer.reader.next()
         if batch is None:
             if answer.reader.ended:
-                self._leave(answer)
+                self._unfollow(answer)
             return []
         return [self._answer_event(answer, event) for event in batch.events]
 
     def _answer_event(self, answer: _Answer, event: Event) -> ChangeEvent:
         self._after_seqs[answer.id] = event.seq
         if event.terminal:
-            self._leave(answer)
+            self._unfollow(answer)
         return self._event(AnswerEvent(answer.id, event))
 
     def _follow(self, generation: Generation, after_seq: int) -> None:
-        left = ExitStack()
+        stack = ExitStack()
         feeds = self._changes.feeds
-        feed = left.enter_context(feeds.feed(generation.id, queued_event(generation)))
-        feed.wakes.add(self._reader.wake)
-        left.callback(feed.wakes.discard, self._reader.wake)
+        feed = stack.enter_context(feeds.feed(generation.id, queued_event(generation)))
+        feed.wake_callbacks.add(self._reader.wake)
+        stack.callback(feed.wake_callbacks.discard, self._reader.wake)
         reader = FeedReader(feeds, generation.id, feed, after_seq)
-        self._answers[generation.id] = _Answer(generation, reader, left)
+        self._answers[generation.id] = _Answer(generation, reader, stack)
         self._after_seqs[generation.id] = after_seq
 
-    def _leave(self, answer: _Answer) -> None:
-        answer.left.close()
+    def _unfollow(self, answer: _Answer) -> None:
+        answer.stack.close()
         del self._answers[answer.id], self._after_seqs[answer.id]
 
-    def _leave_all(self) -> None:
+    def _unfollow_all(self) -> None:
         for answer in list(self._answers.values()):
-            self._leave(answer)
+            self._unfollow(answer)
 
     def _row(self, change: Change) -> ChangeEvent:
-        self._place = change.place
+        self._position = change.position
         return self._event(change)
 
     def _event(self, what: Opened | Resync | AnswerEvent | Change) -> ChangeEvent:
-        return ChangeEvent(str(Cursor(self._place, self._conversation_id, self._after_seqs)), what)
+        return ChangeEvent(
+            str(Cursor(self._position, self._conversation_id, self._after_seqs)), what
+        )

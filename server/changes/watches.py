@@ -1,6 +1,6 @@
-"""Change numbers: published after a commit, and watched for accounts with a change stream open here.
+"""Change numbers: published after commits, and watched for the accounts with an open change feed.
 
-Nothing depends on a published number: watches also poll.
+Nothing depends on the published messages: watches also poll.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ class Announcer:
         self._due = asyncio.Event()
 
     def publish(self, changed: dict[str, int]) -> None:
-        """Has these changes published: account ids and change numbers."""
+        """Schedules the publication of these change numbers, by account id."""
         self._changed |= changed
         self._due.set()
 
     async def run(self) -> None:
-        """Publishes until cancelled. What cannot be published now is not published."""
+        """Publishes until cancelled. Changes that cannot be published are dropped: pages poll."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -49,7 +49,7 @@ class Announcer:
             try:
                 await pipeline.execute()
             except RedisError as error:
-                log.warning("changes_not_announced", reason=str(error))
+                log.warning("changes_not_published", reason=str(error))
 
 
 class Watch:
@@ -57,18 +57,18 @@ class Watch:
 
     def __init__(self) -> None:
         self.change = 0
-        self.pages: set[Reader] = set()
+        self.readers: set[Reader] = set()
 
     def advance(self, change: int) -> None:
         """Records a change number, and wakes the readers if it is a new one."""
         if change > self.change:
             self.change = change
-            for page in self.pages:
-                page.wake()
+            for reader in self.readers:
+                reader.wake()
 
 
 class Reader:
-    """Waits for changes, for events, and for the end of the process, for one reader."""
+    """Waits for changes, events and the stop of the process, for one reader."""
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
@@ -100,8 +100,8 @@ class Watches:
         )
 
     @contextmanager
-    def watch(self, account_id: str, page: Reader) -> Iterator[Watch]:
-        """The watch of an account, which wakes `page` at every change while the context is open."""
+    def watch(self, account_id: str, reader: Reader) -> Iterator[Watch]:
+        """The watch of an account; wakes `reader` at every change while the context is open."""
         channel = _channel(self._key_prefix, account_id)
         watch = self._watches.get(account_id)
         if watch is None:
@@ -109,35 +109,35 @@ class Watches:
             self._tail.listen(
                 channel,
                 Listener(
-                    lambda: self._loop.look_at(account_id),
+                    lambda: self._loop.check_soon(account_id),
                     lambda change: self._receive(account_id, change),
                 ),
             )
-        watch.pages.add(page)
+        watch.readers.add(reader)
         try:
             yield watch
         finally:
-            watch.pages.discard(page)
-            if not watch.pages:
+            watch.readers.discard(reader)
+            if not watch.readers:
                 del self._watches[account_id]
                 self._tail.leave(channel)
 
     def stop(self) -> None:
-        """Ends every page's stream between two events."""
+        """Ends every change feed between two events."""
         self.stopping = True
         for watch in self._watches.values():
-            for page in watch.pages:
-                page.wake()
+            for reader in watch.readers:
+                reader.wake()
 
     async def run(self) -> None:
-        """Reads the change numbers of watched accounts every 2 s, or at once after a reconnection."""
+        """Reads change numbers every 2 s, and at once after a reconnection, until cancelled."""
         await self._loop.run()
 
     async def _check(self, account_ids: list[str]) -> None:
         try:
             changes = await self._database.read(account_changes, account_ids)
         except DatabaseAway as error:
-            log.warning("away", doing="watch", reason=str(error))
+            log.warning("unavailable", doing="watch", reason=str(error))
             return
         for account_id, change in changes.items():
             if watch := self._watches.get(account_id):

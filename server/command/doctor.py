@@ -1,4 +1,4 @@
-"""`tidemark doctor`: looks at everything this program needs, and says what to do about each finding."""
+"""`tidemark doctor`: checks everything that Tidemark needs, and suggests a fix for each problem."""
 
 import asyncio
 from pathlib import Path
@@ -14,11 +14,14 @@ from server.lifecycle.queue import open_redis
 from server.providers.registry import KINDS, Models
 from server.settings import ProviderSettings, Settings
 
-ANSWER_WITHIN_S = 5.0
+CHECK_TIMEOUT_S = 5.0
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. `advice` is empty when nothing has to be done; `broken` when Tidemark cannot work like this."""
+    """The result of one check. `advice` is empty when nothing has to be done.
+
+    `broken`: Tidemark cannot work until it is fixed.
+    """
 
     about: str
     fact: str
@@ -27,13 +30,13 @@ class Finding(NamedTuple):
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Everything that was found. Creates nothing."""
+    """Runs all checks. Creates no files."""
     return asyncio.run(_examine(settings))
 
 
 async def _examine(settings: Settings) -> list[Finding]:
     found = [await _database(settings), await _redis(settings), _page(), _hosts(settings)]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_WITHIN_S)) as http:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CHECK_TIMEOUT_S)) as http:
         for name, provider in settings.providers.items():
             found.append(await _provider(http, name, provider))
     return [*found, Finding("models", f"the default is {Models(settings).default.id}")]
@@ -44,23 +47,23 @@ async def _database(settings: Settings) -> Finding:
     if url.startswith("sqlite") and not (file := Path(url.removeprefix("sqlite:///"))).is_file():
         return Finding(
             "database",
-            f"there is none in {file.parent} yet",
-            "`tidemark up` makes it, or `tidemark migrate`.",
+            f"there is no database in {file.parent} yet",
+            "`tidemark up` or `tidemark migrate` creates it.",
         )
     try:
-        async with open_database(url) as database, asyncio.timeout(ANSWER_WITHIN_S):
+        async with open_database(url) as database, asyncio.timeout(CHECK_TIMEOUT_S):
             revision = await database.read(schema_revision)
     except (DatabaseAway, TimeoutError) as error:
         return Finding(
             "database",
-            f"it does not answer: {error or 'time-out'}",
-            "Check database.url, and that the server runs.",
+            f"not reachable: {error or 'timed out'}",
+            "Check database.url, and that the server is running.",
             broken=True,
         )
     if revision < REVISION:
         return Finding(
             "database",
-            f"its schema is at revision {revision} of {REVISION}",
+            f"the schema is at revision {revision}; this version needs {REVISION}",
             "Run `tidemark migrate`.",
             broken=True,
         )
@@ -70,44 +73,48 @@ async def _database(settings: Settings) -> Finding:
 async def _redis(settings: Settings) -> Finding:
     redis: Any = open_redis(settings.redis_url, connections=1)
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
             info = await redis.info()
     except (RedisError, OSError, TimeoutError) as error:
         if settings.embedded_redis:
-            return Finding("redis", "the embedded Valkey does not run", "`tidemark up` starts it.")
+            return Finding(
+                "redis", "the embedded Valkey is not running", "`tidemark up` starts it."
+            )
         return Finding(
             "redis",
-            f"it does not answer: {error}",
-            "Check redis.url, and that the server runs.",
+            f"not reachable: {error or 'timed out'}",
+            "Check redis.url, and that the server is running.",
             broken=True,
         )
     finally:
         await redis.aclose(close_connection_pool=True)
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        advice = "Set `maxmemory-policy noeviction`: an evicted log is a lost log."
-        return Finding("redis", f"its policy is {info['maxmemory_policy']}", advice, broken=True)
-    return Finding(
-        "redis",
-        f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}, {info['used_memory_human']} in use",
-    )
+        advice = "Set `maxmemory-policy noeviction`: otherwise Redis may delete logs of answers."
+        return Finding(
+            "redis", f"maxmemory-policy is {info['maxmemory_policy']}", advice, broken=True
+        )
+    name, version = info.get("server_name", "redis"), info.get("valkey_version")
+    version = version or info["redis_version"]
+    return Finding("redis", f"{name} {version}, {info['used_memory_human']} of memory in use")
 
 
 def _page() -> Finding:
     if (FOLDER / "index.html").is_file():
-        return Finding("page", "the chat page is there")
+        return Finding("page", "the chat page is built")
     return Finding(
         "page",
-        "the chat page was not built",
-        "Run `npm ci && npm run build` in web/, or install the package again.",
+        "the chat page is not built",
+        "Run `npm ci && npm run build` in web/, or reinstall the package.",
     )
 
 
 def _hosts(settings: Settings) -> Finding:
     server = settings.server
-    if server.host in ("0.0.0.0", "::") and not server.public_url and not server.allowed_hosts:  # noqa: S104  a setting to warn about
+    listens_on_all = server.host in ("0.0.0.0", "::")  # noqa: S104  a setting to warn about
+    if listens_on_all and not server.public_url and not server.allowed_hosts:
         return Finding(
             "hosts",
-            "others can connect, but only loopback names are answered",
+            "listens on all interfaces, but accepts only requests for loopback host names",
             "Set server.public_url or server.allowed_hosts.",
         )
     return Finding("hosts", f"listens on {server.host}:{server.port}")
@@ -119,11 +126,11 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
     if provider.wants_key and not key:
         return Finding(
             about,
-            "it is off: it has no key",
+            "off, because its API key is missing",
             f"Set {provider.api_key_env or provider.api_key_file} to use it.",
         )
     if not provider.models:
-        return Finding(about, "it offers no models", f"Name some in providers.{name}.models.")
+        return Finding(about, "has no models", f"Add some to providers.{name}.models.")
     try:
         kind = KINDS[provider.kind]
         async with http.get(
@@ -132,15 +139,15 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
             if response.status in (401, 403):
                 return Finding(
                     about,
-                    f"it refused the key ({response.status})",
+                    f"rejected the API key ({response.status})",
                     f"Check {provider.api_key_env or provider.api_key_file}.",
                 )
             return Finding(
-                about, f"it answers ({response.status}); models: {', '.join(provider.models)}"
+                about, f"reachable ({response.status}); models: {', '.join(provider.models)}"
             )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return Finding(
             about,
-            f"it does not answer: {error or 'time-out'}",
+            f"not reachable: {error or 'timed out'}",
             f"Check providers.{name}.base_url and the network.",
         )

@@ -34,7 +34,7 @@ def create_key(settings: Settings, name: str, email: str | None, expires: str | 
 
     def create(session: Session) -> None:
         account_id = (
-            accounts.named_account(session, LOCAL_ACCOUNT).id
+            accounts.get_or_create_account(session, LOCAL_ACCOUNT).id
             if email is None
             else accounts.user_of(session, email).account_id
         )
@@ -60,7 +60,7 @@ def revoke_key(settings: Settings, key_id: str) -> None:
 
 
 def create_user(settings: Settings, email: str, *, admin: bool = False) -> None:
-    """Creates a user. `admin` has no effect yet, and says so on standard error."""
+    """Creates a user. `admin` has no effect yet; a warning on standard error says so."""
     if _write(settings, accounts.new_user, _email(email)) is None:
         raise StartError(f"The user {email} already exists.")
     if admin:
@@ -143,5 +143,5 @@ def _state(key: ApiKey) -> str:
     if key.revoked_at:
         return f"revoked {rfc3339(key.revoked_at)}"
     if key.expires_at:
-        return f"{'expired' if key.expires_at < now() else 'until'} {rfc3339(key.expires_at)}"
+        return f"{'expired' if key.expires_at < now() else 'expires'} {rfc3339(key.expires_at)}"
     return "valid"

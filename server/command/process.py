@@ -4,26 +4,34 @@ import gc
 import os
 import resource
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
-PARENT_FD, SOCKET_FD, WORKER_NAME = (
-    "TIDEMARK_PARENT_FD",
-    "TIDEMARK_SOCKET_FD",
-    "TIDEMARK_WORKER_NAME",
-)
+from server.errors import Refused, SettingsError, StartError
+
+SOCKET_FD, WORKER_NAME = "TIDEMARK_SOCKET_FD", "TIDEMARK_WORKER_NAME"
 
 YOUNG_OBJECTS, MIDDLE_ROUNDS, OLD_ROUNDS = 50_000, 20, 100
 RESERVED_DESCRIPTORS: Final = 200
 """Descriptors that are kept free of clients: for Redis, the database, files and logs."""
 
 
-def end_with_parent() -> None:
-    """Sends this process a SIGTERM once the pipe from its parent closes, if it has one."""
-    if (inherited := os.environ.pop(PARENT_FD, None)) is not None:
-        threading.Thread(
-            target=_wait_for_end, args=(int(inherited),), daemon=True, name="parent"
-        ).start()
+def exit_code(main: Callable[[], object]) -> int:
+    """Runs `main`. 0 done, 1 failed, 2 wrong settings; errors are one line on standard error."""
+    try:
+        main()
+    except SettingsError as error:
+        return _report(str(error), 2)
+    except (StartError, Refused) as error:
+        return _report(str(error), 1)
+    return 0
+
+
+def end_with(fd: int) -> None:
+    """Sends this process a SIGTERM once the pipe at `fd` closes, which its supervisor holds."""
+    threading.Thread(target=_wait_for_end, args=(fd,), daemon=True, name="supervisor").start()
 
 
 def inherited_socket() -> int | None:
@@ -33,7 +41,7 @@ def inherited_socket() -> int | None:
 
 
 def given_name() -> str:
-    """The name that `up` gave this worker, under which it can be released; empty for none."""
+    """The name from the environment under which a supervisor can release this worker's answers."""
     return os.environ.pop(WORKER_NAME, "")
 
 
@@ -45,6 +53,7 @@ def tune_gc() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(YOUNG_OBJECTS, MIDDLE_ROUNDS, OLD_ROUNDS)
 
 
@@ -66,6 +75,11 @@ def connections_that_fit(wanted: int, descriptors: int) -> int:
     if descriptors == resource.RLIM_INFINITY:
         return wanted
     return max(1, min(wanted, descriptors - RESERVED_DESCRIPTORS))
+
+
+def _report(line: str, code: int) -> int:
+    sys.stderr.write(f"tidemark: {line}\n")
+    return code
 
 
 def _wait_for_end(fd: int) -> None:

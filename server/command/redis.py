@@ -15,11 +15,14 @@ from server.errors import StartError
 from server.settings import Settings, embedded_socket
 
 PR_SET_PDEATHSIG = 1
-LEAVE_WITHIN_S = 10.0
+SHUTDOWN_TIMEOUT_S = 10.0
 
 
 def run_redis(settings: Settings) -> None:
-    """Becomes the embedded Valkey, or only waits if Redis is external. Raises StartError."""
+    """Becomes the embedded Valkey, or only waits for a signal with an external Redis.
+
+    Raises StartError.
+    """
     if not settings.embedded_redis:
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(
@@ -36,7 +39,8 @@ def run_redis(settings: Settings) -> None:
         binary = str(get_binary_path())
     except ValkeyServerError as error:
         raise StartError(
-            f"The embedded Valkey cannot run here: {error} Set redis.url to a Redis or Valkey server."
+            f"The embedded Valkey cannot run here: {error} "
+            "Set redis.url to a Redis or Valkey server."
         ) from None
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(
@@ -46,8 +50,8 @@ def run_redis(settings: Settings) -> None:
 
 
 def end_orphan(path: Path) -> None:
-    """Stops an orphaned Valkey that still serves this socket. Raises StartError if it does not stop."""
-    deadline = monotonic() + LEAVE_WITHIN_S
+    """Stops an orphaned Valkey that still serves this socket; raises StartError if it cannot."""
+    deadline = monotonic() + SHUTDOWN_TIMEOUT_S
     while True:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)

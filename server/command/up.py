@@ -1,286 +1,127 @@
 """`tidemark up`: everything on this machine, supervised by one process.
 
-Children are restarted with back-off; what a dead worker owned is free at once. They run in sessions of their own, so that Ctrl-C reaches
-only this process, and end by themselves when the pipe they inherit closes.
+Processes that die are started again; what a dead worker owned is free at once.
 """
 
 import asyncio
 import fcntl
-import os
-import signal
+import gc
 import socket
-import sys
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 from rich.console import Console
 from rich.markup import escape
 
-from server.command.devkey import write_dev_key
-from server.command.process import (
-    PARENT_FD,
-    SOCKET_FD,
-    WORKER_NAME,
-    raise_descriptor_limit,
-)
+from server.command.devkey import dev_key_file, write_dev_key
+from server.command.process import raise_descriptor_limit
+from server.command.supervisor import Child, Run, Supervisor
 from server.errors import StartError
-from server.history.claims import release_dead
-from server.history.database import Database, DatabaseAway, open_database
+from server.history.database import open_database
 from server.history.schema import migrate
-from server.ids import Prefix, new_id
-from server.lifecycle.queue import Queue, open_redis
-from server.logs import log
 from server.providers.registry import Models
 from server.serve.listening import address_of, listen
-from server.settings import Settings
+from server.settings import LOOPBACK_HOSTS, Settings
 
 DRAIN_S = 2.0
 END_WITHIN_S = 8.0
 READY_WITHIN_S = 60.0
-HEALTHY_AFTER_S = 5.0
-BACK_OFF_MAX_S = 10.0
 
 console = Console(stderr=True, highlight=False)
 
 
-class Child:
-    """One process that is kept running."""
-
-    def __init__(
-        self,
-        name: str,
-        arguments: list[str],
-        *,
-        environment: Callable[[], dict[str, str]],
-        fds: tuple[int, ...],
-    ) -> None:
-        self.name, self.worker_name = name, ""
-        self._arguments, self._environment, self._fds = arguments, environment, fds
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        environment = os.environ | self._environment()
-        self.worker_name = environment.get(WORKER_NAME, "")
-        self.process = await asyncio.create_subprocess_exec(
-            *self._arguments, env=environment, pass_fds=self._fds, start_new_session=True
-        )
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.process is not None and self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-
-class Up:
-    """The supervisor. `run` returns the exit code."""
-
-    def __init__(
-        self, settings: Settings, flags: list[str], listening: socket.socket, database: Database
-    ) -> None:
-        self._settings, self._listening, self._database = settings, listening, database
-        self._redis = open_redis(settings.redis_url, connections=2)
-        self._queue = Queue(self._redis, settings.redis.key_prefix)
-        self._stopping, self._ready = asyncio.Event(), False
-        self._interrupts = 0
-        self._failed: str | None = None
-        self._pipe = os.pipe()
-        self._children = self._make_children(flags)
-
-    def _make_children(self, flags: list[str]) -> list[Child]:
-        program = [sys.executable, "-m", "server"]
-        alive, listening = self._pipe[0], self._listening.fileno()
-        children = []
-        if self._settings.embedded_redis:
-            children.append(Child("redis", [*program, "redis", *flags], environment=dict, fds=()))
-        for _ in range(self._settings.server.processes):
-            host, port = self._settings.server.host, self._settings.server.port
-            environment = {
-                PARENT_FD: str(alive),
-                SOCKET_FD: str(listening),
-                "TIDEMARK_SERVER__HOST": host,
-                "TIDEMARK_SERVER__PORT": str(port),
-            }
-            children.append(
-                Child(
-                    "web",
-                    [*program, "web", *flags],
-                    environment=lambda e=environment: e,  # type: ignore[misc]
-                    fds=(alive, listening),
-                )
-            )
-        worker = [*program, "worker", *flags]
-        children += [
-            Child(
-                "worker", worker, environment=lambda: self._worker_environment(alive), fds=(alive,)
-            )
-            for _ in range(self._settings.worker.processes)
-        ]
-        return children
-
-    def _worker_environment(self, alive: int) -> dict[str, str]:
-        drain_s = min(DRAIN_S, self._settings.worker.drain_s)
-        return {
-            PARENT_FD: str(alive),
-            WORKER_NAME: new_id(Prefix.WORKER),
-            "TIDEMARK_WORKER__DRAIN_S": str(drain_s),
-            # Whether `demo` is offered depends on it, in workers too.
-            "TIDEMARK_SERVER__HOST": self._settings.server.host,
-        }
-
-    async def run(self, *, open_page: bool) -> int:
-        """Starts everything, prints the address, and keeps it running until interrupted."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupt)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                working = [tasks.create_task(self._keep(child)) for child in self._children]
-                working.append(tasks.create_task(self._announce(open_page=open_page)))
-                await self._stopping.wait()
-                for task in working:
-                    task.cancel()
-        finally:
-            await self._end([child for child in self._children if child.name != "redis"])
-            await self._end([child for child in self._children if child.name == "redis"])
-            await self._redis.aclose(close_connection_pool=True)
-        if self._failed:
-            raise StartError(self._failed)
-        return 0
-
-    def _interrupt(self) -> None:
-        self._interrupts += 1
-        if self._interrupts > 1:
-            for child in self._children:
-                child.signal(signal.SIGKILL)
-        elif not self._stopping.is_set():
-            console.print("[dim]Stopping … (Ctrl-C again to stop at once)[/]")
-            self._stopping.set()
-
-    async def _keep(self, child: Child) -> None:
-        """Runs a child, and restarts it when it ends by itself."""
-        back_off_s = 0.0
-        while not self._stopping.is_set():
-            started = monotonic()
-            await child.start()
-            assert child.process is not None
-            code = await child.process.wait()
-            if self._stopping.is_set():
-                return
-            if code and code > 0 and not self._ready:
-                where = (
-                    f"in {self._settings.data_dir / 'redis' / 'valkey.log'}"
-                    if child.name == "redis"
-                    else "above"
-                )
-                self._failed = (
-                    f"The {child.name} process could not start; its last words are {where}."
-                )
-                self._stopping.set()
-                return
-            log.warning("child_ended", child=child.name, pid=child.process.pid, code=code)
-            if child.worker_name:
-                await self._release(child.worker_name)
-            back_off_s = (
-                0.0
-                if monotonic() - started > HEALTHY_AFTER_S
-                else min(BACK_OFF_MAX_S, max(0.1, back_off_s * 2))
-            )
-            await asyncio.sleep(back_off_s)
-
-    async def _release(self, worker_name: str) -> None:
-        """Releases the answers of a dead worker, so that another one continues them at once."""
-        try:
-            for generation_id in await self._database.write(release_dead, worker_name):
-                await self._queue.put(generation_id)
-        except DatabaseAway as error:
-            log.warning(
-                "not_released", worker=worker_name, reason=str(error)
-            )  # the sweep will find them
-
-    async def _announce(self, *, open_page: bool) -> None:
-        """Migrates, waits until the web process answers, and prints the address."""
-        try:
-            await migrate(self._settings.database_url)
-            key_file = await write_dev_key(self._database, self._settings)
-            await self._answers()
-        except StartError as error:
-            self._failed = str(error)
-            self._stopping.set()
-            return
-        self._ready = True
-        address = self._settings.server.public_url or address_of(self._listening)
-        console.print(f"[bold]Tidemark[/] serves [bold]{address}[/]  [dim](Ctrl-C stops it)[/]")
-        console.print(f"[dim]{self._about_models()}[/]")
-        if key_file is not None:
-            console.print(
-                f"[dim]An API key of this machine is in {escape(str(key_file))}[/]", soft_wrap=True
-            )
-        if open_page:
-            await asyncio.to_thread(webbrowser.open, address)
-
-    async def _answers(self) -> None:
-        deadline = monotonic() + READY_WITHIN_S
-        host, port = self._listening.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  to connect to, not to listen on
-        while True:
-            try:
-                async with asyncio.timeout(READY_WITHIN_S):
-                    reader, writer = await asyncio.open_connection(host, port)
-                    writer.write(
-                        b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-                    )
-                    answer = await reader.read(64)
-                    writer.close()
-                if answer.startswith(b"HTTP/1.1 200"):
-                    return
-            except (OSError, TimeoutError):
-                pass
-            if monotonic() > deadline:
-                raise StartError(f"The web process did not answer within {READY_WITHIN_S:g} s.")
-            await asyncio.sleep(0.02)
-
-    def _about_models(self) -> str:
-        models = Models(self._settings)
-        off = [
-            f"{name} is off: {provider.api_key_env or provider.api_key_file} is not set"
-            for name, provider in self._settings.providers.items()
-            if provider.wants_key and not provider.api_key()
-        ]
-        return "; ".join([f"Model: {models.default.id}", *off]) + "."
-
-    async def _end(self, children: list[Child]) -> None:
-        for child in children:
-            child.signal(signal.SIGTERM)
-        running = [child.process.wait() for child in children if child.process is not None]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(END_WITHIN_S):
-                await asyncio.gather(*running)
-        for child in children:
-            child.signal(signal.SIGKILL)
-        await asyncio.gather(
-            *(child.process.wait() for child in children if child.process is not None)
-        )
-
-
-def run_up(settings: Settings, flags: list[str], *, open_page: bool) -> int:
+def run_up(settings: Settings, *, open_page: bool) -> int:
     """Runs everything until interrupted, and returns the exit code. Raises StartError."""
     raise_descriptor_limit()
-    Models(settings)  # raises SettingsError for a default model that is not offered
     with (
-        _data_folder(settings.data_dir),
+        _data_folder(settings.data_dir) as lock,
         listen(settings.server.host, settings.server.port) as listening,
     ):
-        return asyncio.run(_run(settings, flags, listening, open_page=open_page))
+        children = _children(settings, listening)
+        supervisor = Supervisor(children, end_within_s=END_WITHIN_S, private_fds=(lock,))
+        return supervisor.run(
+            partial(_prepare, settings),
+            partial(_announce, settings, listening, open_page=open_page),
+        )
 
 
-async def _run(
-    settings: Settings, flags: list[str], listening: socket.socket, *, open_page: bool
-) -> int:
-    async with open_database(settings.database_url) as database:
-        return await Up(settings, flags, listening, database).run(open_page=open_page)
+def _children(settings: Settings, listening: socket.socket) -> list[Child]:
+    """Imports everything that the children run, once."""
+    gc.disable()  # imports make many objects and no garbage; children enable it again
+    from server.command.redis import run_redis
+    from server.command.web import web_child
+    from server.command.worker import worker_child
+
+    drain_s = min(DRAIN_S, settings.worker.drain_s)
+    worker = settings.model_copy(
+        update={"worker": settings.worker.model_copy(update={"drain_s": drain_s})}
+    )
+    redis = Child("redis", lambda: Run(partial(run_redis, settings)), base=True)
+    return [
+        *([redis] if settings.embedded_redis else []),
+        *(web_child(settings, listening) for _ in range(settings.server.processes)),
+        *(worker_child(worker) for _ in range(settings.worker.processes)),
+    ]
+
+
+def _prepare(settings: Settings) -> None:
+    """Migrates the database, and writes the development key. Raises StartError."""
+    asyncio.run(_prepare_database(settings))
+
+
+async def _prepare_database(settings: Settings) -> None:
+    await migrate(settings.database_url)
+    if settings.server.host in LOOPBACK_HOSTS:
+        async with open_database(settings.database_url) as database:
+            await write_dev_key(database, settings.data_dir)
+
+
+def _announce(settings: Settings, listening: socket.socket, *, open_page: bool) -> None:
+    """Waits until the web process answers, and prints the address. Raises StartError."""
+    asyncio.run(_wait_until_ready(listening))
+    address = settings.server.public_url or address_of(listening)
+    console.print(f"[bold]Tidemark[/] serves [bold]{address}[/]  [dim](Ctrl-C stops it)[/]")
+    console.print(f"[dim]{_about_models(settings)}[/]")
+    if settings.server.host in LOOPBACK_HOSTS:
+        key_file = escape(str(dev_key_file(settings.data_dir)))
+        console.print(f"[dim]An API key of this machine is in {key_file}[/]", soft_wrap=True)
+    if open_page:
+        webbrowser.open(address)
+
+
+async def _wait_until_ready(listening: socket.socket) -> None:
+    deadline = monotonic() + READY_WITHIN_S
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  to connect to, not to listen on
+    while True:
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                reader, writer = await asyncio.open_connection(host, port)
+                writer.write(
+                    b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                )
+                answer = await reader.read(64)
+                writer.close()
+            if answer.startswith(b"HTTP/1.1 200"):
+                return
+        except (OSError, TimeoutError):
+            pass
+        if monotonic() > deadline:
+            raise StartError(f"The web process did not answer within {READY_WITHIN_S:g} s.")
+        await asyncio.sleep(0.02)
+
+
+def _about_models(settings: Settings) -> str:
+    off = [
+        f"{name} is off: {provider.api_key_env or provider.api_key_file} is not set"
+        for name, provider in settings.providers.items()
+        if provider.wants_key and not provider.api_key()
+    ]
+    return "; ".join([f"Model: {Models(settings).default.id}", *off]) + "."
 
 
 def _try_to_write(probe: Path) -> None:
@@ -292,8 +133,11 @@ def _try_to_write(probe: Path) -> None:
 
 
 @contextmanager
-def _data_folder(folder: Path) -> Iterator[None]:
-    """Creates the data folder if needed, and locks it against a second `up`. Raises StartError."""
+def _data_folder(folder: Path) -> Iterator[int]:
+    """Creates the data folder, and locks it against a second `up`: the lock's file descriptor.
+
+    Raises StartError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("a")
@@ -305,4 +149,4 @@ def _data_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StartError(f"Another `tidemark up` is running in {folder}.") from None
-        yield
+        yield lock.fileno()

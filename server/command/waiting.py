@@ -49,7 +49,7 @@ async def _wait(settings: Settings, *, redis_too: bool) -> None:
 
 
 async def wait_for_redis(url: str, wait_s: float = WAIT_S) -> None:
-    """Returns once Redis answers; raises StartError after `wait_s`."""
+    """Waits until Redis answers; raises StartError after `wait_s`."""
     redis, deadline = open_redis(url, connections=1), monotonic() + wait_s
     try:
         while True:

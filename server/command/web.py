@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -13,6 +14,7 @@ from server.command.process import (
     raise_descriptor_limit,
     tune_gc,
 )
+from server.command.supervisor import Child, Run, Supervisor
 from server.command.waiting import stop_on_signals, wait_for_services
 from server.serve.listening import listen
 from server.serve.protocol import BoundedProtocol
@@ -21,6 +23,7 @@ from server.settings import Settings
 
 GRACEFUL_S = 5
 KEEP_ALIVE_S = 30
+END_WITHIN_S = GRACEFUL_S + 3
 
 
 class WebServer(uvicorn.Server):
@@ -37,14 +40,27 @@ class WebServer(uvicorn.Server):
         self._captured_signals.clear()
 
 
-def run_web(settings: Settings) -> None:
+def run_webs(settings: Settings, processes: int) -> int:
+    """Keeps web processes running on one socket until stopped. Returns the exit code."""
+    raise_descriptor_limit()
+    listening = listen(settings.server.host, settings.server.port)
+    children = [web_child(settings, listening) for _ in range(processes)]
+    return Supervisor(children, end_within_s=END_WITHIN_S).run()
+
+
+def web_child(settings: Settings, listening: socket.socket) -> Child:
+    return Child("web", lambda: Run(partial(run_web, settings, listening)))
+
+
+def run_web(settings: Settings, listening: socket.socket | None = None) -> None:
     """Serves until it is stopped. Raises StartError."""
-    fd = inherited_socket()
-    listening = (
-        socket.socket(fileno=fd)
-        if fd is not None
-        else listen(settings.server.host, settings.server.port)
-    )
+    if listening is None:
+        fd = inherited_socket()
+        listening = (
+            socket.socket(fileno=fd)
+            if fd is not None
+            else listen(settings.server.host, settings.server.port)
+        )
     app = build_app(settings)
     tune_gc()
     descriptors = raise_descriptor_limit()

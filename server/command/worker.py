@@ -1,8 +1,9 @@
-"""`tidemark worker`: one worker process, and its own HTTP where `worker.http_port` names a port."""
+"""`tidemark worker`: one worker process, which serves HTTP if `worker.http_port` is set."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -15,17 +16,43 @@ from starlette.routing import Route
 from server.api.edge import Edge
 from server.api.health import check_operator, healthz
 from server.command.process import given_name, raise_descriptor_limit, tune_gc
+from server.command.supervisor import Child, Run, Supervisor
 from server.command.waiting import stop_on_signals, wait_for_services
+from server.history.database import DatabaseAway, open_database
+from server.history.workers import release_dead
+from server.ids import Prefix, new_id
+from server.lifecycle.queue import Queue, open_redis
+from server.logs import log
 from server.serve.listening import listen
 from server.settings import Settings
 from server.worker import build_worker
 
+SETTLE_WITHIN_S = 6.0
+"""How long a worker may take to end after it has drained."""
 
-def run_worker(settings: Settings) -> None:
+
+def run_workers(settings: Settings, processes: int) -> int:
+    """Keeps worker processes running until stopped. Returns the exit code."""
+    raise_descriptor_limit()
+    children = [worker_child(settings) for _ in range(processes)]
+    return Supervisor(children, end_within_s=settings.worker.drain_s + SETTLE_WITHIN_S).run()
+
+
+def worker_child(settings: Settings) -> Child:
+    """A worker whose answers are free at once when it has died."""
+
+    def new_run() -> Run:
+        name = new_id(Prefix.WORKER)
+        return Run(partial(run_worker, settings, name), partial(_release, settings, name))
+
+    return Child("worker", new_run)
+
+
+def run_worker(settings: Settings, name: str = "") -> None:
     """Works until it is stopped, then drains. Raises StartError."""
     raise_descriptor_limit()
     tune_gc()
-    uvloop.run(_run(settings, given_name()))
+    uvloop.run(_run(settings, name or given_name()))
 
 
 async def _run(settings: Settings, name: str) -> None:
@@ -63,3 +90,21 @@ async def worker_http(settings: Settings) -> AsyncIterator[None]:
         finally:
             server.should_exit = True
             await serving
+
+
+def _release(settings: Settings, worker_name: str) -> None:
+    """Releases the answers of a dead worker, so that another one continues them at once."""
+    asyncio.run(_release_answers(settings, worker_name))
+
+
+async def _release_answers(settings: Settings, worker_name: str) -> None:
+    redis = open_redis(settings.redis_url, connections=1)
+    try:
+        async with open_database(settings.database_url) as database:
+            queue = Queue(redis, settings.redis.key_prefix)
+            for generation_id in await database.write(release_dead, worker_name):
+                await queue.put(generation_id)
+    except DatabaseAway as error:  # the sweep will find them
+        log.warning("release_failed", worker=worker_name, reason=str(error))
+    finally:
+        await redis.aclose(close_connection_pool=True)

@@ -1,1 +1,1 @@
-"""Saying it: the queue, who owns a generation, and writing its log."""
+"""What only a worker runs: owning generations, writing their answers and their logs."""

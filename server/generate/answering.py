@@ -1,4 +1,4 @@
-"""Answering: writing one answer, from the opened log to the settled row."""
+"""Answering: one attempt at an answer, from opening its log to settling its row."""
 
 import asyncio
 import random
@@ -38,14 +38,13 @@ from server.providers.base import (
 from server.settings import GenerationSettings
 from server.stream.events import EventType
 
-BEAT_EVERY_S = 1.0
 CHECKPOINT_EVERY_S = 5.0
-HAND_OVER_PATIENCE_S = 2.0
-LOG_PATIENCE_S = 10.0
-"""How long a finished answer waits for Redis; then it is settled, and readers get a snapshot."""
+HAND_OVER_FLUSH_TIMEOUT_S = 2.0
+SETTLE_FLUSH_TIMEOUT_S = 10.0
+"""How long a finished answer waits for Redis before it is settled; readers then get a snapshot."""
 
-LAST_CHANCE_S = 5.0
-"""What an answer gets even after its deadline, to open its log and keep what was written."""
+ATTEMPT_MIN_S = 5.0
+"""The time of an attempt even after the deadline, to open the log and keep what was written."""
 
 PROVIDER_TRIES = 3
 PROVIDER_RETRY_MIN_S = 0.5
@@ -54,7 +53,7 @@ PROVIDER_RETRY_WAIT_S = 20.0
 
 
 class Stop(StrEnum):
-    """Why an answer is not written to its end."""
+    """Why an attempt stops before the end of the answer."""
 
     CANCELLED = "cancelled"
     HANDED_OVER = "handed_over"
@@ -62,7 +61,7 @@ class Stop(StrEnum):
 
 
 class Outcome(NamedTuple):
-    """What an answer came to, before SQL has it."""
+    """The result of an attempt, before it is stored."""
 
     status: Status
     finish_reason: str | None = None
@@ -70,18 +69,21 @@ class Outcome(NamedTuple):
 
 
 def failed(code: str, message: str, *, retryable: bool = False) -> Outcome:
-    """An answer that could not be written."""
+    """The outcome of an answer that failed."""
     return Outcome(Status.FAILED, error={"code": code, "message": message, "retryable": retryable})
 
 
-def written_for_s(generation: Generation) -> float:
-    """How long the attempts before this one wrote, in seconds, at least.
+def _logged_with(generation_id: str) -> str:
+    return f"Internal server error. The server logged it with generation id {generation_id}."
 
-    Counted in beats, which every owner writes once a second by its own monotonic clock: the wall
-    clocks of two hosts may differ by more than the deadline. A claim adds one beat of its own.
-    Time during which nobody owned the answer does not count.
+
+def written_for_s(generation: Generation) -> float:
+    """The time that earlier attempts took, in seconds.
+
+    Every owner measures it by its own monotonic clock: the wall clocks of two hosts may differ by
+    more than the deadline. Time without an owner does not count.
     """
-    return max(0, generation.beat - generation.attempt) * BEAT_EVERY_S
+    return generation.beat / 1000
 
 
 class Answering:
@@ -105,20 +107,20 @@ class Answering:
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
-        self.named_next = False
-        """Whether its conversation waits for a title, and can have one now."""
+        self.needs_title = False
+        """Whether a title can now be generated for its conversation."""
 
-    def stop(self, why: Stop) -> None:
-        """Ends the answer as soon as the event loop gets to it; the first reason counts."""
+    def stop(self, reason: Stop) -> None:
+        """Stops the attempt soon. Only SUPERSEDED overrides an earlier reason."""
         if self._stopped is None or (
-            why is Stop.SUPERSEDED and self._stopped is not Stop.SUPERSEDED
+            reason is Stop.SUPERSEDED and self._stopped is not Stop.SUPERSEDED
         ):
-            self._stopped = why
+            self._stopped = reason
             if self._generating is not None:
                 self._generating.cancel()
 
     async def run(self) -> None:
-        """Writes the answer to its end, settles it and has its log closed."""
+        """Writes the answer to its end, settles it and requests the closing of its log."""
         self.log.superseded.add_done_callback(self._superseded)
         try:
             async with self._checkpoints():
@@ -139,7 +141,7 @@ class Answering:
     def _release(self) -> None:
         """Drops the log and breaks the reference cycles of this attempt.
 
-        The garbage collector runs too rarely to be relied on, see `server.command.memory`.
+        The garbage collector runs too rarely to rely on it, see `server.command.process.tune_gc`.
         """
         self.log.superseded.remove_done_callback(self._superseded)
         self.log.release()
@@ -155,22 +157,22 @@ class Answering:
             task.cancel()
             await asyncio.wait([task])
             if not task.cancelled() and (error := task.exception()):
-                log.error("checkpoints_failed", generation=self.generation.id, exc_info=error)
+                log.error("checkpoint_loop_failed", generation=self.generation.id, exc_info=error)
 
     async def _outcome(self) -> Outcome:
-        """What the answer comes to; raises Superseded."""
+        """Runs the model and returns the outcome; raises Superseded."""
         left_s = self._limits.deadline_s - written_for_s(self.generation)
         self._generating = asyncio.create_task(self._generate())
         if self._stopped is not None:
             self._generating.cancel()
         try:
-            async with asyncio.timeout(max(left_s, LAST_CHANCE_S)):
+            async with asyncio.timeout(max(left_s, ATTEMPT_MIN_S)):
                 return await self._generating
         except asyncio.CancelledError:
             if self._stopped is Stop.SUPERSEDED:
                 raise Superseded from None
             if self._stopped is None:
-                raise  # not ours: the process is ending
+                raise  # the process is stopping
             return Outcome(Status.CANCELLED)
         except TimeoutError:
             if not self.log.opened.done():
@@ -179,18 +181,18 @@ class Answering:
                 )
             return failed(
                 "deadline_exceeded",
-                f"The answer was not done after {self._limits.deadline_s:g} s.",
+                f"The answer exceeded the deadline of {self._limits.deadline_s:g} s.",
                 retryable=True,
             )
         except ProviderError as error:
             return failed(error.code, error.message, retryable=error.retryable)
         except Superseded:
             raise
-        except Exception:  # a fault of ours ends this answer, with a record, not the worker
+        except Exception:  # a bug ends this answer, not the worker
             log.exception("answer_failed", generation=self.generation.id)
             return failed(
                 "internal",
-                f"The server failed; its log names generation {self.generation.id}.",
+                _logged_with(self.generation.id),
                 retryable=True,
             )
         finally:
@@ -198,20 +200,20 @@ class Answering:
 
     async def _generate(self) -> Outcome:
         found = await asyncio.shield(self.log.opened)
-        asked_tokens = request_tokens(self._request)
-        before = cost_before(self.log.events, self.generation.usage, asked_tokens)
+        input_tokens = request_tokens(self._request)
+        before = cost_before(self.log.events, self.generation.usage, input_tokens)
         prefix = self._begin(found)
-        self._cost = Cost(before, asked_tokens + tokens_in(prefix))
+        self._cost = Cost(before, input_tokens + tokens_in(prefix))
         if self.generation.crashes >= self._limits.attempts_max:
             return failed(
                 "attempts_exhausted",
-                f"{self.generation.crashes} workers died while writing this answer.",
+                f"{self.generation.crashes} workers crashed while generating this answer.",
                 retryable=True,
             )
         if self._provider is None or self._request is None:
             return failed(
                 "provider_unavailable",
-                f"The model {self.generation.model} is not offered here any more.",
+                f"The model {self.generation.model} is no longer available.",
             )
         self._prefix_bytes = sum(len(part.get("text", "").encode()) for part in prefix)
         request = self._request._replace(prefix=prefix)
@@ -230,7 +232,7 @@ class Answering:
         raise AssertionError("the last try raises")
 
     def _retry_after_s(self, error: ProviderError, tries: int) -> float | None:
-        """After how many seconds to ask the provider again; None: not, e.g. after its first token."""
+        """How long to wait before a retry; None for no retry, e.g. after the first token."""
         if tries == PROVIDER_TRIES or not error.retryable or self._first_token_at is not None:
             return None
         if error.code not in ("provider_unavailable", "provider_rate_limited"):
@@ -240,11 +242,11 @@ class Answering:
                 0, PROVIDER_JITTER_S
             )
         if error.retry_after_s > PROVIDER_RETRY_WAIT_S:
-            return None  # the user is told now rather than left waiting
+            return None  # the user should see the error now rather than wait
         return error.retry_after_s
 
     def _begin(self, found: Found) -> Parts:
-        """Says what this attempt does with what was written before; the content it goes on from."""
+        """Logs how this attempt starts, and returns the content that it continues."""
         attempt, so_far = self.generation.attempt, self.log.content.parts()
         reason = (
             "log_lost"
@@ -269,11 +271,11 @@ class Answering:
 
     def _can_continue(self, prefix: Parts) -> bool:
         if self._provider is None or self._request is None:
-            return True  # it ends here anyway, and keeps what was said
+            return True  # the attempt fails anyway, and keeps the content
         return self._provider.continues(self._request._replace(prefix=prefix))
 
     async def _consume(self, deltas: AsyncIterator[Delta]) -> Outcome:
-        """Writes what the model says, to its end or to the limit."""
+        """Writes the model's output, to its end or to the limit."""
         async for delta in deltas:
             match delta:
                 case TextDelta(text):
@@ -290,19 +292,19 @@ class Answering:
                 case Finish(reason):
                     self._cost.finished = True
                     return Outcome(Status.COMPLETED, reason)
-            if self._prefix_bytes + self._cost.said_bytes > self._limits.output_max_bytes:
+            if self._prefix_bytes + self._cost.output_bytes > self._limits.output_max_bytes:
                 return Outcome(Status.COMPLETED, "length")
         raise ProviderError(
-            "provider_protocol", "The model's stream ended without saying why.", retryable=True
+            "provider_protocol", "The model's stream ended without a finish reason.", retryable=True
         )
 
     def _count(self, text: str) -> None:
-        self._cost.said_bytes += len(text) if text.isascii() else len(text.encode())
+        self._cost.output_bytes += len(text) if text.isascii() else len(text.encode())
         if self._first_token_at is None:
             self._first_token_at = now()
 
     async def _checkpoint(self) -> None:
-        """Keeps SQL within a few seconds of a long answer. One that says nothing costs nothing."""
+        """Stores the content in SQL every few seconds, if it has changed."""
         stored = self.generation.seq
         with suppress(Superseded):
             await asyncio.shield(self.log.opened)
@@ -317,37 +319,39 @@ class Answering:
                     )
                     stored = seq
                 except DatabaseAway as error:
-                    log.warning("no_checkpoint", generation=self.generation.id, reason=str(error))
+                    log.warning(
+                        "checkpoint_failed", generation=self.generation.id, reason=str(error)
+                    )
 
     async def _hand_over(self) -> None:
-        """Leaves the answer to whoever claims it next, once everything said is in the log."""
+        """Releases the answer for the next claim, if possible after its events are in the log."""
         if not self.log.opened.done():
-            await self._until_database(give_back, self.log.fence)
+            await self._write_until_stored(give_back, self.log.fence)
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(HAND_OVER_PATIENCE_S):
+            async with asyncio.timeout(HAND_OVER_FLUSH_TIMEOUT_S):
                 await self.log.flushed()
-        self.log.freeze()  # what Redis has not got by now, it lacks: the next attempt finds out and starts over
-        await self._until_database(hand_over, self.log.fence, self._progress(*self.log.written()))
+        self.log.freeze()  # if Redis lacks events now, the next attempt notices and starts over
+        await self._write_until_stored(
+            hand_over, self.log.fence, self._progress(*self.log.written())
+        )
 
     async def _settle(self, outcome: Outcome) -> None:
-        """Makes the outcome the truth, then ends the log. Raises Superseded."""
+        """Stores the outcome in SQL, then requests the closing of the log. Raises Superseded."""
         ending = await self._ending(outcome)
         account_id = self.generation.account_id
         try:
-            settled = await self._until_database(settle, self.log.fence, account_id, ending)
-        except SQLAlchemyError:  # SQL refuses this content, and always will: without an end, it would be written again and again
-            log.exception("not_stored", generation=self.generation.id)
-            error = failed(
-                "internal",
-                f"The server could not store the answer; its log names generation {self.generation.id}.",
-            ).error
+            settled = await self._write_until_stored(settle, self.log.fence, account_id, ending)
+        except SQLAlchemyError:
+            # The database rejects this content every time; unsettled, it would be retried forever.
+            log.exception("answer_not_stored", generation=self.generation.id)
+            error = failed("internal", _logged_with(self.generation.id)).error
             ending = Ending(Status.FAILED, ending.seq + 1, [], error=error)
-            settled = await self._until_database(settle, self.log.fence, account_id, ending)
+            settled = await self._write_until_stored(settle, self.log.fence, account_id, ending)
         if settled is None:
             raise Superseded
         GENERATIONS.labels(settled.generation.status).inc()
-        self.named_next = (
+        self.needs_title = (
             settled.title_due and ending.status is not Status.FAILED and bool(ending.parts)
         )
         self._writer.close(
@@ -359,7 +363,7 @@ class Answering:
             parts, seq = self.generation.parts, seq_of_unopened(self.generation)
         else:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOG_PATIENCE_S):
+                async with asyncio.timeout(SETTLE_FLUSH_TIMEOUT_S):
                     await self.log.flushed()
             self.log.freeze()
             parts, seq = self.log.written()
@@ -376,10 +380,10 @@ class Answering:
     def _progress(self, parts: Parts, seq: int) -> Progress:
         return Progress(parts, seq, self._cost.total(), self._first_token_at)
 
-    async def _until_database(self, fn: Any, *args: Any) -> Any:
-        """Writes to SQL, and again while it is away: the fence makes a second write harmless.
+    async def _write_until_stored(self, fn: Any, *args: Any) -> Any:
+        """Writes to SQL, with retries while the database is unavailable; the fence makes them safe.
 
-        The first time without stamina, whose state is a reference cycle: one for every answer.
+        The first try does without stamina, whose state would be a reference cycle for each answer.
         """
         with suppress(DatabaseAway):
             return await self._database.write(fn, *args)

@@ -52,7 +52,7 @@ class QueueWorker(Worker):
         self._taking = True
 
     async def main(self) -> None:
-        """Takes jobs until `stop_taking`; then returns, while those taken go on."""
+        """Takes jobs until `stop_taking`; then returns, while jobs that were taken still run."""
         while self._taking:
             await self._slots.acquire()
             job = await self._pop() if self._taking else None
@@ -60,7 +60,7 @@ class QueueWorker(Worker):
                 self._slots.release()
                 continue
             job_id, score = job
-            if not self._taking:  # while it waited; the job's data are still there
+            if not self._taking:  # stopped while waiting; the job's data still exists
                 await self._put_back(job_id, score)
                 self._slots.release()
                 continue
@@ -69,11 +69,11 @@ class QueueWorker(Worker):
             task.add_done_callback(partial(self._done, job_id))
 
     def stop_taking(self) -> None:
-        """Takes no more jobs, once the wait that is under way is over."""
+        """Stops taking jobs, once the current wait ends."""
         self._taking = False
 
     async def end(self) -> None:
-        """Ends the jobs that still run: for jobs that somebody may begin again."""
+        """Cancels the jobs that still run; for jobs that can be run again."""
         running = list(self.tasks.values())
         for task in running:
             task.cancel()
@@ -83,10 +83,10 @@ class QueueWorker(Worker):
         try:
             popped = await self.pool.bzpopmin(self.queue_name, timeout=BLOCK_S)
         except RedisError as error:
-            log.warning("queue_away", reason=str(error))
+            log.warning("queue_unavailable", reason=str(error))
             await asyncio.sleep(RETRY_S)
             return None
-        except Exception:  # from here it would end the process, with every answer that it writes
+        except Exception:  # it would end the process and all its answers
             log.exception("queue_failed")
             await asyncio.sleep(RETRY_S)
             return None
@@ -99,7 +99,7 @@ class QueueWorker(Worker):
         try:
             await self.pool.zadd(self.queue_name, {job_id: score}, nx=True)
         except RedisError as error:
-            log.warning("job_not_put_back", job=job_id, reason=str(error))  # the sweep finds it
+            log.warning("job_not_requeued", job=job_id, reason=str(error))  # the sweep finds it
 
     async def _run(self, job_id: str, score: int) -> None:
         try:
@@ -107,7 +107,7 @@ class QueueWorker(Worker):
         except RedisError as error:
             log.warning(
                 "job_not_finished", job=job_id, reason=str(error)
-            )  # the sweep looks after its generation
+            )  # the sweep repairs its generation
 
     def _done(self, job_id: str, _task: asyncio.Task[None]) -> None:
         self.tasks.pop(job_id, None)

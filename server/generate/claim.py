@@ -11,7 +11,7 @@ import stamina
 from sqlmodel import Session
 
 from server.errors import Invalid
-from server.history.claims import Fence, Seen, claim, content_of, give_back, note_left_out
+from server.history.claims import Fence, claim, content_of, give_back, note_left_out
 from server.history.database import Database, DatabaseAway
 from server.history.tables import Generation, Role
 from server.history.tree import PromptMessage, count_sendable, prompt_branch
@@ -43,15 +43,14 @@ async def claim_and_prepare(
     owner: str,
     models: Models,
     output_max_tokens: int,
-    seen: Seen | None = None,
 ) -> Claimed | None:
     """Claims a generation and reads what is needed to write it; None when it cannot be claimed.
 
-    The prompt is read after the claim: on SQLite, no process could beat while it is read in the
+    The prompt is read after the claim: on SQLite, no process could write while it is read in the
     same transaction. Raises DatabaseAway when it is unknown whether the claim was stored. Once it
-    is, this waits for the database, as the answer itself does: an outage counts no crash.
+    is, this waits for the database, as the answer itself does: an outage does not count as a crash.
     """
-    generation = await database.write(claim, generation_id, owner, seen=seen)
+    generation = await database.write(claim, generation_id, owner)
     if generation is None:
         return None
     fence = Fence(generation.id, owner, generation.attempt)
@@ -65,7 +64,7 @@ async def claim_and_prepare(
                     await database.write(note_left_out, fence, claimed.messages_left_out)
                 return claimed
     except Exception:
-        await database.write(give_back, fence)  # so that it can be settled as failed
+        await database.write(give_back, fence)  # so that it can be claimed to settle it as failed
         raise
     raise AssertionError("there is no last attempt")
 
@@ -89,7 +88,7 @@ def _prepare(
         system_prompt=system_prompt,
         max_output_tokens=output_tokens,
         temperature=options.get("temperature"),
-        place=options.get("place", 0),
+        position=options.get("place", 0),
         prefix=[],
     )
     above = kept[0].parent_id if kept else None

@@ -1,4 +1,4 @@
-"""The log of one generation as its owner holds it: whole, in case Redis loses it."""
+"""The log of one generation, which its owner keeps whole in case Redis loses it."""
 
 import asyncio
 from bisect import bisect_right
@@ -17,11 +17,11 @@ T = TypeVar("T")
 DELTA_MAX_CHARS = 16_384
 
 EVENTS_UNJOINED, JOINED_MIN_CHARS = 20_000, 64
-"""After so many events, a delta holds at least so many characters."""
+"""After this many events, a delta has at least this many characters."""
 
 
 class Superseded(Exception):
-    """Somebody else owns this generation, or it is over: nothing more may be written."""
+    """Another attempt owns this generation, or it has ended: nothing more may be written."""
 
 
 class Found(Enum):
@@ -35,8 +35,8 @@ class Found(Enum):
 class OwnedLog:
     """One attempt's view of a log.
 
-    New events are pending until the writer takes them: then adjacent deltas are joined, numbered and
-    frozen. A frozen event keeps its bytes and its number through every retry.
+    New events are pending until the writer takes them: then adjacent deltas are joined, numbered
+    and frozen. A frozen event keeps its bytes and its number through every retry.
     """
 
     def __init__(
@@ -55,10 +55,8 @@ class OwnedLog:
         self.acked = 0  # how many of `events` are known to be in the log
         self.seq = FIRST_SEQ
         self.must_open, self.confirming = True, False
-        self.whole = False  # the log in Redis is known to lack nothing
-        self.complete = (
-            False  # `events` is all that counts: what is missing in Redis can be written from it
-        )
+        self.whole = False  # the log in Redis is known to be complete
+        self.complete = False  # `events` has everything that Redis may lack
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
@@ -70,11 +68,11 @@ class OwnedLog:
 
     @property
     def first(self) -> bool:
-        """Whether nobody can have written before."""
+        """Whether no event can have been written yet."""
         return self.fence.attempt == 1 and not self.events
 
     def delta(self, type: EventType, text: str) -> None:
-        """Adds text or reasoning. PostgreSQL cannot keep a NUL, so none gets in."""
+        """Adds text or reasoning, and replaces NULs, which PostgreSQL cannot store."""
         text = text.replace("\0", "\ufffd")
         if self._pending and self._pending[-1][0] is type:
             self._pending[-1][1].append(text)  # type: ignore[union-attr]  # a delta's pieces are a list
@@ -83,7 +81,7 @@ class OwnedLog:
         self._dirty(self)
 
     def event(self, type: EventType, data: dict[str, Any]) -> None:
-        """Adds any other event, whose strings hold no NUL."""
+        """Adds any other event, and replaces NULs in its strings."""
         data = {
             name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
             for name, value in data.items()
@@ -92,10 +90,10 @@ class OwnedLog:
         self._dirty(self)
 
     def freeze(self) -> None:
-        """Numbers what is pending, and gives it its final bytes.
+        """Numbers and encodes the pending events.
 
-        Once an answer has many events, a few more characters wait for others: a model that sends
-        single characters could otherwise make a million events of an answer of a megabyte.
+        Once an answer has many events, short deltas wait to be joined: otherwise a model that sends
+        single characters would make a million events of an answer of 1 MB.
         """
         if self._waits_for_more():
             return
@@ -145,7 +143,7 @@ class OwnedLog:
         self.seq, self.complete = event.seq, True
 
     def adopt(self, seq: int, entries: list[Event], *, whole: bool) -> None:
-        """Takes over what the log held at the first open; later, only notes what Redis has."""
+        """Takes over the log's events at the first open; later, only records what Redis has."""
         self.whole = whole
         if self.opened.done():
             self.acked = bisect_right(self.events, seq, key=lambda event: event.seq)
@@ -164,14 +162,14 @@ class OwnedLog:
             self.opened.set_result(Found.LOST)
 
     def acknowledge(self, sent: int) -> None:
-        """Notes that the first `sent` events are in the log."""
+        """Records that the first `sent` events are in the log."""
         self.acked = sent
         if sent == len(self.events):
             self.whole = True
         self._notify()
 
     def _notify(self) -> None:
-        """Tells those who wait for everything to be in the log, where it is."""
+        """Ends the waits for all events to be in the log, if they are."""
         if self.acked < len(self.events):
             return
         _resolve(self._checkpoints, self.written)
@@ -179,14 +177,14 @@ class OwnedLog:
             _resolve(self._flushed, lambda: None)
 
     def supersede(self) -> None:
-        """Ends every wait on this log: it is somebody else's."""
+        """Ends every wait on this log with Superseded."""
         if not self.superseded.done():
             self.superseded.set_result(None)
         waiting: list[asyncio.Future[Any]] = [self.opened, *self._flushed, *self._checkpoints]
         for future in waiting:
             if not future.done():
                 future.set_exception(Superseded())
-                future.exception()  # whoever waits gets it; nobody has to
+                future.exception()  # marks it as retrieved: asyncio warns if nobody waits
 
     def release(self) -> None:
         """Drops all events. Called at the end, after the writer dropped this log."""
@@ -195,7 +193,7 @@ class OwnedLog:
         self._dirty = lambda _log: None
 
     async def flushed(self) -> None:
-        """Waits until every event is in the log. Nothing is added after. Raises Superseded."""
+        """Waits until every event is in the log; no more may be added. Raises Superseded."""
         self._flushing = True
         if self._pending:
             self._dirty(self)
@@ -203,7 +201,7 @@ class OwnedLog:
             await self._wait(self._flushed)
 
     async def checkpoint(self) -> tuple[Parts, int]:
-        """Content all of which is in the log, and the number of its last event. Raises Superseded."""
+        """Content that is all in the log, and the number of its last event. Raises Superseded."""
         if self.acked == len(self.events):
             return self.written()
         return await self._wait(self._checkpoints)

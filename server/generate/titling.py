@@ -1,4 +1,4 @@
-"""Titling: asking a model what a conversation is to be called, once its first answer is there."""
+"""Titling: generating the title of a conversation with a model, after its first answer."""
 
 import asyncio
 import re
@@ -15,52 +15,52 @@ from server.providers.registry import DEMO, Model, Models
 
 TITLE_MAX_CHARS = 80
 TITLE_MAX_TOKENS = 2_000
-"""Most of it for models that think before they speak."""
+"""Most of it is for models that reason before they answer."""
 
 EXCERPT_CHARS = 2_000
-PATIENCE_S = 120.0
+TITLE_TIMEOUT_S = 120.0
 
 TASK = (
-    "Name a conversation that began as follows. Answer with the name alone: at most six words, in the language of the question, "
-    "without quotes, without a full stop."
+    "Name a conversation that began as follows. Answer with the name alone: at most six words, "
+    "in the language of the question, without quotes, without a full stop."
 )
 
 
 class Titler:
-    """Names conversations, through the model that is set for it or the conversation's own."""
+    """Generates titles with the model that is configured for it, or the conversation's own."""
 
     def __init__(self, database: Database, providers: dict[str, Provider], models: Models) -> None:
         self._database, self._providers, self._models = database, providers, models
 
     async def title(self, conversation_id: str) -> None:
-        """Names a conversation. After a failure it is tried later; until then its first words are shown."""
+        """Generates and stores the title of a conversation; after a failure, a chore retries."""
         try:
             opening = await self._database.read(opening_of, conversation_id)
             if opening is None:
                 return
-            title = await self._ask(
+            title = await self._generate(
                 self._models.titles or self._models.find(opening.model), opening
             )
             await self._database.write(set_title, conversation_id, opening.account_id, title)
         except (ProviderError, Invalid, TimeoutError, DatabaseAway) as error:
             log.warning(
-                "not_titled", conversation=conversation_id, reason=str(error) or "no answer in time"
+                "titling_failed", conversation=conversation_id, reason=str(error) or "timed out"
             )
 
-    async def _ask(self, model: Model, opening: Opening) -> str | None:
+    async def _generate(self, model: Model, opening: Opening) -> str | None:
         if model.id == DEMO:
-            return None  # it is no language model: the first words of the question serve better
-        said = ""
+            return None  # it cannot: the title stays the first words of the question
+        output = ""
         async with (
-            asyncio.timeout(PATIENCE_S),
+            asyncio.timeout(TITLE_TIMEOUT_S),
             aclosing(self._providers[model.provider].stream(_request(model, opening))) as deltas,
         ):
             async for delta in deltas:
                 if isinstance(delta, TextDelta):
-                    said += delta.text
-                if isinstance(delta, Finish) or len(said) > EXCERPT_CHARS:
+                    output += delta.text
+                if isinstance(delta, Finish) or len(output) > EXCERPT_CHARS:
                     break
-        return clean_title(said)
+        return clean_title(output)
 
 
 def _request(model: Model, opening: Opening) -> ModelRequest:
@@ -72,14 +72,14 @@ def _request(model: Model, opening: Opening) -> ModelRequest:
         system_prompt=None,
         max_output_tokens=min(TITLE_MAX_TOKENS, model.context_tokens // 2),
         temperature=None,
-        place=0,
+        position=0,
         prefix=[],
     )
 
 
-def clean_title(said: str) -> str | None:
+def clean_title(output: str) -> str | None:
     """A title from a model's output: one line of at most 80 characters; None if nothing is left."""
-    lines = [line for line in said.replace("\0", "").splitlines() if line.strip()]
+    lines = [line for line in output.replace("\0", "").splitlines() if line.strip()]
     if not lines:
         return None
     words = re.sub(

@@ -1,8 +1,8 @@
 """The writer: one per worker process, one connection, every generation of the process.
 
-While a batch is in flight, deltas are joined per generation: a lone token is sent at once, a flood
-in large batches, without a timer. After a reconnection, or when a log is lost, each owner beats in
-SQL before it opens its log again.
+While a batch is in flight, deltas are joined per generation: a single token is sent at once, many
+are sent in large batches, without a timer. After a reconnection, or when a log is lost, ownership
+is confirmed in SQL before the log is opened again.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from server.faults import reach
+from server.generate.heartbeat import OPEN_WITHIN, Heartbeat
 from server.generate.owned_log import OwnedLog
 from server.history.claims import Fence
 from server.history.database import DatabaseAway
@@ -19,14 +20,14 @@ from server.logs import log
 from server.metrics import EVENTS_APPENDED, LOG_LOSSES
 from server.stream.events import Event
 from server.stream.link import Command, Link, LinkLost
-from server.stream.log import APPEND, CLOSE, OPEN, OPEN_WITHIN_S, LogKeys, events_of
+from server.stream.log import APPEND, CLOSE, OPEN, LogKeys, events_of
 
 LOGS_AT_ONCE = 64
 BATCH_BYTES = 128 * 1024
-"""Of how many logs, and how many bytes of each, one pipeline holds at most."""
+"""The maximum number of logs in one pipeline, and of bytes for each."""
 
-REST_S = 0.002
-"""The pause after a batch for several answers, so that the next holds more. One answer never waits."""
+BATCH_PAUSE_S = 0.002
+"""The pause after a batch for several answers, so that the next is larger."""
 
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 LOG_RETRY_MAX_S = 5.0
@@ -35,10 +36,10 @@ BUSY_CODES = frozenset(
     {"NOSCRIPT", "LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
     | {"CLUSTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "UNKILLABLE"}
 )
-"""Error replies that say something of the server, not of the key."""
+"""Error replies that concern the server, not the key."""
 
 Confirm = Callable[[Sequence[Fence]], Awaitable[set[Fence]]]
-"""Beats in SQL for these fences; those that still hold. Raises DatabaseAway."""
+"""Reads in SQL which of these fences still hold. Raises DatabaseAway."""
 
 
 class Busy(Exception):
@@ -48,54 +49,56 @@ class Busy(Exception):
 class LogWriter:
     """Writes the logs of one process, while `run` and `confirm` run."""
 
-    def __init__(self, url: str, confirm: Confirm, *, retention_s: float) -> None:
+    def __init__(
+        self, url: str, heartbeat: Heartbeat, confirm: Confirm, *, retention_s: float
+    ) -> None:
+        self._heartbeat = heartbeat
         self._url, self._confirm, self._retention_ms = url, confirm, int(retention_s * 1000)
         self._logs: set[OwnedLog] = set()
         self._dirty: set[OwnedLog] = set()
         self._closings: dict[str, tuple[LogKeys, Event]] = {}
-        self._held_at: dict[
-            OwnedLog, float
-        ] = {}  # monotonic, before the claim or beat that showed it to be ours
+        self._held: dict[
+            OwnedLog, int
+        ] = {}  # the heartbeat's term in which it was shown to be ours
         self._paused: set[OwnedLog] = set()
         self._failures: dict[OwnedLog, int] = {}
-        self._doubtful: list[OwnedLog] = []
-        self._doubt = asyncio.Event()
+        self._unconfirmed: list[OwnedLog] = []
+        self._confirm_due = asyncio.Event()
         self._work = asyncio.Event()
-        self._clock_offset_s = 0.0  # Redis's clock less the monotonic one, never too late
-        self.sealed: list[
-            str
-        ] = []  # generations whose logs were ended; whoever notes that in SQL takes them out
+        self._clock_offset_s = 0.0  # Redis's clock minus the monotonic one, never too large
+        self.sealed: list[str] = []
+        """Generations whose logs were closed. The caller records that in SQL and removes them."""
 
-    def add(self, owned: OwnedLog, claimed_at: float) -> None:
-        """Opens a log that was claimed after `claimed_at`, and resolves `owned.opened`."""
+    def add(self, owned: OwnedLog, term: int) -> None:
+        """Schedules the opening of a log claimed in this term; resolves `owned.opened`."""
         self._logs.add(owned)
-        self._held_at[owned] = claimed_at
+        self._held[owned] = term
         self._work.set()
 
     def remove(self, owned: OwnedLog) -> None:
-        """Forgets a log; what it holds is not written any more."""
+        """Drops a log; its pending events are no longer written."""
         self._logs.discard(owned)
         self._failures.pop(owned, None)
         self._dirty.discard(owned)
-        self._held_at.pop(owned, None)
+        self._held.pop(owned, None)
 
     def dirty(self, owned: OwnedLog) -> None:
-        """Notes that a log has something to write."""
+        """Schedules a write of a log's pending events."""
         self._dirty.add(owned)
         self._work.set()
 
     def close(self, generation_id: str, keys: LogKeys, terminal: Event) -> None:
-        """Closes the log of a settled generation once Redis is reachable, then adds it to `sealed`."""
+        """Schedules the closing of a settled generation's log; it is then added to `sealed`."""
         self._closings[generation_id] = (keys, terminal)
         self._work.set()
 
     @property
     def closing(self) -> int:
-        """How many logs are still to be ended."""
+        """How many logs are still to be closed."""
         return len(self._closings)
 
     async def run(self) -> None:
-        """Connects, writes, and after every loss connects again, until cancelled."""
+        """Writes until cancelled; reconnects when the connection is lost."""
         pause_s = RETRY_MIN_S
         while True:
             link: Link | None = None
@@ -110,10 +113,10 @@ class LogWriter:
                     await self._close(link)
                     pause_s = RETRY_MIN_S
                     if written > 1:
-                        await asyncio.sleep(REST_S)
+                        await asyncio.sleep(BATCH_PAUSE_S)
             except (LinkLost, Busy) as error:
                 LOG_LOSSES.inc()
-                log.warning("log_not_written", reason=str(error), generations=len(self._logs))
+                log.warning("log_write_failed", reason=str(error), generations=len(self._logs))
             finally:
                 if link is not None:
                     await link.close()
@@ -122,7 +125,7 @@ class LogWriter:
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
     async def _prepare(self, link: Link) -> None:
-        """Loads the scripts and reads the clock; every log must be opened again on a new connection."""
+        """Loads the scripts and reads the clock of a new connection; all logs must be reopened."""
         *_, time = await link.execute(
             [("SCRIPT", "LOAD", script.source) for script in (OPEN, APPEND, CLOSE)] + [("TIME",)]
         )
@@ -131,28 +134,33 @@ class LogWriter:
         for owned in self._logs:
             owned.must_open = True
             if owned.opened.done():
-                self._held_at.pop(owned, None)
+                self._held.pop(owned, None)
 
     async def _open(self, link: Link) -> None:
-        """Opens logs that were claimed or confirmed just now, and has the others confirmed."""
-        good_since = monotonic() - OPEN_WITHIN_S / 2
+        """Opens logs whose ownership is confirmed; requests confirmation of others.
+
+        The deadline follows from the last beat, and is read before the term: when others have
+        declared this worker dead, the term rises before there is another beat.
+        """
+        until, term = self._heartbeat.open_until, self._heartbeat.term
+        fresh = until - monotonic() > self._heartbeat.lease_s * OPEN_WITHIN / 2
         opening = []
         for owned in self._logs:
             if owned in self._paused:
                 continue
-            if owned.must_open and self._held_at.get(owned, 0.0) > good_since:
+            if owned.must_open and fresh and self._held.get(owned) == term:
                 opening.append(owned)
             elif owned.must_open and not owned.confirming:
-                self._doubtful.append(owned)
+                self._unconfirmed.append(owned)
                 owned.confirming = True
-                self._doubt.set()
+                self._confirm_due.set()
         for start in range(0, len(opening), LOGS_AT_ONCE):
             chunk = [
-                owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held_at
+                owned for owned in opening[start : start + LOGS_AT_ONCE] if owned in self._held
             ]
             for owned, reply in zip(
                 chunk,
-                await _execute(link, "open", [self._open_command(owned) for owned in chunk]),
+                await _execute(link, "open", [self._open_command(owned, until) for owned in chunk]),
                 strict=True,
             ):
                 if owned not in self._logs:
@@ -162,8 +170,8 @@ class LogWriter:
                 else:
                     self._opened(owned, reply)
 
-    def _open_command(self, owned: OwnedLog) -> Command:
-        deadline_us = int((self._held_at[owned] + self._clock_offset_s + OPEN_WITHIN_S) * 1e6)
+    def _open_command(self, owned: OwnedLog, until: float) -> Command:
+        deadline_us = int((until + self._clock_offset_s) * 1e6)
         first, entries = "first" if owned.first else "", "" if owned.opened.done() else "entries"
         return (
             "EVALSHA",
@@ -190,42 +198,43 @@ class LogWriter:
                 owned.adopt(reply[2], entries, whole=reply[1] == 1)
                 self.dirty(owned)
             case b"late":
-                self._held_at.pop(owned, None)
+                self._held.pop(owned, None)
                 self._work.set()
             case _:
                 self._supersede(owned)
 
     async def confirm(self) -> None:
-        """Confirms in SQL which logs may be opened again, until cancelled; others are written meanwhile."""
+        """Confirms in SQL which logs may be reopened, until cancelled, without delaying others."""
         while True:
-            await self._doubt.wait()
-            self._doubt.clear()
-            doubtful, self._doubtful = self._doubtful, []
+            await self._confirm_due.wait()
+            self._confirm_due.clear()
+            unconfirmed, self._unconfirmed = self._unconfirmed, []
             try:
-                began = monotonic()
-                held = await self._confirm([owned.fence for owned in doubtful])
-                for owned in doubtful:
+                term = self._heartbeat.term
+                await self._heartbeat.beat_now()
+                held = await self._confirm([owned.fence for owned in unconfirmed])
+                for owned in unconfirmed:
                     if owned not in self._logs:
-                        continue  # removed meanwhile: noting it now would keep it for ever
+                        continue  # removed in the meantime: recording it now would leak it
                     if owned.fence in held:
-                        self._held_at[owned] = began
+                        self._held[owned] = term
                     else:
                         self._supersede(owned)
             except DatabaseAway as error:
-                log.warning("away", doing="confirm", reason=str(error))
+                log.warning("unavailable", doing="confirm", reason=str(error))
                 await asyncio.sleep(RETRY_MAX_S)
             finally:
-                for owned in doubtful:
-                    owned.confirming = False  # where nothing is known, `_open` asks again
+                for owned in unconfirmed:
+                    owned.confirming = False  # if still unknown, `_open` requests it again
                 self._work.set()
 
     def _pause(self, owned: OwnedLog, reason: str) -> None:
-        """Leaves alone, for a while, a log that Redis refuses to write; the others go on."""
+        """Pauses a log that Redis refuses to write; the others continue."""
         if owned not in self._logs:
             return
         failures = self._failures[owned] = self._failures.get(owned, 0) + 1
         pause_s = min(RETRY_MIN_S * float(2**failures), LOG_RETRY_MAX_S)
-        log.warning("log_refused", log=owned.keys.events.decode(), reason=reason, pause_s=pause_s)
+        log.warning("log_paused", log=owned.keys.events.decode(), reason=reason, pause_s=pause_s)
         self._paused.add(owned)
         asyncio.get_running_loop().call_later(pause_s, self._resume, owned)
 
@@ -239,7 +248,7 @@ class LogWriter:
         self.remove(owned)
 
     async def _append(self, link: Link) -> int:
-        """Writes what is pending; to how many logs."""
+        """Writes pending events; returns the number of logs."""
         dirty, self._dirty = self._dirty, set()
         try:
             writable = [
@@ -275,9 +284,9 @@ class LogWriter:
                 self._failures.pop(owned, None)
                 EVENTS_APPENDED.inc(sent - owned.acked)
                 owned.acknowledge(sent)
-            else:  # lost, or another's: SQL decides which
+            else:  # lost, or owned by another attempt: SQL decides
                 owned.must_open = True
-                self._held_at.pop(owned, None)
+                self._held.pop(owned, None)
                 self._work.set()
 
     async def _close(self, link: Link) -> None:
@@ -303,8 +312,8 @@ class LogWriter:
         ):
             failure = _failure_of(reply)
             del self._closings[generation_id]
-            if failure:  # the sweep finds it unsealed, and tries again
-                log.warning("not_sealed", generation=generation_id, reason=failure)
+            if failure:  # the sweep tries again
+                log.warning("log_close_failed", generation=generation_id, reason=failure)
             else:
                 self.sealed.append(generation_id)
         if self._closings:
@@ -319,7 +328,7 @@ async def _execute(link: Link, script: str, commands: list[Command]) -> list[Any
 
 
 def _append_command(owned: OwnedLog, events: list[Event], *, last: bool) -> Command:
-    """Appends events. With the last missing ones, a log that lost some is whole again."""
+    """The command to append events. With the last missing ones, the log is whole again."""
     head = (
         "EVALSHA",
         APPEND.sha,
@@ -341,9 +350,9 @@ def _check(reply: Any) -> None:
 
 
 def _failure_of(reply: Any) -> str | None:
-    """The error of one log's reply, if it is one. Raises Busy for those that concern every log.
+    """The error in the reply for one log, if it is one. Raises Busy for errors of the server.
 
-    Then a new connection loads the scripts again and opens every log anew.
+    After Busy, a new connection loads the scripts and opens every log again.
     """
     if not isinstance(reply, Exception):
         return None

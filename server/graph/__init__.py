@@ -1,1 +1,1 @@
-"""GraphQL: the same conversations and answers, as a graph that integrators query and subscribe to."""
+"""GraphQL: conversations and answers as a graph, with queries, mutations and subscriptions."""

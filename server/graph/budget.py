@@ -1,7 +1,7 @@
 """The budget of a response: how many bytes it may have, whatever the number of its fields.
 
-The cost of a document (`server.graph.cost`) counts fields before anything is read; what they hold
-is known only when they are completed.
+The cost of a document (`server.graph.cost`) counts fields before they are resolved; the size of
+their values is only known afterwards.
 """
 
 from typing import Any, ClassVar, Final
@@ -17,7 +17,7 @@ SHORT_CHARS: Final = 64
 
 
 class ResponseBudget:
-    """The bytes that the values of one response may still have."""
+    """The bytes that are left for the values of one response."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = self._left_bytes = max_bytes
@@ -62,7 +62,7 @@ class BoundedExecutor(StrawberryGraphQLCoreExecutionContext):
         return value
 
     def build_response(self, data: dict[str, Any] | None) -> Any:
-        """The response; if it is too large, nothing but the error that says so."""
+        """The response; if it is too large, only the error about that."""
         response: Any = super().build_response(data)
         if self.budget.exceeded:
             response.data = None

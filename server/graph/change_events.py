@@ -1,4 +1,4 @@
-"""The events of a change feed in the graph: of one conversation, and of the account's list."""
+"""The events of change feeds in the graph: of a conversation, and of the account's list."""
 
 from collections.abc import Hashable
 from typing import assert_never
@@ -65,7 +65,7 @@ class MessageChanged(ConversationEvent):
 
 
 @strawberry.type(
-    description="More has changed than is sent one by one: read again whatever was known."
+    description="Too much has changed to send it one by one: read the current state again."
 )
 class Resync(ConversationEvent, ConversationsEvent):
     pass
@@ -114,5 +114,5 @@ def change_event(event: ChangeEvent) -> object | None:
 
 
 def change_event_key(event: ChangeEvent) -> Hashable | None:
-    """Names an answer's event: the same for every reader at the same place."""
+    """A key for an answer's event, equal for all readers at the same cursor; else None."""
     return event if isinstance(event.what, AnswerEvent) else None

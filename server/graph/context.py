@@ -1,4 +1,4 @@
-"""The context of an operation: its caller, and what the process holds open."""
+"""The context of an operation: its caller and the services of the process."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from server.resources import Services
 
 @dataclass
 class Context:
-    """What resolvers need. A WebSocket has one for the whole connection."""
+    """The context of resolvers. A WebSocket has one for the whole connection."""
 
     services: Services
     presence: Presence
@@ -41,7 +41,7 @@ class Context:
 
     @property
     def search_budget(self) -> SearchBudget:
-        """What the searches of this operation may use."""
+        """The budget of the searches of this operation."""
         assert self._search_budget is not None, "a resolver runs inside an operation"
         return self._search_budget
 
@@ -54,7 +54,7 @@ class Context:
         return replace(self, _loaders=loaders, _search_budget=search_budget)
 
     async def sign_in(self, authorization: object) -> None:
-        """Takes the credentials of `connection_init`, which override those of the handshake.
+        """Uses the credentials of `connection_init`, which override those of the handshake.
 
         Raises Unauthenticated.
         """
@@ -72,7 +72,7 @@ Info = strawberry.Info[Context, None]
 async def context_of(connection: HTTPConnection) -> Context:
     """The context of a request or a handshake.
 
-    A request without credentials raises Unauthenticated; a handshake may bring them later.
+    Raises Unauthenticated for a request without credentials; a WebSocket may send them later.
     """
     state = connection.state
     signed_in: Caller | None = None

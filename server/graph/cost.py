@@ -1,7 +1,7 @@
-"""The limits of a document: its depth, what it repeats, and how many fields its response may have.
+"""The limits of a document: its depth, its repetitions, and how many fields its response may have.
 
-The cost counts every field once for every object it may be read of: in a page of 50 whose nodes
-have pages of 20, a field of the inner nodes counts 50 · 20. A page counts its requested length, any
+The cost counts every field once for every object that may have it: in a page of 50 whose nodes have
+pages of 20, a field of the inner nodes counts 50 · 20. A page counts its requested length, any
 other list its usual length, siblings of siblings their maximum. Introspection has a fixed cost,
 because its response has a fixed size.
 """
@@ -84,7 +84,7 @@ def check_shape(document: DocumentNode) -> GraphQLError | None:
 def check_cost(
     schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any], cost_max: int
 ) -> GraphQLError | None:
-    """The error for a document of which an operation costs more than `cost_max`.
+    """The error for a document with an operation that costs more than `cost_max`.
 
     A subscription may cost at most `SUBSCRIPTION_COST_MAX`.
     """
@@ -171,7 +171,7 @@ def _within(node: Node) -> Iterator[Node]:
 
 
 class _Parent(NamedTuple):
-    """What a selection set is read of: objects of a type, `times` of them in the response.
+    """What a selection set applies to: objects of a type, `times` of them in the response.
 
     `page` is the length of the page if the type is a connection, `path` the response names that
     lead to it, `fragments` those that contain it.
@@ -186,7 +186,7 @@ class _Parent(NamedTuple):
 
 
 class _Cost:
-    """Adds up the cost of an operation. Every step adds something, so no repetition is endless."""
+    """Adds up the cost of an operation. Every step adds to it, so no recursion is endless."""
 
     def __init__(
         self,
@@ -280,12 +280,12 @@ class _Cost:
         """The length of the page a field returns; None if it returns no page."""
         if field is None or "first" not in field.args:
             return None
-        asked = [
+        sizes = [
             argument.value
             for argument in node.arguments or ()
             if argument.name.value in ("first", "last")
         ]
-        return max((self._size(value) for value in asked), default=PAGE_DEFAULT)
+        return max((self._size(value) for value in sizes), default=PAGE_DEFAULT)
 
     def _size(self, value: Any) -> int:
         if isinstance(value, VariableNode):

@@ -15,17 +15,18 @@ from graphql.execution import Executor, execute_subscription_event
 from strawberry.types import ExecutionResult
 
 from server.graph.context import Context
-from server.graph.errors import ERRORS_MAX, shown
+from server.graph.errors import ERRORS_MAX, present_error
 from server.stream.feed import Batch
 
 T = TypeVar("T")
 F = TypeVar("F")
 
 SLICE_EVENTS: Final = 64
-"""How many events are worked out in one go: some 4 ms of the process."""
+"""How many events are executed without a pause, in about 4 ms."""
+
 KEPT_EVENTS: Final = 256
 KEPT_BATCHES: Final = 4
-"""Of how many batches an encoder keeps results: live subscribers share the newest."""
+"""How many batches an encoder keeps results of; live subscribers share the newest."""
 
 
 class OperationRequest(NamedTuple):
@@ -37,11 +38,11 @@ class OperationRequest(NamedTuple):
 
 
 class EventBatch(NamedTuple, Generic[T]):
-    """Events of a subscription. `resolve` turns one into an object of the schema, or None to skip it.
+    """Events of a subscription. `resolve` turns one into an object of the schema; None skips it.
 
-    `source` is the feed's batch they came in, whose results all subscribers of one encoder share. It
-    is None for events of one subscriber. Then `key` may identify an event, and events
-    with equal keys have equal results.
+    `source` is the feed's batch of these events; all subscribers of one encoder share its results.
+    It is None for events of one subscriber. Then `key` may identify an event, and events with equal
+    keys have equal results.
     """
 
     events: Sequence[T]
@@ -60,26 +61,28 @@ class Encoder:
     def __init__(self, executor: Executor[Any]) -> None:
         self._executor = executor
         self._kept: dict[Hashable, bytes] = {}
-        self._made: WeakKeyDictionary[Batch, dict[tuple[Any, int], Any]] = WeakKeyDictionary()
+        self._results: WeakKeyDictionary[Batch, dict[tuple[Any, int], Any]] = WeakKeyDictionary()
 
-    def made(
+    def cached(
         self, batch: EventBatch[Any], start: int, wrap: Callable[[list[bytes]], F]
     ) -> F | None:
-        """The results of a slice of events, if `make` was called for it and they are still kept."""
-        if batch.source is None or (made := self._made.get(batch.source)) is None:
+        """The results of a slice of events, if `encode` has made them and they are still kept."""
+        if batch.source is None or (results := self._results.get(batch.source)) is None:
             return None
-        found: F | None = made.get((wrap, start))
+        found: F | None = results.get((wrap, start))
         return found
 
     def _keep(self, batch: Batch, slice_of: tuple[Any, int], results: object) -> None:
-        if batch not in self._made and len(self._made) >= KEPT_BATCHES:
-            del self._made[next(iter(self._made))]  # the oldest
-        self._made.setdefault(batch, {})[slice_of] = results
+        if batch not in self._results and len(self._results) >= KEPT_BATCHES:
+            del self._results[next(iter(self._results))]  # the oldest
+        self._results.setdefault(batch, {})[slice_of] = results
 
-    async def make(self, batch: EventBatch[Any], start: int, wrap: Callable[[list[bytes]], F]) -> F:
+    async def encode(
+        self, batch: EventBatch[Any], start: int, wrap: Callable[[list[bytes]], F]
+    ) -> F:
         """The results of a slice of events, formatted by `wrap`, and kept for other subscribers."""
         if start:
-            await asyncio.sleep(0)  # others may have little to do
+            await asyncio.sleep(0)  # lets other tasks run
         payloads = [
             payload
             for event in batch.events[start : start + SLICE_EVENTS]
@@ -117,10 +120,12 @@ class Encoders:
         self._encoders: WeakValueDictionary[bytes, Encoder] = WeakValueDictionary()
 
     def get(self, request: OperationRequest, executor: Executor[Any]) -> Encoder:
-        """The encoder of all subscriptions with this document and these variables but `after`."""
-        where = _after_variables(request.query, executor.operation)
+        """The encoder for subscriptions with this document and variables, except `after`."""
+        after_names = _after_variables(request.query, executor.operation)
         variables = {
-            name: value for name, value in (request.variables or {}).items() if name not in where
+            name: value
+            for name, value in (request.variables or {}).items()
+            if name not in after_names
         }
         account_id = executor.context_value.caller.account_id
         same = [
@@ -137,7 +142,7 @@ class Encoders:
 
 
 def _after_variables(query: str, operation: OperationDefinitionNode) -> set[str]:
-    """Variables that are used only as `after`: the selection of an event does not depend on them."""
+    """Variables that are used only as `after`, so that results do not depend on them."""
     fields = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
     values = [
         argument.value
@@ -146,9 +151,8 @@ def _after_variables(query: str, operation: OperationDefinitionNode) -> set[str]
         if argument.name.value == "after"
     ]
     names = {value.name.value for value in values if isinstance(value, VariableNode)}
-    return {
-        name for name in names if len(re.findall(rf"\$\s*{name}\b", query)) == 2
-    }  # where it is declared, and there
+    # One occurrence is the declaration, the other one the argument.
+    return {name for name in names if len(re.findall(rf"\$\s*{name}\b", query)) == 2}
 
 
 def encoded(result: ExecutionResult | CoreResult, context: Context) -> bytes:
@@ -159,9 +163,9 @@ def encoded(result: ExecutionResult | CoreResult, context: Context) -> bytes:
 
 
 def encoded_errors(errors: Sequence[GraphQLError], context: Context) -> bytes:
-    """Errors as JSON: what the caller may see of them."""
+    """Errors as JSON, as the caller may see them."""
     return orjson.dumps(_formatted(errors, context))
 
 
 def _formatted(errors: Sequence[GraphQLError], context: Context) -> list[Any]:
-    return [shown(error, context.request_id).formatted for error in errors[:ERRORS_MAX]]
+    return [present_error(error, context.request_id).formatted for error in errors[:ERRORS_MAX]]

@@ -1,6 +1,6 @@
-"""GraphQL errors as callers see them: with the codes of the HTTP interface.
+"""GraphQL errors for callers, with the codes of the HTTP interface.
 
-An internal error is logged, and its caller gets the id of the request instead of its message.
+An internal error is logged, and the caller gets the request id instead of its message.
 """
 
 import re
@@ -20,7 +20,7 @@ TOO_DEEP = "Syntax Error: Document is nested too deeply"
 PARSER_DEPTH_MAX = 200
 
 
-def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
+def present_error(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
     """The error for the caller, with `extensions.code`. `valid`: the document passed validation."""
     if error.extensions and "code" in error.extensions:
         return error
@@ -32,7 +32,7 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
             log.warning("unavailable", request=request_id, path="/graphql", reason=str(cause))
         return _with(error, *refusal(cause))
     if cause is not None and valid:
-        log.error("fault", request=request_id, path="/graphql", exc_info=cause)
+        log.error("internal_error", request=request_id, path="/graphql", exc_info=cause)
         REQUESTS_FAILED.inc()
         return _with(
             error,
@@ -60,7 +60,7 @@ def refusal(refused: Refused) -> tuple[str, dict[str, object]]:
     extensions: dict[str, object] = {"code": refused.code}
     for name, member in refused.members.items():
         extensions[camel(name)] = (
-            [_fault(fault) for fault in member]
+            [_in_camel_case(each) for each in member]
             if name == "errors" and isinstance(member, list)
             else member
         )
@@ -74,9 +74,9 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-def _fault(fault: dict[str, Any]) -> dict[str, Any]:
-    first, *rest = fault["pointer"].removeprefix("/").split("/")
-    return fault | {"pointer": "/".join(["", camel(first), *rest]) if first else ""}
+def _in_camel_case(error: dict[str, Any]) -> dict[str, Any]:
+    first, *rest = error["pointer"].removeprefix("/").split("/")
+    return error | {"pointer": "/".join(["", camel(first), *rest]) if first else ""}
 
 
 def _with(error: GraphQLError, message: str, extensions: dict[str, object]) -> GraphQLError:

@@ -89,7 +89,7 @@ class GenerationToolCall(GenerationEvent):
 class GenerationToolResult(GenerationEvent):
     part: int = strawberry.field(description="The number of the part.")
     call_id: strawberry.ID = strawberry.field(description="The id of the call.")
-    content: str = strawberry.field(description="The answer.")
+    content: str = strawberry.field(description="The result.")
     is_error: bool = strawberry.field(description="Whether the tool failed.")
 
 
@@ -141,7 +141,7 @@ _READ: dict[str, Callable[[dict[str, Any]], Any]] = {
     "is_error": lambda data: bool(data.get("is_error")),
     "generation": lambda data: Generation.of_snapshot(cast("Snapshot", data)),
 }
-"""How fields are read that are not simply a value under their name."""
+"""Readers of fields that are not simply the value with their name."""
 
 _COMMON = [field.name for field in dataclasses.fields(cast("Any", GenerationEvent))]
 _READERS = {
@@ -159,7 +159,7 @@ def generation_event(
 ) -> GenerationEvent | None:
     """An event in the graph; None for a kind that a newer server wrote.
 
-    Its cursor is its number, unless one is given.
+    `cursor` is by default its number.
     """
     kind = KINDS.get(event.type)
     if kind is None:

@@ -12,13 +12,14 @@ from server.errors import NotFound
 PAGE: Final = Path(server.__file__).parent / "page" / "graphiql.html"
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'"
 )
 """The editor creates inline styles, and the fonts are embedded in the style sheet."""
 
 
-def is_for_people(request: Request) -> bool:
-    """Whether a browser requests a page."""
+def is_page_request(request: Request) -> bool:
+    """Whether a browser requests an HTML page."""
     return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
 
 
@@ -26,7 +27,7 @@ def page() -> Response:
     """The page. Raises NotFound if it was not built."""
     if not PAGE.is_file():
         raise NotFound(
-            "page: it was not built. Run `npm run build` in web/, or reinstall the package"
+            "page: it is not built. Run `npm run build` in web/, or reinstall the package"
         )
     return FileResponse(
         PAGE, headers={"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}

@@ -20,7 +20,7 @@ from strawberry.types.graphql import OperationType
 
 from server.graph.context import Context
 from server.graph.cost import check_cost, check_shape, too_complex
-from server.graph.errors import ERRORS_MAX, shown
+from server.graph.errors import ERRORS_MAX, present_error
 from server.graph.search_budget import SearchBudget, SearchSlots
 from server.settings import GraphqlSettings
 
@@ -50,7 +50,7 @@ class Documents:
 
 
 class Guard(SchemaExtension):
-    """Checks one operation, and shows its errors."""
+    """Checks one operation, and presents its errors."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Guard(SchemaExtension):
         self._valid = self._named = False
 
     def on_operation(self) -> Iterator[None]:
-        # Later, Strawberry sets the name of the first operation.
+        # Strawberry later sets the name to that of the first operation.
         self._named = self.execution_context.operation_name is not None
         self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
         yield
-        self._show(self.execution_context.result)
+        self._present_errors(self.execution_context.result)
 
     def on_parse(self) -> Iterator[None]:
         """Takes the document from the cache. One that is too long is not even parsed."""
@@ -88,7 +88,7 @@ class Guard(SchemaExtension):
         """Validates in place of Strawberry, which does not limit the number of errors."""
         document = self.execution_context.graphql_document
         assert document is not None, "it was parsed"
-        self.execution_context.pre_execution_errors = self._faults(document)
+        self.execution_context.pre_execution_errors = self._errors(document)
         yield
 
     def on_execute(self) -> Iterator[None]:
@@ -100,23 +100,23 @@ class Guard(SchemaExtension):
         )
         yield
 
-    def _faults(self, document: DocumentNode) -> list[GraphQLError]:
-        if not self._valid and (fault := check_shape(document)):
-            return [fault]
-        if fault := check_cost(
+    def _errors(self, document: DocumentNode) -> list[GraphQLError]:
+        if not self._valid and (error := check_shape(document)):
+            return [error]
+        if error := check_cost(
             self._schema, document, self.execution_context.variables or {}, self._settings.cost_max
         ):
-            return [fault]
+            return [error]
         if not self._valid:
-            if faults := validate(
+            if errors := validate(
                 self._schema, document, specified_rules, max_errors=ERRORS_MAX - 1
             ):
-                return faults
+                return errors
             self._documents.keep(self.execution_context.query or "", document)
             self._valid = True
-        return self._unnamed(document)
+        return self._ambiguity(document)
 
-    def _unnamed(self, document: DocumentNode) -> list[GraphQLError]:
+    def _ambiguity(self, document: DocumentNode) -> list[GraphQLError]:
         """The error for several operations without `operationName`; Strawberry runs the first."""
         operations = [
             each for each in document.definitions if isinstance(each, OperationDefinitionNode)
@@ -130,10 +130,10 @@ class Guard(SchemaExtension):
             )
         ]
 
-    def _show(self, result: Any) -> None:
+    def _present_errors(self, result: Any) -> None:
         if getattr(result, "errors", None):
             context: Context = self.execution_context.context
             result.errors = [
-                shown(error, context.request_id, valid=self._valid)
+                present_error(error, context.request_id, valid=self._valid)
                 for error in result.errors[:ERRORS_MAX]
             ]

@@ -58,11 +58,13 @@ class SendMessageInput(AnswerOptionsInput):
     )
     conversation_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="If omitted, a new conversation is created with this `model` and `systemPrompt`.",
+        description="If omitted, a new conversation is created with this `model` and "
+        "`systemPrompt`.",
     )
     parent_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET,
-        description="The answer it follows; by default the last one shown. Null starts a new branch.",
+        description="The answer it follows; by default the last one shown. Null starts a new "
+        "branch.",
     )
 
 
@@ -154,7 +156,7 @@ class CancelGenerationInput:
 
 @strawberry.input(description="The API key to create.")
 class CreateApiKeyInput:
-    name: str = strawberry.field(description="A name that says what the key is for.")
+    name: str = strawberry.field(description="A name that describes what the key is for.")
     expires_at: datetime | None = strawberry.field(
         default=strawberry.UNSET,
         description="When it expires; by default never. No key can create one that outlives it.",
@@ -166,8 +168,8 @@ class RevokeApiKeyInput:
     id: strawberry.ID = strawberry.field(description="The API key.")
 
 
-def given(input: Any) -> dict[str, Any]:
-    """The given fields of an input, as the body of the same HTTP request: without ids and keys."""
+def body_of(input: Any) -> dict[str, Any]:
+    """The fields set in an input, as the body of the same HTTP request: without ids and keys."""
     values = {
         name: value
         for name, value in vars(input).items()

@@ -1,4 +1,4 @@
-"""Data loaders: what many nodes of one operation ask for one by one is read in one statement."""
+"""Data loaders: objects that many nodes of an operation need are read in one statement."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ KEYS_PER_READ = 500
 
 
 class Loaders:
-    """The loaders of one operation of one account; with `keep`, they read nothing twice."""
+    """The loaders of one operation of one account; with `keep`, they cache what they have read."""
 
     def __init__(self, services: Services, account_id: str, *, keep: bool) -> None:
         self._services, self._account_id, self._keep = services, account_id, keep

@@ -6,7 +6,7 @@ import strawberry
 
 from server.graph import inputs
 from server.graph.context import Info
-from server.graph.inputs import given
+from server.graph.inputs import body_of
 from server.graph.types import Conversation, Generation, Message
 from server.graph.viewer import ApiKey
 from server.history.messages import MessageRow
@@ -30,7 +30,7 @@ from server.verbs.inputs import (
     description="The answer that was requested. Follow `generation` with the subscription "
     "`generationEvents`."
 )
-class AskedPayload:
+class RequestedAnswerPayload:
     conversation: Conversation = strawberry.field(
         description="The conversation, which now shows the answer."
     )
@@ -53,22 +53,22 @@ class AskedPayload:
 
 
 @strawberry.type(description="A message was sent.")
-class SendMessagePayload(AskedPayload):
+class SendMessagePayload(RequestedAnswerPayload):
     pass
 
 
 @strawberry.type(description="A question was edited.")
-class EditMessagePayload(AskedPayload):
+class EditMessagePayload(RequestedAnswerPayload):
     pass
 
 
 @strawberry.type(description="Another answer was requested.")
-class RegenerateMessagePayload(AskedPayload):
+class RegenerateMessagePayload(RequestedAnswerPayload):
     pass
 
 
 @strawberry.type(description="More of an answer was requested.")
-class ContinueMessagePayload(AskedPayload):
+class ContinueMessagePayload(RequestedAnswerPayload):
     pass
 
 
@@ -131,21 +131,21 @@ class Mutation:
     async def send_message(
         self, info: Info, input: Annotated[inputs.SendMessageInput, _input("The message.")]
     ) -> SendMessagePayload:
-        request = Send(validated(SendMessage, given(input)))
+        request = Send(validated(SendMessage, body_of(input)))
         return await _ask(info, input, request, SendMessagePayload)
 
     @strawberry.mutation(description="Adds an edited sibling of a question, and its answer.")
     async def edit_message(
         self, info: Info, input: Annotated[inputs.EditMessageInput, _input("The question.")]
     ) -> EditMessagePayload:
-        request = Edit(input.id, validated(EditMessage, given(input)))
+        request = Edit(input.id, validated(EditMessage, body_of(input)))
         return await _ask(info, input, request, EditMessagePayload)
 
     @strawberry.mutation(description="Requests another answer to the same question.")
     async def regenerate_message(
         self, info: Info, input: Annotated[inputs.RegenerateMessageInput, _input("The answer.")]
     ) -> RegenerateMessagePayload:
-        request = Regenerate(input.id, validated(AnswerOptions, given(input)))
+        request = Regenerate(input.id, validated(AnswerOptions, body_of(input)))
         return await _ask(info, input, request, RegenerateMessagePayload)
 
     @strawberry.mutation(
@@ -155,7 +155,7 @@ class Mutation:
     async def continue_message(
         self, info: Info, input: Annotated[inputs.ContinueMessageInput, _input("The answer.")]
     ) -> ContinueMessagePayload:
-        request = Continue(input.id, validated(AnswerOptions, given(input)))
+        request = Continue(input.id, validated(AnswerOptions, body_of(input)))
         return await _ask(info, input, request, ContinueMessagePayload)
 
     @strawberry.mutation(
@@ -176,7 +176,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.CreateConversationInput, _input("The conversation.")],
     ) -> CreateConversationPayload:
-        context, new = info.context, validated(NewConversation, given(input))
+        context, new = info.context, validated(NewConversation, body_of(input))
         row = await conversations.create(context.services, context.caller, new)
         return CreateConversationPayload(conversation=Conversation.of(row))
 
@@ -184,7 +184,7 @@ class Mutation:
     async def update_conversation(
         self, info: Info, input: Annotated[inputs.UpdateConversationInput, _input("The changes.")]
     ) -> UpdateConversationPayload:
-        context, changes = info.context, validated(ChangeConversation, given(input))
+        context, changes = info.context, validated(ChangeConversation, body_of(input))
         row = await conversations.change(context.services, context.caller, input.id, changes)
         return UpdateConversationPayload(conversation=Conversation.of(row.conversation))
 
@@ -214,7 +214,7 @@ class Mutation:
     async def create_api_key(
         self, info: Info, input: Annotated[inputs.CreateApiKeyInput, _input("The key.")]
     ) -> CreateApiKeyPayload:
-        context, new = info.context, validated(NewKey, given(input))
+        context, new = info.context, validated(NewKey, body_of(input))
         created = await keys.create(context.services, context.caller, new)
         return CreateApiKeyPayload(api_key=ApiKey.of(created.row), secret=created.secret)
 
@@ -227,7 +227,7 @@ class Mutation:
         return RevokeApiKeyPayload(api_key=ApiKey.of(row))
 
 
-P = TypeVar("P", bound=AskedPayload)
+P = TypeVar("P", bound=RequestedAnswerPayload)
 
 
 async def _ask(

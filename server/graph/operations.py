@@ -1,7 +1,7 @@
-"""Operations: queries, mutations and subscriptions, run alike for every transport.
+"""Operations: queries, mutations and subscriptions, run in the same way for every transport.
 
-Strawberry validates a subscription, which is then run here: its source gives events that many
-subscribers share, and what is made of them is shared too (see `Encoder`).
+Strawberry validates subscriptions, but they run here: subscribers share the events of their source,
+and the results too (see `Encoder`).
 """
 
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
@@ -37,8 +37,8 @@ _SINGLE_RESULT: Final = frozenset({OperationType.QUERY, OperationType.MUTATION})
 _NO_OPERATION: Final = (CannotGetOperationTypeError, MissingQueryError)
 
 
-class NotRun(Exception):
-    """The operation was refused, or its stream cannot continue; `errors` is JSON for the caller.
+class OperationRefused(Exception):
+    """The operation is refused, or its stream cannot continue; `errors` is JSON for the caller.
 
     `codes` are the values of `extensions.code`.
     """
@@ -49,22 +49,22 @@ class NotRun(Exception):
         self.codes = [(error.extensions or {}).get("code") for error in errors]
 
 
-class BrokenOff(Exception):
-    """The stream stops between two events before its end: the client may resume it."""
+class StreamInterrupted(Exception):
+    """The stream stops between two events before its end; the client can resume it."""
 
 
-class Begun(ExecutionResult):
-    """Takes the place of a result: a subscription that was found valid."""
+class ValidSubscription(ExecutionResult):
+    """Replaces the result of a valid subscription."""
 
     def __init__(self, executor: Executor[Any]) -> None:
         super().__init__(data=None, errors=None)
         self.executor = executor
 
 
-class Subscribing(SchemaExtension):
-    """Keeps Strawberry from running subscriptions itself.
+class DeferSubscriptions(SchemaExtension):
+    """Keeps Strawberry from running subscriptions.
 
-    It must be the last of the extensions, so that it sees the context that the others leave.
+    It must be the last extension, so that it gets the context as the others have set it.
     """
 
     def on_execute(self) -> Iterator[None]:
@@ -72,14 +72,14 @@ class Subscribing(SchemaExtension):
         if running.operation_type is OperationType.SUBSCRIPTION:
             schema: Any = running.schema
             executor = schema.execution_context_class.build(
-                schema._schema,  # noqa: SLF001  Strawberry exposes graphql-core's schema nowhere else
+                schema._schema,  # noqa: SLF001  graphql-core's schema is not public
                 running.graphql_document,
                 context_value=running.context,
                 raw_variable_values=running.variables,
                 operation_name=running.operation_name,
             )
             running.result = (
-                Begun(executor)
+                ValidSubscription(executor)
                 if isinstance(executor, Executor)
                 else ExecutionResult(data=None, errors=executor)
             )
@@ -104,7 +104,7 @@ class Operations:
     async def result(self, request: OperationRequest, context: Context) -> bytes:
         """The result of a query or a mutation as JSON.
 
-        Raises NotRun for a refused operation, Unreadable for a subscription.
+        Raises OperationRefused for a refused operation, Unreadable for a subscription.
         """
         try:
             return encoded(await self._run(request, context, _SINGLE_RESULT), context)
@@ -113,23 +113,25 @@ class Operations:
                 "A subscription has many results: accept text/event-stream, or use a WebSocket."
             )
             raise Unreadable("stream_required", detail) from None
-        except _NO_OPERATION as fault:
-            raise Unreadable("invalid_document", _reason(fault)) from None
+        except _NO_OPERATION as error:
+            raise Unreadable("invalid_document", _reason(error)) from None
 
     async def results(
         self, request: OperationRequest, context: Context, wrap: Callable[[list[bytes]], F]
     ) -> AsyncGenerator[F | None, None]:
         """The results of an operation in batches; None where a heartbeat is due.
 
-        `wrap` turns results, which are JSON, into what a transport sends. It must be one function
-        per transport, because what it made is shared. Raises NotRun and BrokenOff.
+        `wrap` turns results, which are JSON, into the frames of a transport. It must be one
+        function per transport, because frames are shared.
+
+        Raises OperationRefused and StreamInterrupted.
         """
         try:
             result = await self._run(request, context, _EVERY_TYPE)
-        except _NO_OPERATION as fault:
-            error = GraphQLError(_reason(fault), extensions={"code": "invalid_document"})
-            raise NotRun([error], context) from None
-        if not isinstance(result, Begun):
+        except _NO_OPERATION as error:
+            refusal = GraphQLError(_reason(error), extensions={"code": "invalid_document"})
+            raise OperationRefused([refusal], context) from None
+        if not isinstance(result, ValidSubscription):
             yield wrap([encoded(result, context)])
             return
         try:
@@ -140,12 +142,14 @@ class Operations:
                         yield None
                         continue
                     for start in range(0, len(batch.events), SLICE_EVENTS):
-                        made = encoder.made(batch, start, wrap)
-                        yield await encoder.make(batch, start, wrap) if made is None else made
-        except Exception as error:  # it ends the stream; faults of ours are logged when presented
-            raise _why(error, context) from error
+                        frames = encoder.cached(batch, start, wrap)
+                        if frames is None:
+                            frames = await encoder.encode(batch, start, wrap)
+                        yield frames
+        except Exception as error:  # it ends the stream; bugs are logged when presented
+            raise _stream_error(error, context) from error
         if context.services.feeds.stopping:
-            raise BrokenOff
+            raise StreamInterrupted
 
     async def _run(
         self, request: OperationRequest, context: Context, types: Collection[OperationType]
@@ -158,33 +162,33 @@ class Operations:
             allowed_operation_types=types,
         )
         refused = result.data is None and not any(error.path for error in result.errors or ())
-        if refused and not isinstance(result, Begun):
-            raise NotRun(result.errors or [], context)
+        if refused and not isinstance(result, ValidSubscription):
+            raise OperationRefused(result.errors or [], context)
         return result
 
 
 async def _source(executor: Executor[Any]) -> AsyncGenerator[EventBatch[Any] | None, None]:
-    """What a subscription's resolver yields."""
+    """The batches that a subscription's resolver yields."""
     source: Any = create_source_event_stream(executor)
     if isawaitable(source):
         source = await source
     if isinstance(source, CoreResult):
         raise _Failed(source.errors or [])
-    given: AsyncGenerator[EventBatch[Any] | None, None] = source
-    return given
+    batches: AsyncGenerator[EventBatch[Any] | None, None] = source
+    return batches
 
 
-def _reason(fault: Exception) -> str:
-    """Why a document names no operation to run."""
-    if isinstance(fault, CannotGetOperationTypeError):
-        return f"{fault.as_http_error_reason().rstrip('.')}."
+def _reason(error: Exception) -> str:
+    """Why a document has no operation to run."""
+    if isinstance(error, CannotGetOperationTypeError):
+        return f"{error.as_http_error_reason().rstrip('.')}."
     return "The document is missing."
 
 
-def _why(error: Exception, context: Context) -> NotRun | BrokenOff:
-    """What an error means to a subscriber: where a service is unavailable, it is to come back."""
+def _stream_error(error: Exception, context: Context) -> OperationRefused | StreamInterrupted:
+    """The error for a subscriber, who can resume the stream if a service is unavailable."""
     if isinstance(error, Refused) and error.status >= 500:
-        return BrokenOff()
+        return StreamInterrupted()
     if isinstance(error, _Failed):
-        return NotRun(error.errors, context)
-    return NotRun([GraphQLError(str(error), original_error=error)], context)
+        return OperationRefused(error.errors, context)
+    return OperationRefused([GraphQLError(str(error), original_error=error)], context)

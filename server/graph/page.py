@@ -50,16 +50,16 @@ def page_info(page: Page[Any], cursors: list[str]) -> PageInfo:
     )
 
 
-def asked_slice(
+def parse_slice(
     first: int | None,
     after: str | None,
     last: int | None,
     before: str | None,
-    place: Callable[[str], Any | None],
+    parse_cursor: Callable[[str], Any | None],
     *,
     newest: bool = False,
 ) -> Slice:
-    """The slice that the arguments of a connection select; `place` parses a cursor.
+    """The slice that the arguments of a connection select.
 
     `newest`: by default, the last items. Raises Invalid and InvalidCursor.
     """
@@ -72,36 +72,36 @@ def asked_slice(
     return Slice(
         first or last or PAGE_DEFAULT,
         backwards,
-        _place("after", after, place),
-        _place("before", before, place),
+        _parse("after", after, parse_cursor),
+        _parse("before", before, parse_cursor),
     )
 
 
-def _place(name: str, cursor: str | None, place: Callable[[str], Any | None]) -> Any:
+def _parse(name: str, cursor: str | None, parse_cursor: Callable[[str], Any | None]) -> Any:
     if cursor is None:
         return None
-    found = place(cursor)
+    found = parse_cursor(cursor)
     if found is None:
         raise InvalidCursor(f"{name}: not a valid cursor of this list.")
     return found
 
 
-def moment_cursor(order: str, moment: datetime, id: str) -> str:
+def time_cursor(order: str, time: datetime, id: str) -> str:
     """A cursor of a list ordered by time; `order` names the list, since no other accepts it."""
-    return pack(order, moment.isoformat(), id)
+    return pack(order, time.isoformat(), id)
 
 
-def moment_place(order: str, prefix: Prefix) -> Callable[[str], tuple[datetime, str] | None]:
-    """A parser of these cursors."""
+def time_cursor_parser(order: str, prefix: Prefix) -> Callable[[str], tuple[datetime, str] | None]:
+    """A parser of the cursors of this list."""
 
-    def place(cursor: str) -> tuple[datetime, str] | None:
+    def parse(cursor: str) -> tuple[datetime, str] | None:
         fields = unpack(cursor, 3)
-        moment = parse_time(fields[1]) if fields else None
-        if fields is None or moment is None or fields[0] != order or not is_id(prefix, fields[2]):
+        time = parse_time(fields[1]) if fields else None
+        if fields is None or time is None or fields[0] != order or not is_id(prefix, fields[2]):
             return None
-        return moment, fields[2]
+        return time, fields[2]
 
-    return place
+    return parse
 
 
 def message_cursor(id: str) -> str:
@@ -109,8 +109,8 @@ def message_cursor(id: str) -> str:
     return pack("message", id)
 
 
-def message_place(cursor: str) -> str | None:
-    """The message id in a cursor."""
+def parse_message_cursor(cursor: str) -> str | None:
+    """The message id in a cursor; None if it is not valid."""
     fields = unpack(cursor, 2)
     return (
         fields[1]

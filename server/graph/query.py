@@ -1,4 +1,4 @@
-"""Queries. What is not there, or not the caller's, is null."""
+"""Queries. An object that does not exist, or is not the caller's, is null."""
 
 from datetime import datetime
 from enum import Enum
@@ -14,10 +14,10 @@ from server.graph.page import (
     First,
     Last,
     PageInfo,
-    asked_slice,
-    moment_cursor,
-    moment_place,
     page_info,
+    parse_slice,
+    time_cursor,
+    time_cursor_parser,
 )
 from server.graph.search import SearchHitConnection, Words, search_hits
 from server.graph.types import Conversation, Generation, Message, Node
@@ -72,7 +72,7 @@ class ConversationOrder:
         """The name of this order in its cursors."""
         return "created" if self.by_creation else "updated"
 
-    def moment(self, row: tables.Conversation) -> datetime:
+    def time_of(self, row: tables.Conversation) -> datetime:
         """The time that a conversation is ordered by."""
         return row.created_at if self.by_creation else row.updated_at
 
@@ -99,7 +99,7 @@ class ConversationConnection:
         description="The conversations with their cursors."
     )
     nodes: list[Conversation] = strawberry.field(description="The conversations alone.")
-    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
 
     @classmethod
     def of(
@@ -107,7 +107,7 @@ class ConversationConnection:
     ) -> "ConversationConnection":
         edges = [
             ConversationEdge(
-                cursor=moment_cursor(order.list_name, order.moment(row), row.id),
+                cursor=time_cursor(order.list_name, order.time_of(row), row.id),
                 node=Conversation.of(row),
             )
             for row in page.items
@@ -143,7 +143,7 @@ FINDERS: dict[str, Any] = {
     Prefix.MESSAGE: find_message,
     Prefix.GENERATION: find_generation,
 }
-"""How each kind of node is read by its id."""
+"""How each type of node is found by its id."""
 
 
 @strawberry.type(description="Reads. An object that does not exist, or is not yours, is null.")
@@ -182,8 +182,8 @@ class Query:
         order_by: OrderBy = None,
     ) -> ConversationConnection:
         order = order_by or ConversationOrder()
-        part = asked_slice(
-            first, after, last, before, moment_place(order.list_name, Prefix.CONVERSATION)
+        part = parse_slice(
+            first, after, last, before, time_cursor_parser(order.list_name, Prefix.CONVERSATION)
         )
         listing = Listing(
             archived=filter.archived if filter else None,

@@ -1,4 +1,4 @@
-"""The schema. `python -m server.graph.schema > docs/schema.graphql` writes it down."""
+"""The schema. `python -m server.graph.schema > docs/schema.graphql` writes it to a file."""
 
 import sys
 
@@ -12,7 +12,7 @@ from server.graph.content import PART_TYPES
 from server.graph.events import KINDS
 from server.graph.guards import Documents, Guard
 from server.graph.mutation import Mutation
-from server.graph.operations import Subscribing
+from server.graph.operations import DeferSubscriptions
 from server.graph.query import Query
 from server.graph.scalars import CONFIG
 from server.graph.search_budget import SearchSlots
@@ -30,7 +30,10 @@ class Schema(strawberry.Schema):
             mutation=Mutation,
             subscription=Subscription,
             types=[*PART_TYPES, *KINDS.values(), *CHANGE_KINDS],
-            extensions=[lambda: Guard(self._schema, settings, documents, slots), Subscribing],
+            extensions=[
+                lambda: Guard(self._schema, settings, documents, slots),
+                DeferSubscriptions,
+            ],
             execution_context_class=BoundedExecutor,
             config=CONFIG,
         )
@@ -38,7 +41,7 @@ class Schema(strawberry.Schema):
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        """Logs nothing: Strawberry would log every refusal. Our own faults are logged elsewhere."""
+        """Logs nothing: Strawberry would log every refusal. Bugs are logged elsewhere."""
 
 
 def schema_text() -> str:

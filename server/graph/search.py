@@ -8,7 +8,7 @@ import strawberry
 from server.cursors import pack, unpack
 from server.errors import Invalid
 from server.graph.context import Info
-from server.graph.page import PageInfo, asked_slice, page_info
+from server.graph.page import PageInfo, page_info, parse_slice
 from server.graph.types import Conversation, Message
 from server.history.keyset import Page, Slice
 from server.history.search import RANKED_MAX, Hit, search
@@ -20,9 +20,9 @@ QUERY_MAX_CHARS = 1_000
 Words = Annotated[
     str,
     strawberry.argument(
-        description="Words that must all occur, ignoring case and accents. Words in double quotes must be "
-        "consecutive. The last word, and any word followed by `*`, is a prefix of at least two letters. "
-        "No other character has a meaning, so every query is valid."
+        description="Words that must all occur, ignoring case and accents. Words in double quotes "
+        "must be consecutive. The last word, and any word followed by `*`, is a prefix of at least "
+        "two letters. No other character has a meaning, so every query is valid."
     ),
 ]
 
@@ -40,7 +40,8 @@ class SearchHit:
         description="The message; null if the title matches."
     )
     excerpt: list[ExcerptPart] = strawberry.field(
-        description="The text around the first match, or the beginning of a text that was not scanned."
+        description="The text around the first match, or the beginning of a text that was not "
+        "scanned."
     )
 
 
@@ -70,7 +71,7 @@ async def search_hits(
     """A page of hits of the caller's account. Raises Invalid, InvalidCursor and TooMany."""
     if len(query) > QUERY_MAX_CHARS:
         raise Invalid.at("/query", f"exceeds the limit of {QUERY_MAX_CHARS} characters")
-    part = asked_slice(first, after, last, before, _place)
+    part = parse_slice(first, after, last, before, _parse_hit_cursor)
     async with info.context.search_budget.slots.take(info.context.caller.account_id):
         return await _connection(info, query, part)
 
@@ -80,27 +81,27 @@ async def _connection(info: Info, query: str, part: Slice) -> SearchHitConnectio
     conversations = await info.context.loaders.conversation.load_many(
         [hit.conversation_id for hit in page.items]
     )
-    said = await info.context.loaders.message.load_many(
+    rows = await info.context.loaders.message.load_many(
         [hit.message_id for hit in page.items if hit.message_id]
     )
-    messages = {each.message.id: each for each in said if each is not None}
+    messages = {each.message.id: each for each in rows if each is not None}
     found = [
         (start + n, row, messages.get(hit.message_id or ""))
         for n, (hit, row) in enumerate(zip(page.items, conversations, strict=True))
         if row is not None
     ]
-    texts = [joined_text(said.parts) if said else row.title for _, row, said in found]
+    texts = [joined_text(message.parts) if message else row.title for _, row, message in found]
     excerpts = await _excerpts(info, texts, terms_of(query))
     edges = [
         SearchHitEdge(
             cursor=pack("hit", str(n)),
             node=SearchHit(
                 conversation=Conversation.of(row),
-                message=Message.of(said) if said else None,
+                message=Message.of(message) if message else None,
                 excerpt=[ExcerptPart(text=piece.text, match=piece.match) for piece in excerpt],
             ),
         )
-        for (n, row, said), excerpt in zip(found, excerpts, strict=True)
+        for (n, row, message), excerpt in zip(found, excerpts, strict=True)
     ]
     return SearchHitConnection(
         edges=edges,
@@ -134,7 +135,7 @@ async def _page_of_hits(info: Info, query: str, part: Slice) -> tuple[int, Page[
     return start, Page(hits, start > 0, more)
 
 
-def _place(cursor: str) -> int | None:
+def _parse_hit_cursor(cursor: str) -> int | None:
     fields = unpack(cursor, 2)
     number = fields[1] if fields and fields[0] == "hit" else ""
     return int(number) if number.isascii() and number.isdigit() and len(number) < 5 else None

@@ -1,7 +1,6 @@
 """The budget of searches: how many run at once, and how much text one operation may scan.
 
-A search takes CPU time from the process that streams to everybody, and on SQLite one of its two
-readers.
+A search takes CPU time from the streams of its process, and on SQLite one of its two readers.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ class SearchSlots:
 
     @asynccontextmanager
     async def take(self, account_id: str) -> AsyncIterator[None]:
-        """A slot, free again at the end. Raises TooMany when there is none in time."""
+        """Holds a slot while the context is open. Raises TooMany when none is free in time."""
         account = self._accounts.setdefault(account_id, asyncio.Lock())
         try:
             async with asyncio.timeout(SEARCH_WAIT_MAX_S):
@@ -58,7 +57,7 @@ class SearchBudget:
         self._left_chars = SEARCH_SCAN_MAX_CHARS
 
     def take(self, chars: int) -> bool:
-        """Whether a text of this length may be scanned; it then counts."""
+        """Takes a text of this length from the budget; false if it exceeds what is left."""
         if chars > self._left_chars:
             return False
         self._left_chars -= chars

@@ -16,19 +16,19 @@ from starlette.websockets import WebSocket
 from server.errors import TooMany, Unauthenticated
 from server.graph.context import Context, context_of
 from server.graph.encoding import OperationRequest
-from server.graph.operations import BrokenOff, NotRun, Operations
+from server.graph.operations import OperationRefused, Operations, StreamInterrupted
 from server.history.database import DatabaseAway
 from server.identity.presence import Presence
 from server.logs import log
 from server.serve.slow_readers import dropped_when_slow
 
 PROTOCOL: Final = "graphql-transport-ws"
-INIT_WITHIN_S: Final = 5.0
+INIT_TIMEOUT_S: Final = 5.0
 ID_MAX_CHARS: Final = 256
 REASON_MAX_BYTES: Final = 120
 OPERATIONS_MAX: Final = 100
 
-UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY = (
+INVALID_MESSAGE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, INIT_TIMEOUT, DUPLICATE_ID, TOO_MANY = (
     4400,
     4401,
     4403,
@@ -37,23 +37,23 @@ UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY =
     4409,
     4429,
 )
-FAULT, AWAY, COME_BACK = 1011, 1013, 1012
+INTERNAL_ERROR, TRY_AGAIN_LATER, SERVICE_RESTART = 1011, 1013, 1012
 
 
-class Closing(Exception):
-    """The socket closes with this code."""
+class CloseSocket(Exception):
+    """Closes the socket with this code and reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
         self.code, self.reason = code, reason
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The client has disconnected."""
 
 
-def rest_of_next(payloads: list[bytes]) -> list[str]:
-    """A `next` message without its id, which comes first: the same for every subscriber."""
+def next_messages(payloads: list[bytes]) -> list[str]:
+    """`next` messages without the id at their start, the same for every subscriber."""
     return [f',"type":"next","payload":{payload.decode()}}}' for payload in payloads]
 
 
@@ -71,11 +71,11 @@ class Socket:
         self._run_operations, self._operations_max = operations, operations_max
         self._scope, self._receive, self._send_on = scope, receive, send
         self._listening = anyio.CancelScope()
-        self._closing: Closing | None = None
+        self._closing: CloseSocket | None = None
         self._context: Context | None = None
         self._signed_in = False
         self._operations: dict[str, asyncio.Task[None]] = {}
-        self._left = ExitStack()
+        self._exit_stack = ExitStack()
         self._sends = 0
         self.sending_since: float | None = None
 
@@ -83,55 +83,57 @@ class Socket:
         """Runs the protocol until either side closes."""
         try:
             await self._open()
-            with dropped_when_slow(self), self._left:
+            with dropped_when_slow(self), self._exit_stack:
                 async with asyncio.TaskGroup() as self._tasks:
                     try:
                         with self._listening:
                             await self._listen()
-                    except Closing as closing:
+                    except CloseSocket as closing:
                         self._closing = self._closing or closing
                     finally:
                         for task in list(self._operations.values()):
                             task.cancel()
                 if self._closing and self._closing.code:
                     await self._close(self._closing)
-        except Gone:
+        except Disconnected:
             pass
 
     def drop(self) -> None:
-        """Closes the socket of a slow reader without a close frame."""
-        self._end(0, "")
+        """Closes the socket without a close frame; for slow readers."""
+        self._request_close(0, "")
 
-    def _end(self, code: int, reason: str) -> None:
-        """Closes the socket from outside `_listen`; the first reason counts."""
-        self._closing = self._closing or Closing(code, reason)
+    def _request_close(self, code: int, reason: str) -> None:
+        """Ends `_listen` and closes the socket; the first reason counts."""
+        self._closing = self._closing or CloseSocket(code, reason)
         self._listening.cancel()
 
     async def _open(self) -> None:
-        """Accepts the handshake, and closes with a code where the subprotocol is another one."""
+        """Accepts the handshake; closes the socket if the client does not offer the subprotocol."""
         if (await self._receive())["type"] != "websocket.connect":
-            raise Gone
+            raise Disconnected
         offered = self._scope["subprotocols"]
-        spoken = PROTOCOL if PROTOCOL in offered else next(iter(offered), None)
-        await self._send({"type": "websocket.accept", "subprotocol": spoken, "headers": []})
-        if spoken != PROTOCOL:
-            await self._close(Closing(WRONG_PROTOCOL, "Subprotocol not acceptable"))
-            raise Gone
-        self._send_on = self._scope["state"][
-            "send"
-        ]  # a wrapper would cost time for each event and subscriber
+        accepted = PROTOCOL if PROTOCOL in offered else next(iter(offered), None)
+        await self._send({"type": "websocket.accept", "subprotocol": accepted, "headers": []})
+        if accepted != PROTOCOL:
+            await self._close(CloseSocket(WRONG_PROTOCOL, "Subprotocol not acceptable"))
+            raise Disconnected
+        # Bypasses the wrapper of the edge, which would cost time for each event and subscriber.
+        self._send_on = self._scope["state"]["send"]
 
     async def _listen(self) -> None:
         timer = asyncio.get_running_loop().call_later(
-            INIT_WITHIN_S, self._end, TOO_LATE, "Connection initialisation timeout"
+            INIT_TIMEOUT_S,
+            self._request_close,
+            INIT_TIMEOUT,
+            "Connection initialisation timeout",
         )
-        self._left.callback(timer.cancel)
+        self._exit_stack.callback(timer.cancel)
         while (received := await self._receive())["type"] == "websocket.receive":
             message = _read(received)
             match message.get("type"):
                 case "connection_init":
                     if self._context is not None:
-                        raise Closing(TOO_MANY, "Too many initialisation requests")
+                        raise CloseSocket(TOO_MANY, "Too many initialisation requests")
                     await self._sign_in(message.get("payload"))
                     timer.cancel()
                 case "ping":
@@ -145,77 +147,85 @@ class Socket:
                     pass
                 case "subscribe":
                     self._subscribe(message)
-                    await asyncio.sleep(0)  # lets operations end before they are counted
+                    await asyncio.sleep(0)  # lets ended operations leave before the next is counted
                 case "complete":
                     if task := self._operations.pop(_id(message), None):
                         task.cancel()
                 case _:
-                    raise Closing(UNREADABLE, "Unknown message type")
+                    raise CloseSocket(INVALID_MESSAGE, "Unknown message type")
 
     async def _sign_in(self, payload: object) -> None:
-        """Authenticates by `connection_init`, or else by the handshake."""
+        """Authenticates with `connection_init`, or else with the handshake."""
         if not isinstance(payload, dict | None):
-            raise Closing(UNREADABLE, "payload: must be an object")
+            raise CloseSocket(INVALID_MESSAGE, "payload: must be an object")
         connection = WebSocket(self._scope, self._receive, self._send_on)
         try:
             self._context = await context_of(connection)
             await self._context.sign_in((payload or {}).get("authorization"))
         except Unauthenticated:
-            raise Closing(FORBIDDEN, "Forbidden") from None
+            raise CloseSocket(FORBIDDEN, "Forbidden") from None
         except DatabaseAway:
-            raise Closing(AWAY, "Try again later") from None
+            raise CloseSocket(TRY_AGAIN_LATER, "Try again later") from None
         presence: Presence = self._context.presence
         try:
             presence.check_room(self._context.caller)
         except TooMany as refused:
-            raise Closing(TOO_MANY, refused.detail) from None
-        self._left.enter_context(
-            presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden"))
+            raise CloseSocket(TOO_MANY, refused.detail) from None
+        self._exit_stack.enter_context(
+            presence.stream(
+                self._context.caller, lambda: self._request_close(FORBIDDEN, "Forbidden")
+            )
         )
         self._signed_in = True
         await self._send_message({"type": "connection_ack"})
 
     def _subscribe(self, message: dict[str, Any]) -> None:
         if not self._signed_in:
-            raise Closing(UNAUTHORIZED, "Unauthorized")
+            raise CloseSocket(UNAUTHORIZED, "Unauthorized")
         id = _id(message)
         if id in self._operations:
-            raise Closing(TAKEN, f"Subscriber for {id} already exists")
+            raise CloseSocket(DUPLICATE_ID, f"Subscriber for {id} already exists")
         if len(self._operations) >= self._operations_max:
-            raise Closing(TOO_MANY, f"At most {self._operations_max} operations at a time")
+            raise CloseSocket(TOO_MANY, f"At most {self._operations_max} operations at a time")
         self._operations[id] = self._tasks.create_task(self._run(id, _operation_request(message)))
 
-    async def _run(self, id: str, asked: OperationRequest) -> None:
+    async def _run(self, id: str, request: OperationRequest) -> None:
         """Runs one operation, and sends its results and its end."""
         assert self._context is not None
         head = '{"id":' + orjson.dumps(id).decode()
         try:
             async with aclosing(
-                self._run_operations.results(asked, self._context, rest_of_next)
+                self._run_operations.results(request, self._context, next_messages)
             ) as results:
-                async for rests in results:
-                    for rest in rests or ():  # uvicorn sends pings as heartbeats
-                        await self._send({"type": "websocket.send", "text": head + rest})
+                async for messages in results:
+                    for message in messages or ():  # uvicorn sends pings instead of heartbeats
+                        await self._send({"type": "websocket.send", "text": head + message})
             end: dict[str, Any] = {"id": id, "type": "complete"}
-        except NotRun as refused:
+        except OperationRefused as refused:
             end = {"id": id, "type": "error", "payload": orjson.Fragment(refused.errors)}
-        except BrokenOff:
+        except StreamInterrupted:
             stopping = self._context.services.feeds.stopping
-            self._end(*((COME_BACK, "Service Restart") if stopping else (AWAY, "Try again later")))
+            self._request_close(
+                *(
+                    (SERVICE_RESTART, "Service Restart")
+                    if stopping
+                    else (TRY_AGAIN_LATER, "Try again later")
+                )
+            )
             return
-        except Gone:
+        except Disconnected:
             return
-        except Exception:  # a fault of ours, logged
-            log.exception("fault", request=self._context.request_id, path="/graphql")
-            self._end(FAULT, "Internal error")
+        except Exception:  # a bug, logged
+            log.exception("internal_error", request=self._context.request_id, path="/graphql")
+            self._request_close(INTERNAL_ERROR, "Internal error")
             return
         finally:
             if self._operations.get(id) is asyncio.current_task():
                 del self._operations[id]
-        with suppress(Gone):
+        with suppress(Disconnected):
             await self._send_message(end)
 
-    async def _close(self, closing: Closing) -> None:
+    async def _close(self, closing: CloseSocket) -> None:
         reason = closing.reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
         await self._send({"type": "websocket.close", "code": closing.code, "reason": reason})
 
@@ -223,51 +233,51 @@ class Socket:
         await self._send({"type": "websocket.send", "text": orjson.dumps(message).decode()})
 
     async def _send(self, message: Message) -> None:
-        """Sends once the client has read most of what was sent before; raises Gone."""
+        """Sends once the client has read most of what was sent before; raises Disconnected."""
         self._sends += 1
         if self.sending_since is None:
             self.sending_since = monotonic()
         try:
             await self._send_on(message)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # uvicorn raises RuntimeError after a close frame of its own
-            raise Gone from error
+        except (OSError, RuntimeError) as error:
+            # uvicorn raises RuntimeError after it has sent a close frame.
+            raise Disconnected from error
         finally:
             self._sends -= 1
             self.sending_since = monotonic() if self._sends else None
 
 
 def _read(received: Message) -> dict[str, Any]:
-    """The message in a frame; raises Closing."""
+    """The message in a frame; raises CloseSocket."""
     text = received.get("text")
     if text is None:
-        raise Closing(UNREADABLE, "A message must be text")
+        raise CloseSocket(INVALID_MESSAGE, "A message must be text")
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise Closing(UNREADABLE, "A message must be JSON") from None
+        raise CloseSocket(INVALID_MESSAGE, "A message must be JSON") from None
     if not isinstance(message, dict):
-        raise Closing(UNREADABLE, "A message must be an object")
+        raise CloseSocket(INVALID_MESSAGE, "A message must be an object")
     return message
 
 
 def _id(message: dict[str, Any]) -> str:
     id = message.get("id")
     if not isinstance(id, str) or not 0 < len(id) <= ID_MAX_CHARS:
-        raise Closing(UNREADABLE, f"id: must be a string of 1 to {ID_MAX_CHARS} characters")
+        raise CloseSocket(
+            INVALID_MESSAGE, f"id: must be a string of 1 to {ID_MAX_CHARS} characters"
+        )
     return id
 
 
 def _operation_request(message: dict[str, Any]) -> OperationRequest:
     payload = message.get("payload")
     if not isinstance(payload, dict):
-        raise Closing(UNREADABLE, "payload: must be an object")
+        raise CloseSocket(INVALID_MESSAGE, "payload: must be an object")
     _member(payload, "extensions", dict, "an object")
     query = payload.get("query")
     if not isinstance(query, str):
-        raise Closing(UNREADABLE, "payload.query: must be a string")
+        raise CloseSocket(INVALID_MESSAGE, "payload.query: must be a string")
     return OperationRequest(
         query,
         _member(payload, "variables", dict, "an object"),
@@ -278,5 +288,5 @@ def _operation_request(message: dict[str, Any]) -> OperationRequest:
 def _member(payload: dict[str, Any], name: str, type: type, what: str) -> Any:
     value = payload.get(name)
     if value is not None and not isinstance(value, type):
-        raise Closing(UNREADABLE, f"payload.{name}: must be {what}")
+        raise CloseSocket(INVALID_MESSAGE, f"payload.{name}: must be {what}")
     return value

@@ -1,6 +1,7 @@
 """Operations whose results are streamed over HTTP: as SSE (distinct connections) or multipart.
 
-https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md · https://www.apollographql.com/docs/graphos/routing/operations/subscriptions/multipart-protocol
+https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
+https://www.apollographql.com/docs/graphos/routing/operations/subscriptions/multipart-protocol
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -12,12 +13,12 @@ from starlette.responses import Response
 
 from server.graph.context import Context
 from server.graph.encoding import OperationRequest
-from server.graph.operations import BrokenOff, NotRun, Operations
+from server.graph.operations import OperationRefused, Operations, StreamInterrupted
 from server.serve.event_stream import EventStream, Wrapping
 
 
 class Transport(NamedTuple):
-    """How results are framed: some results, a refusal, and the end of the stream."""
+    """How results, a refusal and the end of the stream are framed."""
 
     wrapping: Wrapping
     frames: Callable[[list[bytes]], bytes]
@@ -31,7 +32,7 @@ def sse_frames(payloads: list[bytes]) -> bytes:
 
 
 def multipart_frames(payloads: list[bytes]) -> bytes:
-    """Results as parts, each followed by its boundary, so that a client sees at once that it is complete."""
+    """Results as parts. Each ends with its boundary, so that clients process it at once."""
     return b"".join([_part(b'{"payload":%s}' % payload) for payload in payloads])
 
 
@@ -68,30 +69,30 @@ def transport_of(request: Request) -> Transport | None:
 
 def stream(
     operations: Operations,
-    asked: OperationRequest,
+    operation: OperationRequest,
     context: Context,
     request: Request,
     transport: Transport,
 ) -> Response:
-    """The results of an operation as they come.
+    """Streams the results of an operation.
 
-    A stream that breaks off without its last bytes is to be resumed by the client.
+    If the stream ends without `transport.end`, the client should resume it.
     """
-    frames = _frames(operations, asked, context, transport)
+    frames = _frames(operations, operation, context, transport)
     return EventStream(
         frames, bytes, request=request, caller=context.caller, wrapping=transport.wrapping
     )
 
 
 async def _frames(
-    operations: Operations, asked: OperationRequest, context: Context, transport: Transport
+    operations: Operations, operation: OperationRequest, context: Context, transport: Transport
 ) -> AsyncGenerator[bytes | None, None]:
     try:
-        async with aclosing(operations.results(asked, context, transport.frames)) as results:
+        async with aclosing(operations.results(operation, context, transport.frames)) as results:
             async for frames in results:
                 yield frames
-    except NotRun as refused:
+    except OperationRefused as refused:
         yield transport.refused(refused.errors)
-    except BrokenOff:
+    except StreamInterrupted:
         return
     yield transport.end

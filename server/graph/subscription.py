@@ -1,4 +1,4 @@
-"""Subscriptions: resumable streams, given as batches of events (see `Operations`)."""
+"""Subscriptions: resumable streams, as batches of events (see `Operations`)."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

@@ -22,12 +22,12 @@ from server.graph.page import (
     First,
     Last,
     PageInfo,
-    asked_slice,
     message_cursor,
-    message_place,
-    moment_cursor,
-    moment_place,
     page_info,
+    parse_message_cursor,
+    parse_slice,
+    time_cursor,
+    time_cursor_parser,
 )
 from server.graph.scalars import FinishReason, GenerationStatus, Role, finish_reason
 from server.history import tables
@@ -56,12 +56,8 @@ class Node:
 @strawberry.type(description="A tree of messages, one branch of which is shown.")
 class Conversation(Node):
     title: str = strawberry.field(description="The title.")
-    system_prompt: str | None = strawberry.field(
-        description="The system prompt that its models are given."
-    )
-    model: str = strawberry.field(
-        description="The id of the model that answers where a message names none."
-    )
+    system_prompt: str | None = strawberry.field(description="The system prompt for its models.")
+    model: str = strawberry.field(description="The id of the model for messages that specify none.")
     pinned: bool = strawberry.field(description="Whether it is pinned to the top of the list.")
     archived: bool = strawberry.field(description="Whether it is archived.")
     metadata: JSON = strawberry.field(description="Up to 16 pairs of strings.")
@@ -119,7 +115,7 @@ class Conversation(Node):
         before: Before = None,
         leaf: Leaf = None,
     ) -> "MessageConnection":
-        part = asked_slice(first, after, last, before, message_place, newest=True)
+        part = parse_slice(first, after, last, before, parse_message_cursor, newest=True)
         start = part.before or leaf
         if start is not None:
             await self._check_contains(info, start)
@@ -130,7 +126,7 @@ class Conversation(Node):
         return MessageConnection.of(page or Page([], has_previous=False, has_next=False))
 
     async def _check_contains(self, info: Info, message_id: str) -> None:
-        """Raises NotFound for no message, InvalidCursor for one of another conversation."""
+        """Raises NotFound without such a message, InvalidCursor if its conversation is another."""
         row = await info.context.loaders.message.load(message_id)
         if row is None:
             raise NotFound("message")
@@ -158,7 +154,7 @@ class Message(Node):
         description="Why it failed; null unless it did."
     )
     metadata: JSON = strawberry.field(description="Up to 16 pairs of strings.")
-    position: int = strawberry.field(description="Its place among its siblings, from 0.")
+    position: int = strawberry.field(description="Its position among its siblings, from 0.")
     created_at: datetime = strawberry.field(description="When it was sent or requested.")
     row: strawberry.Private[MessageRow]
 
@@ -219,8 +215,7 @@ class Message(Node):
         return Generation.of(self.row.generation) if self.row.generation else None
 
     @strawberry.field(
-        description="All generations that wrote it, first one first: a continued answer has "
-        "several."
+        description="All generations that wrote it, oldest first; a continued answer has several."
     )
     async def generations(
         self,
@@ -230,8 +225,8 @@ class Message(Node):
         last: Last = None,
         before: Before = None,
     ) -> "GenerationConnection":
-        place = moment_place("generation", Prefix.GENERATION)
-        part = asked_slice(first, after, last, before, place)
+        parse_cursor = time_cursor_parser("generation", Prefix.GENERATION)
+        part = parse_slice(first, after, last, before, parse_cursor)
         key = GenerationsPart(self.row.message.id, part)
         page = await info.context.loaders.generations.load(key)
         return GenerationConnection.of(page or Page([], has_previous=False, has_next=False))
@@ -266,7 +261,7 @@ class Generation(Node):
 
     @classmethod
     def of(cls, row: tables.Generation, written: Written | None = None) -> "Generation":
-        """A row. Its content is read from the log when it is asked for, unless it is given."""
+        """A row. Without `written`, its content is read from the log when it is selected."""
         if written is None and row.status.terminal:
             written = Written(row.parts, row.seq)
         return cls(
@@ -342,13 +337,13 @@ class Generation(Node):
 
 
 async def loaded_conversation(info: Info, id: str) -> Conversation | None:
-    """The conversation that a row refers to."""
+    """The conversation with this id; None if it was deleted."""
     row = await info.context.loaders.conversation.load(id)
     return Conversation.of(row) if row else None
 
 
 async def loaded_message(info: Info, id: str | None) -> Message | None:
-    """The message that a row refers to, if it does."""
+    """The message with this id; None without an id or a message."""
     row = await info.context.loaders.message.load(id) if id is not None else None
     return Message.of(row) if row else None
 
@@ -363,7 +358,7 @@ class MessageEdge:
 class MessageConnection:
     edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
     nodes: list[Message] = strawberry.field(description="The messages alone.")
-    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
 
     @classmethod
     def of(cls, page: Page[MessageRow]) -> "MessageConnection":
@@ -390,13 +385,13 @@ class GenerationConnection:
         description="The generations with their cursors."
     )
     nodes: list[Generation] = strawberry.field(description="The generations alone.")
-    page_info: PageInfo = strawberry.field(description="The page's place in the list.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
 
     @classmethod
     def of(cls, page: Page[tables.Generation]) -> "GenerationConnection":
         edges = [
             GenerationEdge(
-                cursor=moment_cursor("generation", row.created_at, row.id),
+                cursor=time_cursor("generation", row.created_at, row.id),
                 node=Generation.of(row),
             )
             for row in page.items

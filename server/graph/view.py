@@ -12,8 +12,8 @@ from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
 from server.graph.encoding import OperationRequest
 from server.graph.errors import refusal
-from server.graph.graphiql import is_for_people, page
-from server.graph.operations import NotRun, Operations
+from server.graph.graphiql import is_page_request, page
+from server.graph.operations import OperationRefused, Operations
 from server.graph.schema import Schema
 from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
@@ -45,19 +45,21 @@ class GraphView:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        if self._ide and is_for_people(request):
+        if self._ide and is_page_request(request):
             return page()
         if request.method != "POST":
             detail = f"{request.method} is not allowed here; use POST."
             raise MethodNotAllowed("method_not_allowed", detail)
         context = await context_of(request)
-        asked = await self._read(request)
+        operation = await self._read(request)
         if transport := transport_of(request):
-            return stream(self._operations, asked, context, request, transport)
+            return stream(self._operations, operation, context, request, transport)
         media_type = _media_type(request)
         try:
-            return Response(await self._operations.result(asked, context), media_type=media_type)
-        except NotRun as refused:
+            return Response(
+                await self._operations.result(operation, context), media_type=media_type
+            )
+        except OperationRefused as refused:
             # As application/json a refused document is 200, as older clients expect, unless it
             # was too complex.
             is_error = media_type == RESPONSE or refused.codes[0] == TOO_COMPLEX
@@ -65,7 +67,7 @@ class GraphView:
             return Response(body, 400 if is_error else 200, media_type=media_type)
 
     async def _read(self, request: Request) -> OperationRequest:
-        """The operation that a request asks for; raises Unreadable, TooLarge, UnsupportedType."""
+        """The operation in a request; raises Unreadable, TooLarge and UnsupportedType."""
         if not JSON_BODY.fullmatch(request.headers.get("content-type", "")):
             detail = "The body must be application/json, in UTF-8."
             raise UnsupportedType("unsupported_media_type", detail)
@@ -100,7 +102,7 @@ def _refused(refused: Refused, media_type: str) -> Response:
     by_status = {
         401: {"WWW-Authenticate": "Bearer"},
         405: {"Allow": "POST"},
-        408: {"Connection": "close"},  # the rest of the body may still come
+        408: {"Connection": "close"},  # the rest of the body may still arrive
     }
     headers = by_status.get(refused.status, {})
     body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})

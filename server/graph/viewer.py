@@ -60,7 +60,7 @@ class User:
 class Viewer:
     account: Account = strawberry.field(description="The account of the caller.")
     user: User | None = strawberry.field(
-        description="The user of the account; null for a guest and for this machine's own account."
+        description="The user of the account; null for a guest and for the local account."
     )
     api_key: ApiKey | None = strawberry.field(
         description="The API key of this call; null in a browser session."
@@ -93,7 +93,7 @@ class Model:
     context_tokens: int = strawberry.field(
         description="How many tokens a request and its answer have at most together."
     )
-    default: bool = strawberry.field(description="Whether it answers where no model is named.")
+    default: bool = strawberry.field(description="Whether it is used when no model is specified.")
 
     @classmethod
     def of(cls, model: OfferedModel, *, default: bool) -> "Model":

@@ -1,1 +1,4 @@
-"""SQL: what was said. Plain functions of a Session; `Database` runs one as one transaction. Knows no web, queue or Redis."""
+"""SQL: plain functions of a Session, which `Database` runs as one transaction each.
+
+Nothing here depends on the web, the queue or Redis.
+"""

@@ -14,7 +14,7 @@ from server.ids import Prefix, is_id, new_id
 KEYS_MAX = 100
 
 
-class Found(NamedTuple):
+class CredentialOwner(NamedTuple):
     """The account and user of a credential, and when it expires."""
 
     account_id: str
@@ -31,8 +31,8 @@ def new_account(session: Session, name: str = "") -> Account:
     return account
 
 
-def named_account(session: Session, name: str) -> Account:
-    """The account of this name, created if need be; for accounts that the program itself needs."""
+def get_or_create_account(session: Session, name: str) -> Account:
+    """The account with this name; for accounts that the program itself needs."""
     found = session.exec(select(Account).where(Account.name == name)).first()
     return found or new_account(session, name)
 
@@ -74,7 +74,7 @@ def add_key(
     expires_at: datetime | None = None,
     made_by: str | None = None,
 ) -> ApiKey:
-    """A new key; `made_by` is the key that its creator called with."""
+    """A new key; `made_by` is the key that authenticated its creation."""
     key = ApiKey(
         id=new_id(Prefix.KEY),
         account_id=account_id,
@@ -99,7 +99,7 @@ def add_own_key(
     sha256: str,
 ) -> ApiKey:
     """A key that a caller creates for its own account. Raises Conflict and Invalid."""
-    # Locks the account's row: the limit is exact, and a key revoked meanwhile makes no other.
+    # Locks the account's row: the limit is exact, and a key that is being revoked creates no other.
     next_change(session, account_id)
     maker = session.get(ApiKey, made_by) if made_by else None
     if maker is not None and maker.revoked_at is not None:
@@ -144,14 +144,14 @@ def revoke_own_key(session: Session, key_id: str, account_id: str) -> list[ApiKe
 
 
 def revoke_key(session: Session, key_id: str) -> list[ApiKey]:
-    """Revokes a key for good, and all keys made with it; that key first. Raises NotFound.
+    """Revokes a key and all keys created with it; returns them, that key first. Raises NotFound.
 
-    Idempotent. A key must not leave another one behind for whoever stole it.
+    Idempotent. Otherwise, whoever stole a key could keep access with another one.
     """
     key = session.get(ApiKey, key_id)
     if key is None:
         raise NotFound(f"key {key_id}")
-    next_change(session, key.account_id)  # a key that is being created is created before this
+    next_change(session, key.account_id)  # waits for keys that are being created
     revoked, makers = [key], [key.id]
     while makers:
         made = select(ApiKey).where(col(ApiKey.made_by).in_(makers))
@@ -164,13 +164,13 @@ def revoke_key(session: Session, key_id: str) -> list[ApiKey]:
     return revoked
 
 
-def find_key(session: Session, sha256: str) -> Found | None:
+def find_key(session: Session, sha256: str) -> CredentialOwner | None:
     """The owner of a key that is neither revoked nor expired."""
     key = session.exec(select(ApiKey).where(ApiKey.sha256 == sha256, *_live())).first()
     if key is None:
         return None
     user = session.exec(select(User).where(User.account_id == key.account_id)).first()
-    return Found(key.account_id, user.id if user else None, key.id, key.expires_at)
+    return CredentialOwner(key.account_id, user.id if user else None, key.id, key.expires_at)
 
 
 def open_session(
@@ -197,22 +197,24 @@ def open_guest_session(session: Session, sha256: str, *, ttl_s: float) -> Browse
     return open_session(session, sha256, account_id=account_id, user_id=None, ttl_s=ttl_s)
 
 
-def find_session(session: Session, sha256: str) -> Found | None:
+def find_session(session: Session, sha256: str) -> CredentialOwner | None:
     """The owner of a browser session that has not expired."""
     of_session = BrowserSession.sha256 == sha256, col(BrowserSession.expires_at) > now()
     found = session.exec(select(BrowserSession).where(*of_session)).first()
-    return Found(found.account_id, found.user_id, None, found.expires_at) if found else None
+    return (
+        CredentialOwner(found.account_id, found.user_id, None, found.expires_at) if found else None
+    )
 
 
 def close_session(session: Session, sha256: str) -> list[ApiKey]:
     """Signs a browser out, and returns the keys that this revokes.
 
-    Those are a guest's, with its last session: nobody could revoke them later.
+    A guest's keys are revoked with its last session, because nobody could revoke them later.
     """
     found = session.get(BrowserSession, sha256)
     if found is None:
         return []
-    next_change(session, found.account_id)  # keys that are being created are created before this
+    next_change(session, found.account_id)  # waits for keys that are being created
     session.delete(found)
     session.flush()
     account_id = found.account_id
@@ -233,7 +235,7 @@ def add_link(session: Session, user_id: str, sha256: str, *, ttl_s: float) -> No
 
 
 def link_user(session: Session, link_sha256: str) -> User | None:
-    """The user whom a link would sign in; None when it is unknown, used or expired."""
+    """The user that a link would sign in; None when it is unknown, used or expired."""
     link = session.get(SignInLink, link_sha256)
     if link is None or link.used_at is not None or link.expires_at <= now():
         return None

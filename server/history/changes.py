@@ -1,8 +1,8 @@
-"""Changes: every change that a page shows takes the account's row and the account's next number.
+"""Changes: every change that a page shows locks the account's row and gets its next change number.
 
-Rows carry the number of the change that touched them last. Changes of one account are committed one
-after another, so whoever has seen change n has seen all before it. A reader gets each changed row
-once, in its latest state.
+Every row has the number of its last change. Changes of one account are committed one after another,
+so a reader that has seen change n has seen all before it. A reader gets each changed row once, in
+its latest state.
 """
 
 from collections.abc import Callable, Sequence

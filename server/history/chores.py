@@ -8,16 +8,17 @@ from sqlmodel import Session, SQLModel, col
 
 from server.history.tables import BrowserSession, Idempotency, SignInLink, now
 from server.history.turns import KEY_KEPT
+from server.history.workers import forget_earlier_version
 
 EXPIRED_KEPT: Final = timedelta(days=1)
 BATCH: Final = 1_000
-"""How many rows of a table one transaction deletes: on SQLite, others wait for it to write."""
+"""How many rows of a table one transaction deletes: on SQLite, other writers wait for it."""
 
 
 def delete_expired(session: Session) -> bool:
-    """Deletes some Idempotency-Keys after 24 hours, and sessions and links a day after they expired.
+    """Deletes a batch of old rows. Returns whether there may be more.
 
-    True: there may be more.
+    Idempotency-Keys are kept for 24 hours, sessions and links for a day after they expired.
     """
     keys_before, expired_before = now() - KEY_KEPT, now() - EXPIRED_KEPT
     expired: list[tuple[type[SQLModel], Any]] = [
@@ -38,6 +39,7 @@ def delete_expired(session: Session) -> bool:
             select(col(SignInLink.sha256)).where(col(SignInLink.expires_at) < expired_before),
         ),
     ]
+    forget_earlier_version(session)
     deleted = [_delete_batch(session, table, keys) for table, keys in expired]
     return BATCH in deleted
 

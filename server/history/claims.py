@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import (
     Boolean,
     CursorResult,
-    String,
     and_,
     bindparam,
     func,
@@ -24,13 +23,15 @@ from server.history.tables import ACTIVE, Generation, Status, now
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
+from server.history.tables import WORKERS as W
+from server.history.workers import CLAIMER_BEAT, OWNER_BEAT, USED_BEATS, declare_dead
 from server.parts import Parts, joined_text
 
 IDS_AT_ONCE = 500
 
 
 class Fence(NamedTuple):
-    """Who believes to own what: the guard of every write."""
+    """The owner and attempt that a write requires; it fails once they have changed."""
 
     generation_id: str
     owner: str
@@ -38,7 +39,7 @@ class Fence(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a sweeper read of a row; its claim succeeds only while nothing of it has changed."""
+    """The ownership of a row as a sweep read it. `beat` rises while the owner is alive."""
 
     owner: str | None
     attempt: int
@@ -46,7 +47,7 @@ class Seen(NamedTuple):
 
 
 class OpenRow(NamedTuple):
-    """A row the sweep looks at: not settled, or settled without its log being sealed."""
+    """A row that the sweep examines: not settled, or settled but not sealed."""
 
     id: str
     status: Status
@@ -54,8 +55,8 @@ class OpenRow(NamedTuple):
     cancel_requested: bool
 
 
-class Beat(NamedTuple):
-    """An owned row as of this sign of life."""
+class OwnedRow(NamedTuple):
+    """A row that a worker owns."""
 
     id: str
     attempt: int
@@ -63,7 +64,7 @@ class Beat(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What an answer came to so far: `parts` as of event `seq`."""
+    """The result of an answer so far: `parts` as of event `seq`."""
 
     parts: Parts
     seq: int
@@ -72,14 +73,14 @@ class Progress(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A generation as it was settled, and whether its conversation waits for a title."""
+    """A settled generation, and whether its conversation needs a title."""
 
     generation: Generation
     title_due: bool
 
 
 class Ending(NamedTuple):
-    """What an answer came to. `seq` is the number of its terminal event."""
+    """The final result of an answer. `seq` is the number of its terminal event."""
 
     status: Status
     seq: int
@@ -90,24 +91,18 @@ class Ending(NamedTuple):
     first_token_at: datetime | None = None
 
 
-_SEEN = and_(
-    G.c.owner == bindparam("seen_owner", type_=String),
-    G.c.attempt == bindparam("seen_attempt"),
-    G.c.beat == bindparam("seen_beat"),
-)
 _CLAIM = (
     update(G)
     .where(
         G.c.id == bindparam("generation"),
         G.c.status.in_(ACTIVE),
         G.c.cancel_requested_at.isnot(None) == bindparam("to_cancel", type_=Boolean),
-        or_(G.c.owner.is_(None), _SEEN),
+        G.c.owner.is_(None),
     )
     .values(
         owner=bindparam("claimer"),
         attempt=G.c.attempt + 1,
-        beat=G.c.beat + 1,
-        crashes=G.c.crashes + bindparam("crashed"),
+        claimed_beat=CLAIMER_BEAT,
         status=Status.RUNNING,
         started_at=func.coalesce(G.c.started_at, bindparam("at", type_=G.c.started_at.type)),
     )
@@ -117,29 +112,18 @@ _ROW = select(*G.c).where(G.c.id == bindparam("generation"))
 
 
 def claim(
-    session: Session,
-    generation_id: str,
-    owner: str,
-    *,
-    seen: Seen | None = None,
-    to_cancel: bool = False,
+    session: Session, generation_id: str, owner: str, *, to_cancel: bool = False
 ) -> Generation | None:
-    """Makes `owner` the owner, with the next attempt; None if it has another owner or has ended.
+    """Makes `owner` the owner, with the next attempt; None if it has an owner or has ended.
 
-    Without `seen`, only an unowned row can be claimed; with it also that row of a dead owner, which
-    counts as a crash.
-    An attempt is claimed once, even by its owner: a claim whose reply was lost is taken over.
-    A row whose cancellation was requested is claimed only `to_cancel`, that is to settle it.
+    Every claim is a new attempt: if the reply to one was lost, even its owner has to release it and
+    claim again. A row whose cancellation was requested can only be claimed with `to_cancel`, to
+    settle it.
     """
-    seen = seen or Seen(None, 0, 0)
     values = {
         "generation": generation_id,
         "to_cancel": to_cancel,
-        "seen_owner": seen.owner,
-        "seen_attempt": seen.attempt,
-        "seen_beat": seen.beat,
         "claimer": owner,
-        "crashed": 1 if seen.owner else 0,
         "at": now(),
     }
     return cast("Generation | None", session.execute(_CLAIM, values).one_or_none())
@@ -149,56 +133,49 @@ _RUNNING = text("generation.status = 'running'")
 _QUEUED = text("generation.status = 'queued'")
 _CANCELLING = text("generation.cancel_requested_at IS NOT NULL AND generation.finished_at IS NULL")
 _UNSEALED = text("generation.finished_at IS NOT NULL AND NOT generation.sealed")
-"""In the words of the partial indexes: with a bound value, no database would use them."""
+"""Written as in the partial indexes: with bound values, no database would use these."""
 
-RUNNING_ROWS_MAX = 20_000
-"""How many running answers a sweep watches: more than the slots of any fleet."""
+OPEN_ROWS_MAX = 1_000
+"""How many answers of each kind a sweep reads, the oldest first."""
 
-WAITING_ROWS_MAX = 1_000
-"""How many queued, cancelled and ended answers a sweep reads, the oldest of each."""
-
-_BEAT = (
-    update(G)
-    .where(G.c.owner == bindparam("beater"), _RUNNING)
-    .values(beat=G.c.beat + 1)
-    .returning(G.c.id, G.c.attempt, G.c.cancel_requested_at)
+_OWNED = select(G.c.id, G.c.attempt, G.c.cancel_requested_at).where(
+    G.c.owner == bindparam("owner"), _RUNNING
 )
 
 
-def beat(session: Session, owner: str) -> list[Beat]:
-    """Raises the beat of everything `owner` owns; it no longer owns what is not returned."""
+def owned_rows(session: Session, owner: str) -> list[OwnedRow]:
+    """Everything that `owner` owns."""
     return [
-        Beat(id, attempt, requested is not None)
-        for id, attempt, requested in session.execute(_BEAT, {"beater": owner})
+        OwnedRow(id, attempt, requested is not None)
+        for id, attempt, requested in session.execute(_OWNED, {"owner": owner})
     ]
 
 
-_TOUCH = update(G).where(G.c.owner == bindparam("toucher"), _RUNNING).values(beat=G.c.beat)
-
-
-def touch(session: Session, owner: str) -> None:
-    """Writes what `owner` owns as it is: succeeds only where the database takes a beat."""
-    session.execute(_TOUCH, {"toucher": owner})
-
-
-_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, G.c.beat, G.c.cancel_requested_at)
-_OPEN_RUNNING = _OPEN.where(_RUNNING).order_by(G.c.owner).limit(RUNNING_ROWS_MAX)
-_OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED = (
-    _OPEN.where(which).order_by(G.c.id).limit(WAITING_ROWS_MAX)
-    for which in (_QUEUED, _CANCELLING, _UNSEALED)
+_OPEN = select(G.c.id, G.c.status, G.c.owner, G.c.attempt, OWNER_BEAT, G.c.cancel_requested_at)
+_REGISTERED = select(W.c.name).where(W.c.name == G.c.owner).correlate(G).exists()
+_OPEN_OWNERLESS, _OPEN_STRAY, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED = (
+    _OPEN.where(*which).order_by(order).limit(OPEN_ROWS_MAX)
+    for order, *which in (
+        (G.c.owner, _RUNNING, G.c.owner.is_(None)),
+        (G.c.owner, _RUNNING, G.c.owner.isnot(None), ~_REGISTERED),
+        (G.c.id, _QUEUED),
+        (G.c.id, _CANCELLING),
+        (G.c.id, _UNSEALED),
+    )
 )
 
 
 def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow]:
-    """The generations a sweep looks at, each once; or only those whose cancellation was requested.
+    """The generations that a sweep examines, each once; with `cancelled_only`, only cancelled ones.
 
-    All that run, and the oldest of those that are queued, that were cancelled, and that ended
-    without their log being sealed: what lies behind comes to the front when these are done.
+    These are the oldest that run without an owner, or with one that is not a registered worker (a
+    web process that settles, a worker of an earlier version), that are queued, cancelled, or ended
+    but not sealed. Those of registered workers are not read, see `workers`.
     """
     which = (
         [_OPEN_CANCELLING]
         if cancelled_only
-        else [_OPEN_RUNNING, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED]
+        else [_OPEN_OWNERLESS, _OPEN_STRAY, _OPEN_QUEUED, _OPEN_CANCELLING, _OPEN_UNSEALED]
     )
     return list(
         {
@@ -210,7 +187,7 @@ def open_rows(session: Session, *, cancelled_only: bool = False) -> list[OpenRow
 
 
 def count_open(session: Session) -> dict[str, int]:
-    """How many generations wait, and how many are being written."""
+    """How many generations are queued, and how many are running."""
     counted = session.execute(
         select(G.c.status, func.count()).where(G.c.finished_at.is_(None)).group_by(G.c.status)
     )
@@ -218,28 +195,50 @@ def count_open(session: Session) -> dict[str, int]:
 
 
 def checkpoint(session: Session, fence: Fence, progress: Progress) -> bool:
-    """Stores what is written so far; false when the fence is old."""
+    """Stores the result so far; false when the fence no longer holds."""
     return _write(session, fence, **_values(progress))
 
 
 def hand_over(session: Session, fence: Fence, progress: Progress) -> bool:
-    """Gives up a generation, claimable at once; `progress.seq` is the last event that was written."""
-    return _write(session, fence, **_values(progress), owner=None, handed_over=fence.attempt)
+    """Releases a generation with its result so far; `progress.seq` is the last written event."""
+    released = {"owner": None, "beat": G.c.beat + USED_BEATS, "handed_over": fence.attempt}
+    return _write(session, fence, **_values(progress), **released)
 
 
 def give_back(session: Session, fence: Fence) -> bool:
-    """Gives a claim up that came to nothing; the next one may try at once."""
-    return _write(session, fence, owner=None)
+    """Releases a claim without a result; another claim may follow at once."""
+    return _write(session, fence, owner=None, beat=G.c.beat + USED_BEATS)
 
 
-def release_dead(session: Session, owner: str) -> list[str]:
-    """Frees what a dead process owned, and counts a crash for each; their ids."""
-    owned = update(G).where(G.c.owner == owner, _RUNNING)
-    return list(
-        session.execute(
-            owned.values(owner=None, crashes=G.c.crashes + 1).returning(G.c.id)
-        ).scalars()
+_RELEASE_ROW = (
+    update(G)
+    .where(
+        G.c.id == bindparam("generation"),
+        G.c.owner == bindparam("seen_owner"),
+        G.c.attempt == bindparam("seen_attempt"),
+        _RUNNING,
+        or_(
+            G.c.owner == bindparam("releaser"),
+            and_(~_REGISTERED, G.c.beat == bindparam("seen_beat")),
+        ),
     )
+    .values(owner=None, crashes=G.c.crashes + 1, beat=G.c.beat + USED_BEATS)
+)
+
+
+def release_row(session: Session, generation_id: str, seen: Seen, releaser: str) -> None:
+    """Releases a row that its owner does not write, with a crash, unless the row has changed.
+
+    The owner is dead, or the releaser itself, after a lost reply to its claim. If it is a registered
+    worker, everything that it owns is released.
+    """
+    owner, attempt, beat = seen
+    if owner is None:
+        return
+    if owner != releaser and declare_dead(session, owner, beat):
+        return
+    values = {"seen_owner": owner, "seen_attempt": attempt, "seen_beat": beat}
+    session.execute(_RELEASE_ROW, values | {"generation": generation_id, "releaser": releaser})
 
 
 _FENCED = update(G).where(
@@ -267,7 +266,7 @@ _STAMP_CONVERSATION = (
 
 
 def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Settled | None:
-    """Ends a generation once; the row if this fence settled it, now or by a call whose reply was lost."""
+    """Ends a generation; the row if this fence settled it, now or by a call with a lost reply."""
     change, at = next_change(session, account_id), now()
     values = {
         f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()
@@ -275,31 +274,30 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
     settled = session.execute(_SETTLE, _fenced(fence) | values).one_or_none()
     if settled is None:
         row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
-        ours = (
+        is_ours = (
             row is not None
             and row.status.terminal
             and (row.owner, row.attempt) == (fence.owner, fence.attempt)
         )
-        return Settled(cast("Generation", row), title_due=False) if ours else None
-    if settled.account_id != account_id:  # a guest signed in meanwhile
+        return Settled(cast("Generation", row), title_due=False) if is_ours else None
+    if settled.account_id != account_id:  # a guest has signed in since
         change = next_change(session, settled.account_id)
     session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
-    said = joined_text(ending.parts)
     index_message(
         session,
         settled.account_id,
         settled.conversation_id,
         settled.message_id,
-        said,
-        again=settled.previous_id is not None,
+        joined_text(ending.parts),
+        replace=settled.previous_id is not None,
     )
     return Settled(cast("Generation", settled), title_due)
 
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
-    """Notes that these logs carry their end, or are gone: nobody has to look at them again."""
+    """Records that these logs have their terminal event or are gone: the sweep skips them."""
     for start in range(0, len(generation_ids), IDS_AT_ONCE):
         session.execute(
             update(G)
@@ -309,13 +307,12 @@ def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:
 
 
 def content_of(session: Session, generation_id: str) -> Parts:
-    """The content of a generation."""
     parts: Parts = session.execute(select(G.c.parts).where(G.c.id == generation_id)).scalar_one()
     return parts
 
 
 def note_left_out(session: Session, fence: Fence, messages: int) -> bool:
-    """Notes how many messages of the branch did not fit the model; false when the fence is old."""
+    """Records how many messages of the branch did not fit the model; false if the fence is old."""
     return _write(session, fence, messages_left_out=messages)
 
 

@@ -42,7 +42,7 @@ def readable_conversation(session: Session, conversation_id: str, account_id: st
 
 
 def conversation_row(session: Session, conversation_id: str, account_id: str) -> ConversationRow:
-    """The same with its active generations; raises NotFound."""
+    """A conversation with its active generations, see above; raises NotFound."""
     return with_active(session, [readable_conversation(session, conversation_id, account_id)])[0]
 
 
@@ -117,7 +117,7 @@ def change_conversation(
         changes = changes | {"shown_message_id": leaf}
     if "title" in changes:
         conversation.titled_by_person, conversation.title_due = True, False
-        index_title(session, account_id, conversation_id, changes["title"], again=True)
+        index_title(session, account_id, conversation_id, changes["title"], replace=True)
     for name, value in changes.items():
         setattr(conversation, name, value)
     conversation.change = change
@@ -127,7 +127,7 @@ def change_conversation(
 def delete_conversation(
     session: Session, conversation_id: str, account_id: str
 ) -> list[Generation]:
-    """Hides a conversation and asks its active generations, which it returns, to stop.
+    """Hides a conversation, cancels its active generations and returns these.
 
     Raises NotFound.
     """
@@ -140,7 +140,7 @@ def delete_conversation(
 
 
 def restore_conversation(session: Session, conversation_id: str, account_id: str) -> Conversation:
-    """Undoes a deletion; idempotent. Answers that it stopped stay stopped. Raises NotFound."""
+    """Undoes a deletion; idempotent. Its answers stay cancelled. Raises NotFound."""
     change = next_change(session, account_id)
     is_well_formed = is_id(Prefix.CONVERSATION, conversation_id)
     found = session.get(Conversation, conversation_id) if is_well_formed else None

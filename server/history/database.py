@@ -33,11 +33,11 @@ SQLITE_STEPS_BETWEEN_CHECKS = 100_000  # about a millisecond
 class DatabaseAway(Unavailable):
     """The database cannot be reached, is locked or is full.
 
-    Nothing was stored, or it is unknown whether it was.
+    Either nothing was stored, or it is unknown whether it was.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__("The database is not available just now.")
+        super().__init__("The database is unavailable.")
         self.reason = reason
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Database(Protocol):
 
 
 class SqliteDatabase:
-    """SQLite: one writer thread, so that a process never waits for itself, and a few readers."""
+    """SQLite: one writer thread, so that a process does not wait for its own locks; few readers."""
 
     def __init__(self, url: str, on_change: OnChange) -> None:
         self._on_change = on_change
@@ -88,7 +88,7 @@ class SqliteDatabase:
         changed: dict[str, int] = {}
         result = await asyncio.get_running_loop().run_in_executor(
             self._writer,
-            lambda: in_transaction(self._writing, _noting(changed, fn), *args, **kwargs),
+            lambda: in_transaction(self._writing, _recording_changes(changed, fn), *args, **kwargs),
         )
         if changed:
             self._on_change(changed)
@@ -102,7 +102,7 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """PostgreSQL through asyncpg; the functions run in SQLAlchemy's greenlet."""
+    """PostgreSQL through asyncpg; functions run in a greenlet of SQLAlchemy."""
 
     def __init__(self, url: str, on_change: OnChange) -> None:
         self._on_change = on_change
@@ -135,7 +135,9 @@ class PostgresDatabase:
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         changed: dict[str, int] = {}
-        noting: Any = _noting(changed, fn)  # the stub of run_sync knows only the base Session
+        recording: Any = _recording_changes(
+            changed, fn
+        )  # the stub of run_sync knows only the base Session
         try:
             async with (
                 AsyncSession(
@@ -143,7 +145,7 @@ class PostgresDatabase:
                 ) as session,
                 session.begin(),
             ):
-                result: T = await session.run_sync(noting, *args, **kwargs)
+                result: T = await session.run_sync(recording, *args, **kwargs)
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             _raise(error)
         if changed:
@@ -157,7 +159,7 @@ class PostgresDatabase:
 
 
 def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Makes the pool replace a connection that the server has closed; asyncpg knows about it."""
+    """Makes the pool replace a connection that asyncpg knows to be closed."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
 
@@ -184,7 +186,7 @@ async def open_database(
             await postgres.close()
 
 
-def _noting(
+def _recording_changes(
     changed: dict[str, int], fn: Callable[Concatenate[Session, P], T]
 ) -> Callable[Concatenate[Session, P], T]:
     """`fn`, recording in `changed` the accounts that it changes."""
@@ -215,7 +217,7 @@ def sqlite_engine(url: str, *, begin: str, read_only: bool = False) -> Engine:
     """
     engine = create_engine(
         url,
-        hide_parameters=True,  # contents must not get into logs
+        hide_parameters=True,  # content must not be logged
         json_serializer=dump_json,
         json_deserializer=orjson.loads,
         connect_args={
@@ -245,12 +247,11 @@ def sqlite_engine(url: str, *, begin: str, read_only: bool = False) -> Engine:
 
 
 def dump_json(value: object) -> str:
-    """JSON for a column."""
     return orjson.dumps(value).decode()
 
 
 def _raise(error: BaseException) -> NoReturn:
-    """Raises Collision or DatabaseAway for what a retry may cure, and any other error as it is."""
+    """Raises Collision or DatabaseAway if a retry may succeed, and any other error as it is."""
     cause = getattr(error, "orig", None) or error
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
     if str(getattr(cause, "sqlstate", None) or "").startswith("40"):
@@ -261,7 +262,7 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 def _is_away(error: BaseException, cause: BaseException) -> bool:
-    """Whether the database, not the statement, is at fault."""
+    """Whether the error is due to the database, not to the statement."""
     if isinstance(cause, sqlite3.Error):
         return any(words in str(cause) for words in _SQLITE_AWAY)
     if isinstance(cause, PoolTimeoutError | OSError | TimeoutError):

@@ -24,7 +24,7 @@ PAGE_MESSAGES = 200
 
 
 class Key(NamedTuple):
-    """A place in an export: roots first, then by parent, each group in the order of siblings."""
+    """A position in an export: roots first, then by parent, each group in the order of siblings."""
 
     parent_id: str | None
     position: int
@@ -58,8 +58,8 @@ def exported_rows(session: Session, conversation_id: str, after: Key | None) -> 
         rows = _rows(session, conversation_id, roots, (M.c.position,))
         after = Key("", -1)
     if not rows:
-        place = tuple_(M.c.parent_id, M.c.position)
-        below = place > (after.parent_id, after.position)
+        key = tuple_(M.c.parent_id, M.c.position)
+        below = key > (after.parent_id, after.position)
         rows = _rows(session, conversation_id, below, (M.c.parent_id, M.c.position))
     return rows
 
@@ -74,7 +74,7 @@ def _rows(
 def message_above_page(
     session: Session, conversation_id: str, account_id: str, leaf_id: str
 ) -> str | None:
-    """The message PAGE_MESSAGES above this one on its branch; raises NotFound as above."""
+    """The ancestor of a message by PAGE_MESSAGES levels; raises NotFound as above."""
     readable_conversation(session, conversation_id, account_id)
     return message_above(session, leaf_id, PAGE_MESSAGES)
 

@@ -1,4 +1,4 @@
-"""The change feed: what has changed since a place in the changes of an account, in order."""
+"""The change feed: the changes of an account after a position, in order."""
 
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ from server.history.tree import SiblingWindow, branch, sibling_windows
 
 OPENED_MESSAGES = 50
 CONVERSATIONS_MAX, MESSAGES_MAX = 500, 100
-"""How many changes are sent one by one; with more of them it is cheaper to start afresh."""
+"""How many changes are sent one by one; with more, sending the current state costs less."""
 
 
-class Place(NamedTuple):
+class FeedPosition(NamedTuple):
     """A position in the changes of an account: after the row `key` of change number `change`."""
 
     change: int
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 class ConversationChange(NamedTuple):
     """A conversation as of its last change; `row` is None when it was deleted."""
 
-    place: Place
+    position: FeedPosition
     id: str
     row: ConversationRow | None
 
@@ -37,7 +37,7 @@ class ConversationChange(NamedTuple):
 class MessageChange(NamedTuple):
     """A message as of its last change."""
 
-    place: Place
+    position: FeedPosition
     row: MessageRow
     siblings: SiblingWindow
 
@@ -46,7 +46,7 @@ Change = ConversationChange | MessageChange
 
 
 class OpenedConversation(NamedTuple):
-    """A conversation as a reader first gets it: its newest messages and its active generations."""
+    """The initial state of a conversation for a reader: newest messages, active generations."""
 
     row: ConversationRow
     messages: list[MessageRow]
@@ -58,8 +58,8 @@ class OpenedConversation(NamedTuple):
 class FeedPage(NamedTuple):
     """What a reader gets next, as of change number `change`.
 
-    `changes` are those since its place; None when they are too many. `starts_over` is set where
-    the reader starts with what there is now, `opened` being the conversation it follows, if any.
+    `changes` are those after its position; None when there are too many. With `starts_over`, the
+    reader gets the current state; `opened` is then the conversation it follows, if any.
     """
 
     change: int
@@ -84,17 +84,19 @@ _KEYS = {Role.USER: "1", Role.ASSISTANT: "2"}
 """Within one change, a conversation precedes its messages, and a question its answer."""
 
 
-def open_feed(session: Session, scope: Scope, since: Place | None, *, afresh: bool) -> FeedPage:
+def open_feed(
+    session: Session, scope: Scope, since: FeedPosition | None, *, reopen: bool
+) -> FeedPage:
     """The first page for a reader at `since` (None: a new reader).
 
-    With `afresh` it keeps its place in the list but needs the conversation from the start.
+    With `reopen` it keeps its position in the list and gets the conversation's current state.
     Raises NotFound when there is no such conversation.
     """
-    change = _one_snapshot(session, scope.account_id)
+    change = _last_change_in_snapshot(session, scope.account_id)
     if since is None or since.change > change:
         opened = _opened(session, scope)
         return FeedPage(change, None if since else [], opened, starts_over=True)
-    if not afresh:
+    if not reopen:
         _check_not_removed_before(session, scope, since)
         return FeedPage(change, _changes(session, scope, since, change))
     of_list = scope._replace(conversation_id=None)
@@ -102,16 +104,16 @@ def open_feed(session: Session, scope: Scope, since: Place | None, *, afresh: bo
     return FeedPage(change, changes, _opened(session, scope), starts_over=True)
 
 
-def changes_since(session: Session, scope: Scope, since: Place) -> FeedPage:
-    """What has changed since a place, in order."""
-    change = _one_snapshot(session, scope.account_id)
+def changes_since(session: Session, scope: Scope, since: FeedPosition) -> FeedPage:
+    """The changes after a position, in order."""
+    change = _last_change_in_snapshot(session, scope.account_id)
     return FeedPage(change, _changes(session, scope, since, change))
 
 
-def _one_snapshot(session: Session, account_id: str) -> int:
-    """The account's last change; all that this transaction reads is of the same moment.
+def _last_change_in_snapshot(session: Session, account_id: str) -> int:
+    """The account's last change; the whole transaction reads one snapshot.
 
-    SQLite always reads one snapshot; PostgreSQL has to be asked to.
+    SQLite always does; PostgreSQL needs an isolation level for it.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -119,14 +121,14 @@ def _one_snapshot(session: Session, account_id: str) -> int:
     return change
 
 
-def _check_not_removed_before(session: Session, scope: Scope, since: Place) -> None:
-    """Raises NotFound unless the reader's conversation exists or was deleted after its place."""
+def _check_not_removed_before(session: Session, scope: Scope, since: FeedPosition) -> None:
+    """Raises NotFound unless the reader's conversation exists or was deleted after its position."""
     if scope.conversation_id is None:
         return
     conversation = session.get(Conversation, scope.conversation_id)
     if conversation is None or conversation.account_id != scope.account_id:
         raise NotFound("conversation")
-    removed = Place(conversation.change, AFTER_ALL_ROWS)
+    removed = FeedPosition(conversation.change, AFTER_ALL_ROWS)
     if conversation.deleted_at is not None and removed <= since:
         raise NotFound("conversation")
 
@@ -148,8 +150,10 @@ def _opened(session: Session, scope: Scope) -> OpenedConversation | None:
     )
 
 
-def _changes(session: Session, scope: Scope, since: Place, change: int) -> list[Change] | None:
-    """The rows that changed after a place, up to change number `change`; None for too many."""
+def _changes(
+    session: Session, scope: Scope, since: FeedPosition, change: int
+) -> list[Change] | None:
+    """The rows changed after a position, up to number `change`; None if there are too many."""
     query = select(Conversation).where(
         C.c.account_id == scope.account_id, C.c.change.between(since.change, change)
     )
@@ -169,12 +173,14 @@ def _changes(session: Session, scope: Scope, since: Place, change: int) -> list[
     windows = sibling_windows(session, [row.message for row in messages])
     changes: list[Change] = [_conversation_change(row) for row in conversations]
     for row in messages:
-        place = Place(row.message.change, _KEYS[row.message.role] + row.message.id)
-        changes.append(MessageChange(place, row, windows[row.message.id]))
-    return sorted((each for each in changes if each.place > since), key=lambda each: each.place)
+        position = FeedPosition(row.message.change, _KEYS[row.message.role] + row.message.id)
+        changes.append(MessageChange(position, row, windows[row.message.id]))
+    return sorted(
+        (each for each in changes if each.position > since), key=lambda each: each.position
+    )
 
 
 def _conversation_change(row: ConversationRow) -> ConversationChange:
     conversation = row.conversation
-    place = Place(conversation.change, _CONVERSATION + conversation.id)
-    return ConversationChange(place, conversation.id, None if conversation.deleted_at else row)
+    position = FeedPosition(conversation.change, _CONVERSATION + conversation.id)
+    return ConversationChange(position, conversation.id, None if conversation.deleted_at else row)

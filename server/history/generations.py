@@ -1,4 +1,4 @@
-"""Generations as rows: finding them within what their account may read, and asking them to stop."""
+"""Generations as rows: lookups that find only what the account may read; cancellation."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ def readable_generation(session: Session, generation_id: str, account_id: str) -
 
 
 def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
-    """Records that this generation is to stop, unless it has ended; raises NotFound."""
+    """Requests cancellation, unless the generation has ended; raises NotFound."""
     generation = readable_generation(session, generation_id, account_id)
     if generation.status.terminal or generation.cancel_requested_at is not None:
-        return generation  # nothing changes, and no page has to look
+        return generation  # nothing changes
     # The account's row first, as in `settle`: two orders of locking would deadlock.
     next_change(session, account_id)
     cancel_active(session, G.c.id == generation_id)
@@ -54,7 +54,7 @@ def request_cancel(session: Session, generation_id: str, account_id: str) -> Gen
 
 
 def cancel_active(session: Session, which: Any) -> None:
-    """Records the wish to stop on every active generation that matches and has none yet."""
+    """Requests cancellation of every active generation that matches."""
     session.execute(
         update(G)
         .where(which, G.c.status.in_(ACTIVE), G.c.cancel_requested_at.is_(None))
@@ -90,7 +90,7 @@ def active_generations(
 
 
 def active_ids(session: Session, conversation_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Their ids alone, for those who do not need the content."""
+    """The ids of the active generations, for callers that do not need the content."""
     found: dict[str, list[str]] = defaultdict(list)
     query = select(G.c.conversation_id, G.c.id).where(*_active_in(conversation_ids))
     for conversation_id, generation_id in session.execute(query.order_by(G.c.created_at, G.c.id)):
@@ -112,7 +112,7 @@ class GenerationsPart(NamedTuple):
 def generation_pages(
     session: Session, account_id: str, wanted: Sequence[GenerationsPart]
 ) -> dict[GenerationsPart, Page[Generation]]:
-    """Pages of the generations of answers, the first one first."""
+    """Pages of the generations of answers, oldest first."""
     message_ids: dict[Slice, list[str]] = defaultdict(list)
     for message_id, part in wanted:
         message_ids[part].append(message_id)
@@ -139,21 +139,21 @@ def _page(rows: list[Generation], part: Slice) -> Page[Generation]:
 
 
 def _generations(account_id: str, message_ids: list[str], part: Slice) -> Any:
-    """One more of each answer than its page holds, in the order of reading."""
+    """Selects one generation more than each page has, in the direction of reading."""
     key = (col(Generation.created_at), col(Generation.id))
     order = [column.desc() if part.backwards else column.asc() for column in key]
-    place = func.row_number().over(partition_by=G.c.message_id, order_by=order).label("place")
-    placed = select(G.c.id, place).where(
+    number = func.row_number().over(partition_by=G.c.message_id, order_by=order).label("number")
+    selected = select(G.c.id, number).where(
         G.c.message_id.in_(message_ids), G.c.account_id == account_id
     )
     if part.after is not None:
-        placed = placed.where(tuple_(*key) > part.after)
+        selected = selected.where(tuple_(*key) > part.after)
     if part.before is not None:
-        placed = placed.where(tuple_(*key) < part.before)
-    numbered = placed.subquery()
+        selected = selected.where(tuple_(*key) < part.before)
+    numbered = selected.subquery()
     return (
         select(Generation)
         .join(numbered, numbered.c.id == G.c.id)
-        .where(numbered.c.place <= part.limit + 1)
+        .where(numbered.c.number <= part.limit + 1)
         .order_by(*order)
     )

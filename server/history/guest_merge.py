@@ -17,7 +17,7 @@ from server.history.tables import ApiKey, BrowserSession, User, now
 
 
 class LinkPreview(NamedTuple):
-    """Whom a sign-in link signs in, and how many conversations the browser's guest has."""
+    """The user of a sign-in link, and how many conversations the browser's guest has."""
 
     email: str
     guest_conversations: int
@@ -26,7 +26,7 @@ class LinkPreview(NamedTuple):
 def preview_link(
     session: Session, link_sha256: str, session_sha256: str | None
 ) -> LinkPreview | None:
-    """What a link would do, without using it; None when it is unknown, used or expired."""
+    """What a link would do; does not use it. None when it is unknown, used or expired."""
     user = link_user(session, link_sha256)
     if user is None:
         return None
@@ -83,11 +83,11 @@ def _guest(session: Session, sha256: str) -> str | None:
 
 
 def _merge(session: Session, guest_id: str, account_id: str) -> None:
-    """Moves what a guest wrote.
+    """Moves a guest's conversations to an account.
 
-    The guest's sessions and keys end: nobody else who has one gets into the user's account.
+    The guest's sessions and keys end: they must not give access to the user's account.
     """
-    next_change(session, guest_id)  # first of all: from here on nothing is asked as the guest
+    next_change(session, guest_id)  # before anything else: it locks out new requests of the guest
     change = next_change(session, account_id)
     moved = select(C.c.id).where(C.c.account_id == guest_id)
     session.execute(update(M).where(M.c.conversation_id.in_(moved)).values(change=change))

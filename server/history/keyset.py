@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Slice(NamedTuple):
-    """A part of a list: its first `limit` items, or its last ones (`backwards`), between two keys."""
+    """A slice of a list between two keys: its first `limit` items, or its last (`backwards`)."""
 
     limit: int
     backwards: bool = False
@@ -18,7 +18,7 @@ class Slice(NamedTuple):
 
 
 class Page(NamedTuple, Generic[T]):
-    """Items in the order of the list, and whether there are more on either side."""
+    """Items in the order of the list, and whether there are more before and after them."""
 
     items: list[T]
     has_previous: bool
@@ -29,36 +29,36 @@ def keyset_page(
     session: Session, query: Select[Any], key: tuple[Any, Any], part: Slice, *, descending: bool
 ) -> Page[Any]:
     """The rows of `query` in the order of `key`, which is unique."""
-    place = tuple_(*key)
+    columns = tuple_(*key)
 
     def later(at: Any) -> Any:
-        return place < at if descending else place > at
+        return columns < at if descending else columns > at
 
     def earlier(at: Any) -> Any:
-        return place > at if descending else place < at
+        return columns > at if descending else columns < at
 
     def has(condition: ColumnElement[bool]) -> bool:
         return session.execute(query.where(condition).limit(1)).first() is not None
 
-    asked = query
+    selected = query
     if part.after is not None:
-        asked = asked.where(later(part.after))
+        selected = selected.where(later(part.after))
     if part.before is not None:
-        asked = asked.where(earlier(part.before))
+        selected = selected.where(earlier(part.before))
     read_down = descending != part.backwards
     rows = list(
         session.execute(
-            asked.order_by(*(column.desc() if read_down else column.asc() for column in key)).limit(
-                part.limit + 1
-            )
+            selected.order_by(
+                *(column.desc() if read_down else column.asc() for column in key)
+            ).limit(part.limit + 1)
         )
     )
     more = len(rows) > part.limit
     rows = rows[: part.limit]
     if part.backwards:
         rows.reverse()
-    before_it = part.after is not None and has(~later(part.after))
-    behind_it = part.before is not None and has(~earlier(part.before))
+    has_earlier = part.after is not None and has(~later(part.after))
+    has_later = part.before is not None and has(~earlier(part.before))
     return Page(
-        rows, (more and part.backwards) or before_it, (more and not part.backwards) or behind_it
+        rows, (more and part.backwards) or has_earlier, (more and not part.backwards) or has_later
     )

@@ -1,4 +1,4 @@
-"""Messages as rows: finding them by id, within what their account may read."""
+"""Messages as rows: lookups that find only what the account may read."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from server.ids import Prefix, is_id
 from server.parts import Parts
 
 PAGE_MAX_CHARS = 4 * 1024 * 1024
-"""How much content a page of messages holds at most, as JSON; its first message always fits."""
+"""The maximum content of a page of messages, as JSON; its first message always fits."""
 
 
 class MessageRow(NamedTuple):
@@ -68,9 +68,9 @@ def messages_by_id(session: Session, account_id: str, ids: Sequence[str]) -> dic
 def last_messages(
     session: Session, account_id: str, conversation_ids: Sequence[str]
 ) -> dict[str, MessageRow]:
-    """The message of each conversation that was written last, on any branch.
+    """The last written message of each conversation, on any branch.
 
-    Of a question and its answer, which are written together, it is the answer.
+    A question and its answer are written together; the answer counts as the last.
     """
     newest = (
         select(M.c.id)
@@ -109,7 +109,7 @@ def bounded_rows(
     page = (
         select(
             ids.c.id,
-            func.row_number().over(order_by=in_order).label("place"),
+            func.row_number().over(order_by=in_order).label("number"),
             func.count().over().label("count"),
             (func.sum(size).over(order_by=in_order) - size).label("chars_before"),
         )
@@ -120,8 +120,8 @@ def bounded_rows(
         select(Message, Generation, page.c.count)
         .join(page, page.c.id == M.c.id)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
-        .where(or_(page.c.place == 1, page.c.chars_before < PAGE_MAX_CHARS))
-        .order_by(page.c.place)
+        .where(or_(page.c.number == 1, page.c.chars_before < PAGE_MAX_CHARS))
+        .order_by(page.c.number)
     )
     found = session.execute(query).all()
     rows = [MessageRow(message, generation) for message, generation, _count in found]

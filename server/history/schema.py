@@ -15,7 +15,7 @@ from server.history.database import Database, DatabaseAway, dump_json, sqlite_en
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = 8
+REVISION = 9
 """The number of the newest migration of this program; they are numbered `0001`, `0002`, …"""
 
 WAIT_S = 60.0
@@ -41,7 +41,7 @@ def schema_is_current(session: Session) -> bool:
 
 
 async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
-    """Returns once the database has a current schema; raises StartError after `wait_s`."""
+    """Waits until the database has a current schema; raises StartError after `wait_s`."""
     deadline, reason = monotonic() + wait_s, "no answer"
     while True:
         try:
@@ -49,7 +49,10 @@ async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
                 revision = await database.read(schema_revision)
             if revision >= REVISION:
                 return
-            reason = f"its schema is at revision {revision}, this program needs {REVISION}: run `tidemark migrate`"
+            reason = (
+                f"its schema is at revision {revision}, this program needs {REVISION}: "
+                "run `tidemark migrate`"
+            )
         except DatabaseAway as error:
             reason = error.reason
         except TimeoutError:

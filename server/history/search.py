@@ -2,9 +2,9 @@
 
 Both use the tokenizer of this project.
 
-An entry of the index is only ever added. What it belongs to is in `search_entry`; an entry that nothing belongs to any more finds nothing.
-A search never walks through what others said: every word of the index begins with the account (FTS5), or the account is a word of every
-entry (tsvector).
+FTS5 entries are only added; an entry without its row in `search_entry` is never found. A search
+does not scan the entries of other accounts: every word of the index begins with the account (FTS5),
+or the account is a word of every entry (tsvector).
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from server.history.tokenizer import Term, terms_of, words_of
 from server.parts import joined_text
 
 RANKED_MAX = 2_000
-"""How many of the newest matches are ranked, so that a common word costs no more than a rare one."""
+"""How many of the newest matches are ranked, which limits the cost of common words."""
 
 PAGE = 200
 POSITION_MAX = 16_383  # of a tsvector
@@ -33,8 +33,8 @@ class Hit(NamedTuple):
     message_id: str | None
 
 
-_FORGET_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
-_FORGET_TITLE = delete(E).where(
+_DELETE_MESSAGE = delete(E).where(E.c.message_id == bindparam("message"))
+_DELETE_TITLE = delete(E).where(
     E.c.conversation_id == bindparam("conversation"), E.c.message_id.is_(None)
 )
 # These bypass SQLAlchemy: every message is indexed, and building a statement takes longer than
@@ -45,23 +45,29 @@ _NEW_ENTRY_SQLITE = (
 _NEW_WORDS_SQLITE = "INSERT INTO search_index (rowid, words) VALUES (?, ?)"
 _NEW_ENTRY_POSTGRES = text("""
     INSERT INTO search_entry (account_id, conversation_id, message_id, length, words)
-    VALUES (:account_id, :conversation_id, :message_id, :length, CAST(CAST(:words AS text) AS tsvector))""")
+    VALUES (:account_id, :conversation_id, :message_id, :length,
+            CAST(CAST(:words AS text) AS tsvector))""")
 
 # bm25 counts every match of each word. Beyond RANKED_MAX matches this takes longer than everything
 # else, so the shorter message wins instead.
 _IS_COMMON_SQLITE = text("""
-    SELECT count(*) >= :ranked FROM (SELECT 1 FROM search_index WHERE search_index MATCH :query ORDER BY rowid DESC LIMIT :ranked)""")
+    SELECT count(*) >= :ranked FROM (
+        SELECT 1 FROM search_index WHERE search_index MATCH :query
+        ORDER BY rowid DESC LIMIT :ranked)""")
 _FIND_SQLITE = text("""
     SELECT conversation_id, message_id FROM (
-        SELECT e.id, e.conversation_id, e.message_id, CASE WHEN :common THEN e.length ELSE bm25(search_index) END AS score
-        FROM search_index JOIN search_entry e ON e.id = search_index.rowid JOIN conversation c ON c.id = e.conversation_id
+        SELECT e.id, e.conversation_id, e.message_id,
+               CASE WHEN :common THEN e.length ELSE bm25(search_index) END AS score
+        FROM search_index JOIN search_entry e ON e.id = search_index.rowid
+             JOIN conversation c ON c.id = e.conversation_id
         WHERE search_index MATCH :query AND e.account_id = :account AND c.deleted_at IS NULL
         ORDER BY search_index.rowid DESC LIMIT :ranked)
     ORDER BY message_id IS NOT NULL, score, id DESC LIMIT :most OFFSET :offset""")
 _FIND_POSTGRES = text("""
     SELECT conversation_id, message_id FROM (
         SELECT e.id, e.conversation_id, e.message_id, ts_rank(e.words, q) AS score
-        FROM search_entry e JOIN conversation c ON c.id = e.conversation_id, CAST(CAST(:query AS text) AS tsquery) q
+        FROM search_entry e JOIN conversation c ON c.id = e.conversation_id,
+             CAST(CAST(:query AS text) AS tsquery) q
         WHERE e.words @@ q AND e.account_id = :account AND c.deleted_at IS NULL
         ORDER BY e.id DESC LIMIT :ranked) AS newest
     ORDER BY message_id IS NOT NULL, score DESC, id DESC LIMIT :most OFFSET :offset""")
@@ -72,40 +78,40 @@ def index_message(
     account_id: str,
     conversation_id: str,
     message_id: str,
-    said: str,
+    content: str,
     *,
-    again: bool = False,
+    replace: bool = False,
 ) -> None:
-    """Adds a message to the index; with `again`, replaces its entry."""
-    if again:
-        session.execute(_FORGET_MESSAGE, {"message": message_id})
-    _add(session, account_id, conversation_id, message_id, said)
+    """Adds a message to the index; with `replace`, its entry is replaced."""
+    if replace:
+        session.execute(_DELETE_MESSAGE, {"message": message_id})
+    _add(session, account_id, conversation_id, message_id, content)
 
 
 def index_title(
-    session: Session, account_id: str, conversation_id: str, title: str, *, again: bool = False
+    session: Session, account_id: str, conversation_id: str, title: str, *, replace: bool = False
 ) -> None:
-    """Adds a title to the index; with `again`, replaces its entry."""
-    if again:
-        session.execute(_FORGET_TITLE, {"conversation": conversation_id})
+    """Adds a title to the index; with `replace`, its entry is replaced."""
+    if replace:
+        session.execute(_DELETE_TITLE, {"conversation": conversation_id})
     _add(session, account_id, conversation_id, None, title)
 
 
 def search(session: Session, account_id: str, query: str, *, offset: int, limit: int) -> list[Hit]:
-    """Up to `limit` hits after the first `offset`.
+    """Up to `limit` hits after the first `offset`, of the newest 2,000 matches.
 
-    Titles come before messages, and the best of the newest 2,000 matches come first.
+    Titles come before messages, and better matches before others.
     """
     terms = terms_of(query)
     if not terms or offset >= RANKED_MAX:
         return []
-    asked = {"account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
+    parameters = {"account": account_id, "ranked": RANKED_MAX, "most": limit, "offset": offset}
     if session.get_bind().dialect.name == "sqlite":
-        asked["query"] = _fts5_query(account_id, terms)
-        asked["common"] = session.execute(_IS_COMMON_SQLITE, asked).scalar_one()
-        found = session.execute(_FIND_SQLITE, asked)
+        parameters["query"] = _fts5_query(account_id, terms)
+        parameters["common"] = session.execute(_IS_COMMON_SQLITE, parameters).scalar_one()
+        found = session.execute(_FIND_SQLITE, parameters)
     else:
-        found = session.execute(_FIND_POSTGRES, asked | {"query": _tsquery(account_id, terms)})
+        found = session.execute(_FIND_POSTGRES, parameters | {"query": _tsquery(account_id, terms)})
     return [Hit(*row) for row in found]
 
 
@@ -124,14 +130,14 @@ def move_index(session: Session, before: str, account_id: str) -> None:
 
 
 def _index_messages(session: Session, account_id: str, ids: list[str]) -> None:
-    said = (
+    contents = (
         select(M.c.conversation_id, M.c.id, M.c.parts, G.c.parts)
         .outerjoin(G, G.c.id == M.c.generation_id)
         .where(M.c.id.in_(ids))
     )
-    for conversation_id, message_id, asked, answered in session.execute(said).all():
+    for conversation_id, message_id, question, answer in session.execute(contents).all():
         index_message(
-            session, account_id, conversation_id, message_id, joined_text(asked or answered)
+            session, account_id, conversation_id, message_id, joined_text(question or answer)
         )
 
 
@@ -143,9 +149,9 @@ def _index_titles(session: Session, account_id: str, ids: list[str]) -> None:
 
 
 def _add(
-    session: Session, account_id: str, conversation_id: str, message_id: str | None, said: str
+    session: Session, account_id: str, conversation_id: str, message_id: str | None, content: str
 ) -> None:
-    words = words_of(said)
+    words = words_of(content)
     if not words:
         return
     account, entry = (
@@ -175,11 +181,11 @@ def _fts5_query(account_id: str, terms: list[Term]) -> str:
 
 
 def _tsquery(account_id: str, terms: list[Term]) -> str:
-    asked = [
+    phrases = [
         "(" + " <-> ".join(f"'{word}'" for word in term.words) + (":*" if term.prefix else "") + ")"
         for term in terms
     ]
-    return " & ".join([f"'{_account_word(account_id)}'", *asked])
+    return " & ".join([f"'{_account_word(account_id)}'", *phrases])
 
 
 def _account_word(account_id: str) -> str:

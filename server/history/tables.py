@@ -77,12 +77,16 @@ class UtcTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  SQLAlchemy calls it so
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 def now() -> datetime:
-    """The wall clock in UTC: for display, never to decide about ownership."""
+    """The current time in UTC. Wall clocks differ, so it never decides about ownership."""
     return datetime.now(UTC)
 
 
@@ -110,7 +114,7 @@ class User(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """An API key of an account. Of its secret, only the first characters and the SHA-256 are stored."""
+    """An API key of an account. Only the first characters and SHA-256 of its secret are stored."""
 
     __tablename__ = "api_key"
 
@@ -122,7 +126,7 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
     expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcTime)
-    made_by: str | None = Field(default=None, index=True)  # the key that its creator called with
+    made_by: str | None = Field(default=None, index=True)  # the key that authenticated its creation
 
 
 class BrowserSession(SQLModel, table=True):
@@ -167,9 +171,8 @@ class Conversation(SQLModel, table=True):
     account_id: str = Field(foreign_key="account.id")
     title: str = ""
     titled_by_person: bool = False
-    title_due: bool = Field(
-        default=True, sa_column_kwargs={"server_default": false()}
-    )  # its title is the first words until a model has set one
+    # Until a model has set a title, it is the first words of the first question.
+    title_due: bool = Field(default=True, sa_column_kwargs={"server_default": false()})
     pinned: bool = False
     archived: bool = False
     model: str
@@ -195,7 +198,7 @@ class Message(SQLModel, table=True):
     id: str = Field(primary_key=True)
     conversation_id: str = Field(foreign_key="conversation.id")
     parent_id: str | None = None
-    position: int = 0  # among its siblings, in the order they were asked for
+    position: int = 0  # among its siblings, in the order of their requests
     role: Role = Field(sa_type=_names(Role))
     parts: Parts | None = Field(default=None, sa_type=Json)  # of a question
     generation_id: str | None = None  # of an answer
@@ -213,8 +216,10 @@ def _partial_index(name: str, column: str, where: str) -> Index:
 class Generation(SQLModel, table=True):
     """One run of a model that writes an answer: its request, its owner, and its result.
 
-    `parts` is the content as of event `seq`: a checkpoint while the answer is written, the whole of it once it has ended.
-    `attempt` is the fence: every write of a worker names the attempt it believes in. `beat` counts the owner's signs of life.
+    `parts` is the content as of event `seq`: a checkpoint while the answer is written, everything
+    once it has ended. `attempt` is the fencing token: every write of a worker requires its attempt.
+    `beat` is how long earlier owners took, in milliseconds, and `claimed_beat` is the beat of the
+    owner when it claimed the row.
     """
 
     __table_args__ = (
@@ -248,18 +253,20 @@ class Generation(SQLModel, table=True):
     crashes: int = 0
     owner: str | None = None
     beat: int = Field(default=0, sa_type=BigInteger)
+    claimed_beat: int = Field(
+        default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": text("0")}
+    )
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
     parts: Parts = Field(default_factory=list, sa_type=Json)
     seq: int = Field(default=1, sa_type=BigInteger)
-    handed_over: int | None = (
-        None  # the attempt whose owner handed it over; `seq` is the last event it wrote
-    )
+    # The attempt whose owner handed it over; `seq` is the last event it wrote.
+    handed_over: int | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = Field(default=None, sa_type=Json)
     error: dict[str, Any] | None = Field(default=None, sa_type=Json)
     messages_left_out: int = 0
-    sealed: bool = False  # the log carries the terminal event, or is gone
+    sealed: bool = False  # the log has the terminal event or is gone
 
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcTime)
@@ -267,7 +274,19 @@ class Generation(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
-_OF_A_TITLE = text("message_id IS NULL")
+class Worker(SQLModel, table=True):
+    """A worker process. Others take over what it owns when `beat` has not risen for `lease_s`.
+
+    `beat` is how long it has run, in milliseconds by its own monotonic clock.
+    """
+
+    name: str = Field(primary_key=True)
+    beat: int = Field(default=0, sa_type=BigInteger)
+    lease_s: float
+    created_at: datetime = Field(default_factory=now, sa_type=UtcTime)
+
+
+_IS_TITLE = text("message_id IS NULL")
 
 
 class SearchEntry(SQLModel, table=True):
@@ -278,8 +297,8 @@ class SearchEntry(SQLModel, table=True):
         Index(
             "ix_search_entry_title",
             "conversation_id",
-            sqlite_where=_OF_A_TITLE,
-            postgresql_where=_OF_A_TITLE,
+            sqlite_where=_IS_TITLE,
+            postgresql_where=_IS_TITLE,
         ),
         Index("ix_search_entry_words", "words", postgresql_using="gin").ddl_if(
             dialect="postgresql"
@@ -315,5 +334,6 @@ CONVERSATIONS: Final = cast("Table", Conversation.__table__)  # type: ignore[att
 MESSAGES: Final = cast("Table", Message.__table__)  # type: ignore[attr-defined]
 GENERATIONS: Final = cast("Table", Generation.__table__)  # type: ignore[attr-defined]
 SEARCH_ENTRIES: Final = cast("Table", SearchEntry.__table__)  # type: ignore[attr-defined]
+WORKERS: Final = cast("Table", Worker.__table__)  # type: ignore[attr-defined]
 IDEMPOTENCIES: Final = cast("Table", Idempotency.__table__)  # type: ignore[attr-defined]
 """Tables for statements that are built once (docs/decisions/0007)."""

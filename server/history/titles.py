@@ -1,4 +1,4 @@
-"""Titles: which conversations need one, and setting it. A title set by a person is never replaced."""
+"""Titles: which conversations need one, and setting it. A person's title is never replaced."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from server.parts import joined_text
 
 DUE_FOR = timedelta(days=1)
 DUE_AFTER = timedelta(minutes=1)
-"""By then its job has either ended or been lost."""
+"""By then, the job has ended or is lost."""
 
 DUE_AT_ONCE = 100
 
@@ -30,7 +30,9 @@ class Opening(NamedTuple):
     answer: str
 
 
-_IS_DUE = and_(text("title_due"), C.c.deleted_at.is_(None))  # in the words of the partial index
+_IS_DUE = and_(
+    text("title_due"), C.c.deleted_at.is_(None)
+)  # as in the partial index, so that it is used
 
 
 def opening_of(session: Session, conversation_id: str) -> Opening | None:
@@ -49,12 +51,12 @@ def opening_of(session: Session, conversation_id: str) -> Opening | None:
     ).one_or_none()
     if row is None:
         return None
-    account_id, model, asked, answered = row
-    return Opening(account_id, model, joined_text(asked), joined_text(answered))
+    account_id, model, question_parts, answer_parts = row
+    return Opening(account_id, model, joined_text(question_parts), joined_text(answer_parts))
 
 
 def set_title(session: Session, conversation_id: str, account_id: str, title: str | None) -> bool:
-    """Sets a title, or with None keeps the present one.
+    """Sets a title; None keeps the current one.
 
     False when a person or another process has set one in the meantime.
     """
@@ -68,7 +70,7 @@ def set_title(session: Session, conversation_id: str, account_id: str, title: st
     ).returning(C.c.id)
     if session.execute(titled).one_or_none() is None:
         return False
-    index_title(session, account_id, conversation_id, title, again=True)
+    index_title(session, account_id, conversation_id, title, replace=True)
     return True
 
 

@@ -57,7 +57,7 @@ class _Token(NamedTuple):
 
 
 class _Normalized(dict[str, str]):
-    """Words without case and accents; empty for a word that has nothing else. Caches its results."""
+    """Normalizes words, with a cache: without case and accents; empty if nothing remains."""
 
     def __missing__(self, word: str) -> str:
         if word.isascii():

@@ -1,6 +1,7 @@
 """The tree of messages: branches, read from their leaf upwards, and siblings.
 
-A branch costs what is read of it, however long it is. Pages end early when their content is large.
+The cost of reading a branch depends on what is read, not on its length. Pages are shorter when
+their content is large.
 """
 
 from collections import defaultdict
@@ -113,7 +114,7 @@ def _branch_pages(
             walked.c.leaf,
             walked.c.id,
             walked.c.height,
-            func.row_number().over(partition_by=walked.c.leaf, order_by=in_order).label("place"),
+            func.row_number().over(partition_by=walked.c.leaf, order_by=in_order).label("number"),
             func.count().over(partition_by=walked.c.leaf).label("count"),
             (func.sum(size).over(order_by=(walked.c.leaf, in_order)) - size).label("chars_before"),
         )
@@ -130,7 +131,7 @@ def _branch_pages(
         select(page.c.leaf, page.c.count, Message, Generation)
         .join_from(page, Message, M.c.id == page.c.id)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
-        .where(or_(page.c.place <= first, page.c.chars_before < PAGE_MAX_CHARS))
+        .where(or_(page.c.number <= first, page.c.chars_before < PAGE_MAX_CHARS))
         .order_by(page.c.height.desc())
     )
     rows: dict[str, list[MessageRow]] = {leaf: [] for leaf in leaves}
@@ -159,14 +160,14 @@ def _page(rows: list[MessageRow], part: Slice, *, cut: bool) -> Page[MessageRow]
 
 
 def message_above(session: Session, leaf_id: str, height: int) -> str | None:
-    """The message so many steps above another one on its branch; None beyond the root."""
+    """The ancestor of a message by `height` levels; None beyond the root."""
     up = ancestors(M.c.id == leaf_id, height)
     above: str | None = session.execute(select(up.c.id).where(up.c.height == height)).scalar()
     return above
 
 
 class PromptMessage(NamedTuple):
-    """What a model sees of a message."""
+    """The part of a message that a prompt needs."""
 
     parent_id: str | None
     role: Role
@@ -242,8 +243,8 @@ def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
 
     Raises Invalid when the message is not in the conversation.
     """
-    is_there = M.c.id == message_id, M.c.conversation_id == conversation_id
-    if session.execute(select(M.c.id).where(*is_there)).one_or_none() is None:
+    matches = M.c.id == message_id, M.c.conversation_id == conversation_id
+    if session.execute(select(M.c.id).where(*matches)).one_or_none() is None:
         reason = "there is no such message in this conversation"
         raise Invalid.at("/shown_message_id", reason, code="invalid_message")
     sibling, child = M.alias(), M.alias()
@@ -267,7 +268,7 @@ def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:
 
 
 class SiblingKey(NamedTuple):
-    """Names a group of siblings: the children of a message, or the roots of a conversation."""
+    """Identifies a group of siblings: the children of a message, or a conversation's roots."""
 
     conversation_id: str
     parent_id: str | None

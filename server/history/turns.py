@@ -27,7 +27,7 @@ KEY_KEPT = timedelta(hours=24)
 
 
 class Stamp(NamedTuple):
-    """The account, the change number and the time of everything one turn writes."""
+    """The account, change number and time of all rows that one turn writes."""
 
     account_id: str
     change: int
@@ -35,7 +35,7 @@ class Stamp(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The conversation of a turn, and the model and prompt its answers have by default."""
+    """The conversation of a turn, and its default model and system prompt."""
 
     id: str
     model: str
@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """A key, what it was used for, and the digest of the request it came with."""
+    """An Idempotency-Key, the operation it is used for, and the digest of the request."""
 
     operation: str
     key: str
@@ -62,12 +62,12 @@ _ACTIVE = (
 )
 _NEW_CONVERSATION, _NEW_MESSAGE, _NEW_KEY = insert(C), insert(M), insert(I)
 _NEW_GENERATION = insert(G).returning(*G.c)
-_REUSED_ANSWER = (
+_REUSE_ANSWER = (
     update(M)
     .where(M.c.id == bindparam("answer"))
-    .values(generation_id=bindparam("by"), change=bindparam("stamp"))
+    .values(generation_id=bindparam("generation"), change=bindparam("stamp"))
 )
-_SHOWN = (
+_SHOW_LEAF = (
     update(C)
     .where(C.c.id == bindparam("target"))
     .values(
@@ -112,8 +112,8 @@ def find_replay(session: Session, stamp: Stamp, key: IdempotencyKey) -> Generati
     return session.get_one(Generation, first.generation_id)
 
 
-def remember(session: Session, stamp: Stamp, key: IdempotencyKey, generation_id: str) -> None:
-    """Records what a key was used for."""
+def record_key(session: Session, stamp: Stamp, key: IdempotencyKey, generation_id: str) -> None:
+    """Records the generation of an Idempotency-Key."""
     session.execute(
         _NEW_KEY,
         {
@@ -174,10 +174,10 @@ def add_question(
 
 
 class NewGeneration(NamedTuple):
-    """What a generation is asked to write, and where.
+    """A generation to add, and the answer that it writes.
 
-    It writes a new answer at `position` among its siblings, or writes `answer` again: from the
-    start, or after the content of `previous`.
+    That is a new answer at `position` among its siblings, or `answer` again: from the start, or
+    after the content of `previous`.
     """
 
     target: Target
@@ -200,8 +200,8 @@ def add_generation(session: Session, stamp: Stamp, new: NewGeneration) -> Genera
     else:
         answer_id, position = new.answer.id, new.answer.position
         new.answer.labels = new.metadata or new.answer.labels
-        by = {"answer": answer_id, "by": generation_id, "stamp": stamp.change}
-        session.execute(_REUSED_ANSWER, by)
+        reused = {"answer": answer_id, "generation": generation_id, "stamp": stamp.change}
+        session.execute(_REUSE_ANSWER, reused)
     row = session.execute(
         _NEW_GENERATION,
         {
@@ -225,7 +225,7 @@ def add_generation(session: Session, stamp: Stamp, new: NewGeneration) -> Genera
         },
     ).one()
     shown = {"target": target.id, "leaf": answer_id, "at": stamp.at, "stamp": stamp.change}
-    session.execute(_SHOWN, shown)
+    session.execute(_SHOW_LEAF, shown)
     return cast("Generation", row)
 
 
@@ -235,8 +235,8 @@ def next_position(session: Session, target: Target, parent_id: str | None) -> in
     if parent_id is None:
         last = session.execute(_LAST_ROOT, {"target": target.id}).scalar_one()
     else:
-        place = {"target": target.id, "parent": parent_id}
-        last = session.execute(_LAST_CHILD, place).scalar_one()
+        parent = {"target": target.id, "parent": parent_id}
+        last = session.execute(_LAST_CHILD, parent).scalar_one()
     return 0 if last is None else last + 1
 
 
@@ -249,7 +249,7 @@ def first_title(parts: Parts) -> str:
 
 
 class TurnRows(NamedTuple):
-    """The rows around a generation."""
+    """A generation with its conversation, question and answer."""
 
     generation: Generation
     conversation: Conversation
@@ -258,7 +258,7 @@ class TurnRows(NamedTuple):
 
 
 def turn_rows(session: Session, generation_id: str) -> TurnRows:
-    """The rows around a generation, whether or not its conversation was deleted meanwhile."""
+    """The rows of a turn, even if the conversation has been deleted since."""
     generation = session.get_one(Generation, generation_id)
     return TurnRows(
         generation,

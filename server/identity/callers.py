@@ -4,7 +4,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from server.errors import Unauthenticated
-from server.history.accounts import Found, find_key, find_session
+from server.history.accounts import CredentialOwner, find_key, find_session
 from server.history.database import Database
 from server.identity.secrets import digest, is_key
 from server.logs import audit
@@ -13,7 +13,7 @@ CACHED_S = 2.5
 CACHED_MAX = 10_000
 TOKEN_MAX_CHARS = 200
 SHOWN_CHARS = 12
-"""How much of a refused key is logged: what its owner sees of it in lists."""
+"""How many characters of a refused key are logged: those that lists show."""
 
 
 class Caller(NamedTuple):
@@ -26,7 +26,7 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Finds callers; what was revoked is refused within seconds."""
+    """Finds callers. A revoked credential is refused within seconds."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class Callers:
         sha256 = digest(token)
         if caller := self._cached(sha256):
             return caller
-        found: Found | None = await self._database.read(find_session, sha256)
+        found: CredentialOwner | None = await self._database.read(find_session, sha256)
         if found is None:
             raise Unauthenticated("This session has expired; sign in again.")
         return self._cache(sha256, Caller(found.account_id, found.user_id, None, sha256))

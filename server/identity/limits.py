@@ -34,7 +34,7 @@ class GuestLimit:
         try:
             allowed = await self._limiter.hit(self._item, "guest", network_of(address))
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("limit_not_checked", reason=str(error))
+            log.warning("limit_check_failed", reason=str(error))
             return
         if not allowed:
             limit = self._item.amount

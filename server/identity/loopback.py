@@ -15,7 +15,7 @@ def from_this_machine(connection: HTTPConnection) -> bool:
     """Whether the connection is local, its Host is a loopback name, and nothing forwarded it.
 
     A proxy or tunnel on this machine connects from loopback, but it passes the public Host on or
-    adds a header. A proxy that does neither cannot be told apart: docs/operations.md says what to set.
+    adds a header. A proxy that does neither cannot be recognized, see docs/operations.md.
     """
     client = connection.client
     is_local = client is None or client.host in LOOPBACK_HOSTS

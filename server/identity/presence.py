@@ -40,7 +40,7 @@ class Presence:
 
     @contextmanager
     def stream(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
-        """Calls `end` once the caller's credential is no longer valid, while the context is open."""
+        """Calls `end` if the credential expires or is revoked while the context is open."""
         self._streams.setdefault(caller, set()).add(end)
         self._by_account[caller.account_id] += 1
         try:
@@ -65,7 +65,7 @@ class Presence:
                 for start in range(0, len(callers), CHECKED_PER_READ):
                     await self._check(callers[start : start + CHECKED_PER_READ])
             except DatabaseAway as error:
-                log.warning("away", doing="presence", reason=str(error))
+                log.warning("unavailable", doing="presence", reason=str(error))
 
     async def _check(self, callers: list[Caller]) -> None:
         keys = [caller.key_id for caller in callers if caller.key_id]

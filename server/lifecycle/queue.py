@@ -26,7 +26,7 @@ def answers_queue(key_prefix: str) -> str:
 
 
 def chores_queue(key_prefix: str) -> str:
-    """The sorted set of background jobs. They have slots of their own, and never take an answer's."""
+    """The sorted set of background jobs. They have slots of their own."""
     return f"{key_prefix}queue:chores"
 
 
@@ -45,8 +45,8 @@ def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
 
     Close it with `aclose(close_connection_pool=True)`.
 
-    A BlockingConnectionPool, also because the other one connects under its lock: while Redis does not
-    answer, its callers would wait for each other's time-outs.
+    The pool is a BlockingConnectionPool, because the other one connects under its lock: while Redis
+    does not answer, callers would wait for each other's timeouts.
     """
     pool = open_pool(
         BlockingConnectionPool, url, max_connections=connections, timeout=REDIS_TIMEOUT_S
@@ -55,9 +55,9 @@ def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
 
 
 def _add(pipe: Pipeline, job: str, id: str, queue: str, job_id: str, score: int) -> None:
-    """Adds a job in arq's format under the given id; a job that is there already stays in its place.
+    """Adds a job in arq's format with this id; a job that already exists keeps its position.
 
-    Not by arq's `enqueue_job`: it refuses an id whose data a dead worker left behind, for a day.
+    arq's `enqueue_job` would refuse an id whose data a dead worker left behind, for a day.
     """
     data = serialize_job(job, (id,), {}, None, timestamp_ms(), serializer=orjson.dumps)
     pipe.psetex(f"{job_key_prefix}{job_id}", JOB_KEPT_MS, data)
@@ -66,32 +66,32 @@ def _add(pipe: Pipeline, job: str, id: str, queue: str, job_id: str, score: int)
 
 
 class Queue:
-    """Where generations wait for a worker. A generation has one job, which carries its id."""
+    """Enqueues generations for workers. A generation has one job, which carries its id."""
 
     def __init__(self, redis: ArqRedis, key_prefix: str) -> None:
         self._redis, self._key_prefix = redis, key_prefix
         self._name = answers_queue(key_prefix)
 
     async def put(self, generation_id: str) -> bool:
-        """Enqueues a generation. False if Redis is away: the sweep enqueues it later."""
+        """Enqueues a generation. False if Redis is unavailable: the sweep enqueues it later."""
         return await self._put(GENERATE, generation_id, self._name)
 
     async def pass_on(self, generation_id: str, owner: str) -> bool:
         """Sends a generation to other workers while its job still runs in `owner`.
 
-        As a job of its own: the one that runs takes whatever has its id along when it ends.
+        This is a separate job: when the running one ends, it deletes every job with its id.
         """
         job_id = f"{generation_id}.{owner}"
         return await self._put(GENERATE, generation_id, self._name, job_id)
 
     async def put_title(self, conversation_id: str) -> bool:
-        """Enqueues the naming of a conversation. False if Redis is away: a chore enqueues it later."""
+        """Enqueues the titling of a conversation. False without Redis: a chore retries."""
         return await self._put(TITLE, conversation_id, chores_queue(self._key_prefix))
 
     async def put_missing(self, generation_ids: Sequence[str]) -> int:
-        """Enqueues those generations that have no job in the queue; how many. Raises RedisError.
+        """Enqueues those generations that have no job; returns how many. Raises RedisError.
 
-        They go to where they would be had their jobs not been lost.
+        They get the positions that their lost jobs had.
         """
         if not generation_ids:
             return 0
@@ -110,13 +110,13 @@ class Queue:
                 _add(pipe, job, id, queue, job_id or id, timestamp_ms())
                 await pipe.execute()
         except RedisError as error:
-            log.warning("not_enqueued", job=job, id=id, reason=str(error))
+            log.warning("enqueue_failed", job=job, id=id, reason=str(error))
             return False
         return True
 
     async def request_stop(self, owner: str, generation_id: str) -> None:
-        """Tells the owner that a generation was cancelled. It would find out by its next beat."""
+        """Notifies the owner of a cancellation; otherwise its next beat finds it."""
         try:
             await self._redis.publish(control_channel(self._key_prefix, owner), generation_id)
         except RedisError as error:
-            log.warning("owner_not_told", generation=generation_id, reason=str(error))
+            log.warning("stop_not_published", generation=generation_id, reason=str(error))

@@ -27,7 +27,7 @@ StatusWord = Literal["queued", "running", "completed", "cancelled", "failed"]
 
 
 class GenerationError(TypedDict):
-    """Why an answer could not be written."""
+    """Why a generation failed."""
 
     code: str
     message: str
@@ -35,13 +35,13 @@ class GenerationError(TypedDict):
 
 
 class Context(TypedDict):
-    """What the model was sent of the conversation."""
+    """How much of the conversation the model was sent."""
 
     messages_left_out: int
 
 
 class Part(TypedDict):
-    """A part of a content; its other keys depend on `type`."""
+    """A content part; its other keys depend on `type`."""
 
     type: Literal["text", "reasoning", "tool_call", "tool_result", "file"]
 
@@ -108,7 +108,7 @@ def queued_event(generation: Generation) -> Event:
 
 
 def snapshot_event(generation: Generation, written: Written) -> Event:
-    """A reader's first event when it asks for the content so far.
+    """The first event of a reader that requests a snapshot.
 
     The snapshot of a settled answer is numbered just before its terminal event, which follows.
     """
@@ -117,7 +117,7 @@ def snapshot_event(generation: Generation, written: Written) -> Event:
 
 
 def end_of(generation: Generation) -> End:
-    """The terminal event of a settled answer, and the snapshot that replaces all before it."""
+    """The terminal event of a settled answer, and the snapshot that precedes it."""
     type = EventType(generation.status)
     match type:
         case EventType.COMPLETED:
@@ -132,7 +132,7 @@ def end_of(generation: Generation) -> End:
 
 
 def ends_in(database: Database) -> Ends:
-    """Looks up the ends of those of some generations that are settled."""
+    """A function that looks up the ends of generations that are settled."""
 
     async def ends(generation_ids: Sequence[str]) -> dict[str, End]:
         settled = await database.read(settled_generations, generation_ids)
@@ -144,8 +144,8 @@ def ends_in(database: Database) -> Ends:
 def seq_of_unopened(generation: Generation) -> int:
     """The number before the terminal event of an answer whose last attempt did not open the log.
 
-    It lies beyond whatever an earlier attempt can have written. Where there is content, it leaves
-    room for the snapshot that carries it.
+    It is higher than any number that an earlier attempt can have used. If there is content, one
+    number is left for its snapshot.
     """
     seq = max(generation.seq, last_seq_of_lost_log(generation.attempt))
     return seq + 1 if generation.parts else seq

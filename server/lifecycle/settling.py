@@ -1,6 +1,6 @@
-"""Settling cancelled answers without an owner, and closing logs that nobody closed.
+"""Settling cancelled answers without an owner, and closing logs that were left open.
 
-It claims first, then opens the log and reads it: the text is kept, and nobody can add to it.
+An answer is claimed first and its log is read afterwards, when no other process can write to it.
 """
 
 from time import monotonic
@@ -17,6 +17,7 @@ from server.history.claims import (
     give_back,
     mark_sealed,
     open_rows,
+    release_row,
     settle,
 )
 from server.history.database import Database
@@ -36,14 +37,14 @@ SEALED_AT_ONCE = 100
 
 
 class Staleness:
-    """Finds dead owners: this process saw their beat unchanged for 8 s, without a gap in reading."""
+    """Finds dead owners: those whose beat has not changed for 8 s by this process's clock."""
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[Seen, float]] = {}
         self._read_at = monotonic()
 
     def look(self, rows: list[OpenRow]) -> set[str]:
-        """Takes rows that were just read; the ids of those whose owner is dead. An outage restarts the 8 s."""
+        """Compares rows just read; returns the ids with a dead owner. A gap restarts the 8 s."""
         at = monotonic()
         gap = at - self._read_at > READ_GAP_MAX_S
         self._read_at = at
@@ -80,7 +81,7 @@ class Settler:
         self._cancelling: set[str] = set()
 
     async def sweep_cancelled(self, staleness: Staleness) -> None:
-        """Settles cancelled answers that have no living owner, or that a lost claim of ours left."""
+        """Settles cancelled answers without a live owner, and those this process had claimed."""
         rows = [
             row
             for row in await self.database.read(open_rows, cancelled_only=True)
@@ -88,10 +89,17 @@ class Settler:
         ]
         dead = staleness.look(rows)
         for row in rows:
-            if row.seen.owner in (None, self.name) or row.id in dead:
-                await self.cancel(row.id, row.seen)
+            if row.id in dead or self.has_forgotten(row):
+                await self.database.write(release_row, row.id, row.seen, self.name)
+            elif row.seen.owner is not None:
+                continue
+            await self.cancel(row.id)
 
-    async def cancel(self, generation_id: str, seen: Seen | None = None) -> Generation | None:
+    def has_forgotten(self, row: OpenRow) -> bool:
+        """Whether this settler owns it by a claim whose reply never came."""
+        return row.seen.owner == self.name and row.id not in self._cancelling
+
+    async def cancel(self, generation_id: str) -> Generation | None:
         """Settles a cancelled answer without an owner and keeps its text; None if it has an owner.
 
         Raises DatabaseAway.
@@ -100,21 +108,19 @@ class Settler:
             return None
         self._cancelling.add(generation_id)
         try:
-            return await self._cancel(generation_id, seen)
+            return await self._cancel(generation_id)
         finally:
             self._cancelling.discard(generation_id)
 
-    async def _cancel(self, generation_id: str, seen: Seen | None) -> Generation | None:
+    async def _cancel(self, generation_id: str) -> Generation | None:
         began = monotonic()
-        claimed = await self.database.write(
-            claim, generation_id, self.name, seen=seen, to_cancel=True
-        )
+        claimed = await self.database.write(claim, generation_id, self.name, to_cancel=True)
         if claimed is None:
             return None
         try:
             events, trusted = await self._open(claimed, began)
         except RedisError as error:
-            log.warning("not_settled", generation=generation_id, reason=str(error))
+            log.warning("settle_failed", generation=generation_id, reason=str(error))
             await self.database.write(give_back, Fence(generation_id, self.name, claimed.attempt))
             return None
         parts, seq, usage = claimed.parts, seq_of_unopened(claimed), claimed.usage
@@ -141,7 +147,8 @@ class Settler:
             return
         error = {
             "code": "internal",
-            "message": f"The server failed; its log names generation {generation_id}.",
+            "message": "Internal server error. "
+            f"The server logged it with generation id {generation_id}.",
             "retryable": True,
         }
         ending = Ending(
@@ -158,7 +165,7 @@ class Settler:
             await self.seal([settled.generation])
 
     async def seal(self, settled: list[Generation]) -> None:
-        """Ends the logs of settled answers, in one round trip."""
+        """Closes the logs of settled answers, in one round trip."""
         closings = [
             (log_keys(self._key_prefix, generation.id), end_of(generation).terminal)
             for generation in settled
@@ -166,19 +173,19 @@ class Settler:
         try:
             closed = await close_logs(self._redis, closings, self._retention_s)
         except RedisError as error:
-            log.warning("not_sealed", generations=len(settled), reason=str(error))
+            log.warning("log_close_failed", generations=len(settled), reason=str(error))
             return
         sealed = []
         for generation, reply in zip(settled, closed, strict=True):
             if isinstance(reply, RedisError):
-                log.warning("not_sealed", generation=generation.id, reason=str(reply))
+                log.warning("log_close_failed", generation=generation.id, reason=str(reply))
             else:
                 sealed.append(generation.id)
         if sealed:
             await self.database.write(mark_sealed, sealed)
 
     async def seal_left(self, generation_ids: list[str]) -> None:
-        """Ends the logs of those of these generations that are settled."""
+        """Closes the logs of those of these generations that are settled."""
         for start in range(0, len(generation_ids), SEALED_AT_ONCE):
             await self.seal(
                 await self.database.read(
@@ -187,7 +194,7 @@ class Settler:
             )
 
     async def _open(self, claimed: Generation, began: float) -> tuple[list[Event], bool]:
-        """The events of the log that this claim opened, and whether none was lost."""
+        """Opens the log of a claimed generation: its events, and whether none was lost."""
         if claimed.attempt == 1:
             return [], True
         keys = log_keys(self._key_prefix, claimed.id)

@@ -13,8 +13,8 @@ BYTES_PER_TOKEN = 4
 
 Counts = dict[str, Any]
 
-_BEGINNINGS: Final = (EventType.STARTED, EventType.RESUMED, EventType.RESTARTED)
-_SAID: Final[dict[str, str]] = {
+_ATTEMPT_STARTS: Final = (EventType.STARTED, EventType.RESUMED, EventType.RESTARTED)
+_OUTPUT_KEYS: Final[dict[str, str]] = {
     EventType.TEXT_DELTA: "text",
     EventType.REASONING_DELTA: "text",
     EventType.TOOL_CALL: "arguments",
@@ -27,14 +27,14 @@ def tokens_of(*texts: str) -> int:
 
 
 def tokens_in(parts: Parts) -> int:
-    """An estimate of what these parts come to."""
+    """An estimate of the tokens in these parts."""
     return tokens_of(
         *(part.get("text") or part.get("content") or part.get("arguments") or "" for part in parts)
     )
 
 
 def total(*costs: Counts | None) -> Counts | None:
-    """The sum, estimated where a part of it is; None of nothing known."""
+    """The sum, marked as estimated if a summand is; None if nothing is known."""
     known = [cost for cost in costs if cost]
     if not known:
         return None
@@ -47,20 +47,20 @@ def total(*costs: Counts | None) -> Counts | None:
     return summed | {"estimated": True} if any(cost.get("estimated") for cost in known) else summed
 
 
-def cost_before(events: Iterable[Event], stored: Counts | None, asked_tokens: int) -> Counts | None:
+def cost_before(events: Iterable[Event], stored: Counts | None, input_tokens: int) -> Counts | None:
     """Usage of earlier attempts: an estimate from what each wrote, or what was stored if more."""
-    said_bytes = [0]
+    output_bytes = [0]
     for event in events:
-        if event.type in _BEGINNINGS:
-            said_bytes.append(0)
-        elif name := _SAID.get(event.type):
-            said_bytes[-1] += len(orjson.loads(event.data)[name].encode())
-    written = total(*(_estimate(asked_tokens, said) for said in said_bytes if said))
+        if event.type in _ATTEMPT_STARTS:
+            output_bytes.append(0)
+        elif name := _OUTPUT_KEYS.get(event.type):
+            output_bytes[-1] += len(orjson.loads(event.data)[name].encode())
+    written = total(*(_estimate(input_tokens, size) for size in output_bytes if size))
     return max(written, stored, key=lambda cost: cost["output_tokens"] if cost else -1)
 
 
 def request_tokens(request: ModelRequest | None) -> int:
-    """An estimate of what a model is asked; 0 when there is no model any more."""
+    """An estimate of the tokens in a request; 0 without one."""
     if request is None:
         return 0
     return (
@@ -71,34 +71,34 @@ def request_tokens(request: ModelRequest | None) -> int:
 
 
 class Cost:
-    """What one attempt adds to the attempts before it."""
+    """The usage of one attempt, added to that of earlier attempts."""
 
-    def __init__(self, before: Counts | None, asked_tokens: int) -> None:
-        self.said_bytes = 0
+    def __init__(self, before: Counts | None, input_tokens: int) -> None:
+        self.output_bytes = 0
         self.counted: Counts | None = None
-        """What the provider counted so far."""
+        """The counts of the provider so far."""
         self.finished = False
-        """Whether the provider came to its end: until then its counts are of the beginning only."""
-        self._before, self._asked_tokens = before, asked_tokens
+        """Whether the model has finished; until then the counts are incomplete."""
+        self._before, self._input_tokens = before, input_tokens
 
     def total(self) -> Counts | None:
-        """Usage of all attempts so far; None when nothing is known to have been written or counted."""
+        """Usage of all attempts so far; None if no output or count is known."""
         return total(self._before, self._own())
 
     def _own(self) -> Counts | None:
         counted = self.counted or {}
         if self.finished and "output_tokens" in counted:
             return counted
-        if not self.said_bytes and not counted.get("output_tokens"):
+        if not self.output_bytes and not counted.get("output_tokens"):
             return None
-        estimate = _estimate(self._asked_tokens, self.said_bytes)
+        estimate = _estimate(self._input_tokens, self.output_bytes)
         output_tokens = max(counted.get("output_tokens", 0), estimate["output_tokens"])
         return estimate | counted | {"output_tokens": output_tokens, "estimated": True}
 
 
-def _estimate(asked_tokens: int, said_bytes: int) -> Counts:
+def _estimate(input_tokens: int, output_bytes: int) -> Counts:
     return {
-        "input_tokens": asked_tokens,
-        "output_tokens": said_bytes // BYTES_PER_TOKEN,
+        "input_tokens": input_tokens,
+        "output_tokens": output_bytes // BYTES_PER_TOKEN,
         "estimated": True,
     }

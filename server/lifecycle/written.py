@@ -1,4 +1,4 @@
-"""What is written of answers so far: the checkpoint in SQL, and what the log has beyond it."""
+"""The content of answers so far: the checkpoint in SQL, and later events from the log."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ LIVE_EVENTS_MAX = 100_000
 async def written_so_far(
     redis: Redis, key_prefix: str, generations: Sequence[Generation]
 ) -> list[Written]:
-    """The content of these generations, in one round trip; the checkpoints while Redis is away."""
+    """The content of these generations, in one round trip; without Redis, the checkpoints."""
     active = [generation for generation in generations if not generation.status.terminal]
     newer: dict[str, list[Event]] = {}
     if active:
@@ -26,7 +26,7 @@ async def written_so_far(
         try:
             logs = await read_logs(redis, wanted, LIVE_EVENTS_MAX)
         except RedisError as error:
-            log.warning("redis_away", doing="snapshot", reason=str(error))
+            log.warning("redis_unavailable", doing="snapshot", reason=str(error))
         else:
             newer = {each.id: events for each, events in zip(active, logs, strict=True)}
     return [_written(generation, newer.get(generation.id, [])) for generation in generations]

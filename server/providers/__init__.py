@@ -1,1 +1,1 @@
-"""Providers: who says it. Each turns a request into a stream of deltas."""
+"""Providers of models. Each turns a request into a stream of deltas."""

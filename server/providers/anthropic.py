@@ -10,14 +10,17 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from server.parts import joined_text
-from server.providers.anthropic_events import Answer, error_of
+from server.providers.anthropic_events import AnswerParser, error_of
 from server.providers.base import Delta, ModelRequest, Turn
 from server.providers.upstream import Upstream
 from server.settings import ProviderSettings
 
 VERSION = "2023-06-01"
 TEMPERATURE_MAX = 1.0
-GO_ON = "Your answer was cut off. Go on exactly where it ends. Repeat nothing of it, and say nothing about the interruption."
+GO_ON = (
+    "Your answer was cut off. Go on exactly where it ends. Repeat nothing of it, "
+    "and say nothing about the interruption."
+)
 """The request to a model that cannot continue its own message."""
 
 
@@ -43,7 +46,7 @@ class Anthropic:
         )
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        return self._upstream.deltas(self._body(request), Answer(joined_text(request.prefix)))
+        return self._upstream.deltas(self._body(request), AnswerParser(joined_text(request.prefix)))
 
     async def close(self) -> None:
         await self._upstream.close()
@@ -52,7 +55,7 @@ class Anthropic:
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_output_tokens,
-            "messages": messages_of([*request.turns, *self._said(request)]),
+            "messages": messages_of([*request.turns, *self._prefix(request)]),
             "stream": True,
         }
         if request.system_prompt and request.system_prompt.strip():
@@ -61,14 +64,13 @@ class Anthropic:
             body["temperature"] = min(request.temperature, TEMPERATURE_MAX)
         return orjson.dumps(body)
 
-    def _said(self, request: ModelRequest) -> list[Turn]:
+    def _prefix(self, request: ModelRequest) -> list[Turn]:
         """The prefix: as the beginning of the model's message, or with a request to continue it."""
-        said = joined_text(
-            request.prefix
-        ).rstrip()  # the API refuses trailing white space in a prefix
-        if not said:
+        # The API refuses trailing white space in a prefix.
+        text = joined_text(request.prefix).rstrip()
+        if not text:
             return []
-        turns = [Turn("assistant", [{"type": "text", "text": said}])]
+        turns = [Turn("assistant", [{"type": "text", "text": text}])]
         return (
             turns
             if self.continues(request)

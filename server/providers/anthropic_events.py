@@ -1,7 +1,7 @@
 """Parsing of the events of Anthropic's Messages API and of its errors, without a connection.
 
-An answer is a list of blocks, each begun, added to and ended by its index. Events, blocks and deltas of kinds that are not known
-here are left out, as the API asks of its clients.
+An answer is a list of blocks. Each is started, extended and ended by events with its index. Unknown
+events, blocks and deltas are ignored, as the API requires of its clients.
 """
 
 import json
@@ -25,9 +25,9 @@ from server.providers.lenient import (
     count,
     describe_error,
     error_message,
-    mend,
+    make_storable,
+    parse_retry_after,
     read_json,
-    seconds,
     typed,
 )
 
@@ -79,13 +79,13 @@ class _Call(NamedTuple):
     pieces: list[str]
 
 
-class Answer:
-    """The state between events. `said` is the prefix that the model continues."""
+class AnswerParser:
+    """Parses the events of one answer. `prefix` is the text that the model continues."""
 
-    def __init__(self, said: str = "") -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.begun = self.done = False
         self.reason: str | None = None
-        self._said = said[len(said.rstrip()) :]
+        self._white_space = prefix[len(prefix.rstrip()) :]
         self._calls: dict[int, _Call] = {}
         self._calls_begun = self._arguments_chars = 0
         self._unknown: set[int] = set()  # blocks of unknown types
@@ -93,14 +93,14 @@ class Answer:
         self._characters = Characters()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return self.reason is not None
 
-    def take(self, data: bytes) -> Iterable[Delta]:
+    def feed(self, data: bytes) -> Iterable[Delta]:
         event, clean = read_json(data)
         match typed(event, "type", str):
             case "content_block_delta":
-                return self._go_on(
+                return self._extend(
                     typed(event, "index", int), typed(event, "delta", dict), clean=clean
                 )
             case "content_block_start":
@@ -117,7 +117,7 @@ class Answer:
             case "message_stop":
                 self.done = True
             case "message":
-                return self._at_once(event, clean=clean)
+                return self._whole_message(event, clean=clean)
             case _ if error := event.get("error"):
                 raise error_of(error)
         return ()
@@ -126,7 +126,7 @@ class Answer:
         if self.reason is None and not (self.done and self.begun):
             raise ProviderError(
                 "provider_protocol",
-                "The model's server ended the stream without saying why.",
+                "The model's stream ended without a finish reason.",
                 retryable=True,
             )
         for index in sorted(self._calls):
@@ -139,7 +139,7 @@ class Answer:
             case "text":
                 return self._text(typed(block, "text", str), clean=clean)
             case "thinking":
-                self.begun = True  # newer models send nothing of their reasoning but its end
+                self.begun = True  # newer models send only the end of their reasoning
                 return self._thought(typed(block, "thinking", str), clean=clean)
             case "redacted_thinking":
                 self.begun = True
@@ -158,7 +158,7 @@ class Answer:
                 self._check_size()
         return ()
 
-    def _go_on(self, index: int, delta: dict[str, Any], *, clean: bool) -> Iterable[Delta]:
+    def _extend(self, index: int, delta: dict[str, Any], *, clean: bool) -> Iterable[Delta]:
         if index in self._unknown:
             return ()
         match delta.get("type"):
@@ -168,15 +168,15 @@ class Answer:
                 return self._thought(typed(delta, "thinking", str), clean=clean)
             case "input_json_delta":
                 if index not in self._calls:
-                    raise ProtocolViolation("arguments of a tool call that has not begun")
+                    raise ProtocolViolation("arguments of a tool call that was not started")
                 piece = typed(delta, "partial_json", str)
                 self._calls[index].pieces.append(piece)
                 self._arguments_chars += len(piece)
                 self._check_size()
-        return ()  # signatures and citations too: neither has a part
+        return ()  # signatures and citations have no part
 
     def _complete(self, index: int) -> Iterable[Delta]:
-        """A block ends, and with it a tool call is complete."""
+        """A block ends; if it is a tool call, that is complete."""
         self._unknown.discard(index)
         call = self._calls.pop(index, None)
         if call is None:
@@ -184,10 +184,16 @@ class Answer:
         arguments = "".join(call.pieces) or json.dumps(
             call.input, ensure_ascii=False, separators=(",", ":")
         )
-        return (ToolCall(mend(call.call_id) or f"call_{index}", mend(call.name), mend(arguments)),)
+        return (
+            ToolCall(
+                make_storable(call.call_id) or f"call_{index}",
+                make_storable(call.name),
+                make_storable(arguments),
+            ),
+        )
 
-    def _at_once(self, message: dict[str, Any], *, clean: bool) -> Iterator[Delta]:
-        """A whole message of a server that does not stream."""
+    def _whole_message(self, message: dict[str, Any], *, clean: bool) -> Iterator[Delta]:
+        """A whole message, from a server that does not stream."""
         for index, block in enumerate(typed(message, "content", list)):
             if isinstance(block, dict):
                 yield from self._begin(index, block, clean=clean)
@@ -198,16 +204,16 @@ class Answer:
     def _text(self, text: str, *, clean: bool) -> Iterable[Delta]:
         if text:
             self.begun = True
-            text = self._characters.whole(text, clean=clean)
-            if self._said:
-                text, self._said = unsaid(text, self._said)
+            text = self._characters.join(text, clean=clean)
+            if self._white_space:
+                text, self._white_space = drop_repeated(text, self._white_space)
         return (TextDelta(text),) if text else ()
 
     def _thought(self, text: str, *, clean: bool) -> Iterable[Delta]:
         if not text:
             return ()
         self.begun = True
-        return (ReasoningDelta(self._characters.whole(text, clean=clean)),)
+        return (ReasoningDelta(self._characters.join(text, clean=clean)),)
 
     def _usage(self, usage: Any, *, final: bool = False) -> Iterable[Delta]:
         """The usage so far: the input is known at the start, the output at the end."""
@@ -231,37 +237,38 @@ class Answer:
             or self._arguments_chars > ARGUMENTS_MAX_CHARS
         ):
             raise ProtocolViolation(
-                f"more than {CALLS_MAX} tool calls or open blocks, or {ARGUMENTS_MAX_CHARS} characters of arguments"
+                f"more than {CALLS_MAX} tool calls or open blocks, "
+                f"or {ARGUMENTS_MAX_CHARS} characters of arguments"
             )
 
 
-def unsaid(text: str, said: str) -> tuple[str, str]:
-    """What of `text` is new after `said`, and how much of `said` may still come again.
+def drop_repeated(text: str, white_space: str) -> tuple[str, str]:
+    """`text` without the `white_space` it repeats, and what of that the next text may still repeat.
 
-    `said` is the white space at the end of what the model goes on from. It is not sent, because the API refuses it, so that the model
-    will often begin with it; whatever of it comes again is left out, once.
+    `white_space` ends the prefix that the model continues. It is not sent, because the API refuses
+    it, so the model often begins with it; what is repeated is dropped, once.
     """
-    again = 0
-    while again < min(len(text), len(said)) and text[again] == said[again]:
-        again += 1
-    return text[again:], said[again:] if again == len(text) else ""
+    repeated = 0
+    while repeated < min(len(text), len(white_space)) and text[repeated] == white_space[repeated]:
+        repeated += 1
+    return text[repeated:], white_space[repeated:] if repeated == len(text) else ""
 
 
 def error_of(
     error: Any, status: int | None = None, retry_after: str | None = None
 ) -> ProviderError:
-    """The meaning of an error response, or of an error in the middle of an answer."""
-    words = error_message(error)
+    """Interprets an error response, or an error in the middle of an answer."""
+    message = error_message(error)
     code = _CODES.get(str(error.get("type")) if isinstance(error, dict) else "")
     if code is None:
         unknown = "provider_unavailable" if status is None or status >= 500 else "provider_refused"
         code = _CODES_OF_STATUS.get(status or 0, unknown)
-    if code == "invalid_request" and any(known in words for known in _TOO_LONG_WORDS):
+    if code == "invalid_request" and any(known in message for known in _TOO_LONG_WORDS):
         code = "context_too_long"
     retryable = code in _RETRYABLE
     return ProviderError(
         code,
-        describe_error(words, status),
+        describe_error(message, status),
         retryable=retryable,
-        retry_after_s=seconds(retry_after) if retryable else None,
+        retry_after_s=parse_retry_after(retry_after) if retryable else None,
     )

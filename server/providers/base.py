@@ -15,14 +15,14 @@ class Turn(NamedTuple):
 
 
 class ModelRequest(NamedTuple):
-    """A request to a model. `prefix` is the beginning of the answer, which the model has written."""
+    """A request to a model. `prefix` is the beginning of the answer, written by the model."""
 
     model: str  # the provider's name for it
     turns: list[Turn]  # ends with the question
     system_prompt: str | None
     max_output_tokens: int
     temperature: float | None
-    place: int  # of the answer among its siblings, from 0
+    position: int  # of the answer among its siblings, from 0
     prefix: Parts
 
 

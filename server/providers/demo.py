@@ -1,6 +1,6 @@
 """The built-in model, which needs no network and no key, and is no language model.
 
-Its text is a pure function of the message and of the answer's place among its siblings.
+Its text is a pure function of the message and of the answer's position among its siblings.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from server.providers.base import (
 COMMAND = "/demo"
 SCRIPT_MAX_CHARS = 500
 BURST = 200
-"""How many tokens are made before other answers of the process proceed."""
+"""How many tokens are generated before other answers of the process proceed."""
 
 _WORDS = [
     "tide",
@@ -72,7 +72,7 @@ _WORDS = [
 
 
 class DemoScript(BaseModel):
-    """What a message whose first line is `/demo key=value …` sets.
+    """The settings in a message whose first line is `/demo key=value …`.
 
     Times are in milliseconds, rates in tokens per second, lengths in tokens.
     """
@@ -131,14 +131,14 @@ class Demo:
 
 
 class _Output:
-    """Sends deltas at the rate of a script, up to a limit, and fails or stalls where it says so."""
+    """Sends deltas at the rate of a script, up to a limit, and fails or stalls as it requires."""
 
     def __init__(self, script: DemoScript, tokens_max: int) -> None:
         self.tokens, self.cut = 0, False
         self._script, self._tokens_max = script, tokens_max
 
     async def deltas(self, deltas: Iterator[Delta | None]) -> AsyncGenerator[Delta, None]:
-        """What follows the prefix; None stands for a token that the prefix has."""
+        """The deltas after the prefix; a None in the input is a token that the prefix has."""
         loop, rate = asyncio.get_running_loop(), self._script.rate
         start, position = loop.time(), 0
         for delta in deltas:
@@ -161,19 +161,19 @@ class _Output:
     async def _fail_or_stall(self, position: int) -> None:
         fail_after, stall_after = self._script.fail_after, self._script.stall_after
         if fail_after is not None and position >= fail_after:
-            detail = f"The demo model fails after {fail_after} tokens, as the message asked."
+            detail = f"The demo model fails after {fail_after} tokens, as requested."
             raise ProviderError("provider_unavailable", detail, retryable=True)
         if stall_after is not None and position >= stall_after:
             await asyncio.Event().wait()
 
 
 def _deltas(script: DemoScript, topic: str, request: ModelRequest) -> Iterator[Delta | None]:
-    """All tokens of the answer, made one by one; None for those that the prefix has."""
+    """All tokens of the answer; None for those that the prefix has."""
     reasoned = sum(len(part["text"]) for part in request.prefix if part["type"] == "reasoning")
     written = len(joined_text(request.prefix))
     for kind, tokens, sent_chars in (
         (ReasoningDelta, _reasoning(script), reasoned),
-        (TextDelta, _answer(script, topic, request.place), written),
+        (TextDelta, _answer(script, topic, request.position), written),
     ):
         left = sent_chars
         for token in tokens:
@@ -182,7 +182,7 @@ def _deltas(script: DemoScript, topic: str, request: ModelRequest) -> Iterator[D
 
 
 def read_script(message: str) -> tuple[DemoScript, str]:
-    """What a message sets, and the rest of it; raises ProviderError for a bad key or value."""
+    """The script in a message, and the rest of it; raises ProviderError for a bad key or value."""
     first, _, rest = message.partition("\n")
     words = first[:SCRIPT_MAX_CHARS].split()
     if not words or words[0] != COMMAND:
@@ -195,20 +195,22 @@ def read_script(message: str) -> tuple[DemoScript, str]:
         key, equals, value = word.partition("=")
         if not equals:
             raise ProviderError(
-                "invalid_request", f"{COMMAND}: {word!r} is not of the form key=value."
+                "invalid_request", f"{COMMAND}: {word!r} must have the form key=value."
             )
         settings[key] = value
     try:
         return DemoScript.model_validate(settings), rest
     except ValidationError as error:
-        fault = error.errors()[0]
+        first_error = error.errors()[0]
         known = ", ".join(field.alias or name for name, field in DemoScript.model_fields.items())
         reason = (
-            f"there is no such key; there are {known}"
-            if fault["type"] == "extra_forbidden"
-            else fault["msg"]
+            f"unknown key: expected one of {known}"
+            if first_error["type"] == "extra_forbidden"
+            else first_error["msg"]
         )
-        raise ProviderError("invalid_request", f"{COMMAND}: {fault['loc'][0]}: {reason}.") from None
+        raise ProviderError(
+            "invalid_request", f"{COMMAND}: {first_error['loc'][0]}: {reason}."
+        ) from None
 
 
 def _question(request: ModelRequest) -> str:
@@ -231,20 +233,20 @@ def _spaced(words: Iterable[str]) -> Iterator[str]:
         yield f" {word}" if n else word
 
 
-def _answer(script: DemoScript, topic: str, place: int) -> Iterable[str]:
-    dice = random.Random(f"{place}:{topic}")
+def _answer(script: DemoScript, topic: str, position: int) -> Iterable[str]:
+    rng = random.Random(f"{position}:{topic}")
     if script.tokens is not None:
-        return _spaced(dice.choice(_WORDS) for _ in range(script.tokens))
+        return _spaced(rng.choice(_WORDS) for _ in range(script.tokens))
     about = " ".join(topic[:1000].split())[:80] or "nothing in particular"
-    one, two, three = dice.sample(_WORDS, 3)
-    high, low = dice.randint(40, 70) / 10, dice.randint(5, 20) / 10
+    one, two, three = rng.sample(_WORDS, 3)
+    high, low = rng.randint(40, 70) / 10, rng.randint(5, 20) / 10
     return _tokens(
         f"I am **demo**, a built-in stand-in and *no language model*: I cannot know anything about “{about}”. "
         f"What I can show is how an answer arrives, and stays.\n\n"
         f"## What you are watching\n\n"
         f"1. Every token was written to a log before you saw it.\n"
         f"2. Reload this page, and the {one} goes on where it was.\n"
-        f"3. Stop it, and what was said is kept.\n\n"
+        f"3. Stop it, and the text so far is kept.\n\n"
         f"| harbour | high water | low water |\n| --- | ---: | ---: |\n"
         f"| {one} | {high:.1f} m | {low:.1f} m |\n| {two} | {high - 0.7:.1f} m | {low + 0.4:.1f} m |\n"
         f"| {three} | {high + 0.3:.1f} m | {low:.1f} m |\n\n"

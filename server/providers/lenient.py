@@ -12,7 +12,7 @@ from server.errors import TidemarkError
 T = TypeVar("T")
 
 CALLS_MAX, ARGUMENTS_MAX_CHARS = 128, 1 << 20
-"""How many tools one answer may call, and the total size of their arguments."""
+"""The maximum number of tool calls in an answer, and the total size of their arguments."""
 
 ERROR_MAX_CHARS = 500
 
@@ -27,18 +27,18 @@ class Characters:
     def __init__(self) -> None:
         self._half = ""
 
-    def whole(self, text: str, *, clean: bool) -> str:
-        """The text up to its last whole character; `clean` says that no character in it is split."""
+    def join(self, text: str, *, clean: bool) -> str:
+        """The text up to its last complete character. `clean`: it contains no split character."""
         if clean and not self._half:
             return text
         text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
-        return mend(text)
+        return make_storable(text)
 
 
-def mend(text: str) -> str:
-    """Text that can be stored: surrogates are joined or replaced, and NULs, which PostgreSQL refuses."""
+def make_storable(text: str) -> str:
+    """Joins or replaces surrogates, and replaces NULs, which PostgreSQL cannot store."""
     return (
         text.encode("utf-16-le", "surrogatepass")
         .decode("utf-16-le", "replace")
@@ -47,63 +47,61 @@ def mend(text: str) -> str:
 
 
 def read_json(data: bytes) -> tuple[Any, bool]:
-    """The value of an event, and whether no character in it is split. Raises ProtocolViolation."""
+    """The JSON value of an event, and whether it is without split characters.
+
+    Raises ProtocolViolation.
+    """
     try:
         return orjson.loads(data), True
     except orjson.JSONDecodeError as error:
         try:
             return json.loads(data), False  # it accepts lone surrogates, and NaN
         except (ValueError, RecursionError):
-            raise ProtocolViolation(f"an event is no JSON: {error}") from None
+            raise ProtocolViolation(f"an event is not valid JSON: {error}") from None
 
 
-def typed(holder: Any, key: str, of: type[T]) -> T:
+def typed(parent: Any, key: str, of: type[T]) -> T:
     """The value of `key`, or an empty one if it is missing or null. Raises ProtocolViolation."""
-    if not isinstance(holder, dict):
-        raise ProtocolViolation(f"what holds {key!r} is no object")
-    value = holder.get(key)
+    if not isinstance(parent, dict):
+        raise ProtocolViolation(f"expected an object with {key!r}")
+    value = parent.get(key)
     if value is None:
         return of()
     if not isinstance(value, of):
-        raise ProtocolViolation(f"{key!r} is no {of.__name__}")
+        raise ProtocolViolation(f"{key!r} must be of type {of.__name__}")
     return value
 
 
-def count(holder: Any, key: str) -> int:
-    """A count, or None if it is none: an answer does not fail because of its usage."""
-    value = holder.get(key) if isinstance(holder, dict) else None
+def count(usage: Any, key: str) -> int:
+    """A token count, or 0 if it is not valid: an answer does not fail because of its usage."""
+    value = usage.get(key) if isinstance(usage, dict) else None
     return int(value) if isinstance(value, int | float) and 0 <= value < 2**53 else 0
 
 
 def error_in(body: bytes) -> Any:
     """The error in the body of an error response, an object or text; None unless it is JSON."""
     try:
-        said = orjson.loads(body)
+        error = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(said, dict):
-        said = said.get("error") or said.get("detail") or said
-    return said if isinstance(said, dict | str) else None
+    if isinstance(error, dict):
+        error = error.get("error") or error.get("detail") or error
+    return error if isinstance(error, dict | str) else None
 
 
 def error_message(error: Any) -> str:
-    """The message of an error."""
-    words = error.get("message") if isinstance(error, dict) else error
-    return mend(str(words or ""))[:ERROR_MAX_CHARS]
+    message = error.get("message") if isinstance(error, dict) else error
+    return make_storable(str(message or ""))[:ERROR_MAX_CHARS]
 
 
-def describe_error(words: str, status: int | None) -> str:
+def describe_error(message: str, status: int | None) -> str:
     """The message for users about an error response, or an error in the middle of an answer."""
-    said = f": {words}" if words else "."
-    return (
-        f"The model's server answered {status}{said}"
-        if status
-        else f"The model's server broke off{said}"
-    )
+    fact = f"returned {status}" if status else "reported an error"
+    return f"The model's server {fact}: {message}" if message else f"The model's server {fact}."
 
 
-def seconds(retry_after: str | None) -> float | None:
-    """The seconds in a `Retry-After` header, which is a number or a date."""
+def parse_retry_after(retry_after: str | None) -> float | None:
+    """The seconds of a `Retry-After` header, which is a number or a date; None if not valid."""
     if not retry_after:
         return None
     try:

@@ -11,7 +11,7 @@ import orjson
 
 from server.parts import Parts, joined_text
 from server.providers.base import Delta, ModelRequest
-from server.providers.openai_chunks import Answer, error_of
+from server.providers.openai_chunks import AnswerParser, error_of
 from server.providers.upstream import Upstream
 from server.settings import ProviderSettings
 
@@ -26,11 +26,11 @@ class OpenAI:
         key = (api_key or "").strip()
         self._upstream = Upstream(self._url, headers_of(key), key, settings, error_of)
 
-    def continues(self, request: ModelRequest) -> bool:  # noqa: ARG002  the format has no way to ask for it
+    def continues(self, request: ModelRequest) -> bool:  # noqa: ARG002  the format cannot
         return False
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        return self._upstream.deltas(self._body(request), Answer())
+        return self._upstream.deltas(self._body(request), AnswerParser())
 
     async def close(self) -> None:
         await self._upstream.close()

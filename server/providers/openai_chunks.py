@@ -1,6 +1,7 @@
 """Parsing of OpenAI's `chat.completion.chunk` objects and of its errors, without a connection.
 
-Servers that claim to speak this format differ. Whatever can be understood is; what cannot ends the answer with `provider_protocol`.
+Servers that implement this format differ, so parsing is lenient. What cannot be parsed ends the
+answer with `provider_protocol`.
 """
 
 from collections.abc import Iterator
@@ -23,9 +24,9 @@ from server.providers.lenient import (
     count,
     describe_error,
     error_message,
-    mend,
+    make_storable,
+    parse_retry_after,
     read_json,
-    seconds,
     typed,
 )
 
@@ -39,8 +40,8 @@ _TOO_LONG_WORDS = (
 )
 
 
-class Answer:
-    """The state between chunks: tool calls come in pieces, and the finish reason before the usage."""
+class AnswerParser:
+    """Parses the chunks of one answer. The usage may follow the finish reason."""
 
     def __init__(self) -> None:
         self.begun = self.done = False
@@ -51,16 +52,16 @@ class Answer:
         self._characters = Characters()
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return self.reason is not None
 
-    def take(self, data: bytes) -> Iterator[Delta]:
+    def feed(self, data: bytes) -> Iterator[Delta]:
         if data == DONE:
             self.done = True
             return
         chunk, clean = read_json(data)
         if not isinstance(chunk, dict):
-            raise ProtocolViolation("a chunk is no object")
+            raise ProtocolViolation("a chunk is not an object")
         if error := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
             raise error_of(error)
         if isinstance(usage := chunk.get("usage"), dict):
@@ -71,10 +72,10 @@ class Answer:
                 delta, "reasoning", str
             ):
                 self.begun = True
-                yield ReasoningDelta(self._characters.whole(reasoning, clean=clean))
+                yield ReasoningDelta(self._characters.join(reasoning, clean=clean))
             if text := _text(delta) or typed(delta, "refusal", str):
                 self.begun = True
-                yield TextDelta(self._characters.whole(text, clean=clean))
+                yield TextDelta(self._characters.join(text, clean=clean))
             for piece in typed(delta, "tool_calls", list):
                 self.begun = True
                 self._add_call(piece)
@@ -84,13 +85,13 @@ class Answer:
         if self.reason is None and not (self.done and self.begun):
             raise ProviderError(
                 "provider_protocol",
-                "The model's server ended the stream without saying why.",
+                "The model's stream ended without a finish reason.",
                 retryable=True,
             )
         for index, call in sorted(self._calls.items()):
             yield ToolCall(
                 *(
-                    mend(text)
+                    make_storable(text)
                     for text in (call["id"] or f"call_{index}", call["name"], call["arguments"])
                 )
             )
@@ -109,11 +110,12 @@ class Answer:
         self._arguments_chars += len(arguments)
         if len(self._calls) > CALLS_MAX or self._arguments_chars > ARGUMENTS_MAX_CHARS:
             raise ProtocolViolation(
-                f"more than {CALLS_MAX} tool calls, or {ARGUMENTS_MAX_CHARS} characters of arguments"
+                f"more than {CALLS_MAX} tool calls, "
+                f"or {ARGUMENTS_MAX_CHARS} characters of arguments"
             )
 
     def _index_of(self, piece: Any) -> int:
-        """The call that a piece belongs to. Without an index, another id is another call."""
+        """The call that a piece belongs to. Without an index, a new id starts another call."""
         index, id = (
             (piece.get("index") if isinstance(piece, dict) else None),
             typed(piece, "id", str),
@@ -128,28 +130,34 @@ class Answer:
 def error_of(
     error: Any, status: int | None = None, retry_after: str | None = None
 ) -> ProviderError:
-    """The meaning of an error response, or of an error in the middle of an answer."""
+    """Interprets an error response, or an error in the middle of an answer."""
     fields = error if isinstance(error, dict) else {}
-    words = error_message(error)
-    message = describe_error(words, status)
+    message = error_message(error)
+    text = describe_error(message, status)
     kinds = {str(fields.get("code")), str(fields.get("type"))}
     code = status or next(
         (int(kind) for kind in kinds if kind.isascii() and kind.isdigit() and len(kind) == 3), 0
     )
     if kinds & _TOO_LONG or (
-        code in (0, 400, 413, 422) and any(known in words for known in _TOO_LONG_WORDS)
+        code in (0, 400, 413, 422) and any(known in message for known in _TOO_LONG_WORDS)
     ):
-        return ProviderError("context_too_long", message)
+        return ProviderError("context_too_long", text)
     if code == 429 or kinds & {"rate_limit_exceeded", "rate_limit_error", "insufficient_quota"}:
         can_wait = "insufficient_quota" not in kinds
         return ProviderError(
-            "provider_rate_limited", message, retryable=can_wait, retry_after_s=seconds(retry_after)
+            "provider_rate_limited",
+            text,
+            retryable=can_wait,
+            retry_after_s=parse_retry_after(retry_after),
         )
     if code == 408 or code >= 500 or not code:
         return ProviderError(
-            "provider_unavailable", message, retryable=True, retry_after_s=seconds(retry_after)
+            "provider_unavailable",
+            text,
+            retryable=True,
+            retry_after_s=parse_retry_after(retry_after),
         )
-    return ProviderError("provider_refused", message)
+    return ProviderError("provider_refused", text)
 
 
 def _text(delta: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ DEMO = "demo"
 
 
 class Kind(NamedTuple):
-    """A wire format: its provider class, how URLs are made, and the headers with the key."""
+    """A wire format: its provider class, its URLs, and its headers with the key."""
 
     provider: Callable[[ProviderSettings, str | None], Provider]
     url_of: Callable[[str, str], str]
@@ -51,13 +51,13 @@ class Models:
             self.all.insert(0, Model(DEMO, DEMO, DEMO, Demo.context_tokens))
         if not self.all:
             raise SettingsError(
-                "No model is offered: set the API key of a provider, or generation.demo = true."
+                "No model is available: set the API key of a provider, or generation.demo = true."
             )
         self._by_id = {model.id: model for model in self.all}
         named = self._named(settings, "default_model")
         self.default = named or (others or self.all)[0]
         self.titles = self._named(settings, "title_model")
-        """The model that titles conversations; None for the model of each."""
+        """The model that titles conversations; None for each conversation's own."""
 
     def find(self, name: str) -> Model:
         """The model with this id, or with this name if it is unique; raises Invalid."""
@@ -67,9 +67,9 @@ class Models:
         if len(bare) == 1:
             return bare[0]
         reason = (
-            f"{name[:200]!r} is offered by {', '.join(m.id for m in bare)}"
+            f"{name[:200]!r} is ambiguous: expected one of {', '.join(m.id for m in bare)}"
             if bare
-            else f"there is no model {name[:200]!r}"
+            else f"unknown model {name[:200]!r}"
         )
         raise Invalid.at("/model", reason, code="unknown_model")
 
@@ -78,14 +78,14 @@ class Models:
         return (self.find(name) if name else self.default).id
 
     def _named(self, settings: Settings, key: str) -> Model | None:
-        """The model that a setting names, if it does; raises SettingsError."""
+        """The model in a setting, if it is set; raises SettingsError."""
         name: str = getattr(settings.generation, key)
         try:
             return self.find(name) if name else None
         except Invalid as error:
             known = ", ".join(model.id for model in self.all)
             raise SettingsError(
-                f"generation.{key} = {name!r}: there is no such model; there are {known}."
+                f"generation.{key} = {name!r}: unknown model: expected one of {known}."
             ) from error
 
 

@@ -63,29 +63,29 @@ class EventParser:
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in chunk else chunk
 
 
-class Patience:
-    """Calls `give_up` after a silence. Activity costs one clock reading, not a timer."""
+class SilenceTimeout:
+    """Calls `on_timeout` after a silence. Activity costs one clock reading, not a timer."""
 
-    def __init__(self, silence_s: float, give_up: Callable[[], None]) -> None:
+    def __init__(self, silence_s: float, on_timeout: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._give_up = give_up
+        self._on_timeout = on_timeout
         self._deadline = self._loop.time() + silence_s
-        self._timer = self._loop.call_at(self._deadline, self._look)
-        self.lost = False
+        self._timer = self._loop.call_at(self._deadline, self._check)
+        self.expired = False
 
     def reset(self, silence_s: float) -> None:
         """Starts the timeout again, with `silence_s`."""
         self._deadline = self._loop.time() + silence_s
         if self._deadline < self._timer.when():
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._timer = self._loop.call_at(self._deadline, self._check)
 
     def stop(self) -> None:
         self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._loop.time() < self._deadline - 0.001:
-            self._timer = self._loop.call_at(self._deadline, self._look)
+            self._timer = self._loop.call_at(self._deadline, self._check)
         else:
-            self.lost = True
-            self._give_up()
+            self.expired = True
+            self._on_timeout()

@@ -1,6 +1,6 @@
 """The connection to a model's server: sends a request and streams the answer, within limits.
 
-What the events mean is the format's matter; what can go wrong on the way is told here, once for all formats.
+Errors of the connection are handled here for all formats; each format parses its own events.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import aiohttp
 
 from server.providers.base import Delta, ProviderError
 from server.providers.lenient import ProtocolViolation, error_in
-from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong, Patience
+from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong, SilenceTimeout
 from server.settings import ProviderSettings
 
 ERROR_BODY_MAX_BYTES = 16_384
@@ -23,21 +23,21 @@ ErrorOf = Callable[[Any, int | None, str | None], ProviderError]
 """Interprets an error: the error itself, the status it came with, and `Retry-After`."""
 
 
-class Reading(Protocol):
-    """Parses one answer, and keeps the state between its events."""
+class StreamParser(Protocol):
+    """Parses the events of one answer."""
 
     begun: bool
-    """Whether the model has sent anything, even if it is not passed on yet."""
+    """Whether the model has sent any output, even if no delta was returned yet."""
 
     done: bool
     """Whether the server has announced the end of the stream."""
 
     @property
-    def whole(self) -> bool:
-        """Whether the finish reason is known; then it does not matter how the connection ends."""
+    def complete(self) -> bool:
+        """Whether the finish reason is known; then errors of the connection are ignored."""
         ...
 
-    def take(self, data: bytes) -> Iterable[Delta]:
+    def feed(self, data: bytes) -> Iterable[Delta]:
         """The deltas of one event. Raises ProviderError and ProtocolViolation."""
         ...
 
@@ -68,56 +68,58 @@ class Upstream:
     async def close(self) -> None:
         await self._http.close()
 
-    async def deltas(self, body: bytes, reading: Reading) -> AsyncGenerator[Delta, None]:
+    async def deltas(self, body: bytes, answer: StreamParser) -> AsyncGenerator[Delta, None]:
         """The answer to `body` as it arrives. Raises ProviderError.
 
-        This is the only generator between the socket and whoever reads: each further one would cost every token.
+        There is no other generator between the socket and the caller: each would cost every token.
         """
         idle_s = self._limits.idle_timeout_s
-        async with self._asked(body) as (response, patience):
+        async with self._request(body) as (response, timeout):
             parser = EventParser()
-            chunk = await _first(response, patience, reading)
+            chunk = await _first(response, timeout, answer)
             while chunk is not None:
                 for data in parser.feed(chunk) if chunk else parser.end():
                     if data:  # some servers send empty events as heartbeats
-                        for delta in reading.take(data):
+                        for delta in answer.feed(data):
                             yield delta
-                    if reading.done:
+                    if answer.done:
                         break
-                if reading.done or not chunk:
+                if answer.done or not chunk:
                     break
-                if reading.begun:  # nothing but a token ends the wait for the first one
-                    patience.reset(min(idle_s, AFTER_FINISH_S) if reading.whole else idle_s)
-                chunk = await _next(response, patience, reading)
-            for delta in reading.end():
+                if answer.begun:  # only a token ends the wait for the first one
+                    timeout.reset(min(idle_s, AFTER_FINISH_S) if answer.complete else idle_s)
+                chunk = await _next(response, timeout, answer)
+            for delta in answer.end():
                 yield delta
 
     @asynccontextmanager
-    async def _asked(self, body: bytes) -> AsyncIterator[tuple[aiohttp.ClientResponse, Patience]]:
-        """The response to `body`, and its timeout. Raises ProviderError until it has been read."""
-        loop, patience = asyncio.get_running_loop(), None
+    async def _request(
+        self, body: bytes
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, SilenceTimeout]]:
+        """Sends a request: the response and its timeout. Translates errors to ProviderError."""
+        loop, timeout = asyncio.get_running_loop(), None
         answer_by = loop.time() + self._limits.first_token_timeout_s
         try:
             async with asyncio.timeout_at(answer_by):
                 # A redirect would be followed without the body.
                 response = await self._http.post(self._url, data=body, allow_redirects=False)
             async with response:
-                patience = Patience(answer_by - loop.time(), response.close)
+                timeout = SilenceTimeout(answer_by - loop.time(), response.close)
                 if response.status != 200:
                     error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
                     raise self._error_of(
                         error, response.status, response.headers.get("Retry-After")
                     )
-                yield response, patience
+                yield response, timeout
         except ProviderError as error:
             raise self._without_key(error) from None
         except (aiohttp.ClientError, OSError, EventTooLong, ProtocolViolation) as error:
             raise self._without_key(
-                _failure(error, fell_silent=patience is not None and patience.lost)
+                _failure(error, timed_out=timeout is not None and timeout.expired)
             ) from error
         finally:
-            if patience is not None:
-                patience.stop()
+            if timeout is not None:
+                timeout.stop()
 
     def _without_key(self, error: ProviderError) -> ProviderError:
         """The error without the API key, which a server may repeat."""
@@ -130,13 +132,13 @@ class Upstream:
 
 
 async def _first(
-    response: aiohttp.ClientResponse, patience: Patience, reading: Reading
+    response: aiohttp.ClientResponse, timeout: SilenceTimeout, answer: StreamParser
 ) -> bytes | None:
-    """The first bytes. A JSON object is an error, or an answer that is not streamed: one event."""
-    chunk = await _next(response, patience, reading)
+    """The first bytes. A JSON object, an error or an unstreamed answer, becomes one event."""
+    chunk = await _next(response, timeout, answer)
     if chunk is None or chunk.lstrip()[:1] != b"{":
         return chunk
-    reading.done = True
+    answer.done = True
     return (
         b"data: "
         + (await _read(response, EVENT_MAX_BYTES, chunk)).replace(b"\r", b" ").replace(b"\n", b" ")
@@ -145,17 +147,17 @@ async def _first(
 
 
 async def _next(
-    response: aiohttp.ClientResponse, patience: Patience, reading: Reading
+    response: aiohttp.ClientResponse, timeout: SilenceTimeout, answer: StreamParser
 ) -> bytes | None:
     """The next bytes, `b""` at the end; None if the connection broke after a complete answer."""
     try:
         chunk = await response.content.readany()
     except (aiohttp.ClientError, OSError):
-        if not reading.whole:
+        if not answer.complete:
             raise
         return None
-    if patience.lost and not reading.whole:
-        raise _silence()
+    if timeout.expired and not answer.complete:
+        raise _silence_error()
     return chunk
 
 
@@ -166,13 +168,13 @@ async def _read(response: aiohttp.ClientResponse, size: int, body: bytes = b"") 
     return body
 
 
-def _failure(error: Exception, *, fell_silent: bool) -> ProviderError:
+def _failure(error: Exception, *, timed_out: bool) -> ProviderError:
     """The ProviderError for an error of the connection."""
     if isinstance(error, EventTooLong | ProtocolViolation):
-        message = f"The model's server sent something that is not of its protocol: {error}."
+        message = f"The model's server sent an invalid response: {error}."
         return ProviderError("provider_protocol", message, retryable=True)
-    if fell_silent:
-        return _silence()
+    if timed_out:
+        return _silence_error()
     if isinstance(error, TimeoutError):
         return ProviderError(
             "provider_timeout", "The model's server could not be reached in time.", retryable=True
@@ -181,5 +183,5 @@ def _failure(error: Exception, *, fell_silent: bool) -> ProviderError:
     return ProviderError("provider_unavailable", message, retryable=True)
 
 
-def _silence() -> ProviderError:
-    return ProviderError("provider_timeout", "The model fell silent.", retryable=True)
+def _silence_error() -> ProviderError:
+    return ProviderError("provider_timeout", "The model stopped responding.", retryable=True)

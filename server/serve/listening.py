@@ -30,7 +30,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartError(
-                f"Port {port} on {host} is in use: stop what listens there, or choose another with --port or server.port."
+                f"Port {port} on {host} is in use: stop the program that listens there, "
+                "or choose another port with --port or server.port."
             ) from None
         raise StartError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
     listening.setblocking(False)  # noqa: FBT003  of the standard library

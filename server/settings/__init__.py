@@ -63,7 +63,7 @@ def load_settings(config: Path | None = None, data_dir: Path | None = None) -> S
 
 
 def _resolved(settings: Settings, file: Path | None, data_dir: Path | None) -> Settings:
-    """The settings with absolute paths, with URLs read from their files, and platform variables."""
+    """Makes paths absolute, reads URLs from their files, and applies platform variables."""
     base = file.resolve().parent if file else Path.cwd()
     values: dict[str, Any] = {
         name: _absolute(getattr(settings, name), base)

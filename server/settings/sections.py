@@ -58,7 +58,7 @@ LoopbackOrBool = Annotated[bool | Literal["loopback"], PlainValidator(_loopback_
 class Section(BaseModel):
     """One table of the file. Every field has a `description`, which `config.toml` repeats.
 
-    `expected` in a field's schema says what a valid value is where types and bounds do not.
+    `expected` in a field's schema describes a valid value, where types and bounds do not suffice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -176,8 +176,15 @@ class WorkerSettings(Section):
         20,
         ge=0,
         le=3600,
-        description="How long a stopping worker lets its answers finish before it hands them over "
-        "to other workers, in seconds. `up` waits at most 2.",
+        description="How long a stopping worker waits for its answers before it hands them over to "
+        "other workers, in seconds. `up` waits at most 2.",
+    )
+    lease_s: float = Field(
+        2,
+        ge=1,
+        le=60,
+        description="How long a worker may give no sign of life before other workers continue its "
+        "answers, in seconds.",
     )
     http_port: Port = Field(
         0, description="The port on which a worker serves /healthz and /metrics; 0 turns it off."

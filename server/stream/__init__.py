@@ -1,1 +1,1 @@
-"""Redis: what is being said. Events, the token log, its tail, and the feeds that readers follow."""
+"""Redis: events, the token log, its tail, and the feeds that readers follow."""

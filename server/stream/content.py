@@ -1,4 +1,4 @@
-"""Content: the ordered parts of an answer, as its events make them."""
+"""Content: the ordered parts of an answer, built from its events."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class Content:
         self.replace(parts or [])
 
     def replace(self, parts: Parts) -> None:
-        """Forgets everything and starts from `parts`."""
+        """Replaces all content with `parts`."""
         self._parts = [
             (
                 {k: v for k, v in part.items() if k != "text"},
@@ -28,7 +28,7 @@ class Content:
         ]
 
     def apply(self, event: Event) -> None:
-        """Adds one event. Those that carry no content change nothing."""
+        """Applies one event; events without content change nothing."""
         match event.type:
             case EventType.TEXT_DELTA | EventType.REASONING_DELTA:
                 data = orjson.loads(event.data)
@@ -53,13 +53,13 @@ class Content:
         self._parts[part][1].append(text)
 
     def next_part(self, type: EventType) -> int:
-        """The index of the part that a delta of `type` belongs to: the last part if it has that type."""
+        """The part that a delta of `type` belongs to: the last one if it has that type."""
         if self._parts and self._parts[-1][0]["type"] == _DELTAS.get(type):
             return len(self._parts) - 1
         return len(self._parts)
 
     def parts(self) -> Parts:
-        """The parts as they are stored and answered."""
+        """The parts, as they are stored and returned to clients."""
         return [
             {**part, "text": "".join(text)} if part["type"] in _DELTAS.values() else dict(part)
             for part, text in self._parts

@@ -1,7 +1,7 @@
-"""Events: what a generation's log is made of, and the bytes they have there.
+"""Events: the entries of a generation's log, and their encoding.
 
-An event is `<seq> <type> <data>`: its number, its type and one JSON object, without a line feed. These bytes are what the log stores
-and what is published; a dialect turns them into what its clients speak.
+The log stores and publishes an event as `<seq> <type> <data>`: its number, its type and one JSON
+object without a line feed. A dialect turns it into the format of its clients.
 """
 
 from enum import StrEnum
@@ -29,10 +29,10 @@ TERMINAL: Final = frozenset({EventType.COMPLETED, EventType.CANCELLED, EventType
 JUMPS: Final = frozenset({EventType.RESTARTED, EventType.SNAPSHOT})
 
 FIRST_SEQ: Final = 1
-"""`queued`. It is computed from the generation's row and never written to the log."""
+"""The number of `queued`, which is computed from the row and never written to the log."""
 
 EPOCH_SEQS: Final = 1_000_000
-"""Attempt n that cannot continue a log starts at (n − 1) · 1,000,000 + 1."""
+"""An attempt n that cannot continue the log numbers its events from (n − 1) · 1,000,000 + 1."""
 
 _TYPES: Final[dict[bytes, str]] = {member.encode(): member for member in EventType}
 
@@ -55,7 +55,6 @@ class Event(NamedTuple):
 
 
 def make_event(seq: int, type: EventType, data: dict[str, Any]) -> Event:
-    """An event whose data is `data`."""
     return Event(seq, type, orjson.dumps(data))
 
 
@@ -65,11 +64,11 @@ def make_event_of_row(seq: int, type: EventType, data: dict[str, Any]) -> Event:
 
 
 def decode_event(encoded: bytes) -> Event:
-    """The event of these bytes; raises ValueError for anything else."""
+    """Decodes an event; raises ValueError if the bytes are not one."""
     seq, type, data = encoded.split(b" ", 2)
     return Event(int(seq), _TYPES.get(type) or type.decode(), data)
 
 
 def last_seq_of_lost_log(attempt: int) -> int:
-    """The number after which an attempt writes that found no log to go on from."""
+    """The number after which an attempt starts that found no log to continue."""
     return (attempt - 1) * EPOCH_SEQS

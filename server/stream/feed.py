@@ -2,11 +2,11 @@
 
 A feed receives events from the tail. It reads the log where the tail may have missed some: at the
 start, at a gap, after a reconnection, and when it was quiet for a second. Its end never depends on
-a published message: a quiet feed whose row is settled closes and reads the log, and if there is no
-log it ends with the row itself (`snapshot`).
+a published message: when a feed is quiet and its row is settled, the log is closed and read to its
+end; without a log, readers get a snapshot of the row.
 
 A reader follows a feed from its cursor to the end of the answer (`follow`, `FeedReader`). What the
-feed no longer keeps, it reads from the log.
+feed has dropped, it reads from the log.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ Ends = Callable[[Sequence[str]], Awaitable[dict[str, End]]]
 class Batch:
     """Consecutive events, shared by all readers with the same cursor, and their encoded frames.
 
-    `encoded` is for the few encoders that live as long as the process. Shorter-lived ones keep
-    what they made themselves, with the batch as a weak key.
+    `encode_once` is for the few encoders that live as long as the process. Encoders with a shorter
+    life cache their own results, with the batch as a weak key.
     """
 
     __slots__ = ("__weakref__", "_encoded", "events")
@@ -64,27 +64,27 @@ class Batch:
 
     def encode_once(self, encode: Callable[[list[Event]], bytes]) -> bytes:
         """`encode(events)`, computed once for all readers; `encode` is a module's function."""
-        made = self._encoded.get(encode)
-        if made is None:
-            made = self._encoded[encode] = encode(self.events)
-        return made
+        frames = self._encoded.get(encode)
+        if frames is None:
+            frames = self._encoded[encode] = encode(self.events)
+        return frames
 
 
 class Feed:
-    """The events of one answer as far as this process knows them; the last 1 MiB is kept."""
+    """The events of one answer that this process has; the last 1 MiB is kept."""
 
     def __init__(self, keys: LogKeys, queued: Event) -> None:
         self.keys = keys
         self.readers = 0
         self._waiting: set[asyncio.Future[None]] = set()
-        self.wakes: set[Callable[[], None]] = set()
-        """Called when waiting readers are woken: for readers that wait for more than this feed."""
+        self.wake_callbacks: set[Callable[[], None]] = set()
+        """Called when waiting readers are woken; for readers that wait for more than one feed."""
         self.quiet = False  # nothing was added since the last check
         self.queued = queued
         self._events = [queued]
         self._seqs = [queued.seq]
         self._kept_bytes = 0
-        self._dropped = 0  # the number of the last event no longer kept
+        self._dropped = 0  # the number of the last event that was dropped
         self._batches: dict[int, Batch] = {}
 
     @property
@@ -97,7 +97,7 @@ class Feed:
         return self._events[-1].terminal
 
     def add(self, events: list[Event]) -> None:
-        """Adds events that follow what is here; those already here are skipped."""
+        """Appends events; those that the feed already has are skipped."""
         fresh = [event for event in events if event.seq > self.seq]
         if not fresh or self.ended:
             return
@@ -110,7 +110,7 @@ class Feed:
         self.wake()
 
     def end(self, end: End) -> None:
-        """Ends this feed with the row: the log is gone, and readers get the whole content at once."""
+        """Ends this feed from the row, because the log is gone: readers get a snapshot."""
         if end.terminal.seq > self.seq + 1 and not self.ended:
             self._events, self._dropped = [self.queued, end.snapshot], 0
             self._seqs = [event.seq for event in self._events]
@@ -118,26 +118,29 @@ class Feed:
         self.add([end.terminal])
 
     def wake(self) -> None:
-        """Lets every waiting reader look again."""
+        """Wakes every waiting reader."""
         waiting, self._waiting = self._waiting, set()
         for reader in waiting:
             if not reader.done():
                 reader.set_result(None)
-        for wake in self.wakes:
+        for wake in self.wake_callbacks:
             wake()
 
-    def news(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
-        """Done when readers are woken. A third cheaper than asyncio.Event."""
+    def next_wake(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
+        """A future that is done when readers are woken.
+
+        It costs a third less than an asyncio.Event.
+        """
         reader = loop.create_future()
         self._waiting.add(reader)
         return reader
 
-    def forget(self, news: "asyncio.Future[None]") -> None:
-        """Drops what `news` returned, for a reader that waits for it no longer."""
-        self._waiting.discard(news)
+    def forget(self, wake: "asyncio.Future[None]") -> None:
+        """Drops a future of `next_wake` that nobody waits for any more."""
+        self._waiting.discard(wake)
 
     def after(self, after_seq: int) -> Batch | None:
-        """The next events after `after_seq`; None if there are none, or if they are no longer kept."""
+        """The next events after `after_seq`; None if there are none or they were dropped."""
         if after_seq < self._dropped or after_seq >= self.seq:
             return None
         batch = self._batches.get(after_seq)
@@ -156,7 +159,7 @@ class Feed:
 
     @property
     def page_events(self) -> int:
-        """About how many events of this answer are one write."""
+        """About how many events of this answer fit into one write."""
         return max(1, min(PAGE_EVENTS, BATCH_BYTES * len(self._events) // max(self._kept_bytes, 1)))
 
     def _drop_oldest(self) -> None:
@@ -180,10 +183,10 @@ class Feeds:
         self._key_prefix, self._retention_s = key_prefix, retention_s
         self._feeds: dict[str, Feed] = {}
         self._loop = DueLoop(
-            self._gone_quiet, self._read, every_s=CHECK_EVERY_S, at_once=CHECKED_AT_ONCE
+            self._quiet_ids, self._read, every_s=CHECK_EVERY_S, at_once=CHECKED_AT_ONCE
         )
-        self._doubtful: set[str] = set()
-        self._doubt = asyncio.Event()
+        self._maybe_ended: set[str] = set()
+        self._end_due = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -199,7 +202,7 @@ class Feeds:
             self._tail.listen(
                 feed.keys.channel,
                 Listener(
-                    lambda: self._loop.look_at(generation_id),
+                    lambda: self._loop.check_soon(generation_id),
                     lambda data: self._receive(generation_id, data),
                 ),
             )
@@ -212,10 +215,10 @@ class Feeds:
                 del self._feeds[generation_id]
                 self._tail.leave(feed.keys.channel)
 
-    async def page(self, generation_id: str, after_seq: int) -> Batch | None:
-        """The next events after `after_seq`, read from the log, for a reader that the feed does not cover.
+    async def read_page(self, generation_id: str, after_seq: int) -> Batch | None:
+        """Reads the next events after `after_seq` from the log, for a reader behind the feed.
 
-        None: try again after a pause.
+        None if that fails; the caller tries again after a pause.
         """
         feed = self._feeds[generation_id]
         if after_seq < feed.queued.seq:
@@ -229,7 +232,7 @@ class Feeds:
             ):
                 events = [end.snapshot, end.terminal]
         except (TidemarkError, RedisError) as error:
-            log.warning("page_not_read", error=str(error))
+            log.warning("page_read_failed", error=str(error))
             events = []
         return Batch(events[: _end_of_write(events, 0)]) if events else None
 
@@ -240,38 +243,38 @@ class Feeds:
             feed.wake()
 
     async def run(self) -> None:
-        """Looks after every feed that is due or has gone quiet, until cancelled."""
+        """Reads the logs of feeds that are due or have gone quiet, until cancelled."""
         await self._loop.run()
 
-    def _gone_quiet(self) -> set[str]:
-        """The feeds to which nothing was added since this was last asked."""
+    def _quiet_ids(self) -> set[str]:
+        """The ids of feeds to which nothing was added since the last call."""
         quiet = {id for id, feed in self._feeds.items() if feed.quiet and not feed.ended}
         for feed in self._feeds.values():
             feed.quiet = True
         return quiet
 
     async def _read(self, ids: list[str]) -> None:
-        """Reads the logs of these feeds; those that brought nothing new may have ended."""
+        """Reads the logs of these feeds; those without new events may have ended."""
         following = {id: feed for id in ids if (feed := self._feeds.get(id))}
         try:
             logs = await read_logs(
                 self._redis, [(feed.keys, feed.seq) for feed in following.values()], PAGE_EVENTS
             )
         except RedisError as error:
-            log.warning("redis_away", doing="follow", error=str(error))
+            log.warning("redis_unavailable", doing="follow", error=str(error))
             logs = [[] for _ in following]
         for (id, feed), events in zip(following.items(), logs, strict=True):
             feed.add(events)
             if len(events) == PAGE_EVENTS:
-                self._loop.look_at(id)
+                self._loop.check_soon(id)
         quiet = [
             id
             for (id, feed), events in zip(following.items(), logs, strict=True)
             if not events and not feed.ended
         ]
-        self._doubtful.update(quiet)
-        if self._doubtful:
-            self._doubt.set()
+        self._maybe_ended.update(quiet)
+        if self._maybe_ended:
+            self._end_due.set()
 
     async def end(self) -> None:
         """Ends feeds whose rows are settled, until cancelled.
@@ -279,46 +282,48 @@ class Feeds:
         Separate from `run`, so that a database that hangs delays no events.
         """
         while True:
-            await self._doubt.wait()
-            self._doubt.clear()
-            ids, self._doubtful = list(self._doubtful), set()
+            await self._end_due.wait()
+            self._end_due.clear()
+            ids, self._maybe_ended = list(self._maybe_ended), set()
             try:
                 for start in range(0, len(ids), CHECKED_AT_ONCE):
                     await self._end_all(await self._ends(ids[start : start + CHECKED_AT_ONCE]))
             except TidemarkError as error:
-                log.warning("end_not_known", error=str(error))
+                log.warning("end_lookup_failed", error=str(error))
 
     async def _end_all(self, ends: dict[str, End]) -> None:
-        """Ends feeds with the rest of their logs, which it closes; without log or Redis, with the row."""
+        """Closes the logs of feeds and reads their rest; without a log or Redis, uses the row."""
         ending = [
             (id, feed, end)
             for id, end in ends.items()
             if (feed := self._feeds.get(id)) is not None and not feed.ended
         ]
-        logs = await self._sealed_logs([(feed, end.terminal) for _id, feed, end in ending])
+        logs = await self._close_and_read([(feed, end.terminal) for _id, feed, end in ending])
         for (id, feed, end), events in zip(ending, logs, strict=True):
             if events:
                 feed.add(events)
-                self._loop.look_at(id)
+                self._loop.check_soon(id)
             else:
                 feed.end(end)
 
-    async def _sealed_logs(self, ending: list[tuple[Feed, Event]]) -> list[list[Event]]:
-        """The events beyond each feed, once its log has the terminal event; none where that fails."""
+    async def _close_and_read(self, ending: list[tuple[Feed, Event]]) -> list[list[Event]]:
+        """Closes logs, and reads the events that each feed lacks; none where that fails."""
         if not ending:
             return []
         try:
             closed = await close_logs(
                 self._redis, [(feed.keys, terminal) for feed, terminal in ending], self._retention_s
             )
-            sealed = [feed for (feed, _), done in zip(ending, closed, strict=True) if done is True]
+            readable = [
+                feed for (feed, _), done in zip(ending, closed, strict=True) if done is True
+            ]
             logs = await read_logs(
-                self._redis, [(feed.keys, feed.seq) for feed in sealed], PAGE_EVENTS
+                self._redis, [(feed.keys, feed.seq) for feed in readable], PAGE_EVENTS
             )
         except RedisError as error:
-            log.warning("redis_away", doing="end", error=str(error))
+            log.warning("redis_unavailable", doing="end", error=str(error))
             return [[] for _ in ending]
-        read = dict(zip(sealed, logs, strict=True))
+        read = dict(zip(readable, logs, strict=True))
         return [read.get(feed, []) for feed, _ in ending]
 
     def _receive(self, generation_id: str, data: bytes) -> None:
@@ -327,19 +332,19 @@ class Feeds:
         try:
             events = [decode_event(line) for line in data.split(b"\n")]
         except ValueError:
-            self._loop.look_at(generation_id)
+            self._loop.check_soon(generation_id)
             return
         if events[0].seq <= feed.seq + 1 and _consecutive(events):
             feed.add(events)
         else:
-            self._loop.look_at(generation_id)  # a gap, or a jump: the log knows what belongs here
+            self._loop.check_soon(generation_id)  # a gap or a jump
 
 
 class FeedReader:
     """One reader's position in the feed of one answer; valid while `Feeds.feed` keeps the feed.
 
     `after_seq` is the number of the last event it returned. For readers that wait for more than one
-    feed: call `next` until it returns None, then wait to be woken (`Feed.wakes`), or for
+    feed: call `next` until it returns None, then wait to be woken (`Feed.wake_callbacks`), or for
     CHECK_EVERY_S if it is behind.
     """
 
@@ -354,7 +359,7 @@ class FeedReader:
 
     @property
     def ended(self) -> bool:
-        """Whether it has returned the terminal event, or began at or after it."""
+        """Whether it has returned the terminal event, or started at or after it."""
         return self.feed.ended and self.after_seq >= self.feed.seq
 
     async def next(self) -> Batch | None:
@@ -365,7 +370,7 @@ class FeedReader:
         """
         batch = self.feed.after(self.after_seq)
         if batch is None and self.is_behind:
-            batch = await self._feeds.page(self._generation_id, self.after_seq)
+            batch = await self._feeds.read_page(self._generation_id, self.after_seq)
         if batch is not None:
             self.after_seq = batch.last.seq
         return batch
@@ -402,7 +407,7 @@ async def follow(
             elif reader.is_behind:
                 await asyncio.sleep(CHECK_EVERY_S)
             else:
-                news = feed.news(loop)
+                news = feed.next_wake(loop)
                 try:
                     await news
                 finally:

@@ -54,12 +54,12 @@ class Link:
                 async with asyncio.timeout(REDIS_TIMEOUT_S):
                     replies += await self.receive()
             except TimeoutError as error:
-                raise LinkLost(f"silent for {REDIS_TIMEOUT_S} s") from error
+                raise LinkLost(f"no reply within {REDIS_TIMEOUT_S} s") from error
         return replies
 
     def send(self, commands: Sequence[Command]) -> None:
         """Writes `commands` out without waiting for anything; raises LinkLost."""
-        writer = self._connection._writer  # noqa: SLF001  redis-py has no public way; its version is pinned
+        writer = self._connection._writer  # noqa: SLF001  redis-py has no public API for it; its version is pinned
         if writer is None or writer.is_closing():
             raise LinkLost("the connection is closed")
         writer.write(b"".join([hiredis.pack_command(command) for command in commands]))  # type: ignore[arg-type]  # it takes any length

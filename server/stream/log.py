@@ -55,7 +55,7 @@ def log_keys(key_prefix: str, generation_id: str) -> LogKeys:
 
 
 async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: float) -> bool:
-    """Ends the log of a settled generation, see `close_logs`. Raises RedisError."""
+    """Closes the log of a settled generation, see `close_logs`. Raises RedisError."""
     [closed] = await close_logs(redis, [(keys, terminal)], retention_s)
     if isinstance(closed, RedisError):
         raise closed
@@ -65,10 +65,10 @@ async def close_log(redis: Redis, keys: LogKeys, terminal: Event, retention_s: f
 async def close_logs(
     redis: Redis, closings: Sequence[tuple[LogKeys, Event]], retention_s: float
 ) -> list[bool | RedisError]:
-    """Ends the logs of settled generations in one round trip. Raises RedisError when Redis is away.
+    """Closes the logs of settled generations in one round trip.
 
     For each: true when the log has the terminal event, false when there is no log (any more), or
-    the error of this log alone.
+    the error of that log. Raises RedisError when Redis is unavailable.
     """
     arguments = [
         (2, *keys[:2], terminal.seq, terminal.encoded(), keys.channel, int(retention_s * 1000))
@@ -88,8 +88,8 @@ async def read_logs(
 ) -> list[list[Event]]:
     """For each log and cursor, up to `count` events after the cursor, none if the next is missing.
 
-    One round trip. A log that cannot be read (another type of key, damaged entries) is as good as
-    none and does not affect the others. Raises RedisError when Redis is away.
+    One round trip. A log that cannot be read (another type of key, damaged entries) counts as
+    empty and does not affect the others. Raises RedisError when Redis is unavailable.
     """
     commands = [
         ("XRANGE", keys.events, f"({after_seq}-0" if after_seq else "-", "+", "COUNT", count)
@@ -98,11 +98,11 @@ async def read_logs(
     logs: list[list[Event]] = []
     for reply, (keys, after_seq) in zip(await _replies(redis, commands), wanted, strict=True):
         if isinstance(reply, RedisError):
-            log.warning("log_not_read", log=keys.events.decode(), reason=str(reply))
+            log.warning("log_read_failed", log=keys.events.decode(), reason=str(reply))
             logs.append([])
         else:
             events = _readable_events(keys, reply)
-            logs.append(events if _follow(events, after_seq) else [])
+            logs.append(events if _is_contiguous(events, after_seq) else [])
     return logs
 
 
@@ -115,13 +115,13 @@ async def _replies(redis: Redis, commands: Sequence[tuple[Any, ...]]) -> list[An
         return replies
 
 
-def _follow(events: list[Event], after_seq: int) -> bool:
+def _is_contiguous(events: list[Event], after_seq: int) -> bool:
     """Whether no event is missing between the cursor and these events."""
     return not events or events[0].seq == max(after_seq, FIRST_SEQ) + 1 or events[0].type in JUMPS
 
 
 def events_of(entries: list[Any]) -> list[Event]:
-    """The events of a reply to XRANGE; raises ValueError for an entry that is none."""
+    """The events of a reply to XRANGE; raises ValueError for any other entry."""
     return [_event_of(entry) for entry in entries]
 
 
@@ -134,7 +134,7 @@ def _event_of(entry: Any) -> Event:
 
 
 def _readable_events(keys: LogKeys, entries: list[Any]) -> list[Event]:
-    """The events up to the first damaged entry, and those from where the answer starts over."""
+    """The events before the first damaged entry, and those from the next jump on."""
     events: list[Event] = []
     damaged = False
     for entry in entries:

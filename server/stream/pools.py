@@ -1,4 +1,4 @@
-"""Pools of connections to Redis, which raise nothing but RedisError."""
+"""Pools of connections to Redis that raise only RedisError."""
 
 from functools import cache
 from typing import Any, TypeVar
@@ -12,12 +12,12 @@ Pool = TypeVar("Pool", bound=ConnectionPool)
 REDIS_TIMEOUT_S = 2.0
 
 CONNECTION_ERRORS = (RuntimeError, OSError)
-"""What redis-py lets through: uvloop raises RuntimeError for a write to a connection that was reset,
-and time-outs and socket errors come through where redis-py does not expect them."""
+"""Errors that redis-py does not translate: uvloop raises RuntimeError for a write to a connection
+that was reset, and in some calls timeouts and socket errors escape."""
 
 
 def open_pool(kind: type[Pool], url: str, **options: Any) -> Pool:
-    """A pool for `url` with a time-out on every wait, whose connections raise only RedisError.
+    """A pool for `url` with a timeout on every wait, whose connections raise only RedisError.
 
     Opens no connection yet.
     """
@@ -31,7 +31,7 @@ def open_pool(kind: type[Pool], url: str, **options: Any) -> Pool:
 @cache
 def _translating(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     class Translating(kind):  # type: ignore[misc, valid-type]  # TCP, TLS or Unix, depending on the URL
-        """Translates the errors of every call by which a client uses a connection."""
+        """Translates the errors of every method that a client calls on a connection."""
 
         async def connect(self, *args: Any, **kwargs: Any) -> None:
             try:

@@ -1,7 +1,7 @@
 """The tail: one subscription connection per process, for messages as they are published.
 
-It is only a faster copy: listeners are called when a channel becomes live, and again after every
-reconnection, and read what they missed from the log or from SQL.
+It only makes delivery faster. A listener is called when its channel becomes live, and again after
+every reconnection; it then reads what it missed from the log or from SQL.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Tail:
             self._send("UNSUBSCRIBE", channel)
 
     async def run(self) -> None:
-        """Keeps the connection open, and everybody subscribed, until cancelled."""
+        """Keeps the connection open and all channels subscribed, until cancelled."""
         pause_s = RECONNECT_MIN_S
         while True:
             link = None
@@ -72,11 +72,11 @@ class Tail:
                 except TimeoutError:
                     silent_s += PING_EVERY_S
                     if silent_s >= SILENCE_S:
-                        raise LinkLost("silence") from None
+                        raise LinkLost(f"no data for {SILENCE_S:g} s") from None
                     link.send([("PING",)])
             for message in messages:
                 if isinstance(message, Exception):
-                    raise LinkLost(str(message))  # loading, or not allowed: come back later
+                    raise LinkLost(str(message))  # loading, or not allowed: reconnect later
                 self._deliver(*message)
 
     def _deliver(self, kind: bytes, *rest: bytes) -> None:
@@ -87,10 +87,8 @@ class Tail:
                 listener.message(rest[1])
             else:
                 listener.live()
-        except (
-            Exception
-        ):  # whatever one message is, the other channels do not lose their connection
-            log.exception("message_not_handled", channel=rest[0])
+        except Exception:  # a bad message must not disconnect the other channels
+            log.exception("message_handler_failed", channel=rest[0])
 
     def _send(self, *command: bytes | str) -> None:
         if self._link is not None:

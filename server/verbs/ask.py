@@ -1,7 +1,7 @@
-"""Asking for an answer: sending a message, editing a question, regenerating, continuing.
+"""Requesting an answer: sending a message, editing a question, regenerating, continuing.
 
-Each is one transaction that happens once per Idempotency-Key, moves the shown leaf, and counts
-against how many answers of an account may be active at a time.
+Each is one transaction that runs once per Idempotency-Key, moves the shown leaf, and counts towards
+the limit of active answers per account.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Regenerate:
 
 @dataclass(frozen=True)
 class Continue:
-    """More of an answer that was cut short, or a new start of one that failed or was cancelled."""
+    """More of an answer that was cut short, or a restart of one that failed or was cancelled."""
 
     operation: ClassVar = "continue"
     answer_id: str
@@ -64,7 +64,7 @@ Request = Send | Edit | Regenerate | Continue
 
 
 class Turn(NamedTuple):
-    """The generation of an answer; `replayed` when an earlier call with the same key made it."""
+    """The generation of an answer; `replayed` if an earlier call with the same key requested it."""
 
     generation: Generation
     replayed: bool
@@ -73,9 +73,9 @@ class Turn(NamedTuple):
 async def ask(
     services: Services, caller: Caller, request: Request, *, key: str | None = None
 ) -> Turn:
-    """Commits a turn and sends its generation to the workers. Raises Refused.
+    """Commits a turn and enqueues its generation. Raises Refused.
 
-    While Redis is away the turn is committed all the same; a worker finds it later.
+    Without Redis, the turn is committed all the same; a worker finds it later.
     """
     active_max = services.settings.generation.active_max_per_account
     turn = await services.database.write(
@@ -105,12 +105,12 @@ def write_turn(
         raise TooMany("too_many_active_generations", detail, limit=active_max, retry_after_s=1)
     generation = turns.add_generation(session, stamp, _plan(session, stamp, request, models))
     if used is not None:
-        turns.remember(session, stamp, used, generation.id)
+        turns.record_key(session, stamp, used, generation.id)
     return Turn(generation, replayed=False)
 
 
 def _plan(session: Session, stamp: Stamp, request: Request, models: Models) -> NewGeneration:
-    """What is to be generated; writes the question, if there is a new one."""
+    """The generation to add; adds the question, if there is a new one."""
     match request:
         case Send(message):
             return _plan_send(session, stamp, message, models)
@@ -134,7 +134,7 @@ def _plan_send(
     parts, parent_id, position = message.parts(), message.parent_id, 0
     if message.conversation_id is None:
         if parent_id is not None:
-            raise _invalid_parent("needs the conversation_id of its conversation")
+            raise _invalid_parent("requires conversation_id")
         model, system_prompt = models.id_of(message.model), message.system_prompt
         target = turns.add_conversation(
             session, stamp, parts, model=model, system_prompt=system_prompt
@@ -194,7 +194,7 @@ def _plan_continue(
 def _generation(
     target: Target, question_id: str, options: AnswerOptions, models: Models
 ) -> NewGeneration:
-    """A new answer to a question, by the caller's options or else the conversation's."""
+    """A new answer to a question, with the caller's options or else the conversation's."""
     own_prompt = options.system_prompt is not None
     values: dict[str, Any] = {
         "system_prompt": options.system_prompt if own_prompt else target.system_prompt,
@@ -206,7 +206,7 @@ def _generation(
 
 
 def _digest(request: Request) -> str:
-    """Names the body of a request. Keys outlive deployments, so its form must not change."""
+    """Hashes a request. Keys outlive deployments, so the hashed form must not change."""
     body: dict[str, Any]
     match request:
         case Send(message):
@@ -236,7 +236,7 @@ def _title_if_untitled(
 
 
 def _check_parent(session: Session, conversation: Conversation, parent_id: str | None) -> None:
-    """Raises Invalid unless the parent is an answer of the conversation, Conflict until it ended."""
+    """Raises Invalid unless the parent is an answer here, and Conflict while it is active."""
     if parent_id is None:
         return
     parent = session.get(Message, parent_id)
@@ -249,7 +249,7 @@ def _check_parent(session: Session, conversation: Conversation, parent_id: str |
 def _ended_answer(session: Session, stamp: Stamp, answer_id: str) -> MessageRow:
     answer = readable_message(session, answer_id, stamp.account_id)
     if answer.message.role is not Role.ASSISTANT:
-        raise Conflict("not_an_answer", "Only an answer can be generated again.")
+        raise Conflict("not_an_answer", "Only an answer can be regenerated or continued.")
     _check_ended(session, answer.message)
     return answer
 
@@ -257,7 +257,7 @@ def _ended_answer(session: Session, stamp: Stamp, answer_id: str) -> MessageRow:
 def _check_ended(session: Session, answer: Message) -> None:
     generation = session.get_one(Generation, answer.generation_id)
     if generation.status in ACTIVE:
-        detail = "This answer is still being generated; cancel it or wait for its end."
+        detail = "This answer is still being generated. Cancel it or wait for its end."
         raise Conflict("answer_in_progress", detail, generation_id=generation.id)
 
 

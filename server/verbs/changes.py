@@ -17,7 +17,7 @@ async def follow(
     lists: bool = True,
     after: str | None = None,
 ) -> AsyncGenerator[list[ChangeEvent] | None, None]:
-    """Every change after a cursor, in order and once; without one, first the state as it is now.
+    """Every change after a cursor, in order and once; without a cursor, first the current state.
 
     None stands for a heartbeat. Raises InvalidCursor, and NotFound for the conversation.
     """

@@ -39,7 +39,7 @@ async def page(
 async def page_with_active(
     services: Services, caller: Caller, listing: Listing, part: Slice
 ) -> Page[ConversationRow]:
-    """The same with the active generations of each."""
+    """A slice of conversations with the active generations of each."""
     return await services.database.read(_page_with_active, caller.account_id, listing, part)
 
 
@@ -55,7 +55,7 @@ async def create(services: Services, caller: Caller, new: NewConversation) -> Co
 async def change(
     services: Services, caller: Caller, conversation_id: str, changes: ChangeConversation
 ) -> ConversationRow:
-    """Changes what was given. Raises NotFound, and Invalid for an unknown model or message."""
+    """Changes the given fields. Raises NotFound, and Invalid for an unknown model or message."""
     values = changes.model_dump(exclude_unset=True)
     if "metadata" in values:
         values["labels"] = values.pop("metadata")
@@ -81,7 +81,7 @@ async def restore(services: Services, caller: Caller, conversation_id: str) -> C
 
 
 class MessageView(NamedTuple):
-    """A message and its place among its siblings."""
+    """A message and its siblings."""
 
     row: MessageRow
     siblings: SiblingWindow

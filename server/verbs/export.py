@@ -18,7 +18,7 @@ from server.resources import Services
 async def all_branches(
     services: Services, caller: Caller, conversation: ConversationRow
 ) -> AsyncGenerator[ExportPage, None]:
-    """Every message, in no order that matters. Raises NotFound once it is deleted."""
+    """Every message, in no particular order. Raises NotFound once the conversation is deleted."""
     id, database = conversation.conversation.id, services.database
     key: Key | None = None
     while (page := await database.read(export_page, id, caller.account_id, key)).rows:
@@ -29,9 +29,9 @@ async def all_branches(
 async def shown_branch(
     services: Services, caller: Caller, conversation: ConversationRow
 ) -> AsyncGenerator[list[MessageRow], None]:
-    """The messages of the shown branch, oldest first. Raises NotFound once it is deleted."""
+    """The messages of the shown branch, oldest first. Raises NotFound like `all_branches`."""
     id, database, account_id = conversation.conversation.id, services.database, caller.account_id
-    # Upwards first, remembering one message of each page; then down again, page by page.
+    # Upwards first, keeping one message of each page; then down again, page by page.
     leaves: list[str] = []
     leaf = conversation.conversation.shown_message_id
     while leaf is not None:

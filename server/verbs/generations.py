@@ -17,20 +17,20 @@ from server.stream.feed import follow as follow_feed
 
 
 class LiveGeneration(NamedTuple):
-    """A generation and everything written so far."""
+    """A generation and its content so far."""
 
     generation: Generation
     written: Written
 
 
 async def get(services: Services, caller: Caller, generation_id: str) -> LiveGeneration:
-    """A generation as of now; raises NotFound."""
+    """A generation in its current state; raises NotFound."""
     generation = await _read(services, caller, generation_id)
     return (await with_content(services, [generation]))[0]
 
 
 async def with_content(services: Services, generations: list[Generation]) -> list[LiveGeneration]:
-    """These generations with everything written so far, in one round trip."""
+    """These generations with their content so far, in one round trip."""
     key_prefix = services.settings.redis.key_prefix
     written = await written_so_far(services.redis, key_prefix, generations)
     return [LiveGeneration(*each) for each in zip(generations, written, strict=True)]
@@ -49,7 +49,7 @@ async def cancel(
 
 
 async def stop(services: Services, generation: Generation) -> None:
-    """Ends a generation whose cancellation is committed: here, or through its owner."""
+    """Ends a generation whose cancellation is committed, here or in its owner's process."""
     if generation.owner is None:
         await services.settler.cancel(generation.id)
     else:
@@ -64,10 +64,10 @@ async def follow(
     after_seq: int = 0,
     snapshot: bool = False,
 ) -> AsyncGenerator[Batch | None, None] | None:
-    """The events after a number, first those of the past, then live ones, up to the terminal one.
+    """The events after `after_seq`: past ones, then live ones, up to the terminal one.
 
-    With `snapshot` the first event is the content so far, and `after_seq` is ignored. None stands
-    for a heartbeat among the batches, and for the whole stream where the reader has seen its end.
+    With `snapshot`, the first event is a snapshot, and `after_seq` is ignored. A batch that is None
+    is a heartbeat. Returns None if the reader has seen the terminal event.
     Raises NotFound and InvalidCursor.
     """
     generation = await _read(services, caller, generation_id)
@@ -82,13 +82,13 @@ async def follow(
 def follow_row(
     services: Services, generation: Generation, *, after_seq: int
 ) -> AsyncGenerator[Batch | None, None] | None:
-    """The same for a generation that was just read. Raises InvalidCursor."""
+    """Follows a generation that was just read, see `follow`. Raises InvalidCursor."""
     if generation.status.terminal:
         if after_seq == generation.seq:
             return None
         if after_seq > generation.seq:
             raise InvalidCursor(
-                f"This answer ended with event {generation.seq}; {after_seq} is beyond it."
+                f"The cursor {after_seq} is beyond the last event of this answer, {generation.seq}."
             )
     return follow_feed(services.feeds, generation.id, queued_event(generation), after_seq)
 

@@ -1,4 +1,4 @@
-"""What callers may ask for, and within which limits: the same for every interface."""
+"""The inputs of callers and their limits, the same for every interface."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,7 +20,7 @@ from server.parts import Parts, joined_text
 B = TypeVar("B", bound=BaseModel)
 
 IDEMPOTENCY_KEY_MAX_CHARS = 255
-FAULTS_MAX = 20
+ERRORS_MAX = 20
 PAGE_DEFAULT, PAGE_MAX = 20, 100
 WAIT_DEFAULT_S, WAIT_MAX_S = 2.0, 30.0
 
@@ -56,7 +56,7 @@ class TextPart(Body):
 
 
 class AnswerOptions(Body):
-    """How the answer is to be generated. What is omitted is the conversation's or the server's."""
+    """Options of an answer. Those that are omitted are the conversation's or the server's."""
 
     model: ModelName | None = None
     system_prompt: SystemPrompt | None = None
@@ -78,20 +78,20 @@ class EditMessage(AnswerOptions):
     @model_validator(mode="after")
     def _has_text(self) -> "EditMessage":
         if (self.text is None) == (self.content is None):
-            raise ValueError("exactly one of text and content must be there")
+            raise ValueError("exactly one of text and content is required")
         if not joined_text(self.parts()).strip():
             raise ValueError("the message is empty")
         return self
 
     def parts(self) -> Parts:
-        """The content, from whichever of the two was given."""
+        """The content as parts, from `content` or `text`."""
         if self.content is not None:
             return [part.model_dump() for part in self.content]
         return [{"type": "text", "text": self.text}]
 
 
 class SendMessage(EditMessage):
-    """A question and its place: a conversation, and the answer it follows there."""
+    """A question, its conversation, and the answer that it follows."""
 
     conversation_id: Text | None = None
     parent_id: Text | None = None
@@ -107,7 +107,7 @@ class NewConversation(Body):
 
 
 class ChangeConversation(Body):
-    """Changes to a conversation. What is omitted stays; null clears `system_prompt`."""
+    """Changes to a conversation. Omitted fields are unchanged; null clears `system_prompt`."""
 
     title: Title = ""
     pinned: bool = False
@@ -126,7 +126,7 @@ class NewKey(Body):
 
 
 def validated(model: type[B], value: dict[str, Any]) -> B:
-    """`value` as `model`; raises Invalid, which names every fault."""
+    """`value` as `model`; raises Invalid, which names every invalid value."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -149,27 +149,28 @@ def validated_key(key: str | None) -> str | None:
     if not (0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARS and key.isascii() and key.isprintable()):
         raise Invalid(
             "invalid_idempotency_key",
-            f"An Idempotency-Key is 1 to {IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.",
+            "An Idempotency-Key must have 1 to "
+            f"{IDEMPOTENCY_KEY_MAX_CHARS} printable ASCII characters.",
         )
     return key
 
 
 def validated_wait_s(wait_s: float | None, pointer: str) -> float:
-    """How long to wait for the end of an answer; raises Invalid."""
+    """A time to wait for the end of an answer; raises Invalid."""
     if wait_s is None or not 0 <= wait_s <= WAIT_MAX_S:
         raise Invalid.at(pointer, f"must be a number of seconds from 0 to {WAIT_MAX_S:g}")
     return wait_s
 
 
 def _invalid(error: ValidationError) -> Invalid:
-    faults = [
-        {"pointer": _pointer(fault["loc"]), "detail": _detail(fault)}
-        for fault in error.errors(include_url=False)[:FAULTS_MAX]
+    errors = [
+        {"pointer": _pointer(each["loc"]), "detail": _detail(each)}
+        for each in error.errors(include_url=False)[:ERRORS_MAX]
     ]
-    first = faults[0]
+    first = errors[0]
     where = first["pointer"].lstrip("/").replace("/", ".")
     detail = f"{where}: {first['detail']}." if where else f"{first['detail']}."
-    return Invalid("invalid_request", detail, errors=faults)
+    return Invalid("invalid_request", detail, errors=errors)
 
 
 def _pointer(loc: Iterable[int | str]) -> str:
@@ -177,8 +178,8 @@ def _pointer(loc: Iterable[int | str]) -> str:
     return "".join(f"/{step}" for step in steps)
 
 
-def _detail(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "there is no such key"
-    message = fault["msg"].removeprefix("Value error, ")
+def _detail(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key"
+    message = error["msg"].removeprefix("Value error, ")
     return str(message[0].lower() + message[1:])

@@ -19,7 +19,7 @@ class CreatedKey(NamedTuple):
 
 
 async def create(services: Services, caller: Caller, new: NewKey) -> CreatedKey:
-    """A key of the account. Raises Conflict at the limit, and Invalid for its expiry."""
+    """Creates a key. Raises Conflict at the limit, and Invalid for its expiry."""
     key = new_key()
     row = await services.database.write(
         add_own_key,
@@ -40,7 +40,7 @@ async def live(services: Services, caller: Caller) -> list[ApiKey]:
 
 
 async def revoke(services: Services, caller: Caller, key_id: str, callers: Callers) -> ApiKey:
-    """Revokes a key for good, and all keys made with it; idempotent. Raises NotFound."""
+    """Revokes a key and all keys created with it; idempotent. Raises NotFound."""
     revoked = await services.database.write(revoke_own_key, key_id, caller.account_id)
     for key in revoked:
         callers.forget(key.sha256)

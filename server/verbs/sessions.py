@@ -1,4 +1,4 @@
-"""Browser sessions: looking at a sign-in link, signing in with it or as a guest, signing out."""
+"""Browser sessions: previewing a sign-in link, signing in with it or as a guest, signing out."""
 
 from typing import Annotated, NamedTuple
 
@@ -29,7 +29,7 @@ class PreviewSession(Body):
 class OpenSession(Body):
     """The token of a sign-in link, or nothing for a guest.
 
-    With `bring_conversations`, what this browser's guest wrote becomes the user's.
+    With `bring_conversations`, the conversations of this browser's guest become the user's.
     """
 
     token: Token | None = None
@@ -44,7 +44,7 @@ class OpenedSession(NamedTuple):
 
 
 async def preview(services: Services, link_token: str, session_token: str | None) -> LinkPreview:
-    """What a sign-in link would do in this browser, without using it. Raises Unauthenticated."""
+    """What a sign-in link would do in this browser; does not use it. Raises Unauthenticated."""
     current = digest(session_token) if session_token else None
     found = await services.database.read(preview_link, digest(link_token), current)
     if found is None:
@@ -88,7 +88,7 @@ async def open_as_guest(services: Services) -> OpenedSession:
 
 
 async def close(services: Services, callers: Callers, caller: Caller) -> None:
-    """Signs a browser out. With a guest's last session the guest's keys end."""
+    """Signs a browser out. A guest's keys are revoked with its last session."""
     if caller.session_sha256 is None:
         return
     revoked = await services.database.write(close_session, caller.session_sha256)
@@ -105,9 +105,9 @@ async def email(services: Services, caller: Caller) -> str | None:
 
 
 def check_guests_allowed(settings: Settings, *, from_this_machine: bool) -> None:
-    """Raises Forbidden unless anybody may open an account just by coming here.
+    """Raises Forbidden unless guests are accepted.
 
-    By default only while the server listens on loopback and the request is of this machine.
+    By default they are while the server listens on loopback, from this machine.
     """
     guests = settings.auth.guests
     if guests == "loopback":

@@ -1,4 +1,4 @@
-"""Takeover: the time from killing a worker until another continues its answer."""
+"""Takeover: the time from killing a process of `up` until its work goes on."""
 
 import asyncio
 import time
@@ -10,6 +10,7 @@ import orjson
 from server.bench.errors import MeasureError
 from server.bench.options import Options
 from server.bench.report import Figure, Report, percentile
+from server.bench.service import ready
 from server.bench.up import Up, up
 
 _ROUNDS: Final = 3
@@ -24,13 +25,16 @@ async def measure(options: Options) -> Report:
     options.reject("url", "streams", "readers")
     rate = options.rate or _RATE_PER_S
     report = Report("takeover", {"rounds": _ROUNDS, "tokens": _TOKENS, "rate": rate})
-    waits_s = []
+    waits_s, web_s = [], []
     for number in range(1, 1 + _ROUNDS):
         async with up() as running:
             waits_s.append(await _round(running, rate, number, report))
+            web_s.append(await _kill_web(running))
     return report.add(
-        Figure("worker kill -9 to the next token, worst", max(waits_s), "s", at_most=2),
+        Figure("worker kill -9 to the next token, worst", max(waits_s), "s", at_most=0.4),
         Figure("worker kill -9 to the next token, p50", percentile(waits_s, 50), "s"),
+        Figure("web kill -9 until it answers again, worst", max(web_s), "s", at_most=0.4),
+        Figure("web kill -9 until it answers again, p50", percentile(web_s, 50), "s"),
     )
 
 
@@ -46,7 +50,7 @@ async def _round(running: Up, rate: float, number: int, report: Report) -> float
         traced=True,
     )
     await asyncio.sleep(_SAID_S)
-    worker = running.worker()
+    worker = running.child("worker")
     killed_ns = time.monotonic_ns()
     worker.kill()
     stream = (await running.reader.ended()).streams[0]
@@ -81,6 +85,16 @@ async def _round(running: Up, rate: float, number: int, report: Report) -> float
         f"next token after {(after_ns[0] - killed_ns) / 1e9:.2f} s."
     )
     return float(after_ns[0] - killed_ns) / 1e9
+
+
+async def _kill_web(running: Up) -> float:
+    """Seconds from the kill of the only web process until /readyz answers."""
+    web = running.child("web")
+    killed_ns = time.monotonic_ns()
+    web.kill()
+    web.wait()
+    await ready(running.server, running.process)
+    return float(time.monotonic_ns() - killed_ns) / 1e9
 
 
 def _fault(stream: dict[str, Any], snapshot: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `server.history.schema` hands over, inside its transaction."""
+"""Runs migrations on the connection of `server.history.schema`, inside its transaction."""
 
 from alembic import context
 from sqlmodel import SQLModel

@@ -1,7 +1,10 @@
 -- Appends events to a log that this epoch owns, and publishes the same bytes. Never creates.
--- KEYS: state, events.  ARGV: epoch, channel, time to live (ms), "whole" when all that is missing is in this call, else "", then seq, event, seq, event …
+-- KEYS: state, events.
+-- ARGV: epoch, channel, time to live (ms), "whole" when this call has all missing events, else "",
+--   then seq, event, seq, event …
 -- Numbers follow each other from 2 on; only `restarted` may jump.
--- Returns 1 done | 0 lost: no such log, or it lacks events before these | -1 stale: another epoch owns it, or it has ended.
+-- Returns 1 done | 0 lost: there is no log, or it lacks events before these
+--   | -1 stale: another epoch owns it, or it is closed.
 
 local state = redis.call("HMGET", KEYS[1], "epoch", "seq", "closed")
 if not state[1] then
@@ -14,7 +17,7 @@ end
 local seq, fresh, jumped = tonumber(state[2]), {}, false
 for i = 5, #ARGV, 2 do
   local number = tonumber(ARGV[i])
-  if number > seq then -- one that is there already came by a call whose answer was lost
+  if number > seq then -- others were written by a call whose reply was lost
     if number ~= seq + 1 and not string.find(ARGV[i + 1], "^%d+ restarted ") then
       return 0
     end

@@ -1,6 +1,8 @@
--- Ends the log of a generation that SQL has settled. Idempotent, and of no epoch: the row decides, not its caller.
+-- Closes the log of a generation that SQL has settled. Idempotent. Needs no epoch: the row decides,
+-- not the caller.
 -- KEYS: state, events.  ARGV: terminal seq, terminal event, channel, retention (ms).
--- Returns 1 sealed: the log carries the terminal event | 0 gone: there is no log, or it lacked events and was deleted.
+-- Returns 1 sealed: the log has the terminal event
+--   | 0 gone: there is no log, or it lacked events and was deleted.
 
 local state = redis.call("HMGET", KEYS[1], "seq", "closed")
 if state[2] then

@@ -1,11 +1,13 @@
--- Creates the log of a generation, or adopts it for a higher epoch. The only script that does either.
+-- Creates the log of a generation, or takes it over for a higher epoch. No other script does.
 -- KEYS: state, events.  ARGV: epoch, deadline (µs of this server's clock), time to live (ms),
---   "first" when nobody can have written yet, else "",  "entries" when the caller does not hold them yet, else "".
--- Returns {"late"} | {"stale"} | {"closed"} | {"open", whole (1: nothing of it was ever lost; 0), seq, entries}.
+--   "first" when no earlier attempt can have written, else "",
+--   "entries" when the caller does not have them yet, else "".
+-- Returns {"late"} | {"stale"} | {"closed"}
+--   | {"open", whole (1 if no event was ever lost, else 0), seq, entries}.
 
 local time = redis.call("TIME")
 if time[1] * 1000000 + time[2] > tonumber(ARGV[2]) then
-  return {"late"} -- the SQL beat that allowed this call is too old: a successor may be at work
+  return {"late"} -- the SQL beat that allowed this call is too old: another attempt may own the log
 end
 
 local run_id = string.match(redis.call("INFO", "server"), "run_id:(%x+)")
@@ -21,12 +23,13 @@ end
 if epoch and seq > 1 then
   local last = redis.call("XREVRANGE", KEYS[2], "+", "-", "COUNT", 1)[1]
   if not last or last[1] ~= string.format("%d-0", seq) then
-    epoch = false -- half of it is gone
+    epoch = false -- part of it is gone
   end
 end
 if not epoch then
   redis.call("DEL", KEYS[1], KEYS[2])
-  seq, whole = 1, ARGV[4] == "first" and run_id or "" -- of any other new log, something may have been lost
+  -- A new log of a later attempt may have lost events.
+  seq, whole = 1, ARGV[4] == "first" and run_id or ""
   redis.call("HSET", KEYS[1], "seq", seq, "whole", whole)
 end
 redis.call("HSET", KEYS[1], "epoch", ARGV[1])

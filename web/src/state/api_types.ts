@@ -1,7 +1,7 @@
 // Generated from openapi.json and docs/schema.graphql by `npm run shapes`. Do not edit.
 
 export interface Shapes {
-  Asked: Asked;
+  RequestedAnswer: RequestedAnswer;
   Conversation: Conversation;
   Message: Message;
   Model: Model;
@@ -15,7 +15,7 @@ export interface Shapes {
   KeysResult: KeysResult;
   RevokeKeyResult: RevokeKeyResult;
 }
-export interface Asked {
+export interface RequestedAnswer {
   conversation_id: string;
   question_id: string;
   message_id: string;
@@ -83,11 +83,11 @@ export interface Problem {
   detail: string;
   code: string;
   request_id: string;
-  errors?: Fault[];
+  errors?: InputError[];
   limit?: number;
   retry_after_s?: number;
 }
-export interface Fault {
+export interface InputError {
   pointer: string;
   detail: string;
 }

@@ -51,7 +51,7 @@ export interface Page<T> {
 }
 
 /** The response to sending, editing, regenerating and continuing. */
-export type Accepted = Omit<api.Asked, "events_url">;
+export type Accepted = Omit<api.RequestedAnswer, "events_url">;
 
 export interface Opened {
   type: "opened";

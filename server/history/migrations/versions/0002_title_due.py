@@ -1,4 +1,4 @@
-"""Conversations say whether they wait for a title. Those that exist have theirs."""
+"""Adds the flag of conversations that need a title. Existing ones have theirs."""
 
 import sqlalchemy as sa
 from alembic import op

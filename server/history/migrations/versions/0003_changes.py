@@ -1,4 +1,4 @@
-"""Rows are found by the change that touched them last."""
+"""Indexes conversations and messages by their last change."""
 
 from alembic import op
 

@@ -1,7 +1,7 @@
-"""The search index: messages and titles are found by their words, those that exist already too.
+"""Adds the search index of messages and titles, with the existing ones.
 
 The tokenizer and the statements below are copies of the program's as they were at this revision. A
-change of the tokenizer needs a migration of its own that builds the index again.
+change of the tokenizer needs a migration of its own that rebuilds the index.
 """
 
 import re
@@ -100,10 +100,10 @@ def _index_everything(connection: sa.Connection) -> None:
         .join_from(_M, _C, _C.c.id == _M.c.conversation_id)
         .outerjoin(_G, _G.c.id == _M.c.generation_id)
     )
-    for message_id, account_id, conversation_id, asked, answered in _rows(
+    for message_id, account_id, conversation_id, question, answer in _rows(
         connection, messages, _M.c.id
     ):
-        parts = asked or answered or []
+        parts = question or answer or []
         text = "".join(part["text"] for part in parts if part["type"] == "text")
         _add(connection, account_id, conversation_id, message_id, text)
 
@@ -111,7 +111,7 @@ def _index_everything(connection: sa.Connection) -> None:
 def _rows(
     connection: sa.Connection, query: sa.Select[Any], id: sa.ColumnElement[str]
 ) -> Iterator[Any]:
-    """The rows of a query by `id`, its first column, some at a time.
+    """The rows of a query by `id`, its first column, in pages.
 
     No cursor stays open: PostgreSQL would refuse to change a table that one still reads.
     """

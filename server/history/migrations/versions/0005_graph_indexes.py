@@ -1,4 +1,4 @@
-"""Conversations are listed by creation, too."""
+"""Indexes conversations by creation, for lists in that order."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""What a sweep looks for has an index each, so that many queued answers do not slow it down."""
+"""Adds an index for each query of a sweep, so that many queued answers do not slow it down."""
 
 import sqlalchemy as sa
 from alembic import op

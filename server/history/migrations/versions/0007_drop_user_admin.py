@@ -1,4 +1,4 @@
-"""Users have no roles yet: the flag that nothing read is dropped."""
+"""Drops the unused flag `admin`: users have no roles yet."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""API keys remember the key that made them, so that revoking one revokes those as well."""
+"""Adds the key that created an API key, so that revoking it revokes the created one too."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,0 +1,199 @@
+"""Signs of life: a worker's own, and its eye on those of the others.
+
+They have a thread, an event loop and a database connection of their own: a worker that is busy is
+not taken for dead. Its event loop might hang, though: it has to report to the thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from time import monotonic
+from typing import Any, Final
+
+from sqlmodel import Session
+
+from server.history import workers
+from server.history.database import Database, DatabaseAway, open_database
+from server.history.workers import EARLIER_VERSION, Life
+from server.logs import log
+
+BEATS_PER_LEASE: Final = 4
+GAP_MAX_BEATS: Final = 2.5
+OPEN_WITHIN: Final = 0.8
+"""In which part of the lease a log may be opened: by its end, another worker may own the answer."""
+
+HANG_S = 8.0
+"""How long the worker's event loop may be stuck before the worker counts as dead."""
+
+RECOVERY_S = 6.0
+"""After an outage of the database, how long nobody is declared dead: others may come back later."""
+
+REPORT_EVERY_S = 0.25
+EARLIER_VERSION_EVERY_S = 3.0
+
+
+class Watch:
+    """Finds dead workers: this process saw their beat unchanged for their lease, by its own clock.
+
+    Only while its own beats are written in time: otherwise the others' could not be either.
+    """
+
+    def __init__(self, gap_max_s: float) -> None:
+        self._gap_max_s = gap_max_s
+        self._since: dict[str, tuple[int, float]] = {}
+        self._looked_at: float | None = None
+        self._trusted_from = float("-inf")
+
+    def look(self, lives: list[Life], at: float) -> list[Life]:
+        """Takes what was read in a transaction that began `at` and took a beat. Returns the dead."""
+        if self._looked_at is not None and at - self._looked_at > self._gap_max_s:
+            self._since.clear()
+            self._trusted_from = at + RECOVERY_S
+        self._looked_at = at
+        before, self._since = self._since, {}
+        for name, beat, _lease_s in lives:
+            seen, since = before.get(name, (None, at))
+            self._since[name] = (beat, since if seen == beat else at)
+        if at < self._trusted_from:
+            return []
+        return [life for life in lives if at - self._since[life.name][1] >= life.lease_s]
+
+
+class Heartbeat:
+    """The signs of life of one worker. `changed` is called when it should look at its answers."""
+
+    def __init__(self, url: str, name: str, lease_s: float, changed: Callable[[], None]) -> None:
+        self.name, self.lease_s = name, lease_s
+        self.beaten_at = float("-inf")
+        """Before the last beat that was written, monotonic."""
+        self.term = 0
+        """Rises when others have declared this worker dead: what it owned before, it has lost."""
+        self._url, self._changed = url, changed
+        self._every_s = lease_s / BEATS_PER_LEASE
+        self._watch = Watch(GAP_MAX_BEATS * self._every_s)
+        self._started_at = self._alive_at = monotonic()
+        self._registered, self._away = False, False
+        self._rows_beaten_at = float("-inf")
+        self._waiting: list[asyncio.Future[None]] = []
+        self._stopped = False
+
+    @property
+    def open_until(self) -> float:
+        """Until when this worker may open logs that it owns, monotonic."""
+        return self.beaten_at + OPEN_WITHIN * self.lease_s
+
+    async def beat_now(self) -> None:
+        """Returns once a beat was written that began after this call. Raises DatabaseAway."""
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append(written)
+        self._thread_loop.call_soon_threadsafe(self._wake.set)
+        await written
+
+    @asynccontextmanager
+    async def beating(self) -> AsyncIterator[None]:
+        """Beats while the context is open, from its beginning."""
+        loop, ready, ended = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._worker_loop = loop
+
+        def run() -> None:
+            try:
+                asyncio.run(self._beat_until_stopped(ready))
+            finally:
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=run, daemon=True, name="heartbeat").start()
+        reporting = asyncio.create_task(self._report())
+        try:
+            await ready.wait()
+            yield
+        finally:
+            self._stopped = True
+            self._thread_loop.call_soon_threadsafe(self._wake.set)
+            await ended.wait()
+            reporting.cancel()
+
+    async def _report(self) -> None:
+        """Shows the thread that the worker's event loop runs."""
+        while True:
+            self._alive_at = monotonic()
+            await asyncio.sleep(REPORT_EVERY_S)
+
+    async def _beat_until_stopped(self, ready: asyncio.Event) -> None:
+        self._thread_loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        async with open_database(self._url) as database:
+            while not self._stopped:
+                began = monotonic()
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await self._beat(database, began)
+                    self._notify(partial(_resolve, waiting, None))
+                    self._notify(ready.set)
+                except (DatabaseAway, TimeoutError) as error:
+                    if not self._away:
+                        log.warning("unavailable", doing="beat", reason=str(error))
+                    self._away = True
+                    away = DatabaseAway(str(error))
+                    self._notify(partial(_resolve, waiting, away))
+                except Exception:  # a worker without a heartbeat would lose its answers
+                    log.exception("beat_failed")
+                    self._waiting += waiting
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.05, began + self._every_s - monotonic())):
+                        await self._wake.wait()
+                self._wake.clear()
+            with suppress(DatabaseAway):
+                await database.write(workers.leave, self.name)
+
+    async def _beat(self, database: Database, began: float) -> None:
+        """One beat, and a look at the others'. Raises DatabaseAway and TimeoutError."""
+        if began - self._alive_at > HANG_S:
+            log.error("event_loop_hangs", for_s=round(began - self._alive_at, 1))
+            return
+        async with asyncio.timeout(self.lease_s):
+            lives, lost = await database.write(
+                beat_or_register, self.name, int((began - self._started_at) * 1000), self.lease_s
+            )
+        if lost and self._registered:
+            log.warning("declared_dead", worker=self.name)
+            self.term += 1
+            self._notify(self._changed)
+        self._registered, self._away = True, False
+        self.beaten_at = began
+        others = [life for life in lives if life.name not in (self.name, EARLIER_VERSION)]
+        for dead in self._watch.look(others, began):
+            released = await database.write(workers.declare_dead, dead.name, dead.beat)
+            log.warning("worker_dead", worker=dead.name, answers=len(released))
+            self._notify(self._changed)
+        if (
+            any(life.name == EARLIER_VERSION for life in lives)
+            and began - self._rows_beaten_at > EARLIER_VERSION_EVERY_S
+        ):
+            await database.write(workers.beat_rows, self.name)
+            self._rows_beaten_at = began
+
+    def _notify(self, callback: Callable[[], Any]) -> None:
+        """Runs a callback in the worker's event loop."""
+        self._worker_loop.call_soon_threadsafe(callback)
+
+
+def _resolve(waiting: list[asyncio.Future[None]], error: DatabaseAway | None) -> None:
+    for future in waiting:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+def beat_or_register(
+    session: Session, name: str, beat: int, lease_s: float
+) -> tuple[list[Life], bool]:
+    """Writes a beat; all workers, and whether this one had to be registered first."""
+    lives = workers.beat(session, name, beat)
+    if lives is not None:
+        return lives, False
+    workers.register(session, name, beat, lease_s)
+    return workers.lives(session), True
