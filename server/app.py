@@ -76,7 +76,6 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
             resources.announcer.run,
             feeds.run,
             feeds.end,
-            feeds.beat,
             presence.run,
             drop_slow_readers,
             partial(_settle_cancelled, resources.settler),

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from arq.connections import ArqRedis
 
 from server.changes.follower import Changes
+from server.changes.watches import Announcer
 from server.history.database import Database, open_database
 from server.ids import Prefix, new_id
 from server.lifecycle.queue import Queue, open_redis
 from server.lifecycle.settling import Settler
 from server.providers.registry import Models
 from server.settings import Settings
-from server.stream.announcer import Announcer
 from server.stream.feed import Feeds
 
 

@@ -3,7 +3,7 @@
 FAULT selects the step: `die before|after <n> <step>`, `stall <seconds> <n> <step>` (the event loop
 stalls before the step), `mark <step> …`, or `none`. A step is one of:
 
-- a function that runs as one transaction (`claim_and_prepare`, `settle`): before it starts, or
+- a function that runs as one transaction (`claim`, `settle`): before it starts, or
 after it commits
 - a script of the log (`open`, `append`, `close`): before it is sent, or after its reply is received
 and before it is used

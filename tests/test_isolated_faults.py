@@ -17,6 +17,7 @@ from server.history.claims import Fence
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
 from server.stream.feed import ENDS_AT_ONCE, KEPT_BYTES, End, Feed, Feeds
+from server.stream.link import Link
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 from tests.waiting import condition
@@ -173,6 +174,28 @@ class SteadyHeartbeat:
 
     async def beat_now(self) -> None:
         self.beaten_at = monotonic()
+
+
+async def test_a_connection_that_is_lost_before_its_first_command_is_closed_and_replaced(
+    valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail, live, links, connect = Tail(valkey), asyncio.Event(), [], Link.connect
+
+    async def lose_the_first(url: str) -> Link:
+        links.append(await connect(url))
+        if len(links) == 1:
+            await links[0].close()
+        return links[-1]
+
+    monkeypatch.setattr(Link, "connect", lose_the_first)
+    tail.listen(b"numbers", Listener(live.set, lambda _data: None))
+    running = asyncio.create_task(tail.run())
+    waiting = asyncio.create_task(live.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+
+    assert not running.done()
+    assert waiting.done()
+    running.cancel()
 
 
 class Writing:

@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 TAKEN_OVER = [
     # Whether attempt 1 wrote anything is unknown.
-    Point("die after 1 claim_and_prepare", {"restarted"}, 2, 1),
+    Point("die after 1 claim", {"restarted"}, 2, 1),
     Point("die before 1 open", {"restarted"}, 2, 1),
     Point("die after 1 open", {"started"}, 2, 1),
     Point("die before 1 append", {"started"}, 2, 1),
@@ -50,7 +50,7 @@ SETTLED = [
     Point("die after 1 mark_sealed", {"started"}, 1, 0),
 ]
 NOT_CLAIMED = [
-    Point("die before 1 claim_and_prepare", {"started"}, 1, 0),
+    Point("die before 1 claim", {"started"}, 1, 0),
     Point("die after 1 pop", {"started"}, 1, 0),
 ]
 # Answers that were not claimed go to any worker with a slot, so they come last.
@@ -58,7 +58,7 @@ POINTS = [*TAKEN_OVER, *SETTLED, *NOT_CLAIMED]
 AT_SQL = [
     point
     for point in POINTS
-    if point.fault.split()[-1] in {"claim_and_prepare", "checkpoint", "settle", "mark_sealed"}
+    if point.fault.split()[-1] in {"claim", "checkpoint", "settle", "mark_sealed"}
 ]
 AT_REDIS = [point for point in POINTS if point not in AT_SQL]
 

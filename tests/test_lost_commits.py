@@ -20,7 +20,7 @@ from tests.test_faults import condition, reading, some_tokens
 pytestmark = pytest.mark.slow
 
 PACED = "tokens=200 rate=100"
-WORKER_FAULT = "mark claim_and_prepare checkpoint settle hand_over"
+WORKER_FAULT = "mark claim checkpoint settle hand_over"
 WEB_FAULT = "mark write_turn request_cancel claim settle"
 
 
@@ -95,7 +95,7 @@ def check(
 @pytest.mark.parametrize(
     ("step", "attempts", "types"),
     [
-        ("claim_and_prepare", 2, {"restarted"}),
+        ("claim", 2, {"restarted"}),
         ("checkpoint", 1, {"started"}),
         ("settle", 1, {"started"}),
     ],

@@ -76,7 +76,8 @@ HOT: dict[str, Any] = {
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
     "an export's page": lambda session: export.exported_rows(session, CONVERSATION, None),
     "an export's branch": lambda session: tree.branch(session, MESSAGE, limit=200),
-    "a model's prompt": lambda session: tree.prompt_branch(session, MESSAGE, limit=200),
+    "a model's prompt": lambda session: list(tree.prompt_branch(session, MESSAGE, limit=200)),
+    "what a prompt leaves out": lambda session: tree.count_sendable(session, MESSAGE),
     "a dead worker's rows": lambda session: workers.release_dead(session, "worker"),
 }
 

@@ -1,7 +1,7 @@
 """Following a change feed: an account's list, one conversation, and its active answers."""
 
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from typing import NamedTuple
 
 from redis.asyncio import Redis
@@ -26,11 +26,9 @@ from server.history.tables import Generation
 from server.lifecycle.row_events import queued_event
 from server.lifecycle.written import written_so_far
 from server.stream.events import Event
-from server.stream.feed import Feeds
-from server.stream.follow import FeedReader
+from server.stream.feed import CHECK_EVERY_S, FeedReader, Feeds
+from server.stream.heartbeat import Heartbeat
 
-HEARTBEAT_S = 15.0
-RETRY_S = 1.0
 ROWS_PER_BATCH = 50
 
 
@@ -105,6 +103,7 @@ class Follower:
         self._conversation_id = None if page.starts_over else scope.conversation_id
         self._resumed: list[tuple[Generation, int]] = []
         self._reader = Reader()
+        self._heartbeat = Heartbeat(self._reader.wake)
         self._answers: dict[str, _Answer] = {}
         self._after_seqs: dict[str, int] = {}
         self._seen = page.change
@@ -119,14 +118,26 @@ class Follower:
 
         Ends when the process stops.
         """
+        async with aclosing(self._events()) as batches:
+            async for batch in batches:
+                self._heartbeat.sent()
+                yield batch
+
+    async def _events(self) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         watches, scope = self._changes.watches, self._scope
-        with ExitStack() as stack, watches.watch(scope.account_id, self._reader) as watch:
+        with (
+            ExitStack() as stack,
+            watches.watch(scope.account_id, self._reader) as watch,
+            self._heartbeat,
+        ):
             stack.callback(self._unfollow_all)
             for generation, after_seq in self._resumed:
                 self._follow(generation, after_seq)
             async for events in self._page_events(self._page):
                 yield events
             while not watches.stopping:
+                if self._heartbeat.due:
+                    yield None
                 idle = True
                 if watch.change > self._seen:
                     page = await self._changes.database.read(changes_since, scope, self._position)
@@ -135,13 +146,20 @@ class Follower:
                         yield events
                         idle = False
                 for answer in list(self._answers.values()):
-                    if events := await self._next(answer):
-                        yield events
+                    if batch := await self._next(answer):
+                        yield batch
                         idle = False
-                if idle and not await self._reader.wait(HEARTBEAT_S):
-                    yield None
+                    elif self._heartbeat.due:
+                        yield None
+                if idle:
+                    await self._wait()
 
-    async def _page_events(self, page: FeedPage) -> AsyncGenerator[list[ChangeEvent], None]:
+    async def _wait(self) -> None:
+        """Waits to be woken; if the log of an answer could not be read, only for a second."""
+        behind = any(answer.reader.is_behind for answer in self._answers.values())
+        await self._reader.wait(CHECK_EVERY_S if behind else None)
+
+    async def _page_events(self, page: FeedPage) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         """The events of a page; if it has too many changes, the current state."""
         if page.changes is None:
             if not page.starts_over:
@@ -172,7 +190,9 @@ class Follower:
         self._conversation_id, self._seen = self._scope.conversation_id, page.change
         return self._event(Opened(page.opened, active))
 
-    async def _changed(self, changes: list[Change]) -> AsyncGenerator[list[ChangeEvent], None]:
+    async def _changed(
+        self, changes: list[Change]
+    ) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         """The changed rows. The events of an answer precede its changed row."""
         events: list[ChangeEvent] = []
         for change in changes:
@@ -208,12 +228,16 @@ class Follower:
             if answer.id != generation.id or generation.status.terminal
         ]
 
-    async def _follow_to_end(self, answer: _Answer) -> AsyncGenerator[list[ChangeEvent], None]:
+    async def _follow_to_end(
+        self, answer: _Answer
+    ) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         while answer.id in self._answers and not self._changes.watches.stopping:
             if events := await self._next(answer):
                 yield events
+            elif self._heartbeat.due:
+                yield None
             elif answer.id in self._answers:
-                await self._reader.wait(RETRY_S)
+                await self._reader.wait(CHECK_EVERY_S)
 
     async def _next(self, answer: _Answer) -> list[ChangeEvent]:
         """The next events of an answer, which is unfollowed after the last one."""

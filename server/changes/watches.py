@@ -1,18 +1,55 @@
-"""Watches: the last change numbers of the accounts whose change feeds are open in this process."""
+"""Change numbers: published after commits, and watched for the accounts with an open change feed.
+
+Nothing depends on the published messages: watches also poll.
+"""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
 from server.history.changes import account_changes
 from server.history.database import Database, DatabaseAway
 from server.logs import log
 from server.loops import DueLoop
-from server.stream.announcer import account_channel
 from server.stream.tail import Listener, Tail
 
 CHECK_EVERY_S = 2.0
 CHECKED_AT_ONCE = 500
+
+
+def _channel(key_prefix: str, account_id: str) -> bytes:
+    return f"{key_prefix}account:{account_id}".encode()
+
+
+class Announcer:
+    """Publishes changes of this process, soon after their commit."""
+
+    def __init__(self, redis: Redis, key_prefix: str) -> None:
+        self._redis, self._key_prefix = redis, key_prefix
+        self._changed: dict[str, int] = {}
+        self._due = asyncio.Event()
+
+    def publish(self, changed: dict[str, int]) -> None:
+        """Schedules the publication of these change numbers, by account id."""
+        self._changed |= changed
+        self._due.set()
+
+    async def run(self) -> None:
+        """Publishes until cancelled. Changes that cannot be published are dropped: pages poll."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            changed, self._changed = self._changed, {}
+            pipeline = self._redis.pipeline(transaction=False)
+            for account_id, change in changed.items():
+                pipeline.publish(_channel(self._key_prefix, account_id), change)
+            try:
+                await pipeline.execute()
+            except RedisError as error:
+                log.warning("changes_not_published", reason=str(error))
 
 
 class Watch:
@@ -40,14 +77,12 @@ class Reader:
         """Ends the wait."""
         self._woken.set()
 
-    async def wait(self, for_s: float) -> bool:
-        """Waits until it is woken; false after a timeout."""
+    async def wait(self, for_s: float | None) -> None:
+        """Waits until it is woken, or for `for_s` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(for_s):
                 await self._woken.wait()
-        woken = self._woken.is_set()
         self._woken.clear()
-        return woken
 
 
 class Watches:
@@ -67,7 +102,7 @@ class Watches:
     @contextmanager
     def watch(self, account_id: str, reader: Reader) -> Iterator[Watch]:
         """The watch of an account; wakes `reader` at every change while the context is open."""
-        channel = account_channel(self._key_prefix, account_id)
+        channel = _channel(self._key_prefix, account_id)
         watch = self._watches.get(account_id)
         if watch is None:
             watch = self._watches[account_id] = Watch()

@@ -34,11 +34,11 @@ async def wait_for_services(
         await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
-        return not stop.is_set()
     finally:
         for task in (waiting, stopping):
             task.cancel()
         await asyncio.gather(waiting, stopping, return_exceptions=True)
+    return not stop.is_set()
 
 
 async def _wait(settings: Settings, *, redis_too: bool) -> None:

@@ -1,17 +1,27 @@
-"""Claiming a generation, and reading what is needed to write it."""
+"""Claiming a generation, and reading what is needed to write it.
 
+A model is sent the system prompt, then the branch that ends with the question. Where all of it does
+not fit the model, the oldest whole turns are left out.
+"""
+
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import stamina
 from sqlmodel import Session
 
 from server.errors import Invalid
-from server.history.claims import claim, content_of, note_left_out
-from server.history.tables import Generation
-from server.history.tree import prompt_branch
-from server.lifecycle.prompt import CONTEXT_MAX_MESSAGES, prompt_for
+from server.history.claims import Fence, claim, content_of, give_back, note_left_out
+from server.history.database import Database, DatabaseAway
+from server.history.tables import Generation, Role
+from server.history.tree import PromptMessage, count_sendable, prompt_branch
+from server.lifecycle.prompt import CONTEXT_MAX_MESSAGES, turn_of
+from server.lifecycle.usage import tokens_in, tokens_of
 from server.parts import Parts
-from server.providers.base import ModelRequest
-from server.providers.registry import Models
+from server.providers.base import ModelRequest, Turn
+from server.providers.registry import Model, Models
+
+TURN_TOKENS = 4
 
 
 class Claimed(NamedTuple):
@@ -24,26 +34,96 @@ class Claimed(NamedTuple):
     request: ModelRequest | None
     provider: str
     base: Parts
+    messages_left_out: int = 0
 
 
-def claim_and_prepare(
-    session: Session,
+async def claim_and_prepare(
+    database: Database,
     generation_id: str,
     owner: str,
     models: Models,
     output_max_tokens: int,
 ) -> Claimed | None:
-    """Claims a generation and reads what is needed to write it; None when it cannot be claimed."""
-    generation = claim(session, generation_id, owner)
+    """Claims a generation and reads what is needed to write it; None when it cannot be claimed.
+
+    The prompt is read after the claim: on SQLite, no process could write while it is read in the
+    same transaction. Raises DatabaseAway when it is unknown whether the claim was stored. Once it
+    is, this waits for the database, as the answer itself does: an outage does not count as a crash.
+    """
+    generation = await database.write(claim, generation_id, owner)
     if generation is None:
         return None
+    fence = Fence(generation.id, owner, generation.attempt)
+    try:
+        async for attempt in stamina.retry_context(
+            on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0
+        ):
+            with attempt:
+                claimed = await database.read(_prepare, generation, models, output_max_tokens)
+                if claimed.messages_left_out != generation.messages_left_out:
+                    await database.write(note_left_out, fence, claimed.messages_left_out)
+                return claimed
+    except Exception:
+        await database.write(give_back, fence)  # so that it can be claimed to settle it as failed
+        raise
+    raise AssertionError("there is no last attempt")
+
+
+def _prepare(
+    session: Session, generation: Generation, models: Models, output_max_tokens: int
+) -> Claimed:
     base = content_of(session, generation.previous_id) if generation.previous_id else []
     try:
         model = models.find(generation.model)
     except Invalid:
         return Claimed(generation, None, "", base)
+    options = generation.options
+    output_tokens = min(options.get("max_output_tokens") or output_max_tokens, output_max_tokens)
+    system_prompt = options.get("system_prompt")
     branch = prompt_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
-    request, left_out = prompt_for(generation, branch, model, output_max_tokens=output_max_tokens)
-    if left_out:
-        note_left_out(session, generation_id, left_out)
-    return Claimed(generation, request, model.provider, base)
+    kept = _newest_that_fit(branch, _room(model, system_prompt, output_tokens))
+    request = ModelRequest(
+        model=model.name,
+        turns=[each.turn for each in kept],
+        system_prompt=system_prompt,
+        max_output_tokens=output_tokens,
+        temperature=options.get("temperature"),
+        position=options.get("place", 0),
+        prefix=[],
+    )
+    above = kept[0].parent_id if kept else None
+    left_out = count_sendable(session, above) if above is not None else 0
+    return Claimed(generation, request, model.provider, base, left_out)
+
+
+class _KeptTurn(NamedTuple):
+    """A turn that fits the model, and the message above it."""
+
+    turn: Turn
+    parent_id: str | None
+
+
+def _room(model: Model, system_prompt: str | None, output_tokens: int) -> int:
+    """How many tokens are left for the turns."""
+    reserved = min(output_tokens, model.context_tokens // 2)
+    return model.context_tokens - reserved - tokens_of(system_prompt or "")
+
+
+def _newest_that_fit(newest_first: Iterable[PromptMessage], room: int) -> list[_KeptTurn]:
+    """The last turns, the last one in any case, beginning with a question.
+
+    Reads no further than that.
+    """
+    kept: list[_KeptTurn] = []
+    for message in newest_first:
+        turn = turn_of(message)
+        if turn is None:
+            continue
+        room -= TURN_TOKENS + tokens_in(turn.parts)
+        if room < 0 and kept:
+            break
+        kept.append(_KeptTurn(turn, message.parent_id))
+    kept.reverse()
+    while len(kept) > 1 and kept[0].turn.role != Role.USER:
+        kept.pop(0)
+    return kept

@@ -87,8 +87,8 @@ class Ownership:
         self._taking.add(generation_id)
         try:
             term = self.heartbeat.term
-            claimed = await self._database.write(
-                claim_and_prepare,
+            claimed = await claim_and_prepare(
+                self._database,
                 generation_id,
                 self.owner,
                 self._models,

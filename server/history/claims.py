@@ -311,9 +311,9 @@ def content_of(session: Session, generation_id: str) -> Parts:
     return parts
 
 
-def note_left_out(session: Session, generation_id: str, messages: int) -> None:
-    """Records how many messages of the branch did not fit the model."""
-    session.execute(update(G).where(G.c.id == generation_id).values(messages_left_out=messages))
+def note_left_out(session: Session, fence: Fence, messages: int) -> bool:
+    """Records how many messages of the branch did not fit the model; false if the fence is old."""
+    return _write(session, fence, messages_left_out=messages)
 
 
 def _write(session: Session, fence: Fence, **values: Any) -> bool:

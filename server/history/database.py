@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 import orjson
@@ -25,6 +26,8 @@ BUSY_TIMEOUT_S = 5
 COLLISIONS_MAX = 3
 POSTGRES_CONNECTIONS = 10
 POSTGRES_STATEMENT_TIMEOUT_S = 30
+SQLITE_READ_MAX_S = 30.0
+SQLITE_STEPS_BETWEEN_CHECKS = 100_000  # about a millisecond
 
 
 class DatabaseAway(Unavailable):
@@ -67,7 +70,7 @@ class SqliteDatabase:
         self._on_change = on_change
         self._writing, self._reading = (
             sqlite_engine(url, begin="BEGIN IMMEDIATE"),
-            sqlite_engine(url, begin="BEGIN"),
+            sqlite_engine(url, begin="BEGIN", read_only=True),
         )
         self._writer = ThreadPoolExecutor(1, "sql-writer")
         self._readers = ThreadPoolExecutor(SQLITE_READERS, "sql-reader")
@@ -206,8 +209,12 @@ def in_transaction(
         _raise(error)
 
 
-def sqlite_engine(url: str, *, begin: str) -> Engine:
-    """An engine for SQLite in WAL mode whose transactions start with `begin`."""
+def sqlite_engine(url: str, *, begin: str, read_only: bool = False) -> Engine:
+    """An engine for SQLite in WAL mode whose transactions start with `begin`.
+
+    With `read_only` it refuses to write, and a transaction that takes longer than SQLITE_READ_MAX_S
+    is interrupted: a process has few readers, and the WAL grows while one reads.
+    """
     engine = create_engine(
         url,
         hide_parameters=True,  # content must not be logged
@@ -221,13 +228,19 @@ def sqlite_engine(url: str, *, begin: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+            connection.set_progress_handler(
+                lambda: monotonic() > record.info[_DEADLINE], SQLITE_STEPS_BETWEEN_CHECKS
+            )
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Any) -> None:
+        connection.info[_DEADLINE] = monotonic() + SQLITE_READ_MAX_S
         connection.exec_driver_sql(begin)
 
     return engine
@@ -262,7 +275,8 @@ def _is_away(error: BaseException, cause: BaseException) -> bool:
     return invalidated or "connection is closed" in str(cause)
 
 
-_SQLITE_AWAY = ("locked", "busy", "full", "unable to open", "disk I/O", "readonly")
+_DEADLINE = "read_deadline"
+_SQLITE_AWAY = ("locked", "busy", "full", "unable to open", "disk I/O", "readonly", "interrupted")
 _POSTGRES_AWAY = frozenset({"08", "53", "55", "57", "58"})
 """Classes of SQLSTATE: connection, resources, locks, operator intervention, system errors.
 25006 comes from a server that has become a replica.

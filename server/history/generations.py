@@ -44,7 +44,9 @@ def readable_generation(session: Session, generation_id: str, account_id: str) -
 
 def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
     """Requests cancellation, unless the generation has ended; raises NotFound."""
-    readable_generation(session, generation_id, account_id)
+    generation = readable_generation(session, generation_id, account_id)
+    if generation.status.terminal or generation.cancel_requested_at is not None:
+        return generation  # nothing changes
     # The account's row first, as in `settle`: two orders of locking would deadlock.
     next_change(session, account_id)
     cancel_active(session, G.c.id == generation_id)

@@ -5,12 +5,13 @@ their content is large.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Select,
     and_,
     bindparam,
     func,
@@ -30,22 +31,28 @@ from server.history.tables import MESSAGES as M
 from server.history.tables import Generation, Message, Role, Status
 from server.parts import Parts
 
-BRANCH_MAX_MESSAGES = 10_000
 SIBLINGS_MAX = 100
+PROMPT_PAGE_CHARS = 1 << 20
+PROMPT_MAX_CHARS = 32 << 20
+"""More than any model's context, with reasoning and failed answers, which no model is sent."""
+
+COUNTED_MAX_MESSAGES = 10_000
 
 
-def ancestors(start: ColumnElement[bool], height_max: Any, *, stop_at: str | None = None) -> CTE:
+def ancestors(
+    start: ColumnElement[bool], height_max: int | None, *, stop_at: str | None = None
+) -> CTE:
     """The messages that match `start` (height 0) and those above them, each with its `leaf`.
 
     Ends at `height_max` steps above the leaf, at the message `stop_at`, or at the root.
     """
     leaves = select(M.c.id, M.c.parent_id, M.c.id.label("leaf"), literal(0).label("height"))
     up = leaves.where(start).cte("ancestors", recursive=True)
-    parents = (
-        select(M.c.id, M.c.parent_id, up.c.leaf, up.c.height + 1)
-        .join(up, M.c.id == up.c.parent_id)
-        .where(up.c.height < height_max)
+    parents = select(M.c.id, M.c.parent_id, up.c.leaf, up.c.height + 1).join(
+        up, M.c.id == up.c.parent_id
     )
+    if height_max is not None:
+        parents = parents.where(up.c.height < height_max)
     return up.union_all(parents.where(up.c.id != stop_at) if stop_at is not None else parents)
 
 
@@ -95,7 +102,8 @@ def _branch_pages(
     session: Session, leaves: list[str], part: Slice
 ) -> dict[str, Page[MessageRow] | InvalidCursor]:
     lowest = 0 if part.before is None else 1
-    height_max = part.limit + lowest if part.backwards else BRANCH_MAX_MESSAGES
+    # Forwards, a page begins at the root or at `after`: only a walk up from the leaf finds the way.
+    height_max = part.limit + lowest if part.backwards else None
     up = ancestors(M.c.id.in_(sorted(set(leaves))), height_max, stop_at=part.after)
     top = func.max(up.c.height).over(partition_by=up.c.leaf).label("top")
     walked = select(up.c.leaf, up.c.id, up.c.height, top).subquery()
@@ -161,30 +169,73 @@ def message_above(session: Session, leaf_id: str, height: int) -> str | None:
 class PromptMessage(NamedTuple):
     """The part of a message that a prompt needs."""
 
+    parent_id: str | None
     role: Role
     status: Status
     parts: Parts
 
 
-_PROMPT_ANCESTORS = ancestors(M.c.id == bindparam("leaf"), bindparam("height_max"))
-_PROMPT_BRANCH = (
-    select(M.c.role, G.c.status, M.c.parts, G.c.parts)
-    .select_from(
-        _PROMPT_ANCESTORS.join(M, M.c.id == _PROMPT_ANCESTORS.c.id).outerjoin(
-            G, G.c.id == M.c.generation_id
-        )
+def _prompt_page() -> Select[Any]:
+    """The messages of a branch from `leaf` upwards, up to the one that fills a page."""
+    size = chars(M.c.parts) + chars(G.c.parts)
+    columns = M.c.id, M.c.parent_id, M.c.generation_id
+    leaf = select(*columns, literal(0).label("height"), size.label("chars"))
+    leaf = leaf.outerjoin(G, G.c.id == M.c.generation_id).where(M.c.id == bindparam("leaf"))
+    up = leaf.cte("ancestors", recursive=True)
+    parents = (
+        select(*columns, up.c.height + 1, up.c.chars + size)
+        .join_from(up, M, M.c.id == up.c.parent_id)
+        .outerjoin(G, G.c.id == M.c.generation_id)
+        .where(up.c.height < bindparam("height_max"), up.c.chars < PROMPT_PAGE_CHARS)
     )
-    .order_by(_PROMPT_ANCESTORS.c.height.desc())
+    up = up.union_all(parents)
+    return (
+        select(up.c.parent_id, up.c.chars, M.c.role, G.c.status, M.c.parts, G.c.parts)
+        .join_from(up, M, M.c.id == up.c.id)
+        .outerjoin(G, G.c.id == up.c.generation_id)
+        .order_by(up.c.height)
+    )
+
+
+_PROMPT_PAGE = _prompt_page()
+
+
+def prompt_branch(session: Session, leaf_id: str, *, limit: int) -> Iterator[PromptMessage]:
+    """The last `limit` messages of the branch that ends with the leaf, the newest first.
+
+    They are read in pages of 1 MiB as the caller goes on, and none beyond PROMPT_MAX_CHARS.
+    """
+    next_id: str | None = leaf_id
+    read_chars = 0
+    while next_id is not None and limit > 0 and read_chars < PROMPT_MAX_CHARS:
+        rows = session.execute(_PROMPT_PAGE, {"leaf": next_id, "height_max": limit - 1}).all()
+        next_id = None
+        for parent_id, _chars, role, status, question, answer in rows:
+            next_id = parent_id
+            yield PromptMessage(
+                parent_id, role, status or Status.COMPLETED, question or answer or []
+            )
+        limit -= len(rows)
+        read_chars += rows[-1].chars if rows else 0
+
+
+_COUNTED = ancestors(M.c.id == bindparam("leaf"), COUNTED_MAX_MESSAGES - 1)
+_COUNT_SENDABLE = (
+    select(func.count())
+    .select_from(
+        _COUNTED.join(M, M.c.id == _COUNTED.c.id).outerjoin(G, G.c.id == M.c.generation_id)
+    )
+    .where(or_(M.c.role == Role.USER, G.c.status.in_((Status.COMPLETED, Status.CANCELLED))))
 )
 
 
-def prompt_branch(session: Session, leaf_id: str, *, limit: int) -> list[PromptMessage]:
-    """The last `limit` messages of the branch that ends with the leaf, oldest first."""
-    rows = session.execute(_PROMPT_BRANCH, {"leaf": leaf_id, "height_max": limit - 1})
-    return [
-        PromptMessage(role, status or Status.COMPLETED, question or answer or [])
-        for role, status, question, answer in rows
-    ]
+def count_sendable(session: Session, leaf_id: str) -> int:
+    """How many messages of the branch that ends with the leaf a model could be sent.
+
+    Of a longer branch, only the last COUNTED_MAX_MESSAGES are counted.
+    """
+    counted: int = session.execute(_COUNT_SENDABLE, {"leaf": leaf_id}).scalar_one()
+    return counted
 
 
 def newest_leaf(session: Session, conversation_id: str, message_id: str) -> str:

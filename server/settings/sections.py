@@ -161,8 +161,9 @@ class RedisSettings(Section):
         "tidemark:",
         pattern=r"^[^\s{}]{0,64}$",
         json_schema_extra={"expected": "at most 64 characters, without spaces and braces"},
-        description="The prefix of every key and channel. Installations that share a server need "
-        "different prefixes.",
+        description="The prefix of keys and channels; installations that share a server need "
+        "different ones. The keys of single jobs have the prefix of the queue library instead: "
+        "arq:job: and arq:retry:.",
     )
 
 

@@ -4,13 +4,15 @@ A feed receives events from the tail. It reads the log where the tail may have m
 start, at a gap, after a reconnection, and when it was quiet for a second. Its end never depends on
 a published message: when a feed is quiet and its row is settled, the log is closed and read to its
 end; without a log, readers get a snapshot of the row.
+
+A reader follows a feed from its cursor to the end of the answer (`follow`, `FeedReader`). What the
+feed has dropped, it reads from the log.
 """
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import monotonic
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -20,6 +22,7 @@ from server.errors import TidemarkError
 from server.logs import log
 from server.loops import DueLoop
 from server.stream.events import Event, decode_event
+from server.stream.heartbeat import Heartbeat
 from server.stream.log import LogKeys, close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 
@@ -31,7 +34,6 @@ CHECKED_AT_ONCE: Final = 500
 ENDS_AT_ONCE: Final = 50
 """How many ended answers are in memory at a time, each with all of its content."""
 
-HEARTBEAT_S: Final = 15.0
 BATCHES_MAX: Final = 64
 
 
@@ -77,11 +79,10 @@ class Feed:
     def __init__(self, keys: LogKeys, queued: Event) -> None:
         self.keys = keys
         self.readers = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
         self.wake_callbacks: set[Callable[[], None]] = set()
         """Called when waiting readers are woken; for readers that wait for more than one feed."""
         self.quiet = False  # nothing was added since the last check
-        self.active_at = monotonic()
         self.queued = queued
         self._events = [queued]
         self._seqs = [queued.seq]
@@ -107,7 +108,7 @@ class Feed:
         self._seqs += [event.seq for event in fresh]
         self._kept_bytes += sum(len(event.data) for event in fresh)
         self._drop_oldest()
-        self.quiet, self.active_at = False, monotonic()
+        self.quiet = False
         self._batches.clear()
         self.wake()
 
@@ -121,7 +122,7 @@ class Feed:
 
     def wake(self) -> None:
         """Wakes every waiting reader."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, set()
         for reader in waiting:
             if not reader.done():
                 reader.set_result(None)
@@ -129,13 +130,17 @@ class Feed:
             wake()
 
     def next_wake(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
-        """A future that is done when events are added or a heartbeat is due.
+        """A future that is done when readers are woken.
 
         It costs a third less than an asyncio.Event.
         """
         reader = loop.create_future()
-        self._waiting.append(reader)
+        self._waiting.add(reader)
         return reader
+
+    def forget(self, wake: "asyncio.Future[None]") -> None:
+        """Drops a future of `next_wake` that nobody waits for any more."""
+        self._waiting.discard(wake)
 
     def after(self, after_seq: int) -> Batch | None:
         """The next events after `after_seq`; None if there are none or they were dropped."""
@@ -216,7 +221,7 @@ class Feeds:
     async def read_page(self, generation_id: str, after_seq: int) -> Batch | None:
         """Reads the next events after `after_seq` from the log, for a reader behind the feed.
 
-        None if that fails; the caller tries again.
+        None if that fails; the caller tries again after a pause.
         """
         feed = self._feeds[generation_id]
         if after_seq < feed.queued.seq:
@@ -232,10 +237,7 @@ class Feeds:
         except (TidemarkError, RedisError) as error:
             log.warning("page_read_failed", error=str(error))
             events = []
-        if not events:
-            await asyncio.sleep(CHECK_EVERY_S)
-            return None
-        return Batch(events[: _end_of_write(events, 0)])
+        return Batch(events[: _end_of_write(events, 0)]) if events else None
 
     def stop(self) -> None:
         """Ends every stream of this process between two events."""
@@ -253,16 +255,6 @@ class Feeds:
         for feed in self._feeds.values():
             feed.quiet = True
         return quiet
-
-    async def beat(self) -> None:
-        """Wakes the readers of quiet feeds for a heartbeat, until cancelled."""
-        while True:
-            await asyncio.sleep(CHECK_EVERY_S)
-            at = monotonic()
-            for feed in list(self._feeds.values()):
-                if at - feed.active_at >= HEARTBEAT_S:
-                    feed.active_at = at
-                    feed.wake()
 
     async def _read(self, ids: list[str]) -> None:
         """Reads the logs of these feeds; those without new events may have ended."""
@@ -349,6 +341,80 @@ class Feeds:
             feed.add(events)
         else:
             self._loop.check_soon(generation_id)  # a gap or a jump
+
+
+class FeedReader:
+    """One reader's position in the feed of one answer; valid while `Feeds.feed` keeps the feed.
+
+    `after_seq` is the number of the last event it returned. For readers that wait for more than one
+    feed: call `next` until it returns None, then wait to be woken (`Feed.wake_callbacks`), or for
+    CHECK_EVERY_S if it is behind.
+    """
+
+    def __init__(self, feeds: Feeds, generation_id: str, feed: Feed, after_seq: int) -> None:
+        self.feed, self.after_seq = feed, after_seq
+        self._feeds, self._generation_id = feeds, generation_id
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it needs events that only the log still has."""
+        return self.feed.is_behind(self.after_seq)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has returned the terminal event, or started at or after it."""
+        return self.feed.ended and self.after_seq >= self.feed.seq
+
+    async def next(self) -> Batch | None:
+        """The next events, at most 64 KiB; None if there are none now. Does not wait for new ones.
+
+        Reads the log when this reader is behind what the feed keeps. If that fails, it returns None
+        and `is_behind` is still true: nothing wakes this reader, so call it again after a pause.
+        """
+        batch = self.feed.after(self.after_seq)
+        if batch is None and self.is_behind:
+            batch = await self._feeds.read_page(self._generation_id, self.after_seq)
+        if batch is not None:
+            self.after_seq = batch.last.seq
+        return batch
+
+
+async def follow(
+    feeds: Feeds, generation_id: str, queued: Event, after_seq: int
+) -> AsyncGenerator[Batch | None, None]:
+    """Every event after `after_seq`, in order and once; None when a heartbeat is due.
+
+    Ends early, between two events, when this process stops (`Feeds.stop`). Readers with the same
+    cursor get the same Batch object, so that it is encoded once for all of them.
+    """
+    loop = asyncio.get_running_loop()
+    news = loop.create_future()
+
+    def wake() -> None:
+        if not news.done():
+            news.set_result(None)
+
+    with feeds.feed(generation_id, queued) as feed, Heartbeat(wake) as heartbeat:
+        reader = FeedReader(feeds, generation_id, feed, after_seq)
+        while not feeds.stopping:
+            if batch := await reader.next():
+                heartbeat.sent()
+                yield batch
+                if batch.last.terminal:
+                    return
+            elif reader.ended:
+                return
+            elif heartbeat.due:
+                heartbeat.sent()
+                yield None
+            elif reader.is_behind:
+                await asyncio.sleep(CHECK_EVERY_S)
+            else:
+                news = feed.next_wake(loop)
+                try:
+                    await news
+                finally:
+                    feed.forget(news)
 
 
 def _end_of_write(events: list[Event], first: int) -> int:

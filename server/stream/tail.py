@@ -45,18 +45,19 @@ class Tail:
         """Keeps the connection open and all channels subscribed, until cancelled."""
         pause_s = RECONNECT_MIN_S
         while True:
+            link = None
             try:
-                self._link = await Link.connect(self._url)
+                link = self._link = await Link.connect(self._url)
                 if self._listeners:
                     self._send("SUBSCRIBE", *self._listeners)
                 pause_s = RECONNECT_MIN_S
-                await self._receive(self._link)
+                await self._receive(link)
             except LinkLost:
                 pass
             finally:
-                if self._link is not None:
-                    await self._link.close()
                 self._link = None
+                if link is not None:
+                    await link.close()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 

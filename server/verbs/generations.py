@@ -13,7 +13,7 @@ from server.lifecycle.row_events import queued_event, snapshot_event
 from server.lifecycle.written import written_so_far
 from server.resources import Services
 from server.stream.feed import Batch
-from server.stream.follow import follow as follow_feed
+from server.stream.feed import follow as follow_feed
 
 
 class LiveGeneration(NamedTuple):
