@@ -9,7 +9,6 @@ from enum import StrEnum
 from itertools import count
 from typing import Any, NamedTuple
 
-import stamina
 from sqlalchemy.exc import SQLAlchemyError
 
 from server.faults import reach
@@ -17,7 +16,7 @@ from server.generate.claim import Claimed
 from server.generate.owned_log import Found, OwnedLog, Superseded
 from server.generate.writer import LogWriter
 from server.history.claims import Ending, Progress, checkpoint, give_back, hand_over, settle
-from server.history.database import Database, DatabaseAway
+from server.history.database import Database, DatabaseAway, until_available
 from server.history.generations import Written
 from server.history.tables import Generation, Status, now
 from server.lifecycle.row_events import seq_of_unopened, snapshot_data, terminal_event
@@ -399,15 +398,5 @@ class Answering:
         return Progress(parts, seq, self._cost.total(), self._first_token_at)
 
     async def _write_until_stored(self, fn: Any, *args: Any) -> Any:
-        """Writes to SQL, with retries while the database is unavailable; the fence makes them safe.
-
-        The first try does without stamina, whose state would be a reference cycle for each answer.
-        """
-        with suppress(DatabaseAway):
-            return await self._database.write(fn, *args)
-        async for attempt in stamina.retry_context(
-            on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0
-        ):
-            with attempt:
-                return await self._database.write(fn, *args)
-        raise AssertionError("there is no last attempt")
+        """Writes to SQL, with retries while it is unavailable; the fence makes them safe."""
+        return await until_available(self._database.write, fn, *args)

@@ -7,12 +7,11 @@ not fit the model, the oldest whole turns are left out.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import stamina
 from sqlmodel import Session
 
 from server.errors import Invalid
 from server.history.claims import Fence, claim, content_of, give_back, note_left_out
-from server.history.database import Database, DatabaseAway
+from server.history.database import Database, until_available
 from server.history.tables import Generation, Role
 from server.history.tree import PromptMessage, count_sendable, prompt_branch
 from server.lifecycle.prompt import CONTEXT_MAX_MESSAGES, turn_of
@@ -55,18 +54,15 @@ async def claim_and_prepare(
         return None
     fence = Fence(generation.id, owner, generation.attempt)
     try:
-        async for attempt in stamina.retry_context(
-            on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0
-        ):
-            with attempt:
-                claimed = await database.read(_prepare, generation, models, output_max_tokens)
-                if claimed.messages_left_out != generation.messages_left_out:
-                    await database.write(note_left_out, fence, claimed.messages_left_out)
-                return claimed
+        claimed: Claimed = await until_available(
+            database.read, _prepare, generation, models, output_max_tokens
+        )
+        if claimed.messages_left_out != generation.messages_left_out:
+            await until_available(database.write, note_left_out, fence, claimed.messages_left_out)
     except Exception:
         await database.write(give_back, fence)  # so that it can be claimed to settle it as failed
         raise
-    raise AssertionError("there is no last attempt")
+    return claimed
 
 
 def _prepare(

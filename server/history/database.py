@@ -2,13 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 import orjson
+import stamina
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -61,6 +62,21 @@ class Database(Protocol):
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
+
+
+async def until_available(run: Callable[..., Awaitable[T]], fn: Callable[..., T], *args: Any) -> T:
+    """Runs `fn` by `database.read` or `.write`, again and again while the database is unavailable.
+
+    The first try does without stamina, whose state is a reference cycle: one for every answer.
+    """
+    with suppress(DatabaseAway):
+        return await run(fn, *args)
+    async for attempt in stamina.retry_context(
+        on=DatabaseAway, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0
+    ):
+        with attempt:
+            return await run(fn, *args)
+    raise AssertionError("there is no last attempt")
 
 
 class SqliteDatabase:
