@@ -1,7 +1,7 @@
 """The two kinds of database, and the marks that select them.
 
 Installations use SQLite unless a test is marked; the closest mark wins. Tests on PostgreSQL are
-slow: `uv run pytest -m slow` runs them.
+slow: `uv run --group dev pytest -m slow` runs them.
 """
 
 from collections.abc import Callable

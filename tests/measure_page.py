@@ -1,6 +1,6 @@
 """Measure the chat page while it renders a long answer.
 
-`uv run python -m tests.measure_page [--tokens 20000] [--rate 200] [--kind …]` runs an installation,
+`uv run --group dev python -m tests.measure_page [--tokens 20000] [--rate 200] [--kind …]` runs an installation,
 Chromium, and a scripted model that sends a text at the given rate. The figures come from the
 browser: long tasks, the time from a key press to the next frame, the size of the heap and of the
 document. After the first second, no task may last 100 ms.

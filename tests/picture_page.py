@@ -1,4 +1,4 @@
-"""Screenshots of the chat page: `uv run python -m tests.picture_page FOLDER [NAME …]`.
+"""Screenshots of the chat page: `uv run --group dev python -m tests.picture_page FOLDER [NAME …]`.
 
 Each state is shown in light and dark, on desktop and phone.
 """

@@ -40,11 +40,13 @@ async def test_text_keeps_streaming_during_an_outage_of_sql(
             await client.send(f"/demo tokens={RATE * (outage_s + 8)} rate={RATE}\n{outage} {n}")
             for n in range(5)
         ]
+        seen = [await stack.enter_async_context(reading(client, each, 2)) for each in longer]
+        await some_tokens([events for each in seen for events in each], 5)
         ending = await client.send(
             f"/demo tokens={RATE * ENDING_S} rate={RATE}\nends while SQL is away"
         )
         sent = [*longer, ending]
-        seen = [await stack.enter_async_context(reading(client, each, 2)) for each in sent]
+        seen.append(await stack.enter_async_context(reading(client, ending, 2)))
         all_readers: list[list[Event]] = [events for each in seen for events in each]
         await some_tokens(all_readers, 5)
         owners = {system.row(each["generation_id"]).owner for each in sent}

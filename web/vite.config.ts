@@ -18,7 +18,7 @@ const onlyWoff2: Plugin = {
       : null,
 };
 
-/** The licences of the fonts and of Swagger UI, which have to be distributed with them. */
+/** The licences of the fonts, Swagger UI, GraphiQL and React, which have to be distributed with them. */
 const licences: Plugin = {
   name: "licences",
   generateBundle() {
@@ -32,7 +32,9 @@ const licences: Plugin = {
     const swagger = ["LICENSE", "NOTICE", "swagger-ui-bundle.js.LICENSE.txt"].map(
       (name) => `swagger-ui-dist/${name}`,
     );
+    const graphiql = ["graphiql", "react", "react-dom"].map((name) => `${name}/LICENSE`);
     this.emitFile({ type: "asset", fileName: "assets/fonts-licence.txt", source: texts(fonts) });
+    this.emitFile({ type: "asset", fileName: "assets/graphiql-licence.txt", source: texts(graphiql) });
     this.emitFile({
       type: "asset",
       fileName: "assets/swagger-ui-licence.txt",
@@ -49,12 +51,9 @@ export default defineConfig({
     emptyOutDir: true,
     assetsInlineLimit: 0,
     target: "es2022",
-    chunkSizeWarningLimit: 800, // kB: GraphiQL, which only its own page loads
     modulePreload: { polyfill: false }, // the pages share no code
     rolldownOptions: {
       input: { index: "index.html", graphiql: "graphiql.html", docs: "docs.html" },
-      // "use client", in GraphiQL's parts
-      onwarn: (warning, warn) => warning.code === "MODULE_LEVEL_DIRECTIVE" || warn(warning),
     },
   },
   server: { proxy: { "/api": server, "/graphql": server } },
