@@ -186,7 +186,11 @@ async def test_a_fault_is_named_and_what_was_said_before_is_kept(
 
 @pytest.mark.quick
 def test_every_script_is_tried() -> None:
-    assert set(COMPLETED) | set(FAILED) | {"endless", "huge-events"} == set(STREAMS) | set(SCRIPTS)
+    assert set(COMPLETED) | set(FAILED) | {
+        "endless",
+        "huge-events",
+        "alternating",
+    } == set(STREAMS) | set(SCRIPTS)
 
 
 async def test_what_a_server_says_of_its_fault_is_passed_on(asker: Client) -> None:
@@ -235,6 +239,19 @@ async def test_too_long_an_answer_ends_at_the_limit(asker: Client, upstream: Ups
 
     assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
     assert 200_000 < len(snapshot["text"]) < 300_000
+    await let_go(upstream)
+
+
+@pytest.mark.quick
+async def test_an_answer_of_too_many_parts_ends_at_the_limit(
+    asker: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.generate.owned_log.PARTS_MAX", 30)
+
+    _, snapshot = await ask(asker, "alternating")
+
+    assert (snapshot["status"], snapshot["finish_reason"]) == ("completed", "length")
+    assert len(snapshot["content"]) == 30
     await let_go(upstream)
 
 

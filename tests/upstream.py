@@ -93,6 +93,7 @@ STREAMS: dict[str, Iterable[str]] = {
         *HELLO,
         *ENDED,
     ],
+    "alternating": [chunk({"reasoning_content": "h"}), *said("x")] * 50 + ENDED,
     "tool-calls": [
         *said("look"),
         call(0, "", id="call_a", type="function", name="tide"),

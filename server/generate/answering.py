@@ -277,7 +277,7 @@ class Answering:
         return self._provider.continues(self._request._replace(prefix=prefix))
 
     async def _consume(self, deltas: AsyncIterator[Delta]) -> Outcome:
-        """Writes what the model says, to its end or to the limit."""
+        """Writes what the model says, to its end or to a limit."""
         async for delta in deltas:
             match delta:
                 case TextDelta(text):
@@ -294,7 +294,8 @@ class Answering:
                 case Finish(reason):
                     self._cost.finished = True
                     return Outcome(Status.COMPLETED, reason)
-            if self._prefix_bytes + self._cost.said_bytes > self._limits.output_max_bytes:
+            said_bytes = self._prefix_bytes + self._cost.said_bytes
+            if said_bytes > self._limits.output_max_bytes or self.log.full:
                 return Outcome(Status.COMPLETED, "length")
         raise ProviderError(
             "provider_protocol", "The model's stream ended without saying why.", retryable=True

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 from server.history.claims import Fence
 from server.parts import Parts
 from server.stream.content import Content
-from server.stream.events import FIRST_SEQ, Event, EventType, last_seq_of_lost_log, make_event
+from server.stream.events import (
+    EPOCH_SEQS,
+    FIRST_SEQ,
+    Event,
+    EventType,
+    last_seq_of_lost_log,
+    make_event,
+)
 from server.stream.log import LogKeys
 
 T = TypeVar("T")
@@ -18,6 +25,10 @@ DELTA_MAX_CHARS = 16_384
 
 EVENTS_UNJOINED, JOINED_MIN_CHARS = 20_000, 64
 """After so many events, a delta holds at least so many characters."""
+
+EVENTS_MAX, PARTS_MAX = EPOCH_SEQS // 2, 10_000
+"""What an answer may come to. Two attempts never share a number, and a model that alternates
+between text and reasoning, which are never joined, makes no part of every character."""
 
 
 class Superseded(Exception):
@@ -58,6 +69,7 @@ class OwnedLog:
         self.complete = (
             False  # `events` is all that counts: what is missing in Redis can be written from it
         )
+        self.full = False  # it has as many events or parts as an answer may have
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
@@ -78,7 +90,7 @@ class OwnedLog:
         if self._pending and self._pending[-1][0] is type:
             self._pending[-1][1].append(text)  # type: ignore[union-attr]  # a delta's pieces are a list
         else:
-            self._pending.append((type, [text]))
+            self._add_pending(type, [text])
         self._dirty(self)
 
     def event(self, type: EventType, data: dict[str, Any]) -> None:
@@ -87,8 +99,16 @@ class OwnedLog:
             name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
             for name, value in data.items()
         }
-        self._pending.append((type, data))
+        self._add_pending(type, data)
         self._dirty(self)
+
+    def _add_pending(self, type: EventType, what: list[str] | dict[str, Any]) -> None:
+        self._pending.append((type, what))
+        pending = len(self._pending)
+        self.full = (
+            self.content.part_count + pending >= PARTS_MAX
+            or len(self.events) + pending >= EVENTS_MAX
+        )
 
     def freeze(self) -> None:
         """Numbers what is pending, and gives it its final bytes.

@@ -79,6 +79,10 @@ class Content:
             return len(self._parts) - 1
         return len(self._parts)
 
+    @property
+    def part_count(self) -> int:
+        return len(self._parts)
+
     def parts(self) -> Parts:
         """The parts as they are stored and answered."""
         return [
