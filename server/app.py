@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from server.api.edge import Edge
-from server.api.http import problem
 from server.api.openapi import docs, document
 from server.api.operations import routes
 from server.changes.follower import Changes
@@ -32,6 +31,7 @@ from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
 from server.loops import keep
 from server.resources import Resources, Services, open_resources
+from server.serve.refusals import REQUEST_ID_HEADER, problem
 from server.serve.slow_readers import drop_slow_readers
 from server.settings import Settings
 from server.stream.feed import Feeds
@@ -131,7 +131,7 @@ async def _settle_cancelled(settler: Settler) -> None:
 def _cors(settings: Settings) -> list[Middleware]:
     if not settings.server.allowed_origins:
         return []
-    exposed = ["Location", "Idempotent-Replayed", "Retry-After", "Tidemark-Request-Id"]
+    exposed = ["Location", "Idempotent-Replayed", "Retry-After", REQUEST_ID_HEADER]
     exposed += [
         f"Tidemark-{name}" for name in ("Conversation", "Question", "Message", "Generation")
     ]

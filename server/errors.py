@@ -9,8 +9,8 @@ TidemarkError
     ├── Unauthenticated 401     ├── UnsupportedType 415
     ├── Forbidden 403           ├── Invalid 422
     ├── NotFound 404            ├── TooMany 429
-    ├── MethodNotAllowed 405    └── Unavailable 503
-    └── RequestTimeout 408
+    ├── MethodNotAllowed 405    ├── Unavailable 503
+    └── RequestTimeout 408      └── Overloaded 503
 """
 
 from typing import ClassVar
@@ -138,3 +138,13 @@ class Unavailable(Refused):
 
     def __init__(self, detail: str) -> None:
         super().__init__("unavailable", detail, retry_after_s=1)
+
+
+class Overloaded(Refused):
+    """The process has as many connections open as it may have."""
+
+    status, title = 503, "Service unavailable"
+
+    def __init__(self, connections_max: int) -> None:
+        detail = f"This process has reached its limit of {connections_max} connections."
+        super().__init__("too_many_connections", detail, limit=connections_max, retry_after_s=1)

@@ -1,4 +1,4 @@
-"""Reading requests and answering them: bodies, parameters, cursors, JSON, problems, streams."""
+"""Reading requests and answering them: bodies, parameters, cursors, JSON, streams."""
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
@@ -9,9 +9,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.present import Problem
 from server.cursors import pack, parse_seq, unpack
-from server.errors import Invalid, InvalidCursor, Refused, Unreadable
+from server.errors import Invalid, InvalidCursor, Unreadable
 from server.identity.callers import Caller
 from server.ids import Prefix, is_id
 from server.serve.event_stream import EventStream
@@ -37,27 +36,6 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)
-
-
-def problem(refused: Refused, request_id: str) -> Response:
-    """A refusal as `application/problem+json` (RFC 9457)."""
-    document: Problem = {
-        "type": f"urn:tidemark:problem:{refused.code}",
-        "title": refused.title,
-        "status": refused.status,
-        "detail": refused.detail,
-        "code": refused.code,
-        "request_id": request_id,
-    }
-    headers = {}
-    if "retry_after_s" in refused.members:
-        headers["Retry-After"] = str(refused.members["retry_after_s"])
-    if refused.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == 408:
-        headers["Connection"] = "close"  # the rest of the body may still come
-    body = orjson.dumps({**document, **refused.members})
-    return Response(body, refused.status, headers, "application/problem+json")
 
 
 def stream_response(
