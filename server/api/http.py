@@ -13,7 +13,7 @@ from server.cursors import pack, parse_seq, unpack
 from server.errors import Invalid, InvalidCursor, Unreadable
 from server.identity.callers import Caller
 from server.ids import Prefix, is_id
-from server.serve.event_stream import EventStream
+from server.serve.event_stream import NATIVE, EventStream
 from server.serve.request_body import read_body_bytes
 from server.times import parse_time
 from server.verbs.inputs import (
@@ -43,12 +43,11 @@ def stream_response(
     caller: Caller,
     batches: AsyncGenerator[T | None, None] | None,
     encode: Callable[[T], bytes],
-    headers: dict[str, str] | None = None,
 ) -> Response:
     """The event stream of some batches; 204 where there are none, which ends an EventSource."""
     if batches is None:
         return Response(status_code=204)
-    return EventStream(batches, encode, request=request, caller=caller, headers=headers)
+    return EventStream(batches, encode, request=request, caller=caller, wrapping=NATIVE)
 
 
 async def read_body(request: Request, model: type[B]) -> B:

@@ -166,12 +166,11 @@ class Socket:
             raise Closing(AWAY, "Try again later") from None
         presence: Presence = self._context.presence
         try:
-            presence.check_room(self._context.caller)
+            slot = presence.reserve(self._context.caller)
         except TooMany as refused:
             raise Closing(TOO_MANY, refused.detail) from None
-        self._left.enter_context(
-            presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden"))
-        )
+        self._left.callback(slot.release)
+        slot.end = lambda: self._end(FORBIDDEN, "Forbidden")
         self._signed_in = True
         await self._send_message({"type": "connection_ack"})
 
