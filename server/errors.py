@@ -76,8 +76,8 @@ class NotFound(Refused):
 
     status, title = 404, "Not found"
 
-    def __init__(self, what: str) -> None:
-        super().__init__("not_found", f"There is no such {what}.")
+    def __init__(self, what: str = "", *, detail: str = "Not found.") -> None:
+        super().__init__("not_found", f"There is no such {what}." if what else detail)
 
 
 class MethodNotAllowed(Refused):
