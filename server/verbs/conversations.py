@@ -1,11 +1,12 @@
 """Conversations and their messages: reading, listing, changing, deleting."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
 from server.errors import InvalidCursor
 from server.history import conversations as rows
+from server.history.accounts import credential_expiry
 from server.history.conversations import (
     ConversationRow,
     Listing,
@@ -49,7 +50,7 @@ async def create(services: Services, caller: Caller, new: NewConversation) -> Co
         "labels": new.metadata,
         "model": services.models.id_of(new.model),
     }
-    return await services.database.write(rows.create_conversation, caller.account_id, values)
+    return await services.database.write(_create, caller, values)
 
 
 async def change(
@@ -116,6 +117,12 @@ def _page_with_active(
 ) -> Page[ConversationRow]:
     page = page_of_conversations(session, account_id, listing, part)
     return Page(with_active(session, page.items), page.has_previous, page.has_next)
+
+
+def _create(session: Session, caller: Caller, values: dict[str, Any]) -> Conversation:
+    created = rows.create_conversation(session, caller.account_id, values)
+    credential_expiry(session, caller.key_id, caller.session_sha256)
+    return created
 
 
 def _change(
