@@ -278,6 +278,27 @@ async def test_a_guest_session_sends_with_its_cookie(installation: InProcess) ->
         assert events[-1].type == "completed"
 
 
+async def test_a_mistyped_key_opens_no_guest_session(installation: InProcess) -> None:
+    async with Client(installation.url, "tmk_mistyped") as mistyped:
+        answer = await mistyped.http.post("/api/session", json={})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("list_", ["/api/conversations", "{conversation}/messages"])
+@pytest.mark.parametrize("cursor", ["nonsense", "msg_01K00000000000000000000000"])
+async def test_a_bad_cursor_of_a_list_is_refused_alike(
+    person: Client, list_: str, cursor: str
+) -> None:
+    sent = await ask(person)
+    path = list_.format(conversation=f"/api/conversations/{sent['conversation_id']}")
+
+    answer = await person.http.get(path, params={"before": cursor})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

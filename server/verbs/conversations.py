@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from server.errors import InvalidCursor
+from server.errors import InvalidCursor, NotFound
 from server.history import conversations as rows
 from server.history.accounts import credential_expiry
 from server.history.conversations import (
@@ -105,7 +105,7 @@ async def branch_page(
     """The last messages of a branch, oldest first.
 
     It ends with `leaf`, or just before the message `before`, or with the shown leaf. Raises
-    NotFound, and InvalidCursor for a message of another conversation.
+    NotFound, and InvalidCursor for a bad `before` and for a message of another conversation.
     """
     return await services.database.read(
         _branch_page, conversation_id, caller.account_id, limit, before, leaf
@@ -147,13 +147,25 @@ def _branch_page(
     conversation = readable_conversation(session, conversation_id, account_id)
     start = before or leaf or None
     if start is not None:
-        found = readable_message(session, start, account_id)
-        if found.message.conversation_id != conversation_id:
-            raise InvalidCursor("There is no such message in this conversation.")
+        _check_start(session, conversation_id, account_id, start, is_cursor=bool(before))
     page = branch(
         session, start or conversation.shown_message_id, limit=limit, include_leaf=not before
     )
     return Page(_views(session, page.items), page.has_previous, page.has_next)
+
+
+def _check_start(
+    session: Session, conversation_id: str, account_id: str, message_id: str, *, is_cursor: bool
+) -> None:
+    """Raises InvalidCursor unless it is a message of the conversation; NotFound for no message."""
+    try:
+        found = readable_message(session, message_id, account_id)
+    except NotFound:
+        if not is_cursor:
+            raise
+        raise InvalidCursor("before: this is not a valid cursor.") from None
+    if found.message.conversation_id != conversation_id:
+        raise InvalidCursor("There is no such message in this conversation.")
 
 
 def _views(session: Session, messages: list[MessageRow]) -> list[MessageView]:
