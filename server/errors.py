@@ -60,7 +60,8 @@ class Unauthenticated(Refused):
     status, title = 401, "Unauthorized"
 
     def __init__(
-        self, detail: str = "Sign in, or send an API key as 'Authorization: Bearer tmk_…'."
+        self,
+        detail: str = "Not authenticated. Sign in, or send an API key as 'Authorization: Bearer tmk_…'.",
     ) -> None:
         super().__init__("unauthenticated", detail)
 

@@ -237,7 +237,7 @@ def test_a_link_that_was_used_says_so(served: System, new_window: NewWindow) -> 
 
     second = new_window().open(f"/#{fragment}")
 
-    expect(second.page.locator(".notice")).to_contain_text("used already")
+    expect(second.page.locator(".notice")).to_contain_text("already been used")
     assert second.get("/api/session")["guest"] is True
 
 

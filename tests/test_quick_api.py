@@ -318,6 +318,23 @@ async def test_a_wrong_message_is_refused_with_a_problem(
     assert {"type", "title", "detail", "code", "request_id"} <= set(problem)
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"text": 1}, "must be a valid string"),
+        ({"content": []}, "must have at least 1 item"),
+        ({"content": [{"type": "text"}]}, "is required"),
+        ({"text": "x", "temperature": 3}, "must be less than or equal to 2"),
+    ],
+)
+async def test_a_refusal_says_what_a_value_must_be(
+    person: Client, body: dict[str, Any], detail: str
+) -> None:
+    response = await person.http.post("/api/messages", json=body)
+
+    assert response.json()["errors"][0]["detail"] == detail
+
+
 async def test_the_process_reports_that_it_is_alive_and_ready(installation: InProcess) -> None:
     async with Client(installation.url) as nobody:
         for path in ("/healthz", "/readyz", "/api/openapi.json"):

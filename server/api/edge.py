@@ -119,13 +119,13 @@ class Edge:
         else:
             allowed = self._cookie not in cookies  # not a browser
         if not allowed:
-            raise Forbidden("cross_site", "This request was made by another site.")
+            raise Forbidden("cross_site", "Cross-site requests must use an API key.")
 
     def _check_origin(self, headers: Headers, here: str) -> None:
         """Refuses handshakes of other sites: browsers let any site open one, and add the cookie."""
         origin = headers.get("origin")
         if origin is None or not self._is_ours(origin, here):
-            detail = "This handshake has a cookie but was not made by a page of this site."
+            detail = "Cross-site WebSocket handshakes with a session cookie are not allowed."
             raise Forbidden("cross_site", detail)
 
     def _is_ours(self, origin: str, here: str) -> bool:

@@ -1,5 +1,6 @@
 """What callers may ask for, and within which limits: the same for every interface."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -181,4 +182,8 @@ def _detail(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return "there is no such key"
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return "is required"
+    message = re.sub(r"^\w+ should ", "must ", message)
+    message = re.sub(r" after validation, not \d+$", "", message)
     return str(message[0].lower() + message[1:])

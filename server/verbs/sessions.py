@@ -18,7 +18,7 @@ from server.verbs.inputs import Body
 
 Token = Annotated[str, Field(min_length=1, max_length=200)]
 
-_BAD_LINK = "This sign-in link was used already or has expired. Ask for a new one."
+_BAD_LINK = "This sign-in link has already been used or has expired. Ask for a new one."
 
 
 class PreviewSession(Body):
