@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from server.api.edge import Edge
-from server.api.http import problem
 from server.api.openapi import docs, document
 from server.api.operations import routes
 from server.changes.follower import Changes
@@ -32,12 +31,27 @@ from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
 from server.loops import keep
 from server.resources import Resources, Services, open_resources
+from server.serve.refusals import REQUEST_ID_HEADER, problem
 from server.serve.slow_readers import drop_slow_readers
 from server.settings import Settings
 from server.stream.feed import Feeds
 from server.stream.tail import Tail
 
 SWEEP_EVERY_S = 1.0
+EXPOSED_HEADERS = (
+    "Allow",
+    "Content-Disposition",
+    "Idempotent-Replayed",
+    "Location",
+    "Retry-After",
+    REQUEST_ID_HEADER,
+    "Tidemark-Conversation",
+    "Tidemark-Question",
+    "Tidemark-Message",
+    "Tidemark-Generation",
+    "WWW-Authenticate",
+)
+"""What a page of another origin may read, in addition to what every page may."""
 
 
 def build_app(settings: Settings) -> Starlette:
@@ -52,8 +66,8 @@ def build_app(settings: Settings) -> Starlette:
             WebSocketRoute("/graphql", graph),
         ],
         middleware=[
+            *_cors(settings),  # outermost: pages of other origins read refusals and faults, too
             Middleware(Edge, settings=settings, cookie=cookie_name(settings)),
-            *_cors(settings),
         ],
         exception_handlers={HTTPException: _not_routed},
         lifespan=lambda app: _lifespan(app, settings),
@@ -130,29 +144,28 @@ async def _settle_cancelled(settler: Settler) -> None:
 def _cors(settings: Settings) -> list[Middleware]:
     if not settings.server.allowed_origins:
         return []
-    exposed = ["Location", "Idempotent-Replayed", "Retry-After", "Tidemark-Request-Id"]
-    exposed += [
-        f"Tidemark-{name}" for name in ("Conversation", "Question", "Message", "Generation")
-    ]
-    methods = ["GET", "POST", "PATCH", "DELETE"]
     return [
         Middleware(
             CORSMiddleware,
             allow_origins=settings.server.allowed_origins,
-            allow_methods=methods,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["*"],
-            expose_headers=exposed,
+            expose_headers=EXPOSED_HEADERS,
         )
     ]
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router and the assets as problems; anything else is a fault of ours."""
     assert isinstance(error, HTTPException)
-    refused: Refused = (
-        NotFound("page")
-        if error.status_code == 404
-        else MethodNotAllowed("method_not_allowed", f"{request.method} is not allowed here.")
-    )
+    match error.status_code:
+        case 404:
+            refused: Refused = NotFound()
+        case 405:
+            detail = f"{request.method} is not allowed here."
+            refused = MethodNotAllowed("method_not_allowed", detail)
+        case _:
+            raise error
     response = problem(refused, request.state.request_id)
     response.headers.update(error.headers or {})
     return response

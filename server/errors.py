@@ -9,8 +9,8 @@ TidemarkError
     ├── Unauthenticated 401     ├── UnsupportedType 415
     ├── Forbidden 403           ├── Invalid 422
     ├── NotFound 404            ├── TooMany 429
-    ├── MethodNotAllowed 405    └── Unavailable 503
-    └── RequestTimeout 408
+    ├── MethodNotAllowed 405    ├── Unavailable 503
+    └── RequestTimeout 408      └── Overloaded 503
 """
 
 from typing import ClassVar
@@ -60,7 +60,8 @@ class Unauthenticated(Refused):
     status, title = 401, "Unauthorized"
 
     def __init__(
-        self, detail: str = "Sign in, or send an API key as 'Authorization: Bearer tmk_…'."
+        self,
+        detail: str = "Not authenticated. Sign in, or send an API key as 'Authorization: Bearer tmk_…'.",
     ) -> None:
         super().__init__("unauthenticated", detail)
 
@@ -76,8 +77,8 @@ class NotFound(Refused):
 
     status, title = 404, "Not found"
 
-    def __init__(self, what: str) -> None:
-        super().__init__("not_found", f"There is no such {what}.")
+    def __init__(self, what: str = "", *, detail: str = "Not found.") -> None:
+        super().__init__("not_found", f"There is no such {what}." if what else detail)
 
 
 class MethodNotAllowed(Refused):
@@ -138,3 +139,13 @@ class Unavailable(Refused):
 
     def __init__(self, detail: str) -> None:
         super().__init__("unavailable", detail, retry_after_s=1)
+
+
+class Overloaded(Refused):
+    """The process has as many connections open as it may have."""
+
+    status, title = 503, "Service unavailable"
+
+    def __init__(self, connections_max: int) -> None:
+        detail = f"This process has reached its limit of {connections_max} connections."
+        super().__init__("too_many_connections", detail, limit=connections_max, retry_after_s=1)

@@ -9,6 +9,8 @@ from typing import Any, Self
 import uvicorn
 
 from server.app import build_app
+from server.serve.protocol import BoundedProtocol
+from server.serve.web_socket import LingeringSocket
 from server.worker import build_worker
 from tests.installation import Installation
 from tests.waiting import condition
@@ -58,7 +60,13 @@ class InProcess(Installation):
         settings = self.settings
         app = build_app(settings)
         config = uvicorn.Config(
-            app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=1
+            app,
+            http=BoundedProtocol,
+            ws=LingeringSocket,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -2,16 +2,34 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Receive, Send
 
-from server.api.export import Download
 from server.changes.cursor import ANSWERS_MAX, Cursor, parse_cursor
 from server.history.feed import FeedPosition
+from server.identity.callers import Caller
+from server.identity.presence import Presence
 from server.ids import Prefix, new_id
+from server.serve.event_stream import Download
 
 pytestmark = pytest.mark.quick
+
+
+async def download(chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> None:
+    """Send a file as the application does."""
+    state = {"presence": Presence(cast("Any", None), 1), "send": send, "request_id": ""}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": state}
+    response = Download(
+        chunks,
+        request=Request(scope),
+        caller=Caller("account", None, "key", None),
+        name="x.json",
+        media_type="application/json",
+    )
+    await response(scope, receive, send)
 
 
 async def test_an_export_stops_when_its_client_disconnects() -> None:
@@ -36,7 +54,7 @@ async def test_an_export_stops_when_its_client_disconnects() -> None:
             gone.set()
 
     async with asyncio.timeout(30):
-        await Download(chunks(), "x.json", "application/json")({}, receive, send)
+        await download(chunks(), receive, send)
 
     assert closed
     assert pages < 50
@@ -56,7 +74,7 @@ async def test_an_export_is_complete_for_a_client_that_stays_connected() -> None
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Download(chunks(), "x.json", "application/json")({}, receive, send)
+    await download(chunks(), receive, send)
 
     assert b"".join(message.get("body", b"") for message in sent) == b"012"
     assert sent[-1]["more_body"] is False

@@ -11,7 +11,15 @@ from sqlmodel import Session, col, select
 from server.history.chores import delete_expired
 from server.history.database import Database, open_database
 from server.history.schema import migrate
-from server.history.tables import Account, BrowserSession, Idempotency, SignInLink, User, now
+from server.history.tables import (
+    Account,
+    ApiKey,
+    BrowserSession,
+    Idempotency,
+    SignInLink,
+    User,
+    now,
+)
 from tests.postgres import Postgres
 
 
@@ -79,3 +87,25 @@ async def test_rows_that_have_not_expired_are_kept(database: Database) -> None:
         return list(session.exec(select(col(Idempotency.key))))
 
     assert await database.read(kept) == ["3"]
+
+
+async def test_keys_of_guests_whose_session_has_expired_are_revoked(database: Database) -> None:
+    def fill_keys(session: Session) -> None:
+        for name in ("gone", "here", "user", "local"):
+            session.add(Account(id=name))
+            session.flush()
+            session.add(ApiKey(id=name, account_id=name, name="", prefix="", sha256=name))
+        session.add(User(id="user", account_id="user", email="y@example.org"))
+        for name, age in (("gone", 1), ("here", 1), ("user", 1), ("here", -1)):
+            expires_at = now() - timedelta(seconds=100 * age)
+            sha256 = f"{name}{age}"
+            session.add(BrowserSession(sha256=sha256, account_id=name, expires_at=expires_at))
+
+    def revoked(session: Session) -> list[str]:
+        return list(session.exec(select(ApiKey.id).where(col(ApiKey.revoked_at).is_not(None))))
+
+    await database.write(fill_keys)
+
+    await database.write(delete_expired)
+
+    assert await database.read(revoked) == ["gone"]

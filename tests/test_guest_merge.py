@@ -8,6 +8,7 @@ import pytest
 from server.command import people
 from tests.client import Client, text_of
 from tests.graph import graph, mutate
+from tests.installation import Installation
 from tests.page_client import Page
 from tests.system import System
 
@@ -23,7 +24,7 @@ async def browser(tidemark: System) -> AsyncIterator[Client]:
         yield client
 
 
-async def link_token(system: System, email: str) -> str:
+async def link_token(system: Installation, email: str) -> str:
     def make() -> str:
         if email not in {row[1] for row in people.list_users(system.settings)}:
             people.create_user(system.settings, email, admin=False)

@@ -234,7 +234,7 @@ def test_a_used_link_shows_a_notice(served: System, new_window: NewWindow) -> No
 
     second = new_window().open(f"/#{fragment}")
 
-    expect(second.page.locator(".notice")).to_contain_text("used already")
+    expect(second.page.locator(".notice")).to_contain_text("already been used")
     assert second.get("/api/session")["guest"] is True
 
 

@@ -278,6 +278,27 @@ async def test_a_guest_session_sends_with_its_cookie(installation: InProcess) ->
         assert events[-1].type == "completed"
 
 
+async def test_a_mistyped_key_opens_no_guest_session(installation: InProcess) -> None:
+    async with Client(installation.url, "tmk_mistyped") as mistyped:
+        answer = await mistyped.http.post("/api/session", json={})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("list_", ["/api/conversations", "{conversation}/messages"])
+@pytest.mark.parametrize("cursor", ["nonsense", "msg_01K00000000000000000000000"])
+async def test_a_bad_cursor_of_a_list_is_refused_alike(
+    person: Client, list_: str, cursor: str
+) -> None:
+    sent = await ask(person)
+    path = list_.format(conversation=f"/api/conversations/{sent['conversation_id']}")
+
+    answer = await person.http.get(path, params={"before": cursor})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -295,6 +316,23 @@ async def test_an_invalid_message_is_refused_with_a_problem(
     problem = response.json()
     assert (response.status_code, problem["status"]) == (status, status)
     assert {"type", "title", "detail", "code", "request_id"} <= set(problem)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"text": 1}, "must be a valid string"),
+        ({"content": []}, "must have at least 1 item"),
+        ({"content": [{"type": "text"}]}, "is required"),
+        ({"text": "x", "temperature": 3}, "must be less than or equal to 2"),
+    ],
+)
+async def test_a_refusal_says_what_a_value_must_be(
+    person: Client, body: dict[str, Any], detail: str
+) -> None:
+    response = await person.http.post("/api/messages", json=body)
+
+    assert response.json()["errors"][0]["detail"] == detail
 
 
 async def test_the_process_reports_that_it_is_alive_and_ready(installation: InProcess) -> None:

@@ -13,8 +13,9 @@ from server.history.conversations import change_conversation, delete_conversatio
 from server.history.database import Database, open_database
 from server.history.schema import migrate
 from server.history.search import Hit, search
-from server.history.tables import Account, Generation, Status
+from server.history.tables import Account, ApiKey, Generation, Status
 from server.history.tokenizer import excerpt_of, terms_of, words_of
+from server.identity.callers import Caller
 from server.ids import Prefix, new_id
 from server.verbs.ask import Continue, Regenerate, Request, Send, write_turn
 from server.verbs.inputs import AnswerOptions, SendMessage
@@ -43,7 +44,16 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         await database.write(
             lambda session: session.add_all([Account(id=ACCOUNT_ID), Account(id=OTHER_ACCOUNT_ID)])
         )
+        await database.write(
+            lambda session: session.add_all([key_of(ACCOUNT_ID), key_of(OTHER_ACCOUNT_ID)])
+        )
         yield database
+
+
+def key_of(account_id: str) -> ApiKey:
+    """A valid key of the account."""
+    id = f"key_of_{account_id}"
+    return ApiKey(id=id, account_id=account_id, name="", prefix="", sha256=id)
 
 
 class OneModel:
@@ -58,11 +68,10 @@ class Conversations:
 
     def __init__(self, database: Database, account_id: str = ACCOUNT_ID) -> None:
         self.database, self.account_id = database, account_id
+        self.caller = Caller(account_id, None, f"key_of_{account_id}", None)
 
     async def request(self, message: Request) -> Generation:
-        turn = await self.database.write(
-            write_turn, self.account_id, message, None, OneModel(), 100
-        )
+        turn = await self.database.write(write_turn, self.caller, message, None, OneModel(), 100)
         return turn.generation
 
     async def ask(self, question: str, answer: str, **options: Any) -> Generation:

@@ -6,11 +6,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.http import problem
 from server.errors import Forbidden, Refused, Unreadable
 from server.ids import Prefix, new_id
-from server.logs import audit, log
+from server.logs import log
 from server.metrics import REQUESTS_FAILED
+from server.serve.refusals import REQUEST_ID_HEADER, log_refusal, problem
 from server.settings import LOOPBACK_HOSTS, Settings
 
 ANY_HOST_PATHS = frozenset({"/healthz", "/readyz"})
@@ -64,7 +64,7 @@ class Edge:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 started = True
                 headers = MutableHeaders(scope=message)
-                headers["Tidemark-Request-Id"] = request_id
+                headers[REQUEST_ID_HEADER] = request_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 if scope["path"].startswith(PRIVATE_PATHS):
@@ -75,7 +75,7 @@ class Edge:
             self._check(scope)
             await self._app(scope, receive, send_with_headers)
         except Refused as refused:
-            _log_refusal(refused, request_id, scope["path"])
+            log_refusal(refused, request_id, scope["path"])
             if started:
                 raise
             await problem(refused, request_id)(scope, receive, send_with_headers)
@@ -116,24 +116,17 @@ class Edge:
         else:
             allowed = self._cookie not in cookies  # not a browser
         if not allowed:
-            raise Forbidden("cross_site", "This request was made by another site.")
+            raise Forbidden("cross_site", "Cross-site requests must use an API key.")
 
     def _check_origin(self, headers: Headers, here: str) -> None:
         """Refuses cross-site handshakes: browsers allow them, and send the cookie."""
         origin = headers.get("origin")
         if origin is None or not self._is_ours(origin, here):
-            detail = "This handshake was made by another site."
+            detail = "Cross-site WebSocket handshakes with a session cookie are not allowed."
             raise Forbidden("cross_site", detail)
 
     def _is_ours(self, origin: str, here: str) -> bool:
         return origin in {here, self._own_origin} | self._origins
-
-
-def _log_refusal(refused: Refused, request_id: str, path: str) -> None:
-    if refused.status >= 500:
-        log.warning("unavailable", request=request_id, path=path, reason=str(refused))
-    elif refused.status == 429 or refused.code == "cross_site":
-        audit("refused", request=request_id, path=path, code=refused.code)
 
 
 def _hostname(host: str) -> str:

@@ -1,6 +1,5 @@
 """A conversation as a file: JSON with every branch, or the shown branch as Markdown."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from server.api.present import conversation_json, message_json
 from server.errors import Invalid
@@ -18,57 +16,12 @@ from server.history.tables import Role
 from server.identity.callers import Caller
 from server.identity.credentials import caller_of
 from server.resources import Services
+from server.serve.event_stream import Download
 from server.times import rfc3339
 from server.verbs import conversations
 from server.verbs import export as verbs
 
-SEND_WITHIN_S = 20.0
-"""A client that reads nothing for this long is disconnected."""
-
 _HEADINGS = {Role.USER: "Question", Role.ASSISTANT: "Answer"}
-
-
-class Download(Response):
-    """A file that is generated while it is sent.
-
-    If it cannot be completed, the connection is aborted, so that no client takes a part for the
-    whole file. Generation stops when the client disconnects.
-    """
-
-    def __init__(self, chunks: AsyncGenerator[bytes, None], name: str, media_type: str) -> None:
-        headers = {
-            "Content-Disposition": f'attachment; filename="{name}"',
-            "Cache-Control": "no-store",
-        }
-        super().__init__(media_type=media_type, headers=headers)
-        del self.headers["content-length"]
-        self._chunks = chunks
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_until_disconnect(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
-
-    async def _send(self, send: Send) -> None:
-        start = {"status": self.status_code, "headers": self.raw_headers}
-        async with aclosing(self._chunks) as chunks:
-            await send({"type": "http.response.start", **start})
-            async for chunk in chunks:
-                async with asyncio.timeout(SEND_WITHIN_S):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def export(request: Request) -> Response:
@@ -80,9 +33,11 @@ async def export(request: Request) -> Response:
     row = await conversations.get(services, caller, request.path_params["id"])
     id = row.conversation.id
     if format == "json":
-        return Download(_json(services, caller, row), f"{id}.json", "application/json")
-    chunks = _markdown(services, caller, row)
-    return Download(chunks, f"{id}.md", "text/markdown; charset=utf-8")
+        chunks, name, media_type = _json(services, caller, row), f"{id}.json", "application/json"
+    else:
+        chunks, name = _markdown(services, caller, row), f"{id}.md"
+        media_type = "text/markdown; charset=utf-8"
+    return Download(chunks, request=request, caller=caller, name=name, media_type=media_type)
 
 
 async def _json(

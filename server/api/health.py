@@ -76,7 +76,7 @@ def check_operator(request: Request, settings: Settings) -> None:
     if token and compare_digest(sent.encode(), token.encode()):
         return
     if token or not from_this_machine(request):
-        raise NotFound("page")
+        raise NotFound
 
 
 async def _database(database: Database) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Requests and responses: bodies, parameters, cursors, JSON, problems and streams."""
+"""Requests and responses: bodies, parameters, cursors, JSON and streams."""
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
@@ -9,12 +9,11 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.present import Problem
 from server.cursors import pack, parse_seq, unpack
-from server.errors import Invalid, InvalidCursor, Refused, Unreadable
+from server.errors import Invalid, InvalidCursor, Unreadable
 from server.identity.callers import Caller
 from server.ids import Prefix, is_id
-from server.serve.event_stream import EventStream
+from server.serve.event_stream import NATIVE, EventStream
 from server.serve.request_body import read_body_bytes
 from server.times import parse_time
 from server.verbs.inputs import (
@@ -39,38 +38,16 @@ class Json(Response):
         return orjson.dumps(content)
 
 
-def problem(refused: Refused, request_id: str) -> Response:
-    """A refusal as `application/problem+json` (RFC 9457)."""
-    document: Problem = {
-        "type": f"urn:tidemark:problem:{refused.code}",
-        "title": refused.title,
-        "status": refused.status,
-        "detail": refused.detail,
-        "code": refused.code,
-        "request_id": request_id,
-    }
-    headers = {}
-    if "retry_after_s" in refused.members:
-        headers["Retry-After"] = str(refused.members["retry_after_s"])
-    if refused.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == 408:
-        headers["Connection"] = "close"  # the rest of the body may still arrive
-    body = orjson.dumps({**document, **refused.members})
-    return Response(body, refused.status, headers, "application/problem+json")
-
-
 def stream_response(
     request: Request,
     caller: Caller,
     batches: AsyncGenerator[T | None, None] | None,
     encode: Callable[[T], bytes],
-    headers: dict[str, str] | None = None,
 ) -> Response:
     """The event stream of batches; without any, 204, after which EventSource does not reconnect."""
     if batches is None:
         return Response(status_code=204)
-    return EventStream(batches, encode, request=request, caller=caller, headers=headers)
+    return EventStream(batches, encode, request=request, caller=caller, wrapping=NATIVE)
 
 
 async def read_body(request: Request, model: type[B]) -> B:

@@ -1,14 +1,17 @@
 """Messages: sending, editing, regenerating, continuing and reading them."""
 
+from contextlib import ExitStack
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.http import Json, after_seq, idempotency_key, read_body, stream_response
+from server.api.http import Json, after_seq, idempotency_key, read_body
 from server.api.present import message_json, requested_answer_json
 from server.dialects import native
 from server.history.tables import Generation
 from server.identity.callers import Caller
 from server.identity.credentials import caller_of
+from server.serve.event_stream import NATIVE, EventStream
 from server.verbs import conversations, generations
 from server.verbs.ask import Continue, Edit, Regenerate, Send, ask
 from server.verbs.ask import Request as Ask
@@ -51,19 +54,37 @@ async def show(request: Request) -> Response:
 
 async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
     """Requests an answer; returns its ids, or the event stream if that is accepted."""
-    services = request.state.services
-    streamed = "text/event-stream" in request.headers.get("accept", "")
-    after = after_seq(request) if streamed else 0
-    if streamed:
-        request.state.presence.check_room(caller)  # before anything is committed
-    generation, replayed = await ask(services, caller, what, key=idempotency_key(request))
-    headers = {"Idempotent-Replayed": "true"} if replayed else {}
-    if streamed:
-        batches = generations.follow_row(services, generation, after_seq=after if replayed else 0)
-        headers |= _id_headers(generation)
-        return stream_response(request, caller, batches, native.encode_batch, headers)
-    headers["Location"] = f"/api/generations/{generation.id}"
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return await _ask_for_stream(request, caller, what)
+    services, key = request.state.services, idempotency_key(request)
+    generation, replayed = await ask(services, caller, what, key=key)
+    headers = {"Location": f"/api/generations/{generation.id}"} | _replay_headers(replayed)
     return Json(requested_answer_json(generation), 202, headers)
+
+
+async def _ask_for_stream(request: Request, caller: Caller, what: Ask) -> Response:
+    services, key, after = request.state.services, idempotency_key(request), after_seq(request)
+    slot = request.state.presence.reserve(caller)  # before anything is committed
+    with ExitStack() as undo:
+        undo.callback(slot.release)
+        generation, replayed = await ask(services, caller, what, key=key)
+        batches = generations.follow_row(services, generation, after_seq=after if replayed else 0)
+        if batches is None:
+            return Response(status_code=204)
+        undo.pop_all()
+        return EventStream(
+            batches,
+            native.encode_batch,
+            request=request,
+            caller=caller,
+            slot=slot,
+            headers=_id_headers(generation) | _replay_headers(replayed),
+            wrapping=NATIVE,
+        )
+
+
+def _replay_headers(replayed: bool) -> dict[str, str]:  # noqa: FBT001  one flag, named by the function
+    return {"Idempotent-Replayed": "true"} if replayed else {}
 
 
 def _id_headers(generation: Generation) -> dict[str, str]:

@@ -19,6 +19,7 @@ from server.api import (
     present,
     sessions,
 )
+from server.api.edge import ANY_HOST_PATHS, SAFE_METHODS
 from server.cursors import SEQ_PATTERN
 from server.lifecycle.row_events import Snapshot
 from server.verbs import inputs
@@ -37,7 +38,10 @@ class Parameter(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One method of one path. `answers` maps statuses to types; `refusals` are problems."""
+    """One method of one path. `answers` maps statuses to types.
+
+    `refused_with` are the refusals that do not follow from the other fields; see `refusals`.
+    """
 
     method: str
     path: str
@@ -46,9 +50,28 @@ class Operation(NamedTuple):
     body: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     streams: bool = False
-    refusals: tuple[int, ...] = (401, 404)
+    refused_with: tuple[int, ...] = ()
     public: bool = False  # needs no authentication
     other_type: str | None = None  # another media type of the 200 response
+    exports: bool = False  # its 200 response counts as a stream
+
+    @property
+    def refusals(self) -> list[int]:
+        """The statuses of its problems."""
+        found = {*self.refused_with, 503}
+        if self.path not in ANY_HOST_PATHS:
+            found.add(400)  # a host that is not allowed
+        if not self.public:
+            found.add(401)
+        if self.method not in SAFE_METHODS:
+            found.add(403)  # requests of other sites
+        if "{id}" in self.path:
+            found.add(404)
+        if self.body is not None:
+            found |= {400, 408, 413, 422}
+        if self.streams or self.exports:
+            found.add(429)
+        return sorted(found - self.answers.keys())
 
 
 _TEXT, _NUMBER = {"type": "string"}, {"type": "integer"}
@@ -106,7 +129,7 @@ ASK: dict[str, Any] = {
     "answers": {202: present.RequestedAnswer},
     "parameters": (KEY,),
     "streams": True,
-    "refusals": (400, 401, 404, 408, 409, 413, 422, 429),
+    "refused_with": (404, 409),
 }
 
 OPERATIONS = (
@@ -116,7 +139,7 @@ OPERATIONS = (
         sessions.open_,
         {201: present.Session, 200: present.Session},
         OpenSession,
-        refusals=(400, 401, 403, 408, 413, 422, 429),
+        refused_with=(401, 429),
         public=True,
     ),
     Operation(
@@ -125,11 +148,11 @@ OPERATIONS = (
         sessions.preview,
         {200: present.SessionPreview},
         PreviewSession,
-        refusals=(400, 401, 403, 408, 413, 422),
+        refused_with=(401,),
         public=True,
     ),
-    Operation("GET", "/api/session", sessions.show, {200: present.Session}, refusals=(401,)),
-    Operation("DELETE", "/api/session", sessions.close, {204: None}, refusals=(401,)),
+    Operation("GET", "/api/session", sessions.show, {200: present.Session}),
+    Operation("DELETE", "/api/session", sessions.close, {204: None}),
     Operation("POST", "/api/messages", messages.send, body=inputs.SendMessage, **ASK),
     Operation(
         "POST",
@@ -152,7 +175,7 @@ OPERATIONS = (
         None,
         (LAST_SEQ, AFTER, SNAPSHOT),
         streams=True,
-        refusals=(400, 401, 404, 422),
+        refused_with=(422,),
     ),
     Operation(
         "POST",
@@ -161,7 +184,7 @@ OPERATIONS = (
         {200: Snapshot},
         None,
         (WAIT,),
-        refusals=(401, 404, 422),
+        refused_with=(422,),
     ),
     Operation(
         "GET",
@@ -170,7 +193,7 @@ OPERATIONS = (
         {200: present.Page[present.Conversation]},
         None,
         (LIMIT, BEFORE, ARCHIVED),
-        refusals=(400, 401, 422),
+        refused_with=(422,),
     ),
     Operation("GET", "/api/conversations/{id}", conversations.show, {200: present.Conversation}),
     Operation(
@@ -179,7 +202,6 @@ OPERATIONS = (
         conversations.change,
         {200: present.Conversation},
         inputs.ChangeConversation,
-        refusals=(400, 401, 404, 408, 413, 422),
     ),
     Operation("DELETE", "/api/conversations/{id}", conversations.delete, {204: None}),
     Operation(
@@ -189,7 +211,7 @@ OPERATIONS = (
         {200: present.Page[present.Message]},
         None,
         (LIMIT, BEFORE, LEAF),
-        refusals=(400, 401, 404, 422),
+        refused_with=(422,),
     ),
     Operation(
         "GET",
@@ -198,8 +220,9 @@ OPERATIONS = (
         {200: present.Export},
         None,
         (FORMAT,),
-        refusals=(401, 404, 422),
+        refused_with=(422,),
         other_type="text/markdown",
+        exports=True,
     ),
     Operation(
         "GET",
@@ -209,26 +232,26 @@ OPERATIONS = (
         None,
         (CHANGE_CURSOR, CHANGE_AFTER, CONVERSATION),
         streams=True,
-        refusals=(400, 401, 404),
+        refused_with=(404,),
     ),
     Operation(
         "GET",
         "/api/models",
         generations.models,
         {200: present.Page[present.Model]},
-        refusals=(401,),
     ),
-    Operation("GET", "/healthz", health.healthz, {200: present.Health}, refusals=(), public=True),
+    Operation("GET", "/healthz", health.healthz, {200: present.Health}, public=True),
     Operation(
         "GET",
         "/readyz",
         health.readyz,
         {200: present.Health, 503: present.Health},
-        refusals=(),
         public=True,
     ),
-    Operation("GET", "/status", health.status, {200: present.Health}, refusals=(404,), public=True),
-    Operation("GET", "/metrics", health.metrics, {200: None}, refusals=(404,), public=True),
+    Operation(
+        "GET", "/status", health.status, {200: present.Health}, refused_with=(404,), public=True
+    ),
+    Operation("GET", "/metrics", health.metrics, {200: None}, refused_with=(404,), public=True),
 )
 
 

@@ -11,6 +11,7 @@ import server
 from server.errors import NotFound
 
 FOLDER = Path(server.__file__).parent / "page"
+NOT_BUILT = "This page is not installed: run `npm run build` in web/, or reinstall the package."
 
 
 class Assets(StaticFiles):
@@ -37,10 +38,7 @@ def html_page(name: str, policy: str | None = None) -> Response:
     """
     file = FOLDER / name
     if not file.is_file():
-        raise NotFound(
-            "page: this copy was installed without it; "
-            "run `npm run build` in web/, or reinstall the package"
-        )
+        raise NotFound(detail=NOT_BUILT)
     headers = {"Cache-Control": "no-cache"}
     if policy is not None:
         headers["Content-Security-Policy"] = policy

@@ -89,9 +89,12 @@ def _set_cookie(response: Response, settings: Settings, token: str) -> None:
 
 
 async def _signed_in(request: Request) -> Caller | None:
+    """Who makes the request, if anybody; a key that is not valid raises Unauthenticated."""
     try:
         return await caller_of(request)
     except Unauthenticated:
+        if "authorization" in request.headers:
+            raise
         return None
 
 

@@ -26,9 +26,8 @@ def is_page_request(request: Request) -> bool:
 def page() -> Response:
     """The page. Raises NotFound if it was not built."""
     if not PAGE.is_file():
-        raise NotFound(
-            "page: it is not built. Run `npm run build` in web/, or reinstall the package"
-        )
+        detail = "GraphiQL is not installed: run `npm run build` in web/, or reinstall the package."
+        raise NotFound(detail=detail)
     return FileResponse(
         PAGE, headers={"Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
     )

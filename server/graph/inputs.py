@@ -159,7 +159,8 @@ class CreateApiKeyInput:
     name: str = strawberry.field(description="A name that describes what the key is for.")
     expires_at: datetime | None = strawberry.field(
         default=strawberry.UNSET,
-        description="When it expires; by default never. No key can create one that outlives it.",
+        description="When it expires; by default never, or with the session of a guest. "
+        "No key can create one that outlives it.",
     )
 
 

@@ -168,14 +168,11 @@ class Socket:
             raise CloseSocket(TRY_AGAIN_LATER, "Try again later") from None
         presence: Presence = self._context.presence
         try:
-            presence.check_room(self._context.caller)
+            slot = presence.reserve(self._context.caller)
         except TooMany as refused:
             raise CloseSocket(TOO_MANY, refused.detail) from None
-        self._exit_stack.enter_context(
-            presence.stream(
-                self._context.caller, lambda: self._request_close(FORBIDDEN, "Forbidden")
-            )
-        )
+        self._exit_stack.callback(slot.release)
+        slot.end = lambda: self._request_close(FORBIDDEN, "Forbidden")
         self._signed_in = True
         await self._send_message({"type": "connection_ack"})
 

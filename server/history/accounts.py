@@ -92,24 +92,27 @@ def add_own_key(
     session: Session,
     account_id: str,
     made_by: str | None,
+    session_sha256: str | None,
     name: str,
     expires_at: datetime | None,
     *,
     prefix: str,
     sha256: str,
 ) -> ApiKey:
-    """A key that a caller creates for its own account. Raises Conflict and Invalid."""
+    """A key that a caller creates for its own account, by a key or a session.
+
+    The key of a guest ends with the guest's session. Raises Conflict, Invalid and Unauthenticated.
+    """
     # Locks the account's row: the limit is exact, and a key that is being revoked creates no other.
     next_change(session, account_id)
-    maker = session.get(ApiKey, made_by) if made_by else None
-    if maker is not None and maker.revoked_at is not None:
-        raise Unauthenticated("This API key is revoked.")
-    until = maker.expires_at if maker else None
+    until = credential_expiry(session, made_by, session_sha256)
     if expires_at is not None and expires_at <= now():
         raise Invalid.at("/expires_at", "must be in the future")
+    if made_by is None:
+        expires_at = expires_at or until
     if until is not None and (expires_at is None or expires_at > until):
-        reason = "must not be later than the expiry of the key that creates it"
-        raise Invalid.at("/expires_at", reason)
+        creator = "key that creates it" if made_by else "guest's session"
+        raise Invalid.at("/expires_at", f"must not be later than the expiry of the {creator}")
     if len(live_keys(session, account_id)) >= KEYS_MAX:
         detail = f"An account has at most {KEYS_MAX} API keys; revoke one first."
         raise Conflict("too_many_api_keys", detail, limit=KEYS_MAX)
@@ -122,6 +125,25 @@ def add_own_key(
         expires_at=expires_at,
         made_by=made_by,
     )
+
+
+def credential_expiry(
+    session: Session, key_id: str | None, session_sha256: str | None
+) -> datetime | None:
+    """When what the credential makes must expire, if ever: a guest's session leaves nothing behind.
+
+    Raises Unauthenticated unless it is valid. Callers are cached for seconds: check it once the
+    account's row is locked, so that one that has ended changes nothing.
+    """
+    if key_id is not None:
+        key = session.exec(select(ApiKey).where(ApiKey.id == key_id, *_live())).first()
+        if key is None:
+            raise Unauthenticated("This API key is revoked or expired.")
+        return key.expires_at
+    opened = session.get(BrowserSession, session_sha256)
+    if opened is None or opened.expires_at <= now():
+        raise Unauthenticated("This session has ended; sign in again.")
+    return None if _is_of_user(session, opened) else opened.expires_at
 
 
 def live_keys(session: Session, account_id: str) -> list[ApiKey]:
@@ -219,10 +241,13 @@ def close_session(session: Session, sha256: str) -> list[ApiKey]:
     session.flush()
     account_id = found.account_id
     others = select(BrowserSession).where(BrowserSession.account_id == account_id)
-    if session.exec(others).first() or found.user_id is not None:
+    if session.exec(others).first() or _is_of_user(session, found):
         return []
-    if session.exec(select(User).where(User.account_id == account_id)).first():
-        return []
+    return revoke_keys_of(session, account_id)
+
+
+def revoke_keys_of(session: Session, account_id: str) -> list[ApiKey]:
+    """Revokes the valid keys of an account, and returns them."""
     keys = live_keys(session, account_id)
     for key in keys:
         key.revoked_at = now()
@@ -290,6 +315,14 @@ def identity(
         session.get(User, user_id) if user_id else None,
         session.get(ApiKey, key_id) if key_id else None,
     )
+
+
+def _is_of_user(session: Session, opened: BrowserSession) -> bool:
+    """Whether a session is of an account that has a user, and not a guest's."""
+    if opened.user_id is not None:
+        return True
+    users = select(User).where(User.account_id == opened.account_id)
+    return session.exec(users).first() is not None
 
 
 def _live() -> tuple[ColumnElement[bool], ...]:

@@ -6,7 +6,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
-from server.history.accounts import close_session, link_user, use_link
+from server.history.accounts import close_session, link_user, revoke_keys_of, use_link
 from server.history.changes import next_change
 from server.history.search import move_index
 from server.history.tables import CONVERSATIONS as C
@@ -39,10 +39,14 @@ def preview_link(
 
 
 class SignedIn(NamedTuple):
-    """A new browser session, and the guest account whose conversations it took over, if any."""
+    """A new browser session, and the guest account whose conversations it took over, if any.
+
+    `revoked_keys` are those of the guest.
+    """
 
     session: BrowserSession
     merged_guest_id: str | None
+    revoked_keys: list[ApiKey]
 
 
 def sign_in(
@@ -64,12 +68,10 @@ def sign_in(
         return None
     guest_id = _guest(session, replaced_sha256) if replaced_sha256 is not None else None
     if guest_id is None or replaced_sha256 is None:
-        return SignedIn(opened, None)
+        return SignedIn(opened, None, [])
     if not bring_conversations:
-        close_session(session, replaced_sha256)
-        return SignedIn(opened, None)
-    _merge(session, guest_id, opened.account_id)
-    return SignedIn(opened, guest_id)
+        return SignedIn(opened, None, close_session(session, replaced_sha256))
+    return SignedIn(opened, guest_id, _merge(session, guest_id, opened.account_id))
 
 
 def _guest(session: Session, sha256: str) -> str | None:
@@ -82,12 +84,14 @@ def _guest(session: Session, sha256: str) -> str | None:
     return None if is_users else found.account_id
 
 
-def _merge(session: Session, guest_id: str, account_id: str) -> None:
-    """Moves a guest's conversations to an account.
+def _merge(session: Session, guest_id: str, account_id: str) -> list[ApiKey]:
+    """Moves a guest's conversations to an account, and returns the keys that this revokes.
 
     The guest's sessions and keys end: they must not give access to the user's account.
     """
-    next_change(session, guest_id)  # before anything else: it locks out new requests of the guest
+    # First: another process may have cached a credential of the guest. What it writes waits for this
+    # lock, and then finds that the credential has ended.
+    next_change(session, guest_id)
     change = next_change(session, account_id)
     moved = select(C.c.id).where(C.c.account_id == guest_id)
     session.execute(update(M).where(M.c.conversation_id.in_(moved)).values(change=change))
@@ -104,7 +108,4 @@ def _merge(session: Session, guest_id: str, account_id: str) -> None:
         update(I).where(I.c.account_id == guest_id, ~taken).values(account_id=account_id)
     )
     session.execute(delete(BrowserSession).where(col(BrowserSession.account_id) == guest_id))
-    keys = update(ApiKey).where(
-        col(ApiKey.account_id) == guest_id, col(ApiKey.revoked_at).is_(None)
-    )
-    session.execute(keys.values(revoked_at=now()))
+    return revoke_keys_of(session, guest_id)

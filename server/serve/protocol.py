@@ -4,33 +4,23 @@ import asyncio
 from typing import Final
 
 import httptools
-import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from server.errors import Overloaded, Refused, Unreadable
+from server.ids import Prefix, new_id
+from server.logs import log
+from server.serve.refusals import REQUEST_ID_HEADER, problem
 
 HEAD_MAX_BYTES: Final = 64 * 1024
 HEAD_WITHIN_S: Final = 20.0
-
-_FULL_BODY: Final = orjson.dumps(
-    {
-        "type": "urn:tidemark:problem:too_many_connections",
-        "title": "Service unavailable",
-        "status": 503,
-        "detail": "This process has as many connections open as it may have.",
-        "code": "too_many_connections",
-        "retry_after_s": 1,
-    }
-)
-_FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-    b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
-) % (len(_FULL_BODY), _FULL_BODY)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """One connection.
 
-    Beyond `limit_concurrency` connections it answers 503 without reading a request. A head that is
-    too large is answered with 400; one that does not arrive in time is not waited for.
+    Beyond `limit_concurrency` connections, a new one receives 503, and its request is not read. A
+    head that is too large receives 400. Where a request begins and its head does not arrive in
+    time, the connection is closed. `state["abort"]` of a request breaks its connection off.
     """
 
     _head_bytes = 0
@@ -38,20 +28,29 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
-            transport.write(_FULL)
-            transport.close()
-            return
-        self._wait_for_head()
+        # uvicorn would answer every request of every open connection with 503 at this limit.
+        connections_max, self.limit_concurrency = self.limit_concurrency, None
+        if connections_max is not None and len(self.connections) > connections_max:
+            self._refuse(Overloaded(connections_max))
+        else:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # uvicorn's keep-alive timer ends with the first byte, even if that begins no request: it
+        # can be an empty line, or belong to a body that was answered before it was read.
+        if self._waiting is None and self._is_between_requests():
+            self._wait_for_head()
+
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         self._wait_for_head()
         super().on_message_begin()
+        self.scope["state"]["abort"] = self.transport.abort
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -65,12 +64,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        if self._head_bytes > HEAD_MAX_BYTES:
+            detail = f"The head of the request exceeds the limit of {HEAD_MAX_BYTES} bytes."
+            self._refuse(Unreadable("head_too_large", detail, limit=HEAD_MAX_BYTES))
+        else:
+            self._refuse(Unreadable("invalid_http", msg))
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answers what is no request for the application, and closes the connection."""
+        request_id = new_id(Prefix.REQUEST)
+        log.warning("connection_refused", request=request_id, code=refused.code)
+        response = problem(refused, request_id)
+        response.headers.update({REQUEST_ID_HEADER: request_id, "Connection": "close"})
+        headers = b"".join([b"%s: %s\r\n" % header for header in response.raw_headers])
+        head = STATUS_LINE[refused.status] + headers
+        self.transport.write(b"%s\r\n%s" % (head, response.body))
+        self.transport.close()
+
     def _count(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > HEAD_MAX_BYTES:
-            raise httptools.HttpParserError(
-                f"the head of a request exceeds the limit of {HEAD_MAX_BYTES} bytes"
-            )
+            raise httptools.HttpParserError("The head is too large.")
+
+    def _is_between_requests(self) -> bool:
+        """Whether no request is served; a connection that became a WebSocket is no longer ours."""
+        is_ours = self in self.connections
+        return is_ours and (self.cycle is None or self.cycle.response_complete)
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()
@@ -79,3 +99,4 @@ class BoundedProtocol(HttpToolsProtocol):
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
+            self._waiting = None

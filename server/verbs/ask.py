@@ -13,6 +13,7 @@ from sqlmodel import Session
 
 from server.errors import Conflict, Invalid, TooMany
 from server.history import turns
+from server.history.accounts import credential_expiry
 from server.history.conversations import readable_conversation
 from server.history.messages import MessageRow, readable_message
 from server.history.search import index_title
@@ -79,7 +80,7 @@ async def ask(
     """
     active_max = services.settings.generation.active_max_per_account
     turn = await services.database.write(
-        write_turn, caller.account_id, request, key, services.models, active_max
+        write_turn, caller, request, key, services.models, active_max
     )
     if not turn.replayed:
         await services.queue.put(turn.generation.id)
@@ -88,18 +89,19 @@ async def ask(
 
 def write_turn(
     session: Session,
-    account_id: str,
+    caller: Caller,
     request: Request,
     key: str | None,
     models: Models,
     active_max: int,
 ) -> Turn:
     """The transaction of `ask`."""
-    stamp = turns.begin_turn(session, account_id)
+    stamp = turns.begin_turn(session, caller.account_id)
+    credential_expiry(session, caller.key_id, caller.session_sha256)
     used = IdempotencyKey(request.operation, key, _digest(request)) if key is not None else None
     if used is not None and (earlier := turns.find_replay(session, stamp, used)):
         return Turn(earlier, replayed=True)
-    active = turns.count_active(session, account_id)
+    active = turns.count_active(session, caller.account_id)
     if active >= active_max:
         detail = f"{active} answers of this account are active; the limit is {active_max}."
         raise TooMany("too_many_active_generations", detail, limit=active_max, retry_after_s=1)

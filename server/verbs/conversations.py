@@ -1,11 +1,12 @@
 """Conversations and their messages: reading, listing, changing, deleting."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlmodel import Session
 
-from server.errors import InvalidCursor
+from server.errors import InvalidCursor, NotFound
 from server.history import conversations as rows
+from server.history.accounts import credential_expiry
 from server.history.conversations import (
     ConversationRow,
     Listing,
@@ -49,7 +50,7 @@ async def create(services: Services, caller: Caller, new: NewConversation) -> Co
         "labels": new.metadata,
         "model": services.models.id_of(new.model),
     }
-    return await services.database.write(rows.create_conversation, caller.account_id, values)
+    return await services.database.write(_create, caller, values)
 
 
 async def change(
@@ -103,7 +104,7 @@ async def branch_page(
     """The last messages of a branch, oldest first.
 
     It ends with `leaf`, or just before the message `before`, or with the shown leaf. Raises
-    NotFound, and InvalidCursor for a message of another conversation.
+    NotFound, and InvalidCursor for a bad `before` and for a message of another conversation.
     """
     return await services.database.read(
         _branch_page, conversation_id, caller.account_id, limit, before, leaf
@@ -115,6 +116,12 @@ def _page_with_active(
 ) -> Page[ConversationRow]:
     page = page_of_conversations(session, account_id, listing, part)
     return Page(with_active(session, page.items), page.has_previous, page.has_next)
+
+
+def _create(session: Session, caller: Caller, values: dict[str, Any]) -> Conversation:
+    created = rows.create_conversation(session, caller.account_id, values)
+    credential_expiry(session, caller.key_id, caller.session_sha256)
+    return created
 
 
 def _change(
@@ -139,13 +146,25 @@ def _branch_page(
     conversation = readable_conversation(session, conversation_id, account_id)
     start = before or leaf or None
     if start is not None:
-        found = readable_message(session, start, account_id)
-        if found.message.conversation_id != conversation_id:
-            raise InvalidCursor("There is no such message in this conversation.")
+        _check_start(session, conversation_id, account_id, start, is_cursor=bool(before))
     page = branch(
         session, start or conversation.shown_message_id, limit=limit, include_leaf=not before
     )
     return Page(_views(session, page.items), page.has_previous, page.has_next)
+
+
+def _check_start(
+    session: Session, conversation_id: str, account_id: str, message_id: str, *, is_cursor: bool
+) -> None:
+    """Raises InvalidCursor unless it is a message of the conversation; NotFound for no message."""
+    try:
+        found = readable_message(session, message_id, account_id)
+    except NotFound:
+        if not is_cursor:
+            raise
+        raise InvalidCursor("before: this is not a valid cursor.") from None
+    if found.message.conversation_id != conversation_id:
+        raise InvalidCursor("There is no such message in this conversation.")
 
 
 def _views(session: Session, messages: list[MessageRow]) -> list[MessageView]:

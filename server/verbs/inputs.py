@@ -1,5 +1,6 @@
 """The inputs of callers and their limits, the same for every interface."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -182,4 +183,8 @@ def _detail(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return "is required"
+    message = re.sub(r"^\w+ should ", "must ", message)
+    message = re.sub(r" after validation, not \d+$", "", message)
     return str(message[0].lower() + message[1:])

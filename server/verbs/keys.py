@@ -25,6 +25,7 @@ async def create(services: Services, caller: Caller, new: NewKey) -> CreatedKey:
         add_own_key,
         caller.account_id,
         caller.key_id,
+        caller.session_sha256,
         new.name,
         new.expires_at,
         prefix=key.prefix,
@@ -42,7 +43,12 @@ async def live(services: Services, caller: Caller) -> list[ApiKey]:
 async def revoke(services: Services, caller: Caller, key_id: str, callers: Callers) -> ApiKey:
     """Revokes a key and all keys created with it; idempotent. Raises NotFound."""
     revoked = await services.database.write(revoke_own_key, key_id, caller.account_id)
+    forget(callers, revoked)
+    return revoked[0]
+
+
+def forget(callers: Callers, revoked: list[ApiKey]) -> None:
+    """Makes a revocation known in this process, and logs it."""
     for key in revoked:
         callers.forget(key.sha256)
         audit("key_revoked", account=key.account_id, key=key.id)
-    return revoked[0]

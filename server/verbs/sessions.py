@@ -13,11 +13,12 @@ from server.identity.secrets import digest, new_token
 from server.logs import audit
 from server.resources import Services
 from server.settings import LOOPBACK_HOSTS, Settings
+from server.verbs import keys
 from server.verbs.inputs import Body
 
 Token = Annotated[str, Field(min_length=1, max_length=200)]
 
-_BAD_LINK = "This sign-in link was used already or has expired. Ask for a new one."
+_BAD_LINK = "This sign-in link has already been used or has expired. Ask for a new one."
 
 
 class PreviewSession(Body):
@@ -72,10 +73,11 @@ async def open_with_link(
         raise Unauthenticated(_BAD_LINK)
     if replaced is not None:
         callers.forget(replaced)
-    session, guest_id = signed_in
+    session, guest_id, revoked = signed_in
     audit("signed_in", account=session.account_id, user=session.user_id)
     if guest_id is not None:
         audit("guest_merged", account=session.account_id, guest=guest_id)
+    keys.forget(callers, revoked)
     return OpenedSession(_caller(session), token)
 
 
@@ -94,9 +96,7 @@ async def close(services: Services, callers: Callers, caller: Caller) -> None:
     revoked = await services.database.write(close_session, caller.session_sha256)
     callers.forget(caller.session_sha256)
     audit("signed_out", account=caller.account_id, user=caller.user_id)
-    for key in revoked:
-        callers.forget(key.sha256)
-        audit("key_revoked", account=key.account_id, key=key.id)
+    keys.forget(callers, revoked)
 
 
 async def email(services: Services, caller: Caller) -> str | None:
