@@ -46,9 +46,9 @@ def check_readable(answer: httpx.Response, status: int) -> None:
     ],
 )
 async def test_every_status_is_readable(
-    asker: Client, method: str, path: str, body: Any, status: int
+    caller: Client, method: str, path: str, body: Any, status: int
 ) -> None:
-    answer = await asker.http.request(method, path, json=body, headers={"Origin": ORIGIN})
+    answer = await caller.http.request(method, path, json=body, headers={"Origin": ORIGIN})
 
     check_readable(answer, status)
 
@@ -64,15 +64,15 @@ async def test_a_refusal_for_missing_credentials_is_readable(
     check_readable(answer, 401)
 
 
-async def test_conflicts_and_limits_are_readable(asker: Client) -> None:
-    sent = await asker.send("/demo tokens=5 rate=0 stall_after=2")
+async def test_conflicts_and_limits_are_readable(caller: Client) -> None:
+    sent = await caller.send("/demo tokens=5 rate=0 stall_after=2")
     path = f"/api/messages/{sent['message_id']}/regenerate"
 
-    conflict = await asker.http.post(path, json={}, headers={"Origin": ORIGIN})
-    async with asker.http.stream("GET", sent["events_url"], headers={"Origin": ORIGIN}) as stream:
-        limited = await asker.http.get("/api/events", headers={"Origin": ORIGIN})
+    conflict = await caller.http.post(path, json={}, headers={"Origin": ORIGIN})
+    async with caller.http.stream("GET", sent["events_url"], headers={"Origin": ORIGIN}) as stream:
+        limited = await caller.http.get("/api/events", headers={"Origin": ORIGIN})
         assert stream.headers["access-control-allow-origin"] == ORIGIN
-    await asker.cancel(sent["generation_id"])
+    await caller.cancel(sent["generation_id"])
 
     check_readable(conflict, 409)
     check_readable(limited, 429)
@@ -85,14 +85,14 @@ async def test_conflicts_and_limits_are_readable(asker: Client) -> None:
     [(RuntimeError("a bug"), 500), (DatabaseAway("gone"), 503), (HTTPException(401), 500)],
 )
 async def test_faults_are_readable(
-    asker: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+    caller: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
     async def fail(*_arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(conversations.conversations, "get", fail)
 
-    answer = await asker.http.get("/api/conversations/conv_x", headers={"Origin": ORIGIN})
+    answer = await caller.http.get("/api/conversations/conv_x", headers={"Origin": ORIGIN})
 
     check_readable(answer, status)
     assert answer.json()["status"] == status
@@ -115,10 +115,10 @@ async def test_a_preflight_allows_what_clients_send(installation: InProcess, met
     assert set(wanted) <= set(answer.headers["access-control-allow-headers"].lower().split(","))
 
 
-async def test_every_header_of_an_answer_is_exposed(asker: Client) -> None:
+async def test_every_header_of_an_answer_is_exposed(caller: Client) -> None:
     async def send(**headers: str) -> httpx.Response:
         body = {"text": "/demo tokens=1 rate=0"}
-        return await asker.http.post(
+        return await caller.http.post(
             "/api/messages",
             json=body,
             headers={"Origin": ORIGIN, "Idempotency-Key": "once", **headers},
@@ -137,7 +137,7 @@ async def test_every_header_of_an_answer_is_exposed(asker: Client) -> None:
     assert answers[1].headers["idempotent-replayed"] == "true"
 
 
-async def test_other_origins_read_nothing(asker: Client) -> None:
-    answer = await asker.http.get("/api/models", headers={"Origin": "https://evil.example.org"})
+async def test_other_origins_read_nothing(caller: Client) -> None:
+    answer = await caller.http.get("/api/models", headers={"Origin": "https://evil.example.org"})
 
     assert "access-control-allow-origin" not in answer.headers

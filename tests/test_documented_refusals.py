@@ -11,7 +11,7 @@ from server.api.operations import OPERATIONS, Operation
 from server.history.database import Database, DatabaseAway
 from tests.client import Client
 from tests.in_process import InProcess
-from tests.test_guest_merge import HERE
+from tests.test_guest_merge import SAME_ORIGIN
 
 pytestmark = pytest.mark.quick
 
@@ -53,44 +53,44 @@ async def test_of_callers_without_credentials(
 @ALL
 async def test_of_requests_from_other_sites(operation: Operation, installation: InProcess) -> None:
     async with Client(installation.url) as browser:
-        await browser.http.post("/api/session", headers=HERE)
+        await browser.http.post("/api/session", headers=SAME_ORIGIN)
         answer = await call(browser, operation, headers={"Sec-Fetch-Site": "cross-site"})
 
     assert operation.method == "GET" or answer.status_code == 403
 
 
 @ALL
-async def test_of_other_hosts(operation: Operation, asker: Client) -> None:
-    await call(asker, operation, headers={"Host": "other.example.org"})
+async def test_of_other_hosts(operation: Operation, caller: Client) -> None:
+    await call(caller, operation, headers={"Host": "other.example.org"})
 
 
 @ALL
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"x":1}', b" " * 2_000_000])
-async def test_of_bodies(operation: Operation, asker: Client, content: bytes) -> None:
+async def test_of_bodies(operation: Operation, caller: Client, content: bytes) -> None:
     if operation.body is not None:
-        await call(asker, operation, content=content)
+        await call(caller, operation, content=content)
 
 
 @ALL
-async def test_of_unknown_ids_and_parameters(operation: Operation, asker: Client) -> None:
-    await call(asker, operation)
+async def test_of_unknown_ids_and_parameters(operation: Operation, caller: Client) -> None:
+    await call(caller, operation)
     for parameter in operation.parameters:
         if parameter.where == "query":
-            await call(asker, operation, params={parameter.name: "no\0sense"})
+            await call(caller, operation, params={parameter.name: "no\0sense"})
 
 
 @ALL
-async def test_of_accounts_at_their_limit_of_streams(operation: Operation, asker: Client) -> None:
-    async with asker.http.stream("GET", "/api/events") as held:
+async def test_of_accounts_at_their_limit_of_streams(operation: Operation, caller: Client) -> None:
+    async with caller.http.stream("GET", "/api/events") as held:
         assert held.status_code == 200
-        await call(asker, operation, headers=STREAM)
+        await call(caller, operation, headers=STREAM)
 
 
 @ALL
 async def test_of_a_database_that_is_away(
-    operation: Operation, asker: Client, monkeypatch: pytest.MonkeyPatch
+    operation: Operation, caller: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asker.get("/api/session")  # it is cached
+    await caller.get("/api/session")  # it is cached
 
     async def fail(*_arguments: object, **_options: object) -> None:
         raise DatabaseAway("away")
@@ -98,4 +98,4 @@ async def test_of_a_database_that_is_away(
     monkeypatch.setattr(Database, "read", fail)
     monkeypatch.setattr(Database, "write", fail)
 
-    await call(asker, operation, json={} if operation.body else None)
+    await call(caller, operation, json={} if operation.body else None)

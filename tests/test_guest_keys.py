@@ -10,7 +10,7 @@ from server.identity.callers import Callers
 from tests.client import Client
 from tests.graph import code, mutate, mutation, refusal
 from tests.in_process import InProcess
-from tests.test_guest_merge import HERE, link_token, sign_in
+from tests.test_guest_merge import SAME_ORIGIN, link_token, sign_in
 
 pytestmark = pytest.mark.quick
 
@@ -33,7 +33,7 @@ def other_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def become_guest(client: Client) -> None:
-    client.http.headers.update(HERE)
+    client.http.headers.update(SAME_ORIGIN)
     assert (await client.http.post("/api/session", json={})).status_code == 201
 
 
@@ -77,7 +77,7 @@ async def test_a_credential_that_signing_in_ended_stores_nothing_more(
             Client(installation.url, secret) as by_key,
             Client(installation.url, cookies=before) as by_cookie,
         ):
-            by_cookie.http.headers.update(HERE)
+            by_cookie.http.headers.update(SAME_ORIGIN)
             for each in (by_key, by_cookie):
                 await each.get("/api/session")
 

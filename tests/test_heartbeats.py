@@ -27,7 +27,7 @@ from server.stream.log import log_keys
 from server.stream.tail import Tail
 from server.verbs.ask import Send
 from server.verbs.inputs import SendMessage
-from tests.test_search import Talk
+from tests.test_search import Conversations, key_of
 
 pytestmark = pytest.mark.quick
 
@@ -41,7 +41,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     url = f"sqlite:///{tmp_path}/test.db"
     await migrate(url)
     async with open_database(url) as database:
-        await database.write(lambda session: session.add(Account(id=ME)))
+        await database.write(lambda session: session.add_all([Account(id=ME), key_of(ME)]))
         yield database
 
 
@@ -56,7 +56,7 @@ def changes(feeds: Feeds, redis: ArqRedis, database: Database) -> Changes:
 
 
 async def ask(database: Database) -> Generation:
-    return await Talk(database, ME).request(Send(SendMessage(text="hi")))
+    return await Conversations(database, ME).request(Send(SendMessage(text="hi")))
 
 
 @contextmanager
@@ -201,7 +201,7 @@ async def test_a_page_gets_heartbeats_while_the_end_of_an_answer_cannot_be_read(
     generation = await ask(database)
     stream, _cursor = await opened(changes, generation)
     async with aclosing(stream):
-        await Talk(database, ME).answer(generation, "done")
+        await Conversations(database, ME).answer(generation, "done")
         with redis_away(monkeypatch):
             await changes.watches._check([ME])
             sent: list[Any] = []

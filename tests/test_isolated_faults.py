@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from server.stream.feed import ENDS_AT_ONCE, KEPT_BYTES, End, Feed, Feeds
 from server.stream.link import Link
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
+from tests.steady_heartbeat import SteadyHeartbeat
 from tests.waiting import condition
 
 pytestmark = pytest.mark.quick
@@ -164,18 +164,6 @@ async def test_an_undecodable_message_does_not_end_the_subscription(valkey: str)
     assert received == [1, 2]
 
 
-class SteadyHeartbeat:
-    """A heartbeat whose beats are written at once."""
-
-    lease_s, term = 60.0, 0
-
-    def __init__(self) -> None:
-        self.beaten_at = monotonic()
-
-    async def beat_now(self) -> None:
-        self.beaten_at = monotonic()
-
-
 async def test_a_connection_that_is_lost_before_its_first_command_is_closed_and_replaced(
     valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +207,7 @@ class Writing:
             handed_over=False,
             dirty=self.writer.dirty,
         )
-        self.writer.add(owned, SteadyHeartbeat.term)
+        self.writer.add(owned, 0)
         return owned
 
     def end(self) -> None:

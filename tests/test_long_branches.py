@@ -14,7 +14,7 @@ from server.history.tables import Account, Conversation, Generation
 from server.history.tree import BranchPart, branch_pages
 from server.ids import Prefix, new_id
 from tests.history import grow
-from tests.test_search import Talk
+from tests.test_search import Conversations, key_of
 
 pytestmark = pytest.mark.quick
 
@@ -27,7 +27,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     url = f"sqlite:///{tmp_path}/test.db"
     await migrate(url)
     async with open_database(url) as database:
-        await database.write(lambda session: session.add(Account(id=ME)))
+        await database.write(lambda session: session.add_all([Account(id=ME), key_of(ME)]))
         yield database
 
 
@@ -40,7 +40,7 @@ async def page_of(database: Database, leaf: str, part: Slice) -> Page[MessageRow
 
 async def long_branch(database: Database) -> tuple[Generation, str]:
     """The first answer of a branch of 11,000 more messages, and the last of these."""
-    first = await Talk(database, ME).ask("first", "answer")
+    first = await Conversations(database, ME).ask("first", "answer")
     await database.write(grow, first.conversation_id, first.message_id, EXCHANGES, "x")
     leaf = await database.read(_shown, first.conversation_id)
     return first, leaf

@@ -23,7 +23,7 @@ from server.settings import Settings
 from server.verbs.ask import Send
 from server.verbs.inputs import SendMessage
 from tests.history import grow
-from tests.test_search import Talk
+from tests.test_search import Conversations, key_of
 
 pytestmark = pytest.mark.quick
 
@@ -50,7 +50,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def database(url: str) -> AsyncIterator[Database]:
     await migrate(url)
     async with open_database(url) as database:
-        await database.write(lambda session: session.add(Account(id=ME)))
+        await database.write(lambda session: session.add_all([Account(id=ME), key_of(ME)]))
         yield database
 
 
@@ -61,7 +61,7 @@ def models() -> Models:
 
 async def branch_of(database: Database, exchanges: int, text: str) -> Generation:
     """A queued generation below that many questions and answers."""
-    talk = Talk(database, ME)
+    talk = Conversations(database, ME)
     first = await talk.ask("first", "answer")
     await database.write(grow, first.conversation_id, first.message_id, exchanges, text)
     return await talk.request(Send(SendMessage(text="last", conversation_id=first.conversation_id)))

@@ -20,7 +20,7 @@ from server.settings import Settings
 from server.verbs.ask import Send
 from server.verbs.inputs import SendMessage
 from tests.installation import Installation
-from tests.test_search import Talk
+from tests.test_search import Conversations, key_of
 
 pytestmark = pytest.mark.quick
 
@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
 async def database(settings: Settings) -> AsyncIterator[Database]:
     await migrate(settings.database_url)
     async with open_database(settings.database_url) as database:
-        await database.write(lambda session: session.add(Account(id=ME)))
+        await database.write(lambda session: session.add_all([Account(id=ME), key_of(ME)]))
         yield database
 
 
@@ -65,7 +65,7 @@ async def test_a_read_cannot_write(database: Database) -> None:
 
 
 async def test_what_is_cancelled_already_is_no_change_of_the_account(database: Database) -> None:
-    generation = await Talk(database, ME).request(Send(SendMessage(text="hi")))
+    generation = await Conversations(database, ME).request(Send(SendMessage(text="hi")))
     await database.write(request_cancel, generation.id, ME)
     before = await database.read(account_changes, [ME])
 

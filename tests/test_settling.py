@@ -17,13 +17,14 @@ from server.generate.claim import Claimed
 from server.generate.owned_log import OwnedLog
 from server.generate.writer import LogWriter
 from server.history.accounts import new_account
-from server.history.claims import Fence, OpenRow, claim, open_rows, release_dead
+from server.history.claims import Fence, OpenRow, claim, open_rows
 from server.history.database import Database, open_database
 from server.history.generations import cancel_active, settled_without_content
 from server.history.schema import migrate
 from server.history.tables import GENERATIONS, Generation, Status
 from server.history.turns import NewGeneration, add_conversation, add_generation, add_question
 from server.history.turns import begin_turn as begin
+from server.history.workers import release_dead
 from server.lifecycle.row_events import terminal_event
 from server.lifecycle.settling import SETTLED_AT_ONCE, Settler, Staleness
 from server.lifecycle.written import written_so_far
@@ -31,6 +32,7 @@ from server.settings import Settings
 from server.stream.events import EventType, make_event
 from server.stream.log import close_logs, log_keys
 from tests.installation import in_a_thread
+from tests.steady_heartbeat import SteadyHeartbeat
 from tests.waiting import condition
 
 pytestmark = pytest.mark.quick
@@ -255,7 +257,7 @@ class Writing:
     """A worker's writer, which has not begun to write."""
 
     def __init__(self, url: str) -> None:
-        self.writer = LogWriter(url, self._confirm, retention_s=60)
+        self.writer = LogWriter(url, SteadyHeartbeat(), self._confirm, retention_s=60)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def _confirm(self, fences: Any) -> set[Fence]:
@@ -287,7 +289,7 @@ async def attempt(database: Database, writing: Writing, id: str) -> Answering:
         handed_over=False,
         dirty=writing.writer.dirty,
     )
-    writing.writer.add(owned, asyncio.get_running_loop().time())
+    writing.writer.add(owned, 0)
     return Answering(
         Claimed(claimed, None, "", []),
         owned,
