@@ -14,6 +14,7 @@ from server.generate.ownership import Ownership
 from server.generate.titling import Titler
 from server.history.chores import delete_expired
 from server.history.database import DatabaseAway
+from server.history.search import account_with_index_due, index_moved
 from server.history.titles import due_titles
 from server.lifecycle.queue import (
     GENERATE,
@@ -33,6 +34,8 @@ from server.stream.tail import Listener, Tail
 REPORT_EVERY_S = 2.0
 REPORT_KEPT_S = 6
 CHORES_EVERY_S = 600
+INDEX_EVERY_S = 2.0
+INDEX_PAUSE_S = 0.1
 CHORES_SLOTS = 2
 
 
@@ -73,6 +76,7 @@ class Worker:
                 self._resources.announcer.run,
                 self._report,
                 self._do_chores,
+                self._index_moved,
             )
             always = [tasks.create_task(keep(step)) for step in steps]
             await stop.wait()
@@ -95,6 +99,19 @@ class Worker:
             except DatabaseAway as error:
                 log.warning("unavailable", doing="chores", reason=str(error))
             await asyncio.sleep(CHORES_EVERY_S)
+
+    async def _index_moved(self) -> None:
+        """Indexes the conversations that users brought from guests, with pauses for others."""
+        database = self._resources.database
+        while True:
+            pause_s = INDEX_EVERY_S
+            try:
+                if account_id := await database.read(account_with_index_due):
+                    await database.write(index_moved, account_id)
+                    pause_s = INDEX_PAUSE_S
+            except DatabaseAway as error:
+                log.warning("unavailable", doing="index", reason=str(error))
+            await asyncio.sleep(pause_s)
 
     async def _report(self) -> None:
         """Reports this worker to /status."""

@@ -57,6 +57,8 @@ HOT: dict[str, Any] = {
     "claim": lambda session: claims.claim(session, GENERATION, "worker"),
     "active limit": lambda session: turns.count_active(session, ACCOUNT),
     "titles that are due": titles.due_titles,
+    "what is to be indexed": search.account_with_index_due,
+    "what came from a guest": lambda session: search.index_moved(session, ACCOUNT),
     "a title": lambda session: titles.opening_of(session, CONVERSATION),
     "list": lambda session: conversations.page_of_conversations(
         session, ACCOUNT, conversations.Listing(), Slice(50)

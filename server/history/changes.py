@@ -7,7 +7,7 @@ its latest state.
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import BigInteger, bindparam, case, select, update
 from sqlmodel import Session
 
 from server.history.tables import ACCOUNTS as A
@@ -17,17 +17,18 @@ CHANGED = "changed"
 OnChange = Callable[[dict[str, int]], None]
 """Called after a commit with the accounts that changed and the number of each one's last change."""
 
+_AFTER = bindparam("after", type_=BigInteger)
 _NEXT = (
     update(A)
     .where(A.c.id == bindparam("account"))
-    .values(change=A.c.change + 1)
+    .values(change=case((A.c.change > _AFTER, A.c.change), else_=_AFTER) + 1)
     .returning(A.c.change)
 )
 
 
-def next_change(session: Session, account_id: str) -> int:
+def next_change(session: Session, account_id: str, *, after: int = 0) -> int:
     """The number of this change. Locks the account's row until the transaction ends."""
-    change: int = session.execute(_NEXT, {"account": account_id}).scalar_one()
+    change: int = session.execute(_NEXT, {"account": account_id, "after": after}).scalar_one()
     session.info.setdefault(CHANGED, {})[account_id] = change
     return change
 

@@ -8,11 +8,10 @@ from sqlmodel import select as select_rows
 
 from server.history.accounts import close_session, link_user, revoke_keys_of, use_link
 from server.history.changes import next_change
-from server.history.search import move_index
+from server.history.search import index_moved
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import IDEMPOTENCIES as I
-from server.history.tables import MESSAGES as M
 from server.history.tables import ApiKey, BrowserSession, User, now
 
 
@@ -91,15 +90,19 @@ def _merge(session: Session, guest_id: str, account_id: str) -> list[ApiKey]:
     """
     # First: another process may have cached a credential of the guest. What it writes waits for this
     # lock, and then finds that the credential has ended.
-    next_change(session, guest_id)
-    change = next_change(session, account_id)
+    guest_change = next_change(session, guest_id)
+    # Messages keep their numbers, so that a large history is not written again.
+    change = next_change(session, account_id, after=guest_change)
     moved = select(C.c.id).where(C.c.account_id == guest_id)
-    session.execute(update(M).where(M.c.conversation_id.in_(moved)).values(change=change))
+    session.execute(update(G).where(G.c.conversation_id.in_(moved)).values(account_id=account_id))
     session.execute(
-        update(C).where(C.c.account_id == guest_id).values(account_id=account_id, change=change)
+        update(C)
+        .where(C.c.account_id == guest_id)
+        .values(account_id=account_id, change=change, index_due=True)
     )
-    session.execute(update(G).where(G.c.account_id == guest_id).values(account_id=account_id))
-    move_index(session, guest_id, account_id)
+    index_moved(
+        session, account_id
+    )  # most guests have little; a chore of the workers does the rest
     own = I.alias()
     taken = exists().where(
         own.c.account_id == account_id, own.c.operation == I.c.operation, own.c.key == I.c.key

@@ -15,7 +15,7 @@ from server.history.database import Database, DatabaseAway, dump_json, sqlite_en
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = 9
+REVISION = 10
 """The number of the newest migration of this program; they are numbered `0001`, `0002`, …"""
 
 WAIT_S = 60.0

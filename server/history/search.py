@@ -7,11 +7,13 @@ does not scan the entries of other accounts: every word of the index begins with
 or the account is a word of every entry (tsvector).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import bindparam, delete, select, text, union_all, update
 from sqlmodel import Session
 
+from server.history.messages import owned_by
+from server.history.tables import ACCOUNTS as A
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
@@ -23,6 +25,10 @@ RANKED_MAX = 2_000
 """How many of the newest matches are ranked, which limits the cost of common words."""
 
 PAGE = 200
+MOVED_CONVERSATIONS_MAX = 100
+MOVED_WORDS_MAX = 25_000
+"""How much one transaction indexes again, about 0.1 s: on SQLite, others wait for it to write."""
+
 POSITION_MAX = 16_383  # of a tsvector
 
 
@@ -115,18 +121,51 @@ def search(session: Session, account_id: str, query: str, *, offset: int, limit:
     return [Hit(*row) for row in found]
 
 
-def move_index(session: Session, before: str, account_id: str) -> None:
-    """Moves the entries of one account to another; active answers are indexed when they settle."""
-    indexed = session.execute(
-        select(E.c.conversation_id, E.c.message_id).where(E.c.account_id == before)
-    ).all()
-    session.execute(delete(E).where(E.c.account_id == before))
-    messages = [message_id for _, message_id in indexed if message_id]
-    titled = [conversation_id for conversation_id, message_id in indexed if message_id is None]
-    for start in range(0, len(messages), PAGE):
-        _index_messages(session, account_id, messages[start : start + PAGE])
-    for start in range(0, len(titled), PAGE):
-        _index_titles(session, account_id, titled[start : start + PAGE])
+_INDEX_DUE = text("index_due")  # in the words of the partial index
+
+
+def account_with_index_due(session: Session) -> str | None:
+    """An account with conversations that came from another one and are not all indexed for it."""
+    due = select(C.c.account_id).where(_INDEX_DUE).order_by(C.c.id).limit(1)
+    return session.execute(due).scalar_one_or_none()
+
+
+def index_moved(session: Session, account_id: str) -> None:
+    """Indexes a batch of the conversations that came to this account from another one.
+
+    Locks the account, as everything does that indexes its messages: none is indexed twice.
+    """
+    session.execute(select(A.c.id).where(A.c.id == account_id).with_for_update())
+    due = (
+        select(C.c.id)
+        .where(_INDEX_DUE, owned_by(account_id))
+        .order_by(C.c.id)
+        .limit(MOVED_CONVERSATIONS_MAX)
+    )
+    words = 0
+    for conversation_id in session.execute(due).scalars().all():
+        stale = _stale_entries(session, account_id, conversation_id)
+        batch = []
+        while stale and words < MOVED_WORDS_MAX:
+            batch.append(stale.pop(0))
+            words += batch[-1].length
+        session.execute(delete(E).where(E.c.id.in_([entry.id for entry in batch])))
+        _index_messages(session, account_id, [each.message_id for each in batch if each.message_id])
+        if any(each.message_id is None for each in batch):
+            _index_titles(session, account_id, [conversation_id])
+        if stale or len(batch) == PAGE or words >= MOVED_WORDS_MAX:
+            return
+        session.execute(update(C).where(C.c.id == conversation_id).values(index_due=False))
+
+
+def _stale_entries(session: Session, account_id: str, conversation_id: str) -> list[Any]:
+    """Some entries of a conversation that are of another account; fewer than PAGE are all."""
+    stale = select(E.c.id, E.c.message_id, E.c.length).where(E.c.account_id != account_id)
+    of_title = stale.where(E.c.conversation_id == conversation_id, E.c.message_id.is_(None))
+    of_messages = stale.join(M, M.c.id == E.c.message_id).where(
+        M.c.conversation_id == conversation_id
+    )
+    return list(session.execute(union_all(of_title, of_messages).limit(PAGE)))
 
 
 def _index_messages(session: Session, account_id: str, ids: list[str]) -> None:

@@ -165,6 +165,12 @@ class Conversation(SQLModel, table=True):
             sqlite_where=text("title_due"),
             postgresql_where=text("title_due"),
         ),
+        Index(
+            "ix_conversation_index_due",
+            "id",
+            sqlite_where=text("index_due"),
+            postgresql_where=text("index_due"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -173,6 +179,8 @@ class Conversation(SQLModel, table=True):
     titled_by_person: bool = False
     # Until a model has set a title, it is the first words of the first question.
     title_due: bool = Field(default=True, sa_column_kwargs={"server_default": false()})
+    # It came from another account, under which the search index still has some of it.
+    index_due: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     pinned: bool = False
     archived: bool = False
     model: str
