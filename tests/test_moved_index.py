@@ -18,7 +18,7 @@ from server.ids import Prefix, new_id
 from server.verbs.ask import Regenerate
 from server.verbs.inputs import AnswerOptions
 from tests.installation import Installation
-from tests.test_search import Talk, parts
+from tests.test_search import Conversations, key_of, parts
 
 GUEST, USER = new_id(Prefix.ACCOUNT), new_id(Prefix.ACCOUNT)
 ANSWERS = 5
@@ -42,7 +42,9 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     (tmp_path / "data").mkdir()
     await migrate(url)
     async with open_database(url) as database:
-        await database.write(lambda session: session.add_all([Account(id=GUEST), Account(id=USER)]))
+        await database.write(
+            lambda session: session.add_all([key_of(GUEST), Account(id=GUEST), Account(id=USER)])
+        )
         yield database
 
 
@@ -53,7 +55,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def write_as_guest(database: Database) -> list[str]:
     """Several answers in one conversation; their ids."""
-    talk = Talk(database, GUEST)
+    talk = Conversations(database, GUEST)
     first = await talk.ask("first", f"albatross {LONG}")
     answers = [first.message_id]
     for n in range(1, ANSWERS):
@@ -90,17 +92,17 @@ async def test_a_large_history_is_indexed_in_small_transactions(database: Databa
     assert 0 < merged <= largest
     assert len(batches) > 1
     assert max(batches) <= largest
-    assert await Talk(database, USER).found("albatross") == set(answers)
-    assert await Talk(database, GUEST).found("albatross") == set()
-    assert len(await Talk(database, USER).find("albatross")) == ANSWERS
+    assert await Conversations(database, USER).found("albatross") == set(answers)
+    assert await Conversations(database, GUEST).found("albatross") == set()
+    assert len(await Conversations(database, USER).find("albatross")) == ANSWERS
 
 
 async def test_a_small_history_is_found_at_once(database: Database) -> None:
-    generation = await Talk(database, GUEST).ask("first", "a cormorant")
+    generation = await Conversations(database, GUEST).ask("first", "a cormorant")
 
     await database.write(_merge, GUEST, USER)
 
-    assert await Talk(database, USER).found("cormorant") == {generation.message_id}
+    assert await Conversations(database, USER).found("cormorant") == {generation.message_id}
 
 
 async def test_an_answer_that_is_written_again_meanwhile_is_indexed_once(
@@ -108,7 +110,7 @@ async def test_an_answer_that_is_written_again_meanwhile_is_indexed_once(
 ) -> None:
     answers = await write_as_guest(database)
     request = Regenerate(answers[-1], AnswerOptions())
-    generation = await Talk(database, GUEST).request(request)
+    generation = await Conversations(database, GUEST).request(request)
     claimed = await database.write(claim, generation.id, "worker")
     assert claimed is not None
 
@@ -117,16 +119,16 @@ async def test_an_answer_that_is_written_again_meanwhile_is_indexed_once(
     await database.write(settle, Fence(generation.id, "worker", 1), GUEST, ending)
     await index_the_rest(database)
 
-    assert [hit.message_id for hit in await Talk(database, USER).find("cormorant")] == [
+    assert [hit.message_id for hit in await Conversations(database, USER).find("cormorant")] == [
         generation.message_id
     ]
-    assert await Talk(database, USER).found("albatross") == set(answers)
+    assert await Conversations(database, USER).found("albatross") == set(answers)
 
 
 async def test_the_users_changes_go_on_after_those_of_both_accounts(database: Database) -> None:
-    generation = await Talk(database, GUEST).ask("first", "answer")
+    generation = await Conversations(database, GUEST).ask("first", "answer")
     for _ in range(3):
-        await Talk(database, GUEST).ask("more", "answer")
+        await Conversations(database, GUEST).ask("more", "answer")
     guest = await database.read(lambda session: session.get_one(Account, GUEST).change)
 
     await database.write(_merge, GUEST, USER)

@@ -303,7 +303,7 @@ async def attempt(database: Database, writing: Writing, id: str) -> Answering:
 async def test_an_answer_cancelled_before_its_log_was_opened_keeps_what_was_written(
     database: Database, redis: ArqRedis, writing: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.generate.answering.OPEN_PATIENCE_S", 60)
+    monkeypatch.setattr("server.generate.answering.OPEN_TIMEOUT_S", 60)
     [id] = await database.write(ask, 1)
     await leave(database, redis, id, started(), text_event(3))
     answering = await attempt(database, writing, id)
@@ -324,7 +324,7 @@ async def test_an_answer_cancelled_before_its_log_was_opened_keeps_what_was_writ
 async def test_an_answer_cancelled_before_its_log_was_opened_ends_also_without_redis(
     database: Database, redis: ArqRedis, writing: Writing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.generate.answering.OPEN_PATIENCE_S", 0)
+    monkeypatch.setattr("server.generate.answering.OPEN_TIMEOUT_S", 0)
     [id] = await database.write(ask, 1)
     await leave(database, redis, id, started(), text_event(3))
     answering = await attempt(database, writing, id)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from server.command.supervisor import Child, Run, Supervisor
 from tests.client import Client
 from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System, children_of
-from tests.waiting import until
+from tests.waiting import POLL_S, until
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="process names and descriptors are read from /proc"
@@ -171,10 +172,12 @@ def test_the_base_ends_last(tmp_path: Path) -> None:
 
     def waiting(name: str) -> Callable[[], None]:
         def main() -> None:
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            stopped: list[int] = []
+            signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
             if name == "other":
                 os.kill(os.getppid(), signal.SIGTERM)
-            signal.sigwait([signal.SIGTERM])
+            while not stopped:
+                time.sleep(POLL_S)
             with ends.open("a") as file:
                 file.write(f"{name} ")
 
