@@ -2,8 +2,11 @@
 
 import base64
 import re
+from datetime import datetime
 
 from server.errors import InvalidCursor
+from server.ids import Prefix, is_id
+from server.times import parse_time
 
 SEQ_PATTERN = "0|[1-9][0-9]{0,15}"
 _SEQ = re.compile(SEQ_PATTERN, re.ASCII)
@@ -23,6 +26,20 @@ def parse_seq(text: str | None) -> int:
 def pack(*fields: str) -> str:
     """An opaque cursor with these fields."""
     return base64.urlsafe_b64encode("|".join(fields).encode()).decode().rstrip("=")
+
+
+def time_cursor(time: datetime, id: str, *names: str) -> str:
+    """A cursor of a list ordered by time and id; with a name, no other list accepts it."""
+    return pack(*names, time.isoformat(), id)
+
+
+def time_place(cursor: str, prefix: Prefix, *names: str) -> tuple[datetime, str] | None:
+    """The time and id in such a cursor; None unless it is one with these names and such an id."""
+    fields = unpack(cursor, len(names) + 2)
+    if fields is None or tuple(fields[:-2]) != names or not is_id(prefix, fields[-1]):
+        return None
+    time = parse_time(fields[-2])
+    return None if time is None else (time, fields[-1])
 
 
 def unpack(cursor: str, fields: int) -> list[str] | None:

@@ -1,15 +1,13 @@
 """Searches are bounded: how many run at once, how much text they scan, how many a document may have."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from server.errors import TooMany
-from server.graph.search import _excerpts
-from server.graph.search_budget import SEARCH_SCAN_MAX_CHARS, SearchBudget, SearchSlots
 from server.history.tokenizer import INDEXED_CHARS, terms_of
+from server.identity.search_slots import SearchSlots
+from server.verbs.search import SCAN_MAX_CHARS, ScanBudget, excerpts_of
 from tests.client import Client
 from tests.graph import post
 
@@ -52,7 +50,7 @@ async def test_an_account_searches_once_at_a_time_and_two_accounts_beside_each_o
 async def test_a_search_that_gets_no_slot_in_time_is_refused_and_leaves_nothing_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.graph.search_budget.SEARCH_WAIT_MAX_S", 0)
+    monkeypatch.setattr("server.identity.search_slots.SEARCH_WAIT_MAX_S", 0)
     searching = Searching()
     async with asyncio.TaskGroup() as tasks:
         for account_id in ("acct_a", "acct_b"):
@@ -86,15 +84,15 @@ async def test_a_search_that_is_cancelled_while_it_waits_leaves_its_slot_to_othe
 async def test_excerpts_show_the_beginning_of_a_text_once_the_operation_has_scanned_enough() -> (
     None
 ):
-    info: Any = SimpleNamespace(context=SimpleNamespace(search_budget=SearchBudget(SearchSlots())))
-    terms = terms_of("tide ")
+    scans, terms = ScanBudget(), terms_of("tide ")
 
-    first = await _excerpts(info, [TEXT] * 8, terms)
-    second = await _excerpts(info, [TEXT] * 4, terms)
+    first = await excerpts_of([(rank, TEXT) for rank in range(8)], terms, scans)
+    second = await excerpts_of([(rank, TEXT) for rank in range(8, 12)], terms, scans)
 
-    marked = [any(piece.match for piece in excerpt) for excerpt in first + second]
-    assert marked == [True] * (SEARCH_SCAN_MAX_CHARS // INDEXED_CHARS) + [False] * 2
-    assert all(excerpt[0].text.startswith("tide") for excerpt in first + second)
+    excerpts = first | second
+    marked = [any(piece.match for piece in excerpts[rank]) for rank in range(12)]
+    assert marked == [True] * (SCAN_MAX_CHARS // INDEXED_CHARS) + [False] * 2
+    assert all(excerpt[0].text.startswith("tide") for excerpt in excerpts.values())
 
 
 async def test_a_document_may_search_a_few_times_but_not_thirty(client: Client) -> None:

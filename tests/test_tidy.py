@@ -39,6 +39,7 @@ PRIVATE_PARTS_USED = {
 PRIVATE_ACCESS = {
     "server/command/worker.py": "uvicorn",
     "server/graph/operations.py": "strawberry-graphql",
+    "server/graph/selection.py": "strawberry-graphql",
     "server/stream/link.py": "redis",
 }
 """The files that read a private attribute of a library's object (`noqa: SLF001`)."""

@@ -10,19 +10,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.present import Problem
-from server.cursors import pack, parse_seq, unpack
+from server.cursors import parse_seq, time_place
 from server.errors import Invalid, InvalidCursor, Refused, Unreadable
 from server.identity.callers import Caller
-from server.ids import Prefix, is_id
+from server.ids import Prefix
 from server.serve.event_stream import EventStream
 from server.serve.request_body import read_body_bytes
-from server.times import parse_time
 from server.verbs.inputs import (
     PAGE_DEFAULT,
-    PAGE_MAX,
     WAIT_DEFAULT_S,
     validated,
     validated_key,
+    validated_limit,
     validated_wait_s,
 )
 
@@ -103,9 +102,7 @@ def page_limit(request: Request) -> int:
     """`?limit=`, 1 to 100, by default 20; raises Invalid."""
     text = request.query_params.get("limit", str(PAGE_DEFAULT))
     is_number = text.isascii() and text.isdigit() and len(text) < 5
-    if not is_number or not 1 <= int(text) <= PAGE_MAX:
-        raise Invalid.at("limit", f"must be from 1 to {PAGE_MAX}", code="invalid_limit")
-    return int(text)
+    return validated_limit(int(text) if is_number else None, "limit")
 
 
 def wait_s(request: Request) -> float:
@@ -128,18 +125,12 @@ def flag(request: Request, name: str) -> bool | None:
     return text in ("true", "1")
 
 
-def time_cursor(time: datetime, id: str) -> str:
-    """The opaque cursor of a place in a list ordered by time and id."""
-    return pack(time.isoformat(), id)
-
-
 def parse_time_cursor(request: Request) -> tuple[datetime, str] | None:
     """The place that `?before=` names, if it is given; raises InvalidCursor."""
     text = request.query_params.get("before")
     if not text:
         return None
-    fields = unpack(text, 2)
-    time = parse_time(fields[0]) if fields else None
-    if fields is None or time is None or not is_id(Prefix.CONVERSATION, fields[1]):
+    place = time_place(text, Prefix.CONVERSATION)
+    if place is None:
         raise InvalidCursor("before: this is not a cursor that this server gave out.")
-    return time, fields[1]
+    return place

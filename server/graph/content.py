@@ -60,7 +60,7 @@ class ToolResultPart(ContentPart):
 class FilePart(ContentPart):
     file_id: strawberry.ID = strawberry.field(description="The id of the file.")
     media_type: str = strawberry.field(description="The media type, e.g. `image/png`.")
-    name: str = strawberry.field(description="What it is called.")
+    name: str = strawberry.field(description="The file name.")
 
 
 PART_TYPES = (TextPart, ReasoningPart, ToolCallPart, ToolResultPart, FilePart)

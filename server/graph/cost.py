@@ -35,6 +35,7 @@ from graphql import (
     is_list_type,
 )
 
+from server.graph.errors import too_complex
 from server.history.tree import SIBLINGS_MAX
 from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 
@@ -63,11 +64,6 @@ class _LimitExceeded(Exception):
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message, limit)
         self.message, self.limit = message, limit
-
-
-def too_complex(message: str, limit: int) -> GraphQLError:
-    """The error for a document that exceeds a limit."""
-    return GraphQLError(message, extensions={"code": "document_too_complex", "limit": limit})
 
 
 def check_shape(document: DocumentNode) -> GraphQLError | None:

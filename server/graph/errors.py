@@ -9,15 +9,25 @@ from typing import Any
 from graphql import GraphQLError, GraphQLSyntaxError
 
 from server.errors import Refused
-from server.graph.cost import too_complex
 from server.logs import log
 from server.metrics import REQUESTS_FAILED
 
+TOO_COMPLEX = "document_too_complex"
 ERRORS_MAX = 20
 MESSAGE_MAX_CHARS = 1000
 TOO_MANY_TOKENS = re.compile(r"Syntax Error: Document contains more than (\d+) tokens")
 TOO_DEEP = "Syntax Error: Document is nested too deeply"
 PARSER_DEPTH_MAX = 200
+
+
+def too_complex(message: str, limit: int) -> GraphQLError:
+    """The error for a document, or a response, that exceeds a limit."""
+    return GraphQLError(message, extensions={"code": TOO_COMPLEX, "limit": limit})
+
+
+def is_too_complex(error: GraphQLError) -> bool:
+    """Whether an error is such a one."""
+    return (error.extensions or {}).get("code") == TOO_COMPLEX
 
 
 def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:

@@ -89,7 +89,7 @@ class GenerationToolCall(GenerationEvent):
 class GenerationToolResult(GenerationEvent):
     part: int = strawberry.field(description="The number of the part.")
     call_id: strawberry.ID = strawberry.field(description="The id of the call.")
-    content: str = strawberry.field(description="The answer.")
+    content: str = strawberry.field(description="The result.")
     is_error: bool = strawberry.field(description="Whether the tool failed.")
 
 

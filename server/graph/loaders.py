@@ -1,61 +1,169 @@
-"""Data loaders: what many nodes of one operation ask for one by one is read in one statement."""
+"""Data loaders: what many nodes of one operation ask for one by one is read in one statement.
 
+Rows are read without what can be large in them, and are counted. Contents are read apart, a few
+MiB at a time, and only as far as the response may hold them.
+"""
+
+import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlmodel import Session
 from strawberry.dataloader import DataLoader
 
 from server.errors import InvalidCursor
+from server.graph.budget import ResponseBudget
+from server.history.contents import Contents, Stored, stored_contents, system_prompts
 from server.history.conversations import conversations_by_id
+from server.history.database import Database
 from server.history.generations import (
     GenerationsPart,
     Written,
     active_generations,
     generation_pages,
+    generations_by_id,
 )
 from server.history.keyset import Page
-from server.history.messages import MessageRow, last_messages, messages_by_id
-from server.history.tables import Conversation, Generation
-from server.history.tree import BranchPart, SiblingKey, branch_pages, sibling_rows, sibling_totals
+from server.history.messages import PAGE_MAX_CHARS, MessageRow, last_messages, messages_by_id
+from server.history.tables import Conversation, Generation, Status
+from server.history.tree import BranchPart, SiblingKey, branch_pages, sibling_ids, sibling_totals
+from server.lifecycle.written import written_so_far
 from server.resources import Services
-from server.verbs.generations import with_content
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-KEYS_PER_READ = 500
+KEYS_PER_READ: Final = 500
+
+
+class Live(NamedTuple):
+    """Everything written of a generation so far, and its status then."""
+
+    written: Written
+    status: Status
 
 
 class Loaders:
-    """The loaders of one operation of one account; with `keep`, they read nothing twice."""
+    """The loaders of one operation, or of one event of a subscription, of one account.
 
-    def __init__(self, services: Services, account_id: str, *, keep: bool) -> None:
-        self._services, self._account_id, self._keep = services, account_id, keep
-        self.conversation: DataLoader[str, Conversation | None] = self._loader(conversations_by_id)
-        self.message: DataLoader[str, MessageRow | None] = self._loader(messages_by_id)
-        self.last_message: DataLoader[str, MessageRow | None] = self._loader(last_messages)
-        self.active: DataLoader[str, list[Generation] | None] = self._loader(active_generations)
-        self.siblings: DataLoader[SiblingKey, list[MessageRow] | None] = self._loader(sibling_rows)
-        self.sibling_total: DataLoader[SiblingKey, int | None] = self._loader(sibling_totals)
-        self.generations: DataLoader[GenerationsPart, Page[Generation] | None] = self._loader(
+    Nothing in here refers back to its loader, so that what an operation has read is freed with it.
+    """
+
+    def __init__(self, services: Services, account_id: str, budget: ResponseBudget) -> None:
+        self._budget, database = budget, services.database
+        rows = partial(_rows, database, account_id, budget)
+        contents = partial(_contents, database, account_id, budget, asyncio.Lock())
+        self.conversation: DataLoader[str, Conversation | None] = rows(conversations_by_id)
+        self.message: DataLoader[str, MessageRow | None] = rows(messages_by_id)
+        self.last_message: DataLoader[str, MessageRow | None] = rows(last_messages)
+        self.generation: DataLoader[str, Generation | None] = rows(generations_by_id)
+        self.active: DataLoader[str, list[Generation] | None] = rows(active_generations)
+        self.generations: DataLoader[GenerationsPart, Page[Generation] | None] = rows(
             generation_pages
         )
-        self.branch: DataLoader[BranchPart, Page[MessageRow] | None] = self._loader(_branch_pages)
-        self.written: DataLoader[Generation, Written] = DataLoader(
-            self._written, KEYS_PER_READ, cache=keep, cache_key_fn=lambda row: row.id
+        self.branch: DataLoader[BranchPart, Page[MessageRow] | None] = rows(
+            _branch_pages, partial(_prime_messages, self.message)
+        )
+        self.sibling_ids: DataLoader[str, list[str] | None] = rows(sibling_ids, counted=False)
+        self.sibling_total: DataLoader[SiblingKey, int | None] = rows(sibling_totals)
+        self.content: DataLoader[str, Stored | None] = contents(stored_contents)
+        self.system_prompt: DataLoader[str, str | None] = contents(system_prompts)
+        self.live: DataLoader[str, Live | None] = DataLoader(
+            partial(_live, services, budget, self.content), KEYS_PER_READ
         )
 
-    def _loader(self, read: Callable[[Session, str, Sequence[K]], Mapping[K, V]]) -> Any:
-        async def load(keys: list[K]) -> list[V | None]:
-            distinct = list(dict.fromkeys(keys))
-            found = await self._services.database.read(read, self._account_id, distinct)
-            return [found.get(key) for key in keys]
+    def charge_rows(self, rows: int) -> None:
+        """Counts rows that are read without a loader; raises GraphQLError for too many."""
+        self._budget.charge_rows(rows)
 
-        return DataLoader(load, KEYS_PER_READ, cache=self._keep)
+    def clear(self) -> None:
+        """Forgets what was read, because a mutation may change it."""
+        for loader in vars(self).values():
+            if isinstance(loader, DataLoader):
+                loader.clear_all()
 
-    async def _written(self, generations: list[Generation]) -> list[Written]:
-        return [live.written for live in await with_content(self._services, generations)]
+
+def _rows(
+    database: Database,
+    account_id: str,
+    budget: ResponseBudget,
+    read: Callable[[Session, str, Sequence[K]], Mapping[K, V]],
+    then: Callable[[Mapping[K, V]], None] = lambda _found: None,
+    *,
+    counted: bool = True,
+) -> Any:
+    """A loader of rows, or lists or pages of them; `counted`: they count as objects."""
+
+    async def load(keys: list[K]) -> list[V | None]:
+        distinct = list(dict.fromkeys(keys))
+        if counted:
+            budget.charge_rows(len(distinct))
+        found = await database.read(read, account_id, distinct)
+        if counted:
+            budget.charge_rows(sum(max(0, _length(each) - 1) for each in found.values()))
+        then(found)
+        return [found.get(key) for key in keys]
+
+    return DataLoader(load, KEYS_PER_READ)
+
+
+def _length(found: object) -> int:
+    if isinstance(found, Page):
+        return len(found.items)
+    return len(found) if isinstance(found, list) else 1
+
+
+def _contents(
+    database: Database,
+    account_id: str,
+    budget: ResponseBudget,
+    lock: asyncio.Lock,
+    read: Callable[[Session, str, Sequence[str], int], Contents],
+) -> Any:
+    """A loader of contents. It reads no more than the budget has left, but for one content."""
+
+    async def load(ids: list[str]) -> list[Any]:
+        found: dict[str, Any] = {}
+        left = list(dict.fromkeys(ids))
+        async with lock:
+            while left:
+                if budget.left_chars == 0:
+                    raise budget.refuse()
+                chars_max = min(PAGE_MAX_CHARS, budget.left_chars)
+                contents = await database.read(read, account_id, left, chars_max)
+                budget.charge_content(contents.chars)
+                found |= contents.found
+                left = contents.left_out
+        return [found.get(id) for id in ids]
+
+    return DataLoader(load, KEYS_PER_READ)
+
+
+async def _live(
+    services: Services,
+    budget: ResponseBudget,
+    content: DataLoader[str, Stored | None],
+    ids: list[str],
+) -> list[Live | None]:
+    """What is written of generations: their stored content, and what their logs have beyond it."""
+    stored = await content.load_many(ids)
+    rows = [each for each in stored if each is not None]
+    key_prefix = services.settings.redis.key_prefix
+    found = {}
+    for row, written in zip(
+        rows, await written_so_far(services.redis, key_prefix, rows), strict=True
+    ):
+        if written.parts is not row.parts:
+            budget.charge_content(_chars(written) - _chars(row))
+        found[row.id] = Live(written, row.status)
+    return [found.get(id) for id in ids]
+
+
+def _chars(content: Written | Stored) -> int:
+    return sum(
+        len(value) for part in content.parts for value in part.values() if isinstance(value, str)
+    )
 
 
 def _branch_pages(
@@ -65,4 +173,14 @@ def _branch_pages(
 
     The data loader raises those that are exceptions.
     """
-    return branch_pages(session, wanted)
+    return branch_pages(session, wanted, content=False)
+
+
+def _prime_messages(
+    message: DataLoader[str, MessageRow | None],
+    found: Mapping[BranchPart, Page[MessageRow] | InvalidCursor],
+) -> None:
+    """Saves reading the parents and siblings of a page that are on it."""
+    for page in found.values():
+        if isinstance(page, Page):
+            message.prime_many({row.message.id: row for row in page.items})

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self, TypeVar
 import strawberry
 
 from server.graph import inputs
-from server.graph.context import Info
+from server.graph.context import Context, Info
 from server.graph.inputs import given
 from server.graph.types import Conversation, Generation, Message
 from server.graph.viewer import ApiKey
@@ -164,7 +164,7 @@ class Mutation:
     async def cancel_generation(
         self, info: Info, input: Annotated[inputs.CancelGenerationInput, _input("The generation.")]
     ) -> CancelGenerationPayload:
-        context, wait_s = info.context, validated_wait_s(input.wait_s, "/wait_s")
+        context, wait_s = _begun(info), validated_wait_s(input.wait_s, "/wait_s")
         cancelled = await generations.cancel(
             context.services, context.caller, input.id, wait_s=wait_s
         )
@@ -176,7 +176,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.CreateConversationInput, _input("The conversation.")],
     ) -> CreateConversationPayload:
-        context, new = info.context, validated(NewConversation, given(input))
+        context, new = _begun(info), validated(NewConversation, given(input))
         row = await conversations.create(context.services, context.caller, new)
         return CreateConversationPayload(conversation=Conversation.of(row))
 
@@ -184,7 +184,7 @@ class Mutation:
     async def update_conversation(
         self, info: Info, input: Annotated[inputs.UpdateConversationInput, _input("The changes.")]
     ) -> UpdateConversationPayload:
-        context, changes = info.context, validated(ChangeConversation, given(input))
+        context, changes = _begun(info), validated(ChangeConversation, given(input))
         row = await conversations.change(context.services, context.caller, input.id, changes)
         return UpdateConversationPayload(conversation=Conversation.of(row.conversation))
 
@@ -196,7 +196,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.DeleteConversationInput, _input("The conversation.")],
     ) -> DeleteConversationPayload:
-        context = info.context
+        context = _begun(info)
         await conversations.delete(context.services, context.caller, input.id)
         return DeleteConversationPayload(conversation_id=input.id)
 
@@ -206,7 +206,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.RestoreConversationInput, _input("The conversation.")],
     ) -> RestoreConversationPayload:
-        context = info.context
+        context = _begun(info)
         row = await conversations.restore(context.services, context.caller, input.id)
         return RestoreConversationPayload(conversation=Conversation.of(row))
 
@@ -214,7 +214,7 @@ class Mutation:
     async def create_api_key(
         self, info: Info, input: Annotated[inputs.CreateApiKeyInput, _input("The key.")]
     ) -> CreateApiKeyPayload:
-        context, new = info.context, validated(NewKey, given(input))
+        context, new = _begun(info), validated(NewKey, given(input))
         created = await keys.create(context.services, context.caller, new)
         return CreateApiKeyPayload(api_key=ApiKey.of(created.row), secret=created.secret)
 
@@ -222,7 +222,7 @@ class Mutation:
     async def revoke_api_key(
         self, info: Info, input: Annotated[inputs.RevokeApiKeyInput, _input("The key.")]
     ) -> RevokeApiKeyPayload:
-        context = info.context
+        context = _begun(info)
         row = await keys.revoke(context.services, context.caller, input.id, context.callers)
         return RevokeApiKeyPayload(api_key=ApiKey.of(row))
 
@@ -230,10 +230,17 @@ class Mutation:
 P = TypeVar("P", bound=AskedPayload)
 
 
+def _begun(info: Info) -> Context:
+    """The context of a mutation, which sees nothing that was read before an earlier one."""
+    info.context.loaders.clear()
+    return info.context
+
+
 async def _ask(
     info: Info, input: inputs.AnswerOptionsInput, request: Request, payload: type[P]
 ) -> P:
-    services, caller = info.context.services, info.context.caller
+    context = _begun(info)
+    services, caller = context.services, context.caller
     key = validated_key(
         None if input.idempotency_key is strawberry.UNSET else input.idempotency_key
     )

@@ -62,10 +62,7 @@ class Begun(ExecutionResult):
 
 
 class Subscribing(SchemaExtension):
-    """Keeps Strawberry from running subscriptions itself.
-
-    It must be the last of the extensions, so that it sees the context that the others leave.
-    """
+    """Keeps Strawberry from running subscriptions itself."""
 
     def on_execute(self) -> Iterator[None]:
         running = self.execution_context

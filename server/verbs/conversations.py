@@ -32,14 +32,19 @@ async def get(services: Services, caller: Caller, conversation_id: str) -> Conve
 async def page(
     services: Services, caller: Caller, listing: Listing, part: Slice
 ) -> Page[Conversation]:
-    """A slice of the account's conversations; its cursors are `(time, id)`."""
-    return await services.database.read(page_of_conversations, caller.account_id, listing, part)
+    """A slice of the account's conversations; its cursors are `(time, id)`.
+
+    They come without their system prompts.
+    """
+    return await services.database.read(
+        page_of_conversations, caller.account_id, listing, part, prompts=False
+    )
 
 
 async def page_with_active(
     services: Services, caller: Caller, listing: Listing, part: Slice
 ) -> Page[ConversationRow]:
-    """The same with the active generations of each."""
+    """The same with the system prompt and the active generations of each."""
     return await services.database.read(_page_with_active, caller.account_id, listing, part)
 
 
@@ -111,6 +116,12 @@ async def branch_page(
     )
 
 
+def check_contains(conversation_id: str, row: MessageRow) -> None:
+    """Raises InvalidCursor for a message of another conversation."""
+    if row.message.conversation_id != conversation_id:
+        raise InvalidCursor("There is no such message in this conversation.")
+
+
 def _page_with_active(
     session: Session, account_id: str, listing: Listing, part: Slice
 ) -> Page[ConversationRow]:
@@ -140,9 +151,7 @@ def _branch_page(
     conversation = readable_conversation(session, conversation_id, account_id)
     start = before or leaf or None
     if start is not None:
-        found = readable_message(session, start, account_id)
-        if found.message.conversation_id != conversation_id:
-            raise InvalidCursor("There is no such message in this conversation.")
+        check_contains(conversation_id, readable_message(session, start, account_id))
     page = branch(
         session, start or conversation.shown_message_id, limit=limit, include_leaf=not before
     )

@@ -1,4 +1,4 @@
-"""The budget of searches: how many run at once, and how much text one operation may scan.
+"""Search slots: how many searches of this process run at once.
 
 A search takes CPU time from the process that streams to everybody, and on SQLite one of its two
 readers.
@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 
 from server.errors import TooMany
 
-SEARCH_SCAN_MAX_CHARS: Final = 1_000_000
 SEARCHES_MAX: Final = 2
 SEARCH_WAIT_MAX_S: Final = 10
 
@@ -48,18 +47,3 @@ class SearchSlots:
         finally:
             self._all.release()
             account.release()
-
-
-class SearchBudget:
-    """The text that the searches of one operation may still scan for excerpts, and their slots."""
-
-    def __init__(self, slots: SearchSlots) -> None:
-        self.slots = slots
-        self._left_chars = SEARCH_SCAN_MAX_CHARS
-
-    def take(self, chars: int) -> bool:
-        """Whether a text of this length may be scanned; it then counts."""
-        if chars > self._left_chars:
-            return False
-        self._left_chars -= chars
-        return True
