@@ -235,6 +235,14 @@ TOO_MUCH = {
     + "{ parent " * 12
     + "{ id }"
     + "}" * 12,
+    "fragments of fragments 14 deep": 'query { message(id: "x") { ...F } } fragment F on Message '
+    + "{ parent " * 6
+    + "{ ...G }"
+    + "}" * 6
+    + " fragment G on Message "
+    + "{ parent " * 6
+    + "{ id }"
+    + "}" * 6,
     "a list 1,900 deep": "{ node(id: " + "[" * 900 + "]" * 900 + ") { id } }",
     "an object 300 deep": 'mutation { sendMessage(input: {text: "x", metadata: '
     + "{a: " * 300
