@@ -7,7 +7,7 @@ subscribers share, and what is made of them is shared too (see `Encoder`).
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from graphql import ExecutionResult as CoreResult
 from graphql import GraphQLError
@@ -59,6 +59,14 @@ class Begun(ExecutionResult):
     def __init__(self, executor: Executor[Any]) -> None:
         super().__init__(data=None, errors=None)
         self.executor = executor
+
+
+class Subscribed(NamedTuple):
+    """A valid subscription."""
+
+    request: OperationRequest
+    context: Context
+    executor: Executor[Any]
 
 
 class Subscribing(SchemaExtension):
@@ -121,17 +129,36 @@ class Operations:
         `wrap` turns results, which are JSON, into what a transport sends. It must be one function
         per transport, because what it made is shared. Raises NotRun and BrokenOff.
         """
+        started = await self.start(request, context)
+        if isinstance(started, bytes):
+            yield wrap([started])
+            return
+        async with aclosing(self.events(started, wrap)) as batches:
+            async for results in batches:
+                yield results
+
+    async def start(self, request: OperationRequest, context: Context) -> "bytes | Subscribed":
+        """The result of a query or a mutation as JSON; a subscription is only validated.
+
+        Raises NotRun.
+        """
         try:
             result = await self._run(request, context, _EVERY_TYPE)
         except _NO_OPERATION as fault:
             error = GraphQLError(_reason(fault), extensions={"code": "invalid_document"})
             raise NotRun([error], context) from None
-        if not isinstance(result, Begun):
-            yield wrap([encoded(result, context)])
-            return
+        if isinstance(result, Begun):
+            return Subscribed(request, context, result.executor)
+        return encoded(result, context)
+
+    async def events(
+        self, subscribed: "Subscribed", wrap: Callable[[list[bytes]], F]
+    ) -> AsyncGenerator[F | None, None]:
+        """The results of a subscription, as `results` gives them. Raises NotRun and BrokenOff."""
+        request, context, executor = subscribed
         try:
-            encoder = self._encoders.get(request, result.executor)
-            async with aclosing(await _source(result.executor)) as source:
+            encoder = self._encoders.get(request, executor)
+            async with aclosing(await _source(executor)) as source:
                 async for batch in source:
                     if batch is None:
                         yield None

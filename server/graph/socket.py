@@ -4,7 +4,8 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
 
 import asyncio
-from contextlib import ExitStack, aclosing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -27,6 +28,12 @@ INIT_WITHIN_S: Final = 5.0
 ID_MAX_CHARS: Final = 256
 REASON_MAX_BYTES: Final = 120
 OPERATIONS_MAX: Final = 100
+QUERIES_MAX: Final = 4
+"""How many queries and mutations of a socket run, or wait for their result to be sent, at once: each
+result may have 16 MiB."""
+
+WAITING_MAX_BYTES: Final = 1024 * 1024
+"""How much text operations that have not begun may have before the socket is read on."""
 
 UNREADABLE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, TOO_LATE, TAKEN, TOO_MANY = (
     4400,
@@ -57,6 +64,35 @@ def rest_of_next(payloads: list[bytes]) -> list[str]:
     return [f',"type":"next","payload":{payload.decode()}}}' for payload in payloads]
 
 
+class WaitingText:
+    """The text of a socket's operations that have not begun."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @contextmanager
+    def text(self, size: int) -> Iterator[None]:
+        """Counts a text while the context is open."""
+        self._add(size)
+        try:
+            yield
+        finally:
+            self._add(-size)
+
+    async def has_room(self) -> None:
+        """Returns once the limit is not exceeded."""
+        await self._room.wait()
+
+    def _add(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > WAITING_MAX_BYTES:
+            self._room.clear()
+        else:
+            self._room.set()
+
+
 class Socket:
     """One connection and its operations."""
 
@@ -75,6 +111,8 @@ class Socket:
         self._context: Context | None = None
         self._signed_in = False
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._queries = asyncio.Semaphore(QUERIES_MAX)
+        self._waiting = WaitingText()
         self._left = ExitStack()
         self._sends = 0
         self.sending_since: float | None = None
@@ -126,7 +164,7 @@ class Socket:
             INIT_WITHIN_S, self._end, TOO_LATE, "Connection initialisation timeout"
         )
         self._left.callback(timer.cancel)
-        while (received := await self._receive())["type"] == "websocket.receive":
+        while (received := await self._next_frame())["type"] == "websocket.receive":
             message = _read(received)
             match message.get("type"):
                 case "connection_init":
@@ -144,7 +182,7 @@ class Socket:
                 case "pong":
                     pass
                 case "subscribe":
-                    self._subscribe(message)
+                    self._subscribe(message, len(received["text"]))
                     await asyncio.sleep(0)  # lets operations end before they are counted
                 case "complete":
                     if task := self._operations.pop(_id(message), None):
@@ -175,7 +213,11 @@ class Socket:
         self._signed_in = True
         await self._send_message({"type": "connection_ack"})
 
-    def _subscribe(self, message: dict[str, Any]) -> None:
+    async def _next_frame(self) -> Message:
+        await self._waiting.has_room()
+        return await self._receive()
+
+    def _subscribe(self, message: dict[str, Any], size: int) -> None:
         if not self._signed_in:
             raise Closing(UNAUTHORIZED, "Unauthorized")
         id = _id(message)
@@ -183,19 +225,26 @@ class Socket:
             raise Closing(TAKEN, f"Subscriber for {id} already exists")
         if len(self._operations) >= self._operations_max:
             raise Closing(TOO_MANY, f"At most {self._operations_max} operations at a time")
-        self._operations[id] = self._tasks.create_task(self._run(id, _operation_request(message)))
+        request = _operation_request(message)
+        self._operations[id] = self._tasks.create_task(self._run(id, request, size))
 
-    async def _run(self, id: str, asked: OperationRequest) -> None:
+    async def _run(self, id: str, request: OperationRequest, size: int) -> None:
         """Runs one operation, and sends its results and its end."""
         assert self._context is not None
-        head = '{"id":' + orjson.dumps(id).decode()
+        operations, head = self._run_operations, '{"id":' + orjson.dumps(id).decode()
         try:
-            async with aclosing(
-                self._run_operations.results(asked, self._context, rest_of_next)
-            ) as results:
-                async for rests in results:
-                    for rest in rests or ():  # uvicorn sends pings as heartbeats
-                        await self._send({"type": "websocket.send", "text": head + rest})
+            with self._waiting.text(size):
+                await self._queries.acquire()
+            try:
+                started = await operations.start(request, self._context)
+                if isinstance(started, bytes):
+                    await self._send_next(head, rest_of_next([started]))
+            finally:
+                self._queries.release()
+            if not isinstance(started, bytes):
+                async with aclosing(operations.events(started, rest_of_next)) as results:
+                    async for rests in results:
+                        await self._send_next(head, rests or [])  # uvicorn sends pings
             end: dict[str, Any] = {"id": id, "type": "complete"}
         except NotRun as refused:
             end = {"id": id, "type": "error", "payload": orjson.Fragment(refused.errors)}
@@ -204,6 +253,7 @@ class Socket:
             self._end(*((COME_BACK, "Service Restart") if stopping else (AWAY, "Try again later")))
             return
         except Gone:
+            self._end(0, "")  # operations that wait do not run for nobody
             return
         except Exception:  # a fault of ours, logged
             log.exception("fault", request=self._context.request_id, path="/graphql")
@@ -214,6 +264,10 @@ class Socket:
                 del self._operations[id]
         with suppress(Gone):
             await self._send_message(end)
+
+    async def _send_next(self, head: str, rests: list[str]) -> None:
+        for rest in rests:
+            await self._send({"type": "websocket.send", "text": head + rest})
 
     async def _close(self, closing: Closing) -> None:
         reason = closing.reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
