@@ -9,8 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.api.http import problem
 from server.errors import Forbidden, Refused, Unreadable
 from server.ids import Prefix, new_id
-from server.logs import audit, log
+from server.logs import log
 from server.metrics import REQUESTS_FAILED
+from server.serve.refusals import log_refusal
 from server.settings import LOOPBACK_HOSTS, Settings
 
 ANY_HOST_PATHS = frozenset({"/healthz", "/readyz"})
@@ -76,7 +77,7 @@ class Edge:
             self._check(scope)
             await self._app(scope, receive, send_with_headers)
         except Refused as refused:
-            _log_refusal(refused, request_id, scope["path"])
+            log_refusal(refused, request_id, scope["path"])
             if started:
                 raise
             await problem(refused, request_id)(scope, receive, send_with_headers)
@@ -130,13 +131,6 @@ class Edge:
 
     def _is_ours(self, origin: str, here: str) -> bool:
         return origin in {here, self._own_origin} | self._origins
-
-
-def _log_refusal(refused: Refused, request_id: str, path: str) -> None:
-    if refused.status >= 500:
-        log.warning("unavailable", request=request_id, path=path, reason=str(refused))
-    elif refused.status == 429 or refused.code == "cross_site":
-        audit("refused", request=request_id, path=path, code=refused.code)
 
 
 def _hostname(host: str) -> str:

@@ -15,6 +15,7 @@ from server.errors import Invalid, InvalidCursor, Refused, Unreadable
 from server.identity.callers import Caller
 from server.ids import Prefix
 from server.serve.event_stream import EventStream
+from server.serve.refusals import refusal_headers
 from server.serve.request_body import read_body_bytes
 from server.verbs.inputs import (
     PAGE_DEFAULT,
@@ -48,15 +49,8 @@ def problem(refused: Refused, request_id: str) -> Response:
         "code": refused.code,
         "request_id": request_id,
     }
-    headers = {}
-    if "retry_after_s" in refused.members:
-        headers["Retry-After"] = str(refused.members["retry_after_s"])
-    if refused.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == 408:
-        headers["Connection"] = "close"  # the rest of the body may still come
     body = orjson.dumps({**document, **refused.members})
-    return Response(body, refused.status, headers, "application/problem+json")
+    return Response(body, refused.status, refusal_headers(refused), "application/problem+json")
 
 
 def stream_response(

@@ -11,8 +11,10 @@ from graphql import GraphQLError, GraphQLSyntaxError
 from server.errors import Refused
 from server.logs import log
 from server.metrics import REQUESTS_FAILED
+from server.serve.refusals import log_refusal
 
 TOO_COMPLEX = "document_too_complex"
+PATH = "/graphql"
 ERRORS_MAX = 20
 MESSAGE_MAX_CHARS = 1000
 TOO_MANY_TOKENS = re.compile(r"Syntax Error: Document contains more than (\d+) tokens")
@@ -38,8 +40,7 @@ def shown(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQ
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     if isinstance(cause, Refused):
-        if cause.status >= 500:
-            log.warning("unavailable", request=request_id, path="/graphql", reason=str(cause))
+        log_refusal(cause, request_id, PATH)
         return _with(error, *refusal(cause))
     if cause is not None and valid:
         log.error("fault", request=request_id, path="/graphql", exc_info=cause)

@@ -29,6 +29,8 @@ from server.graph.encoding import (
     encoded,
     encoded_errors,
 )
+from server.graph.errors import PATH
+from server.serve.refusals import log_refusal
 
 F = TypeVar("F")
 
@@ -208,6 +210,7 @@ def _reason(fault: Exception) -> str:
 def _why(error: Exception, context: Context) -> NotRun | BrokenOff:
     """What an error means to a subscriber: where a service is unavailable, it is to come back."""
     if isinstance(error, Refused) and error.status >= 500:
+        log_refusal(error, context.request_id, PATH)
         return BrokenOff()
     if isinstance(error, _Failed):
         return NotRun(error.errors, context)

@@ -17,10 +17,12 @@ from starlette.websockets import WebSocket
 from server.errors import TooMany, Unauthenticated
 from server.graph.context import Context, context_of
 from server.graph.encoding import OperationRequest
+from server.graph.errors import PATH
 from server.graph.operations import BrokenOff, NotRun, Operations
 from server.history.database import DatabaseAway
 from server.identity.presence import Presence
 from server.logs import log
+from server.serve.refusals import log_refusal
 from server.serve.slow_readers import dropped_when_slow
 
 PROTOCOL: Final = "graphql-transport-ws"
@@ -200,12 +202,14 @@ class Socket:
             await self._context.sign_in((payload or {}).get("authorization"))
         except Unauthenticated:
             raise Closing(FORBIDDEN, "Forbidden") from None
-        except DatabaseAway:
+        except DatabaseAway as refused:
+            log_refusal(refused, self._scope["state"]["request_id"], PATH)
             raise Closing(AWAY, "Try again later") from None
         presence: Presence = self._context.presence
         try:
             presence.check_room(self._context.caller)
         except TooMany as refused:
+            log_refusal(refused, self._context.request_id, PATH)
             raise Closing(TOO_MANY, refused.detail) from None
         self._left.enter_context(
             presence.stream(self._context.caller, lambda: self._end(FORBIDDEN, "Forbidden"))

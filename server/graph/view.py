@@ -11,18 +11,18 @@ from starlette.types import Receive, Scope, Send
 from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
 from server.graph.encoding import OperationRequest
-from server.graph.errors import refusal
+from server.graph.errors import PATH, TOO_COMPLEX, refusal
 from server.graph.graphiql import is_for_people, page
 from server.graph.operations import NotRun, Operations
 from server.graph.schema import Schema
 from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
+from server.serve.refusals import log_refusal, refusal_headers
 from server.serve.request_body import read_body_bytes
 from server.settings import Settings
 
 JSON, RESPONSE = "application/json", "application/graphql-response+json"
 JSON_BODY: Final = re.compile(r'application/json *(; *charset *= *"?utf-?8"? *)?', re.IGNORECASE)
-TOO_COMPLEX: Final = "document_too_complex"
 
 
 class GraphView:
@@ -41,6 +41,7 @@ class GraphView:
         try:
             response = await self._respond(request)
         except Refused as refused:
+            log_refusal(refused, request.state.request_id, PATH)
             response = _refused(refused, _media_type(request))
         await response(scope, receive, send)
 
@@ -97,11 +98,6 @@ def _member(body: dict[str, Any], name: str, type: type, what: str) -> Any:
 
 def _refused(refused: Refused, media_type: str) -> Response:
     message, extensions = refusal(refused)
-    by_status = {
-        401: {"WWW-Authenticate": "Bearer"},
-        405: {"Allow": "POST"},
-        408: {"Connection": "close"},  # the rest of the body may still come
-    }
-    headers = by_status.get(refused.status, {})
+    headers = refusal_headers(refused) | ({"Allow": "POST"} if refused.status == 405 else {})
     body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})
     return Response(body, refused.status, headers, media_type)
