@@ -8,9 +8,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from server.api import page
 from server.api.openapi import openapi
 from server.errors import NotFound
+from server.serve import pages
 from tests.browser import Window
 from tests.system import System
 
@@ -64,7 +64,7 @@ def test_it_has_a_strict_policy(tidemark: System) -> None:
 
 
 def test_a_copy_without_the_pages_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(page, "FOLDER", tmp_path)
+    monkeypatch.setattr(pages, "FOLDER", tmp_path)
 
     with pytest.raises(NotFound, match="npm run build"):
-        page.html_page("docs.html")
+        pages.html_page("docs.html")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from server.graph.graphiql import PAGE
+from server.serve.pages import FOLDER
 from tests.browser import Window
 from tests.system import System
 
@@ -75,7 +75,7 @@ def test_it_has_a_policy_of_its_own_and_others_get_no_page(tidemark: System) -> 
         other = caller.get("/graphql", headers={"Accept": "application/json"})
 
     assert page.status_code == 200
-    assert page.text == PAGE.read_text()
+    assert page.text == (FOLDER / "graphiql.html").read_text()
     assert "script-src 'self';" in page.headers["content-security-policy"]
     assert "html" not in other.headers["content-type"]
 

@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from server.api.present import Problem
 from server.cursors import parse_seq, time_place
-from server.errors import Invalid, InvalidCursor, Refused, Unreadable
+from server.errors import Invalid, InvalidCursor, Refused
 from server.identity.callers import Caller
 from server.ids import Prefix
 from server.serve.event_stream import EventStream
 from server.serve.refusals import refusal_headers
-from server.serve.request_body import read_body_bytes
+from server.serve.request_body import read_json
 from server.verbs.inputs import (
     PAGE_DEFAULT,
     WAIT_DEFAULT_S,
@@ -68,11 +68,8 @@ def stream_response(
 
 async def read_body(request: Request, model: type[B]) -> B:
     """The body as `model`; raises Unreadable, TooLarge or Invalid."""
-    raw = await read_body_bytes(request, request.state.services.settings.server.body_max_bytes)
-    try:
-        value = orjson.loads(raw or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
+    max_bytes = request.state.services.settings.server.body_max_bytes
+    value = await read_json(request, max_bytes, if_empty=b"{}")
     if not isinstance(value, dict):
         fault = {"pointer": "", "detail": "must be an object"}
         raise Invalid("invalid_body", "The body must be a JSON object.", errors=[fault])

@@ -14,7 +14,7 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from server.errors import TooMany, Unauthenticated
+from server.errors import TooMany, Unauthenticated, Unreadable
 from server.graph.context import Context, context_of
 from server.graph.encoding import OperationRequest
 from server.graph.errors import PATH
@@ -322,19 +322,7 @@ def _operation_request(message: dict[str, Any]) -> OperationRequest:
     payload = message.get("payload")
     if not isinstance(payload, dict):
         raise Closing(UNREADABLE, "payload: must be an object")
-    _member(payload, "extensions", dict, "an object")
-    query = payload.get("query")
-    if not isinstance(query, str):
-        raise Closing(UNREADABLE, "payload.query: must be a string")
-    return OperationRequest(
-        query,
-        _member(payload, "variables", dict, "an object"),
-        _member(payload, "operationName", str, "a string"),
-    )
-
-
-def _member(payload: dict[str, Any], name: str, type: type, what: str) -> Any:
-    value = payload.get(name)
-    if value is not None and not isinstance(value, type):
-        raise Closing(UNREADABLE, f"payload.{name}: must be {what}")
-    return value
+    try:
+        return OperationRequest.parse(payload)
+    except Unreadable as error:
+        raise Closing(UNREADABLE, f"payload.{error.detail.rstrip('.')}") from None

@@ -1,7 +1,7 @@
 """/graphql: operations over HTTP (https://graphql.github.io/graphql-over-http) and WebSocket."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from starlette.requests import HTTPConnection, Request
@@ -12,17 +12,26 @@ from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
 from server.graph.encoding import OperationRequest
 from server.graph.errors import PATH, TOO_COMPLEX, refusal
-from server.graph.graphiql import is_for_people, page
 from server.graph.operations import NotRun, Operations
 from server.graph.schema import Schema
 from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
+from server.serve.pages import html_page
 from server.serve.refusals import log_refusal, refusal_headers
-from server.serve.request_body import read_body_bytes
+from server.serve.request_body import read_json
 from server.settings import Settings
 
 JSON, RESPONSE = "application/json", "application/graphql-response+json"
 JSON_BODY: Final = re.compile(r'application/json *(; *charset *= *"?utf-?8"? *)?', re.IGNORECASE)
+
+
+IDE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""Of GraphiQL, which creates inline styles and has fonts in its style sheet. It is bundled and loads
+nothing from elsewhere."""
 
 
 class GraphView:
@@ -46,8 +55,8 @@ class GraphView:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        if self._ide and is_for_people(request):
-            return page()
+        if self._ide and _wants_html(request):
+            return html_page("graphiql.html", IDE_POLICY)
         if request.method != "POST":
             detail = f"{request.method} is not allowed here; use POST."
             raise MethodNotAllowed("method_not_allowed", detail)
@@ -70,18 +79,13 @@ class GraphView:
         if not JSON_BODY.fullmatch(request.headers.get("content-type", "")):
             detail = "The body must be application/json, in UTF-8."
             raise UnsupportedType("unsupported_media_type", detail)
-        try:
-            body = orjson.loads(await read_body_bytes(request, self._body_max_bytes))
-        except orjson.JSONDecodeError as error:
-            raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
+        body = await read_json(request, self._body_max_bytes)
         if not isinstance(body, dict):
             raise Unreadable("invalid_body", "The body must be a JSON object.")
-        query = _member(body, "query", str, "a string")
-        if not query:
+        operation = OperationRequest.parse(body)
+        if not operation.query:
             raise Unreadable("invalid_body", "query: the document is missing.")
-        _member(body, "extensions", dict, "an object")
-        variables = _member(body, "variables", dict, "an object")
-        return OperationRequest(query, variables, _member(body, "operationName", str, "a string"))
+        return operation
 
 
 def _media_type(request: HTTPConnection) -> str:
@@ -89,11 +93,9 @@ def _media_type(request: HTTPConnection) -> str:
     return RESPONSE if RESPONSE in request.headers.get("accept", "") else JSON
 
 
-def _member(body: dict[str, Any], name: str, type: type, what: str) -> Any:
-    value = body.get(name)
-    if value is not None and not isinstance(value, type):
-        raise Unreadable("invalid_body", f"{name}: must be {what}.")
-    return value
+def _wants_html(request: Request) -> bool:
+    """Whether a browser requests a page."""
+    return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
 
 
 def _refused(refused: Refused, media_type: str) -> Response:
