@@ -389,15 +389,8 @@ async def test_a_limit_is_where_its_constant_says(
     for name, value in SMALL.items():
         monkeypatch.setattr(f"server.graph.{name}", value)
     nothing: Any = None
-    context = Context(
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        "req_test",
-        Caller("acct_x", None, None, "session"),
-    )
+    caller = Caller("acct_x", None, None, "session")
+    context = Context(nothing, nothing, nothing, "req_test", caller)
     schema = Schema(GraphqlSettings(cost_max=1000))
 
     passed = await schema.execute(within, context_value=context)

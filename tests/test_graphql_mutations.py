@@ -629,3 +629,22 @@ async def test_a_fault_of_ours_says_nothing_but_where_it_is_recorded(
     )
     assert '"event": "fault"' in log
     assert "TypeError" in log
+
+
+async def test_a_mutation_sees_what_an_earlier_one_of_its_operation_changed(
+    client: Client,
+) -> None:
+    sent = await client.send("/demo tokens=1 rate=0")
+    await client.read(sent["generation_id"])
+    document = """mutation ($first: SendMessageInput!, $second: SendMessageInput!) {
+        a: sendMessage(input: $first) { conversation { shownMessage { id } lastMessage { id } } answer { id } }
+        b: sendMessage(input: $second) { conversation { shownMessage { id } lastMessage { id } } answer { id } } }"""
+    question = {"conversationId": sent["conversation_id"], "text": "/demo tokens=1 rate=0"}
+
+    both = await graph(
+        client, document, first=question | {"parentId": None}, second=question | {"parentId": None}
+    )
+
+    for payload in both.values():
+        assert payload["conversation"]["lastMessage"] == payload["answer"]
+        assert payload["conversation"]["shownMessage"] == payload["answer"]

@@ -7,6 +7,7 @@ MiB at a time, and only as far as the response may hold them.
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlmodel import Session
@@ -29,10 +30,13 @@ from server.history.messages import PAGE_MAX_CHARS, MessageRow, last_messages, m
 from server.history.tables import Conversation, Generation, Status
 from server.history.tree import BranchPart, SiblingKey, branch_pages, sibling_ids, sibling_totals
 from server.lifecycle.written import written_so_far
+from server.parts import Parts
 from server.resources import Services
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+Ids = tuple[str, ...]
 
 KEYS_PER_READ: Final = 500
 
@@ -67,21 +71,20 @@ class Loaders:
         )
         self.sibling_ids: DataLoader[str, list[str] | None] = rows(sibling_ids, counted=False)
         self.sibling_total: DataLoader[SiblingKey, int | None] = rows(sibling_totals)
-        self.content: DataLoader[str, Stored | None] = contents(stored_contents)
-        self.system_prompt: DataLoader[str, str | None] = contents(system_prompts)
+        self.content: DataLoader[Ids, list[Stored | None]] = contents(stored_contents)
+        self.system_prompt: DataLoader[Ids, list[str | None]] = contents(system_prompts)
         self.live: DataLoader[str, Live | None] = DataLoader(
             partial(_live, services, budget, self.content), KEYS_PER_READ
         )
 
+    async def parts(self, row: MessageRow) -> Parts:
+        """The content of a message."""
+        [stored] = await self.content.load((row.content_id,))
+        return stored.parts if stored else []
+
     def charge_rows(self, rows: int) -> None:
         """Counts rows that are read without a loader; raises GraphQLError for too many."""
         self._budget.charge_rows(rows)
-
-    def clear(self) -> None:
-        """Forgets what was read, because a mutation may change it."""
-        for loader in vars(self).values():
-            if isinstance(loader, DataLoader):
-                loader.clear_all()
 
 
 def _rows(
@@ -121,33 +124,37 @@ def _contents(
     lock: asyncio.Lock,
     read: Callable[[Session, str, Sequence[str], int], Contents],
 ) -> Any:
-    """A loader of contents. It reads no more than the budget has left, but for one content."""
+    """A loader of the contents of several rows, because a page has too many for a key each.
 
-    async def load(ids: list[str]) -> list[Any]:
-        found: dict[str, Any] = {}
-        left = list(dict.fromkeys(ids))
+    It reads no more than the budget has left, but for one content, and nothing twice.
+    """
+    kept: dict[str, Any] = {}
+
+    async def load(keys: list[Ids]) -> list[list[Any]]:
         async with lock:
+            left = [id for id in dict.fromkeys(chain.from_iterable(keys)) if id not in kept]
             while left:
                 if budget.left_chars == 0:
                     raise budget.refuse()
+                ids, left = left[:KEYS_PER_READ], left[KEYS_PER_READ:]
                 chars_max = min(PAGE_MAX_CHARS, budget.left_chars)
-                contents = await database.read(read, account_id, left, chars_max)
+                contents = await database.read(read, account_id, ids, chars_max)
                 budget.charge_content(contents.chars)
-                found |= contents.found
-                left = contents.left_out
-        return [found.get(id) for id in ids]
+                kept.update(contents.found)
+                left = contents.left_out + left
+        return [[kept.get(id) for id in ids] for ids in keys]
 
-    return DataLoader(load, KEYS_PER_READ)
+    return DataLoader(load, KEYS_PER_READ, cache=False)
 
 
 async def _live(
     services: Services,
     budget: ResponseBudget,
-    content: DataLoader[str, Stored | None],
+    content: DataLoader[Ids, list[Stored | None]],
     ids: list[str],
 ) -> list[Live | None]:
     """What is written of generations: their stored content, and what their logs have beyond it."""
-    stored = await content.load_many(ids)
+    stored = await content.load(tuple(ids))
     rows = [each for each in stored if each is not None]
     key_prefix = services.settings.redis.key_prefix
     found = {}

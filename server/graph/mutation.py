@@ -7,6 +7,7 @@ import strawberry
 from server.graph import inputs
 from server.graph.context import Context, Info
 from server.graph.inputs import given
+from server.graph.loaders import Loaders
 from server.graph.types import Conversation, Generation, Message
 from server.graph.viewer import ApiKey
 from server.history.messages import MessageRow
@@ -42,11 +43,11 @@ class AskedPayload:
     )
 
     @classmethod
-    def of(cls, rows: TurnRows, *, replayed: bool) -> Self:
+    def of(cls, rows: TurnRows, loaders: Loaders, *, replayed: bool) -> Self:
         return cls(
             conversation=Conversation.of(rows.conversation),
-            question=Message.of(MessageRow(rows.question, None)),
-            answer=Message.of(MessageRow(rows.answer, rows.generation)),
+            question=Message.of(MessageRow(rows.question, None), loaders),
+            answer=Message.of(MessageRow(rows.answer, rows.generation), loaders),
             generation=Generation.of(rows.generation),
             replayed=replayed,
         )
@@ -232,7 +233,7 @@ P = TypeVar("P", bound=AskedPayload)
 
 def _begun(info: Info) -> Context:
     """The context of a mutation, which sees nothing that was read before an earlier one."""
-    info.context.loaders.clear()
+    info.context.forget()
     return info.context
 
 
@@ -246,4 +247,4 @@ async def _ask(
     )
     turn = await ask(services, caller, request, key=key)
     rows = await services.database.read(turn_rows, turn.generation.id)
-    return payload.of(rows, replayed=turn.replayed)
+    return payload.of(rows, context.loaders, replayed=turn.replayed)

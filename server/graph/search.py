@@ -6,6 +6,7 @@ import strawberry
 
 from server.cursors import pack, unpack
 from server.graph.context import Info
+from server.graph.loaders import Loaders
 from server.graph.page import Connection, connection, requested_slice
 from server.graph.types import Conversation, Message
 from server.verbs.search import FoundHit, search
@@ -52,13 +53,13 @@ async def search_hits(
     page = await search(context.services, context.caller, query, part, context.scans)
     loaders.conversation.prime_many({hit.conversation.id: hit.conversation for hit in page.items})
     cursors = [pack("hit", str(hit.rank)) for hit in page.items]
-    return connection(page, cursors, [_hit(found) for found in page.items])
+    return connection(page, cursors, [_hit(found, loaders) for found in page.items])
 
 
-def _hit(found: FoundHit) -> SearchHit:
+def _hit(found: FoundHit, loaders: Loaders) -> SearchHit:
     return SearchHit(
         conversation=Conversation.of(found.conversation),
-        message=Message.of(found.message) if found.message else None,
+        message=Message.of(found.message, loaders) if found.message else None,
         excerpt=[ExcerptPart(text=piece.text, match=piece.match) for piece in found.excerpt],
     )
 

@@ -1,6 +1,6 @@
 """The nodes of the graph: conversations, messages, generations, and their connections."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from server.graph.content import (
     usage_of,
 )
 from server.graph.context import Info
+from server.graph.loaders import Loaders
 from server.graph.page import (
     After,
     Before,
@@ -56,7 +57,8 @@ class Node:
 
 
 async def _system_prompt(root: "Conversation", info: Info) -> str | None:
-    return await info.context.loaders.system_prompt.load(str(root.id))
+    [prompt] = await info.context.loaders.system_prompt.load((str(root.id),))
+    return prompt
 
 
 @strawberry.type(description="A tree of messages, one branch of which is shown.")
@@ -138,21 +140,23 @@ class Conversation(Node):
         return connection(page, cursors, await shown_messages(info, page.items))
 
 
-# `text` and `content` await nothing where the content was given: a page has hundreds of them.
+class _TextLater:
+    """Awaitable: the text of a message whose content was not given, read when it is selected."""
 
+    def __init__(self, loaders: Loaders, row: MessageRow) -> None:
+        self._loaders, self._row = loaders, row
 
-def _text(root: "Message", info: Info) -> Any:
-    return _joined_text(root, info) if root.parts is None else joined_text(root.parts)
+    def __await__(self) -> Generator[Any, Any, str]:
+        return self._read().__await__()
 
-
-async def _joined_text(message: "Message", info: Info) -> str:
-    return joined_text(await message.read_parts(info))
+    async def _read(self) -> str:
+        return joined_text(await self._loaders.parts(self._row))
 
 
 @strawberry.type(description="A question or an answer.")
 class Message(Node):
     role: Role = strawberry.field(description="Who wrote it.")
-    text: str = strawberry.field(resolver=_text, description="The text parts of `content`, joined.")
+    text: str = strawberry.field(description="The text parts of `content`, joined.")
     status: GenerationStatus = strawberry.field(
         description="The state of an answer; a question is always COMPLETED."
     )
@@ -175,12 +179,15 @@ class Message(Node):
     parts: strawberry.Private[Parts | None]
 
     @classmethod
-    def of(cls, row: MessageRow, parts: Parts | None = None) -> "Message":
-        """A row. Its content is read when it is asked for, unless it is given."""
+    def of(cls, row: MessageRow, content: "Parts | Loaders") -> "Message":
+        """A row with its content, or with loaders that read it when it is selected."""
         message, generation = row
+        # A page has hundreds of texts, so this field has no resolver.
+        text: Any = joined_text(content) if isinstance(content, list) else _TextLater(content, row)
         return cls(
             id=strawberry.ID(message.id),
             role=Role(message.role),
+            text=text,
             status=GenerationStatus(row.status),
             model=generation.model if generation else None,
             finish_reason=finish_reason(generation.finish_reason) if generation else None,
@@ -190,7 +197,7 @@ class Message(Node):
             position=message.position,
             created_at=message.created_at,
             row=row,
-            parts=parts,
+            parts=content if isinstance(content, list) else None,
         )
 
     @strawberry.field(
@@ -202,12 +209,7 @@ class Message(Node):
         return self._content(info) if self.parts is None else content_parts(self.parts)
 
     async def _content(self, info: Info) -> list[ContentPart]:
-        return content_parts(await self.read_parts(info))
-
-    async def read_parts(self, info: Info) -> Parts:
-        """The content, where it was not given."""
-        stored = await info.context.loaders.content.load(self.row.content_id)
-        return stored.parts if stored else []
+        return content_parts(await info.context.loaders.parts(self.row))
 
     @strawberry.field(description="Its conversation; null if that was deleted in the meantime.")
     async def conversation(self, info: Info) -> Conversation | None:
@@ -394,9 +396,10 @@ async def shown_message(info: Info, row: MessageRow | None) -> Message | None:
 
 async def shown_messages(info: Info, rows: Sequence[MessageRow]) -> list[Message]:
     """Rows without their content, which is read if it is selected."""
+    loaders = info.context.loaders
     if not selects_content(info):
-        return [Message.of(row) for row in rows]
-    stored = await info.context.loaders.content.load_many([row.content_id for row in rows])
+        return [Message.of(row, loaders) for row in rows]
+    stored = await loaders.content.load(tuple(row.content_id for row in rows))
     return [
         Message.of(row, content.parts if content else [])
         for row, content in zip(rows, stored, strict=True)

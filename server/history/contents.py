@@ -14,6 +14,7 @@ from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
 from server.history.tables import Status
+from server.ids import Prefix, is_id
 from server.parts import Parts
 
 
@@ -41,12 +42,16 @@ def stored_contents(
 
     The first one is read whatever its length.
     """
+    question_ids = [id for id in ids if is_id(Prefix.MESSAGE, id)]
+    answer_ids = [id for id in ids if is_id(Prefix.GENERATION, id)]
     questions = (
         select(M.c.id, chars(M.c.parts).label("size"))
         .join(C, C.c.id == M.c.conversation_id)
-        .where(M.c.id.in_(ids), owned_by(account_id))
+        .where(M.c.id.in_(question_ids), owned_by(account_id))
     )
-    answers = select(G.c.id, chars(G.c.parts)).where(G.c.id.in_(ids), G.c.account_id == account_id)
+    answers = select(G.c.id, chars(G.c.parts)).where(
+        G.c.id.in_(answer_ids), G.c.account_id == account_id
+    )
     sized, fits = _sized(union_all(questions, answers))
     content = case((fits, func.coalesce(M.c.parts, G.c.parts)))
     query = (
