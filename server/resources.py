@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arq.connections import ArqRedis
 
 from server.changes.follower import Changes
 from server.changes.watches import Announcer
 from server.history.database import Database, open_database
+from server.identity.search_slots import SearchSlots
 from server.ids import Prefix, new_id
 from server.lifecycle.queue import Queue, open_redis
 from server.lifecycle.settling import Settler
@@ -37,6 +38,7 @@ class Services(Resources):
 
     feeds: Feeds
     changes: Changes
+    search_slots: SearchSlots = field(default_factory=SearchSlots)
 
 
 @asynccontextmanager

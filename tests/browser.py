@@ -22,8 +22,8 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from server.api.page import FOLDER
 from server.serve.listening import address_of, listen
+from server.serve.pages import FOLDER
 from tests.system import Process, System
 from tests.waiting import WAIT_S, until
 

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from server.api import page
 from server.api.openapi import openapi
 from server.errors import NotFound
+from server.serve import pages
 from tests.browser import Window
 from tests.system import System
 
@@ -66,7 +66,7 @@ def test_it_has_a_strict_content_security_policy(tidemark: System) -> None:
 def test_without_the_built_page_the_error_names_the_build_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(page, "FOLDER", tmp_path)
+    monkeypatch.setattr(pages, "FOLDER", tmp_path)
 
     with pytest.raises(NotFound, match="npm run build"):
-        page.html_page("docs.html")
+        pages.html_page("docs.html")

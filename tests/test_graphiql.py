@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from server.graph.graphiql import PAGE
+from server.serve.pages import FOLDER
 from tests.browser import Window
 from tests.system import System
 
@@ -83,7 +83,7 @@ def test_it_has_its_own_policy_and_is_only_served_to_browsers(tidemark: System) 
         other = caller.get("/graphql", headers={"Accept": "application/json"})
 
     assert page.status_code == 200
-    assert page.text == PAGE.read_text()
+    assert page.text == (FOLDER / "graphiql.html").read_text()
     assert "script-src 'self';" in page.headers["content-security-policy"]
     assert "html" not in other.headers["content-type"]
 

@@ -57,3 +57,22 @@ def test_long_aliases_are_refused() -> None:
     assert beyond is not None
     assert beyond.extensions == {"code": "document_too_complex", "limit": 128}
     assert beyond.message == "An alias exceeds the limit of 128 characters."
+
+
+@pytest.mark.parametrize("fragments", [2, 20])
+def test_depth_is_counted_through_fragments(schema: GraphQLSchema, fragments: int) -> None:
+    def chain(levels: int) -> str:
+        """Fragments that each add this many levels, in a document without another deep place."""
+        below = [f"...F{n + 1}" for n in range(fragments - 1)] + ["id"]
+        return '{ message(id: "x") { ...F0 } } ' + " ".join(
+            f"fragment F{n} on Message {{ {'parent { ' * levels}{inner}{' }' * levels} }}"
+            for n, inner in enumerate(below)
+        )
+
+    beyond = check_cost(schema, parse(chain(6)), {}, COST_MAX)
+
+    assert check_shape(parse(chain(6))) is None
+    assert beyond is not None
+    assert beyond.extensions == {"code": "document_too_complex", "limit": 12}
+    if fragments == 2:
+        assert check_cost(schema, parse(chain(5)), {}, COST_MAX) is None

@@ -235,6 +235,14 @@ TOO_COMPLEX = {
     + "{ parent " * 12
     + "{ id }"
     + "}" * 12,
+    "fragments of fragments 14 deep": 'query { message(id: "x") { ...F } } fragment F on Message '
+    + "{ parent " * 6
+    + "{ ...G }"
+    + "}" * 6
+    + " fragment G on Message "
+    + "{ parent " * 6
+    + "{ id }"
+    + "}" * 6,
     "a list 1,900 deep": "{ node(id: " + "[" * 900 + "]" * 900 + ") { id } }",
     "an object 300 deep": 'mutation { sendMessage(input: {text: "x", metadata: '
     + "{a: " * 300
@@ -390,15 +398,8 @@ async def test_each_limit_is_that_of_its_constant(
     for name, value in SMALL.items():
         monkeypatch.setattr(f"server.graph.{name}", value)
     nothing: Any = None
-    context = Context(
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        nothing,
-        "req_test",
-        Caller("acct_x", None, None, "session"),
-    )
+    caller = Caller("acct_x", None, None, "session")
+    context = Context(nothing, nothing, nothing, "req_test", caller)
     schema = Schema(GraphqlSettings(cost_max=1000))
 
     passed = await schema.execute(within, context_value=context)

@@ -159,7 +159,7 @@ async def test_idempotency_keys_are_shared_between_http_and_graphql(client: Clie
 
 async def test_every_mutation_replays_a_request_sent_over_http(client: Client) -> None:
     sent = await client.send("/demo tokens=12 rate=0", max_output_tokens=5)
-    await client.read(sent["generation_id"])
+    await client.read_through(sent["generation_id"])
     mutations = {
         "editMessage": (
             f"/api/messages/{sent['question_id']}/edit",
@@ -522,7 +522,7 @@ def turns(tidemark: System, key: str) -> dict[str, Any]:
     async def make() -> dict[str, Any]:
         async with Client(tidemark.web.url, key) as client:
             sent = await client.send(QUICK)
-            await client.read(sent["generation_id"])
+            await client.read_through(sent["generation_id"])
             stalled = await client.send(STALLED)
         names = {
             "conversation": "conversation_id",
@@ -647,3 +647,22 @@ async def test_an_internal_error_gives_only_the_request_id_of_its_log_entry(
     )
     assert '"event": "internal_error"' in log
     assert "TypeError" in log
+
+
+async def test_a_mutation_sees_what_an_earlier_one_of_its_operation_changed(
+    client: Client,
+) -> None:
+    sent = await client.send("/demo tokens=1 rate=0")
+    await client.read_through(sent["generation_id"])
+    document = """mutation ($first: SendMessageInput!, $second: SendMessageInput!) {
+        a: sendMessage(input: $first) { conversation { shownMessage { id } lastMessage { id } } answer { id } }
+        b: sendMessage(input: $second) { conversation { shownMessage { id } lastMessage { id } } answer { id } } }"""
+    question = {"conversationId": sent["conversation_id"], "text": "/demo tokens=1 rate=0"}
+
+    both = await graph(
+        client, document, first=question | {"parentId": None}, second=question | {"parentId": None}
+    )
+
+    for payload in both.values():
+        assert payload["conversation"]["lastMessage"] == payload["answer"]
+        assert payload["conversation"]["shownMessage"] == payload["answer"]

@@ -12,10 +12,10 @@ import pytest
 from playwright.sync_api import expect
 from sqlmodel import Session
 
-from server.api.page import FOLDER
 from server.history.database import open_database
 from server.history.tables import Conversation, Generation, Message, Role, Status, now
 from server.ids import Prefix, new_id
+from server.serve.pages import FOLDER
 from tests.browser import NewWindow, Window, require
 from tests.system import System
 

@@ -12,6 +12,7 @@ from server.history import (
     accounts,
     changes,
     claims,
+    contents,
     conversations,
     export,
     feed,
@@ -47,7 +48,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 # Intermediate results of the statement itself.
-BOUNDED = ("SCAN ancestors", "SCAN up", "SCAN (", "SCAN anon", "SCAN CONSTANT")
+BOUNDED = (
+    "SCAN ancestors",
+    "SCAN wanted",
+    "SCAN groups",
+    "SCAN up",
+    "SCAN (",
+    "SCAN anon",
+    "SCAN CONSTANT",
+)
 
 HOT: dict[str, Any] = {
     "sweep": claims.open_rows,
@@ -72,9 +81,14 @@ HOT: dict[str, Any] = {
     "streams' credentials": lambda session: accounts.still_valid(session, ["key_x"], ["x"]),
     "nodes": lambda session: messages.messages_by_id(session, ACCOUNT, [MESSAGE]),
     "last messages": lambda session: messages.last_messages(session, ACCOUNT, [CONVERSATION]),
-    "siblings": lambda session: tree.sibling_rows(
-        session, ACCOUNT, [tree.SiblingKey(CONVERSATION, MESSAGE)]
+    "siblings": lambda session: tree.sibling_ids(session, ACCOUNT, [MESSAGE]),
+    "contents": lambda session: contents.stored_contents(
+        session, ACCOUNT, [MESSAGE, GENERATION], 1_000
     ),
+    "system prompts": lambda session: contents.system_prompts(
+        session, ACCOUNT, [CONVERSATION], 1_000
+    ),
+    "generations": lambda session: generations.generations_by_id(session, ACCOUNT, [GENERATION]),
     "search": lambda session: search.search(session, ACCOUNT, "tide", offset=0, limit=20),
     "an export's page": lambda session: export.exported_rows(session, CONVERSATION, None),
     "an export's branch": lambda session: tree.branch(session, MESSAGE, limit=200),

@@ -9,7 +9,8 @@ from graphql import parse
 from graphql.execution import execute_subscription_event
 from strawberry.scalars import JSON
 
-from server.graph.budget import BoundedExecutor, ResponseBudget
+from server.graph.budget import ResponseBudget
+from server.graph.executor import BoundedExecutor
 from tests.client import Client
 from tests.graph import graph, mutate, post
 

@@ -1,15 +1,13 @@
 """Limits of searches: concurrent searches, scanned text, searches per document."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from server.errors import TooMany
-from server.graph.search import _excerpts
-from server.graph.search_budget import SEARCH_SCAN_MAX_CHARS, SearchBudget, SearchSlots
 from server.history.tokenizer import INDEXED_CHARS, terms_of
+from server.identity.search_slots import SearchSlots
+from server.verbs.search import SCAN_MAX_CHARS, ScanBudget, excerpts_of
 from tests.client import Client
 from tests.graph import post
 
@@ -52,7 +50,7 @@ async def test_an_account_has_one_search_slot_and_there_are_two_in_total() -> No
 async def test_a_search_without_a_slot_in_time_is_refused_and_leaks_no_slot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.graph.search_budget.SEARCH_WAIT_MAX_S", 0)
+    monkeypatch.setattr("server.identity.search_slots.SEARCH_WAIT_MAX_S", 0)
     searching = Searching()
     async with asyncio.TaskGroup() as tasks:
         for account_id in ("acct_a", "acct_b"):
@@ -84,15 +82,15 @@ async def test_a_search_cancelled_while_waiting_leaks_no_slot() -> None:
 
 
 async def test_excerpts_are_not_highlighted_once_the_scan_budget_is_used() -> None:
-    info: Any = SimpleNamespace(context=SimpleNamespace(search_budget=SearchBudget(SearchSlots())))
-    terms = terms_of("tide ")
+    scans, terms = ScanBudget(), terms_of("tide ")
 
-    first = await _excerpts(info, [TEXT] * 8, terms)
-    second = await _excerpts(info, [TEXT] * 4, terms)
+    first = await excerpts_of([(rank, TEXT) for rank in range(8)], terms, scans)
+    second = await excerpts_of([(rank, TEXT) for rank in range(8, 12)], terms, scans)
 
-    highlighted = [any(piece.match for piece in excerpt) for excerpt in first + second]
-    assert highlighted == [True] * (SEARCH_SCAN_MAX_CHARS // INDEXED_CHARS) + [False] * 2
-    assert all(excerpt[0].text.startswith("tide") for excerpt in first + second)
+    excerpts = first | second
+    highlighted = [any(piece.match for piece in excerpts[rank]) for rank in range(12)]
+    assert highlighted == [True] * (SCAN_MAX_CHARS // INDEXED_CHARS) + [False] * 2
+    assert all(excerpt[0].text.startswith("tide") for excerpt in excerpts.values())
 
 
 async def test_a_document_may_have_five_searches_but_not_thirty(client: Client) -> None:

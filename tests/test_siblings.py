@@ -11,6 +11,7 @@ from server.history.tables import MESSAGES, Message, Role, now
 from server.history.tree import SIBLINGS_MAX, sibling_windows
 from server.ids import Prefix, new_id
 from tests.client import Client
+from tests.graph import graph
 from tests.history import grow
 from tests.system import System
 
@@ -77,6 +78,31 @@ async def test_the_listed_siblings_are_centred_on_the_message(
         first = max(0, min(position - 50, SIBLINGS - 100))
         assert found[id].ids == [by_position[n].id for n in range(first, first + 100)]
         assert found[id].total == SIBLINGS
+
+
+async def test_graphql_has_the_same_sibling_window(
+    tidemark: System, client: Client, many_siblings: dict[str, str]
+) -> None:
+    def some(session):  # type: ignore[no-untyped-def]
+        of_conversation = MESSAGES.c.conversation_id == many_siblings["conversation_id"]
+        rows = session.exec(select(Message).where(of_conversation)).all()
+        positions = (0, 49, 50, 51, 99, 1_000, SIBLINGS - 51, SIBLINGS - 50, SIBLINGS - 1)
+        roots = {row.position: row.id for row in rows if row.parent_id is None}
+        return [roots[n] for n in positions]
+
+    async with open_database(tidemark.settings.database_url) as database:
+        ids = await database.read(some)
+    fields = " ".join(
+        f'm{n}: message(id: "{id}") {{ siblingCount siblings {{ id }} }}'
+        for n, id in enumerate(ids)
+    )
+
+    found = await graph(client, f"{{ {fields} }}")
+
+    for n, id in enumerate(ids):
+        expected = await client.message(id)
+        assert [each["id"] for each in found[f"m{n}"]["siblings"]] == expected["siblings"]
+        assert found[f"m{n}"]["siblingCount"] == SIBLINGS
 
 
 async def test_the_export_of_many_siblings_grows_linearly(

@@ -40,6 +40,7 @@ PRIVATE_PARTS_USED = {
 PRIVATE_ACCESS = {
     "server/command/worker.py": "uvicorn",
     "server/graph/operations.py": "strawberry-graphql",
+    "server/graph/selection.py": "strawberry-graphql",
     "server/stream/link.py": "redis",
 }
 """The files that read a private attribute of a library's object (`noqa: SLF001`)."""
@@ -113,8 +114,14 @@ def codes_in(path: Path) -> set[str]:
     """The error codes in a file: of refusals and failed answers, and whatever is called `code`."""
     coded = {each for each in subclasses(Refused) if "code" in inspect.signature(each).parameters}
     refusals = {each.__name__ for each in coded} | {"failed", "ProviderError"}
+    tree = ast.parse(path.read_text())
+    constants: dict[str, ast.expr] = {}
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                constants[name] = value
     found: list[ast.expr] = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=name), args=[code, *_]) if name in refusals:
                 found.append(code)
@@ -137,6 +144,7 @@ def codes_in(path: Path) -> set[str]:
                     for key, value in pairs_of_dict
                     if isinstance(key, ast.Constant) and key.value == "code"
                 ]
+    found = [constants.get(each.id, each) if isinstance(each, ast.Name) else each for each in found]
     values = {each.value for each in found if isinstance(each, ast.Constant)}
     return {value for value in values if isinstance(value, str) and CODE.fullmatch(value)}
 

@@ -9,9 +9,9 @@ from server.api.http import (
     page_limit,
     parse_time_cursor,
     read_body,
-    time_cursor,
 )
 from server.api.present import conversation_json, message_json, page_json
+from server.cursors import time_cursor
 from server.history.conversations import Listing
 from server.history.keyset import Slice
 from server.identity.credentials import caller_of

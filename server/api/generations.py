@@ -47,5 +47,5 @@ async def models(request: Request) -> Response:
     """Lists the models that can be requested, and which is the default."""
     await caller_of(request)
     offered = request.state.services.models
-    data = [model_json(model, default=model == offered.default) for model in offered.all]
+    data = [model_json(model, default=offered.is_default(model)) for model in offered.all]
     return Json(page_json(data, None))

@@ -9,19 +9,18 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.cursors import pack, parse_seq, unpack
-from server.errors import Invalid, InvalidCursor, Unreadable
+from server.cursors import parse_seq, unpack_time_cursor
+from server.errors import Invalid, InvalidCursor
 from server.identity.callers import Caller
-from server.ids import Prefix, is_id
+from server.ids import Prefix
 from server.serve.event_stream import NATIVE, EventStream
-from server.serve.request_body import read_body_bytes
-from server.times import parse_time
+from server.serve.request_body import read_json
 from server.verbs.inputs import (
     PAGE_DEFAULT,
-    PAGE_MAX,
     WAIT_DEFAULT_S,
     validated,
     validated_key,
+    validated_limit,
     validated_wait_s,
 )
 
@@ -52,11 +51,8 @@ def stream_response(
 
 async def read_body(request: Request, model: type[B]) -> B:
     """The body as `model`; raises Unreadable, TooLarge or Invalid."""
-    raw = await read_body_bytes(request, request.state.services.settings.server.body_max_bytes)
-    try:
-        value = orjson.loads(raw or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
+    max_bytes = request.state.services.settings.server.body_max_bytes
+    value = await read_json(request, max_bytes, if_empty=b"{}")
     if not isinstance(value, dict):
         invalid = {"pointer": "", "detail": "must be an object"}
         raise Invalid("invalid_body", "The body must be a JSON object.", errors=[invalid])
@@ -80,9 +76,7 @@ def page_limit(request: Request) -> int:
     """`?limit=`, 1 to 100, by default 20; raises Invalid."""
     text = request.query_params.get("limit", str(PAGE_DEFAULT))
     is_number = text.isascii() and text.isdigit() and len(text) < 5
-    if not is_number or not 1 <= int(text) <= PAGE_MAX:
-        raise Invalid.at("limit", f"must be from 1 to {PAGE_MAX}", code="invalid_limit")
-    return int(text)
+    return validated_limit(int(text) if is_number else None, "limit")
 
 
 def wait_s(request: Request) -> float:
@@ -105,18 +99,12 @@ def flag(request: Request, name: str) -> bool | None:
     return text in ("true", "1")
 
 
-def time_cursor(time: datetime, id: str) -> str:
-    """The opaque cursor of an item in a list ordered by time and id."""
-    return pack(time.isoformat(), id)
-
-
 def parse_time_cursor(request: Request) -> tuple[datetime, str] | None:
     """The time and id in `?before=`, if there is one; raises InvalidCursor."""
     text = request.query_params.get("before")
     if not text:
         return None
-    fields = unpack(text, 2)
-    time = parse_time(fields[0]) if fields else None
-    if fields is None or time is None or not is_id(Prefix.CONVERSATION, fields[1]):
+    cursor = unpack_time_cursor(text, Prefix.CONVERSATION)
+    if cursor is None:
         raise InvalidCursor("before: the cursor is not valid.")
-    return time, fields[1]
+    return cursor

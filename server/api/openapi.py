@@ -14,7 +14,7 @@ from server import __version__
 from server.api import present
 from server.api.http import Json
 from server.api.operations import OPERATIONS, Operation, Parameter
-from server.api.page import html_page
+from server.serve.pages import html_page
 
 REFERENCE = "#/components/schemas/{model}"
 EVENT = {

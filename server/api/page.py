@@ -1,17 +1,11 @@
 """The built pages in `server/page`: HTML files, and assets with a content hash in their names."""
 
-from pathlib import Path
-
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-import server
-from server.errors import NotFound
-
-FOLDER = Path(server.__file__).parent / "page"
-NOT_BUILT = "This page is not installed: run `npm run build` in web/, or reinstall the package."
+from server.serve.pages import FOLDER, html_page
 
 
 class Assets(StaticFiles):
@@ -29,17 +23,3 @@ class Assets(StaticFiles):
 async def show(_request: Request) -> Response:
     """Shows the chat page, at each of its URLs."""
     return html_page("index.html")
-
-
-def html_page(name: str, policy: str | None = None) -> Response:
-    """A built page, with its own content security policy if it has one.
-
-    Raises NotFound if this copy was installed without the pages.
-    """
-    file = FOLDER / name
-    if not file.is_file():
-        raise NotFound(detail=NOT_BUILT)
-    headers = {"Cache-Control": "no-cache"}
-    if policy is not None:
-        headers["Content-Security-Policy"] = policy
-    return FileResponse(file, headers=headers)

@@ -21,10 +21,10 @@ from server.history.feed import (
     changes_since,
     open_feed,
 )
-from server.history.generations import Written, generations_in
+from server.history.generations import generations_in
 from server.history.tables import Generation
 from server.lifecycle.row_events import queued_event
-from server.lifecycle.written import written_so_far
+from server.lifecycle.written import LiveGeneration, with_content
 from server.stream.events import Event
 from server.stream.feed import CHECK_EVERY_S, FeedReader, Feeds
 from server.stream.heartbeat import Heartbeat
@@ -36,7 +36,7 @@ class Opened(NamedTuple):
     """The initial state, which later events change: the conversation and its active answers."""
 
     conversation: OpenedConversation | None
-    active: list[tuple[Generation, Written]]
+    active: list[LiveGeneration]
 
 
 class Resync(NamedTuple):
@@ -78,10 +78,9 @@ class Changes:
                 follower.resume(generation, cursor.after_seqs[generation.id])
         return follower
 
-    async def with_content(self, generations: list[Generation]) -> list[tuple[Generation, Written]]:
-        """These generations with everything written so far."""
-        written = await written_so_far(self._redis, self._key_prefix, generations)
-        return list(zip(generations, written, strict=True))
+    async def with_content(self, generations: list[Generation]) -> list[LiveGeneration]:
+        """These generations with their content so far."""
+        return await with_content(self._redis, self._key_prefix, generations)
 
 
 class _Answer:

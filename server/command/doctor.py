@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import aiohttp
 from redis.exceptions import RedisError
 
-from server.api.page import FOLDER
 from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
 from server.lifecycle.queue import open_redis
 from server.providers.registry import KINDS, Models
+from server.serve.pages import FOLDER
 from server.settings import ProviderSettings, Settings
 
 CHECK_TIMEOUT_S = 5.0

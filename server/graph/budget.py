@@ -1,81 +1,57 @@
-"""The budget of a response: how many bytes it may have, whatever the number of its fields.
+"""The budget of a response: how much may be read for it, and how many bytes it may have.
 
-The cost of a document (`server.graph.cost`) counts fields before they are resolved; the size of
-their values is only known afterwards.
+The cost of a document (`server.graph.cost`) counts fields before they are resolved. How many rows
+there are and how large their values are is only known when they are read.
 """
 
-from typing import Any, ClassVar, Final
+from typing import Final
 
-import orjson
-from graphql import GraphQLError, GraphQLLeafType
-from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from graphql import GraphQLError
 
-TOO_COMPLEX: Final = "document_too_complex"
+from server.graph.errors import too_complex
+
 RESPONSE_MAX_BYTES: Final = 16 * 1024 * 1024
-SHORT_CHARS: Final = 64
-"""Text up to this length is counted in characters: measuring its bytes would take longer."""
+ROWS_MAX: Final = 10_000
+"""How many objects an operation may read: ten to twenty MiB of rows without their content."""
 
 
 class ResponseBudget:
-    """The bytes that are left for the values of one response."""
+    """The rows and text that may still be read for a response, and the bytes it may still have."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = self._left_bytes = max_bytes
+    def __init__(self, max_bytes: int, rows_max: int = ROWS_MAX) -> None:
+        self._max_bytes = self._left_bytes = self._left_chars = max_bytes
+        self._rows_max = self._left_rows = rows_max
+        self.exceeded = False
 
     @property
-    def exceeded(self) -> bool:
-        return self._left_bytes < 0
+    def left_chars(self) -> int:
+        """How many characters of content may still be read."""
+        return max(0, self._left_chars)
 
     def charge(self, size_bytes: int) -> None:
         """Counts bytes of the response; raises GraphQLError once there are too many."""
         self._left_bytes -= size_bytes
         if self._left_bytes < 0:
-            raise GraphQLError(
-                f"The response exceeds the limit of {self._max_bytes} bytes.",
-                extensions={"code": TOO_COMPLEX, "limit": self._max_bytes},
+            raise self.refuse()
+
+    def charge_content(self, chars: int) -> None:
+        """Counts characters of content that is read; raises GraphQLError once there are too many."""
+        self._left_chars -= chars
+        if self._left_chars < 0:
+            raise self.refuse()
+
+    def charge_rows(self, rows: int) -> None:
+        """Counts rows that are read; raises GraphQLError once there are too many."""
+        self._left_rows -= rows
+        if self._left_rows < 0:
+            self.exceeded = True
+            raise too_complex(
+                f"The operation exceeds the limit of {self._rows_max} objects.", self._rows_max
             )
 
-
-class BoundedExecutor(StrawberryGraphQLCoreExecutionContext):
-    """Executes operations whose responses have at most `response_max_bytes`.
-
-    Every value of a response passes `complete_leaf_value`, so no field can be left out. Every event
-    of a subscription is a response of its own.
-    """
-
-    response_max_bytes: ClassVar[int] = RESPONSE_MAX_BYTES
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.budget = ResponseBudget(self.response_max_bytes)
-
-    def build_per_event_executor(self, payload: Any) -> "BoundedExecutor":
-        executor: Any = super().build_per_event_executor(payload)
-        executor.budget = ResponseBudget(self.response_max_bytes)
-        return executor  # type: ignore[no-any-return]
-
-    def complete_leaf_value(  # type: ignore[override]  # called as a method, though it is static
-        self, return_type: GraphQLLeafType, result: Any
-    ) -> Any:
-        value = super().complete_leaf_value(return_type, result)
-        self.budget.charge(_size_bytes(value))
-        return value
-
-    def build_response(self, data: dict[str, Any] | None) -> Any:
-        """The response; if it is too large, only the error about that."""
-        response: Any = super().build_response(data)
-        if self.budget.exceeded:
-            response.data = None
-            response.errors = [each for each in response.errors if _is_too_complex(each)][:1]
-        return response
-
-
-def _is_too_complex(error: GraphQLError) -> bool:
-    return (error.extensions or {}).get("code") == TOO_COMPLEX
-
-
-def _size_bytes(value: Any) -> int:
-    """The size of a value as JSON, at least."""
-    if isinstance(value, str):
-        return len(value) if len(value) <= SHORT_CHARS else len(orjson.dumps(value))
-    return len(orjson.dumps(value)) if isinstance(value, dict | list) else 1
+    def refuse(self) -> GraphQLError:
+        """The error for a response that would be too large."""
+        self.exceeded = True
+        return too_complex(
+            f"The response exceeds the limit of {self._max_bytes} bytes.", self._max_bytes
+        )

@@ -23,7 +23,7 @@ class ConversationsEvent:
 
 
 @strawberry.type(
-    description="The current state of the conversation, which replaces what was known. Comes first "
+    description="The current state of the conversation. Replaces the client's state. Comes first "
     "without `after`, and where events cannot be sent one by one."
 )
 class ConversationOpened(ConversationEvent):
@@ -94,7 +94,7 @@ def change_event(event: ChangeEvent) -> object | None:
             return ConversationOpened(
                 cursor=cursor,
                 conversation=Conversation.of(opened.row.conversation),
-                messages=[Message.of(row) for row in opened.messages],
+                messages=[Message.of(row, row.parts) for row in opened.messages],
                 has_older_messages=opened.before is not None,
                 generations=[Generation.of(row, written) for row, written in active],
             )
@@ -106,7 +106,7 @@ def change_event(event: ChangeEvent) -> object | None:
                 cursor=cursor, conversation=Conversation.of(row.conversation)
             )
         case MessageChange(row=row):
-            return MessageChanged(cursor=cursor, message=Message.of(row))
+            return MessageChanged(cursor=cursor, message=Message.of(row, row.parts))
         case follower.Resync():
             return Resync(cursor=cursor)
         case _:

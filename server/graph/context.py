@@ -1,17 +1,19 @@
 """The context of an operation: its caller and the services of the process."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import strawberry
 from starlette.requests import HTTPConnection
 
 from server.errors import Unauthenticated
+from server.graph.budget import ResponseBudget
 from server.graph.loaders import Loaders
-from server.graph.search_budget import SearchBudget
 from server.identity.callers import Caller, Callers
 from server.identity.credentials import caller_by, caller_of
 from server.identity.presence import Presence
 from server.resources import Services
+from server.verbs.search import ScanBudget
 
 
 @dataclass
@@ -23,8 +25,7 @@ class Context:
     callers: Callers
     request_id: str
     signed_in: Caller | None
-    _loaders: Loaders | None = None
-    _search_budget: SearchBudget | None = None
+    budget: ResponseBudget | None = None
 
     @property
     def caller(self) -> Caller:
@@ -33,25 +34,24 @@ class Context:
             raise Unauthenticated
         return self.signed_in
 
-    @property
+    @cached_property
     def loaders(self) -> Loaders:
-        """The data loaders of this operation."""
-        assert self._loaders is not None, "a resolver runs inside an operation"
-        return self._loaders
+        """The data loaders of this execution."""
+        assert self.budget is not None, "a resolver runs inside an execution"
+        return Loaders(self.services, self.caller.account_id, self.budget)
 
-    @property
-    def search_budget(self) -> SearchBudget:
-        """The budget of the searches of this operation."""
-        assert self._search_budget is not None, "a resolver runs inside an operation"
-        return self._search_budget
+    @cached_property
+    def scans(self) -> ScanBudget:
+        """The text that the searches of this execution may still scan."""
+        return ScanBudget()
 
-    def for_operation(self, search_budget: SearchBudget, *, keep: bool) -> "Context":
-        """The context of one operation, with loaders of its own. Raises Unauthenticated.
+    def for_execution(self, budget: ResponseBudget) -> "Context":
+        """The context of one operation, or of one event of a subscription."""
+        return replace(self, budget=budget)
 
-        With `keep`, they cache what they have read until the operation ends.
-        """
-        loaders = Loaders(self.services, self.caller.account_id, keep=keep)
-        return replace(self, _loaders=loaders, _search_budget=search_budget)
+    def forget(self) -> None:
+        """Frees what the loaders of this execution have read."""
+        vars(self).pop("loaders", None)
 
     async def sign_in(self, authorization: object) -> None:
         """Uses the credentials of `connection_init`, which override those of the handshake.

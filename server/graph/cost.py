@@ -35,6 +35,7 @@ from graphql import (
     is_list_type,
 )
 
+from server.graph.errors import too_complex
 from server.history.tree import SIBLINGS_MAX
 from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
 
@@ -63,11 +64,6 @@ class _LimitExceeded(Exception):
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message, limit)
         self.message, self.limit = message, limit
-
-
-def too_complex(message: str, limit: int) -> GraphQLError:
-    """The error for a document that exceeds a limit."""
-    return GraphQLError(message, extensions={"code": "document_too_complex", "limit": limit})
 
 
 def check_shape(document: DocumentNode) -> GraphQLError | None:
@@ -106,18 +102,17 @@ def check_cost(
 
 
 class _Shape:
-    """Counts what is known without the schema. A fragment counts once, where it is defined."""
+    """Counts what is known without the schema. A fragment counts once, where it is defined.
+
+    The depth of fields in fragments of fragments is counted with their cost.
+    """
 
     def __init__(self) -> None:
         self._aliases = self._directives = 0
 
     def walk(self, node: Node, depth: int, depth_max: int) -> None:
         """Counts a definition, selection or value, and everything in it."""
-        if depth > depth_max:
-            raise _LimitExceeded(
-                f"The document exceeds the limit of {depth_max} levels of nested fields or values.",
-                depth_max,
-            )
+        _check_depth(depth, depth_max)
         if isinstance(node, FieldNode):
             self._count_alias(node)
             if node.name.value.startswith("__"):
@@ -147,6 +142,14 @@ class _Shape:
             raise _LimitExceeded(
                 f"An alias exceeds the limit of {ALIAS_MAX_CHARS} characters.", ALIAS_MAX_CHARS
             )
+
+
+def _check_depth(depth: int, depth_max: int) -> None:
+    if depth > depth_max:
+        raise _LimitExceeded(
+            f"The document exceeds the limit of {depth_max} levels of nested fields or values.",
+            depth_max,
+        )
 
 
 def _within(node: Node) -> Iterator[Node]:
@@ -240,6 +243,7 @@ class _Cost:
     def _field(self, node: FieldNode, parent: _Parent) -> None:
         name = node.name.value
         path = (*parent.path, node.alias.value if node.alias else name)
+        _check_depth(len(path), DEPTH_MAX)
         self._repeats[path] += 1
         if self._repeats[path] > REPEATS_MAX:
             raise _LimitExceeded(

@@ -14,6 +14,7 @@ from graphql import FieldNode, GraphQLError, OperationDefinitionNode, VariableNo
 from graphql.execution import Executor, execute_subscription_event
 from strawberry.types import ExecutionResult
 
+from server.errors import Unreadable
 from server.graph.context import Context
 from server.graph.errors import ERRORS_MAX, present_error
 from server.stream.feed import Batch
@@ -29,12 +30,29 @@ KEPT_BATCHES: Final = 4
 """How many batches an encoder keeps results of; live subscribers share the newest."""
 
 
+_MEMBERS: Final = (
+    ("variables", dict, "an object"),
+    ("operationName", str, "a string"),
+    ("extensions", dict, "an object"),
+)
+
+
 class OperationRequest(NamedTuple):
     """The operation that a client requests."""
 
     query: str
     variables: dict[str, Any] | None
     operation_name: str | None
+
+    @classmethod
+    def parse(cls, body: dict[str, Any]) -> "OperationRequest":
+        """The operation in a request's body or a message's payload; raises Unreadable."""
+        if not isinstance(body.get("query"), str):
+            raise Unreadable("invalid_body", "query: must be a string.")
+        for name, type, expected in _MEMBERS:
+            if body.get(name) is not None and not isinstance(body[name], type):
+                raise Unreadable("invalid_body", f"{name}: must be {expected}.")
+        return cls(body["query"], body.get("variables"), body.get("operationName"))
 
 
 class EventBatch(NamedTuple, Generic[T]):

@@ -9,15 +9,27 @@ from typing import Any
 from graphql import GraphQLError, GraphQLSyntaxError
 
 from server.errors import Refused
-from server.graph.cost import too_complex
 from server.logs import log
 from server.metrics import REQUESTS_FAILED
+from server.serve.refusals import log_refusal
 
+TOO_COMPLEX = "document_too_complex"
+PATH = "/graphql"
 ERRORS_MAX = 20
 MESSAGE_MAX_CHARS = 1000
 TOO_MANY_TOKENS = re.compile(r"Syntax Error: Document contains more than (\d+) tokens")
 TOO_DEEP = "Syntax Error: Document is nested too deeply"
 PARSER_DEPTH_MAX = 200
+
+
+def too_complex(message: str, limit: int) -> GraphQLError:
+    """The error for a document or a response that exceeds a limit."""
+    return GraphQLError(message, extensions={"code": TOO_COMPLEX, "limit": limit})
+
+
+def is_too_complex(error: GraphQLError) -> bool:
+    """Whether an error was made by `too_complex`."""
+    return (error.extensions or {}).get("code") == TOO_COMPLEX
 
 
 def present_error(error: GraphQLError, request_id: str, *, valid: bool = True) -> GraphQLError:
@@ -28,11 +40,10 @@ def present_error(error: GraphQLError, request_id: str, *, valid: bool = True) -
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     if isinstance(cause, Refused):
-        if cause.status >= 500:
-            log.warning("unavailable", request=request_id, path="/graphql", reason=str(cause))
+        log_refusal(cause, request_id, PATH)
         return _with(error, *refusal(cause))
     if cause is not None and valid:
-        log.error("internal_error", request=request_id, path="/graphql", exc_info=cause)
+        log.error("internal_error", request=request_id, path=PATH, exc_info=cause)
         REQUESTS_FAILED.inc()
         return _with(
             error,

@@ -16,12 +16,10 @@ from graphql import (
     validate,
 )
 from strawberry.extensions import SchemaExtension
-from strawberry.types.graphql import OperationType
 
 from server.graph.context import Context
-from server.graph.cost import check_cost, check_shape, too_complex
-from server.graph.errors import ERRORS_MAX, present_error
-from server.graph.search_budget import SearchBudget, SearchSlots
+from server.graph.cost import check_cost, check_shape
+from server.graph.errors import ERRORS_MAX, present_error, too_complex
 from server.settings import GraphqlSettings
 
 TOKENS_MAX: Final = 2000
@@ -57,10 +55,8 @@ class Guard(SchemaExtension):
         schema: GraphQLSchema,
         settings: GraphqlSettings,
         documents: Documents,
-        slots: SearchSlots,
     ) -> None:
         self._schema, self._settings, self._documents = schema, settings, documents
-        self._slots = slots
         self._valid = self._named = False
 
     def on_operation(self) -> Iterator[None]:
@@ -89,15 +85,6 @@ class Guard(SchemaExtension):
         document = self.execution_context.graphql_document
         assert document is not None, "it was parsed"
         self.execution_context.pre_execution_errors = self._errors(document)
-        yield
-
-    def on_execute(self) -> Iterator[None]:
-        """Creates the loaders of the operation; a subscription reads anew for every event."""
-        operation = self.execution_context
-        streaming = operation.operation_type is OperationType.SUBSCRIPTION
-        operation.context = operation.context.for_operation(
-            SearchBudget(self._slots), keep=not streaming
-        )
         yield
 
     def _errors(self, document: DocumentNode) -> list[GraphQLError]:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Self, TypeVar
 import strawberry
 
 from server.graph import inputs
-from server.graph.context import Info
+from server.graph.context import Context, Info
 from server.graph.inputs import body_of
+from server.graph.loaders import Loaders
 from server.graph.types import Conversation, Generation, Message
 from server.graph.viewer import ApiKey
 from server.history.messages import MessageRow
@@ -42,11 +43,11 @@ class RequestedAnswerPayload:
     )
 
     @classmethod
-    def of(cls, rows: TurnRows, *, replayed: bool) -> Self:
+    def of(cls, rows: TurnRows, loaders: Loaders, *, replayed: bool) -> Self:
         return cls(
             conversation=Conversation.of(rows.conversation),
-            question=Message.of(MessageRow(rows.question, None)),
-            answer=Message.of(MessageRow(rows.answer, rows.generation)),
+            question=Message.of(MessageRow(rows.question, None), loaders),
+            answer=Message.of(MessageRow(rows.answer, rows.generation), loaders),
             generation=Generation.of(rows.generation),
             replayed=replayed,
         )
@@ -164,7 +165,7 @@ class Mutation:
     async def cancel_generation(
         self, info: Info, input: Annotated[inputs.CancelGenerationInput, _input("The generation.")]
     ) -> CancelGenerationPayload:
-        context, wait_s = info.context, validated_wait_s(input.wait_s, "/wait_s")
+        context, wait_s = _fresh_context(info), validated_wait_s(input.wait_s, "/wait_s")
         cancelled = await generations.cancel(
             context.services, context.caller, input.id, wait_s=wait_s
         )
@@ -176,7 +177,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.CreateConversationInput, _input("The conversation.")],
     ) -> CreateConversationPayload:
-        context, new = info.context, validated(NewConversation, body_of(input))
+        context, new = _fresh_context(info), validated(NewConversation, body_of(input))
         row = await conversations.create(context.services, context.caller, new)
         return CreateConversationPayload(conversation=Conversation.of(row))
 
@@ -184,7 +185,7 @@ class Mutation:
     async def update_conversation(
         self, info: Info, input: Annotated[inputs.UpdateConversationInput, _input("The changes.")]
     ) -> UpdateConversationPayload:
-        context, changes = info.context, validated(ChangeConversation, body_of(input))
+        context, changes = _fresh_context(info), validated(ChangeConversation, body_of(input))
         row = await conversations.change(context.services, context.caller, input.id, changes)
         return UpdateConversationPayload(conversation=Conversation.of(row.conversation))
 
@@ -196,7 +197,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.DeleteConversationInput, _input("The conversation.")],
     ) -> DeleteConversationPayload:
-        context = info.context
+        context = _fresh_context(info)
         await conversations.delete(context.services, context.caller, input.id)
         return DeleteConversationPayload(conversation_id=input.id)
 
@@ -206,7 +207,7 @@ class Mutation:
         info: Info,
         input: Annotated[inputs.RestoreConversationInput, _input("The conversation.")],
     ) -> RestoreConversationPayload:
-        context = info.context
+        context = _fresh_context(info)
         row = await conversations.restore(context.services, context.caller, input.id)
         return RestoreConversationPayload(conversation=Conversation.of(row))
 
@@ -214,7 +215,7 @@ class Mutation:
     async def create_api_key(
         self, info: Info, input: Annotated[inputs.CreateApiKeyInput, _input("The key.")]
     ) -> CreateApiKeyPayload:
-        context, new = info.context, validated(NewKey, body_of(input))
+        context, new = _fresh_context(info), validated(NewKey, body_of(input))
         created = await keys.create(context.services, context.caller, new)
         return CreateApiKeyPayload(api_key=ApiKey.of(created.row), secret=created.secret)
 
@@ -222,7 +223,7 @@ class Mutation:
     async def revoke_api_key(
         self, info: Info, input: Annotated[inputs.RevokeApiKeyInput, _input("The key.")]
     ) -> RevokeApiKeyPayload:
-        context = info.context
+        context = _fresh_context(info)
         row = await keys.revoke(context.services, context.caller, input.id, context.callers)
         return RevokeApiKeyPayload(api_key=ApiKey.of(row))
 
@@ -230,13 +231,20 @@ class Mutation:
 P = TypeVar("P", bound=RequestedAnswerPayload)
 
 
+def _fresh_context(info: Info) -> Context:
+    """The context without cached rows, which an earlier mutation may have changed."""
+    info.context.forget()
+    return info.context
+
+
 async def _ask(
     info: Info, input: inputs.AnswerOptionsInput, request: Request, payload: type[P]
 ) -> P:
-    services, caller = info.context.services, info.context.caller
+    context = _fresh_context(info)
+    services, caller = context.services, context.caller
     key = validated_key(
         None if input.idempotency_key is strawberry.UNSET else input.idempotency_key
     )
     turn = await ask(services, caller, request, key=key)
     rows = await services.database.read(turn_rows, turn.generation.id)
-    return payload.of(rows, replayed=turn.replayed)
+    return payload.of(rows, context.loaders, replayed=turn.replayed)

@@ -7,7 +7,7 @@ and the results too (see `Encoder`).
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from inspect import isawaitable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from graphql import ExecutionResult as CoreResult
 from graphql import GraphQLError
@@ -29,6 +29,8 @@ from server.graph.encoding import (
     encoded,
     encoded_errors,
 )
+from server.graph.errors import PATH
+from server.serve.refusals import log_refusal
 
 F = TypeVar("F")
 
@@ -61,11 +63,16 @@ class ValidSubscription(ExecutionResult):
         self.executor = executor
 
 
-class DeferSubscriptions(SchemaExtension):
-    """Keeps Strawberry from running subscriptions.
+class PreparedSubscription(NamedTuple):
+    """A valid subscription that has not started."""
 
-    It must be the last extension, so that it gets the context as the others have set it.
-    """
+    request: OperationRequest
+    context: Context
+    executor: Executor[Any]
+
+
+class DeferSubscriptions(SchemaExtension):
+    """Keeps Strawberry from running subscriptions."""
 
     def on_execute(self) -> Iterator[None]:
         running = self.execution_context
@@ -126,17 +133,41 @@ class Operations:
 
         Raises OperationRefused and StreamInterrupted.
         """
+        started = await self.start(request, context)
+        if isinstance(started, bytes):
+            yield wrap([started])
+            return
+        async with aclosing(self.events(started, wrap)) as batches:
+            async for results in batches:
+                yield results
+
+    async def start(
+        self, request: OperationRequest, context: Context
+    ) -> bytes | PreparedSubscription:
+        """The result of a query or a mutation as JSON; a subscription is only validated.
+
+        Raises OperationRefused.
+        """
         try:
             result = await self._run(request, context, _EVERY_TYPE)
         except _NO_OPERATION as error:
             refusal = GraphQLError(_reason(error), extensions={"code": "invalid_document"})
             raise OperationRefused([refusal], context) from None
-        if not isinstance(result, ValidSubscription):
-            yield wrap([encoded(result, context)])
-            return
+        if isinstance(result, ValidSubscription):
+            return PreparedSubscription(request, context, result.executor)
+        return encoded(result, context)
+
+    async def events(
+        self, subscription: PreparedSubscription, wrap: Callable[[list[bytes]], F]
+    ) -> AsyncGenerator[F | None, None]:
+        """The results of a subscription, as in `results`.
+
+        Raises OperationRefused and StreamInterrupted.
+        """
+        request, context, executor = subscription
         try:
-            encoder = self._encoders.get(request, result.executor)
-            async with aclosing(await _source(result.executor)) as source:
+            encoder = self._encoders.get(request, executor)
+            async with aclosing(await _source(executor)) as source:
                 async for batch in source:
                     if batch is None:
                         yield None
@@ -188,6 +219,7 @@ def _reason(error: Exception) -> str:
 def _stream_error(error: Exception, context: Context) -> OperationRefused | StreamInterrupted:
     """The error for a subscriber, who can resume the stream if a service is unavailable."""
     if isinstance(error, Refused) and error.status >= 500:
+        log_refusal(error, context.request_id, PATH)
         return StreamInterrupted()
     if isinstance(error, _Failed):
         return OperationRefused(error.errors, context)

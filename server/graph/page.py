@@ -1,8 +1,7 @@
-"""Connections: their arguments, cursors and page info."""
+"""Connections: their arguments, cursors, edges and page info."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import strawberry
 
@@ -10,8 +9,9 @@ from server.cursors import pack, unpack
 from server.errors import Invalid, InvalidCursor
 from server.history.keyset import Page, Slice
 from server.ids import Prefix, is_id
-from server.times import parse_time
-from server.verbs.inputs import PAGE_DEFAULT, PAGE_MAX
+from server.verbs.inputs import PAGE_DEFAULT, validated_limit
+
+T = TypeVar("T")
 
 First = Annotated[
     int | None,
@@ -40,13 +40,30 @@ class PageInfo:
     )
 
 
-def page_info(page: Page[Any], cursors: list[str]) -> PageInfo:
-    """The page info of a page whose items have these cursors."""
-    return PageInfo(
-        has_next_page=page.has_next,
-        has_previous_page=page.has_previous,
-        start_cursor=cursors[0] if cursors else None,
-        end_cursor=cursors[-1] if cursors else None,
+@strawberry.type(description="An item of a list.")
+class Edge(Generic[T]):
+    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
+    node: T = strawberry.field(description="The item.")
+
+
+@strawberry.type(description="A page of a list.")
+class Connection(Generic[T]):
+    edges: list[Edge[T]] = strawberry.field(description="The items with their cursors.")
+    nodes: list[T] = strawberry.field(description="The items alone.")
+    page_info: PageInfo = strawberry.field(description="The position of the page.")
+
+
+def connection(page: Page[Any], cursors: list[str], nodes: list[T]) -> Connection[T]:
+    """The connection of a page whose items have these cursors and nodes."""
+    return Connection(
+        edges=[Edge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+        nodes=nodes,
+        page_info=PageInfo(
+            has_next_page=page.has_next,
+            has_previous_page=page.has_previous,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
+        ),
     )
 
 
@@ -66,8 +83,8 @@ def parse_slice(
     if first is not None and last is not None:
         raise Invalid.at("/first", "cannot be used together with last", code="invalid_limit")
     for name, value in (("first", first), ("last", last)):
-        if value is not None and not 1 <= value <= PAGE_MAX:
-            raise Invalid.at(f"/{name}", f"must be from 1 to {PAGE_MAX}", code="invalid_limit")
+        if value is not None:
+            validated_limit(value, f"/{name}")
     backwards = last is not None or (newest and first is None and after is None)
     return Slice(
         first or last or PAGE_DEFAULT,
@@ -84,24 +101,6 @@ def _parse(name: str, cursor: str | None, parse_cursor: Callable[[str], Any | No
     if found is None:
         raise InvalidCursor(f"{name}: not a valid cursor of this list.")
     return found
-
-
-def time_cursor(order: str, time: datetime, id: str) -> str:
-    """A cursor of a list ordered by time; `order` names the list, since no other accepts it."""
-    return pack(order, time.isoformat(), id)
-
-
-def time_cursor_parser(order: str, prefix: Prefix) -> Callable[[str], tuple[datetime, str] | None]:
-    """A parser of the cursors of this list."""
-
-    def parse(cursor: str) -> tuple[datetime, str] | None:
-        fields = unpack(cursor, 3)
-        time = parse_time(fields[1]) if fields else None
-        if fields is None or time is None or fields[0] != order or not is_id(prefix, fields[2]):
-            return None
-        return time, fields[2]
-
-    return parse
 
 
 def message_cursor(id: str) -> str:

@@ -6,26 +6,29 @@ from typing import Annotated, Any
 
 import strawberry
 
-from server.errors import NotFound
-from server.graph.context import Context, Info
+from server.cursors import time_cursor, unpack_time_cursor
+from server.graph.context import Info
 from server.graph.page import (
     After,
     Before,
+    Connection,
     First,
     Last,
-    PageInfo,
-    page_info,
+    connection,
     parse_slice,
-    time_cursor,
-    time_cursor_parser,
 )
-from server.graph.search import SearchHitConnection, Words, search_hits
-from server.graph.types import Conversation, Generation, Message, Node
+from server.graph.search import SearchHit, Words, search_hits
+from server.graph.types import (
+    Conversation,
+    Generation,
+    Message,
+    Node,
+    loaded_conversation,
+    loaded_message,
+)
 from server.graph.viewer import Model, Viewer, models_offered, viewer_of
 from server.history import tables
 from server.history.conversations import Listing
-from server.history.generations import readable_generation
-from server.history.keyset import Page
 from server.ids import Prefix, is_id
 from server.verbs import conversations
 from server.verbs.inputs import ModelName, validated_value
@@ -76,6 +79,10 @@ class ConversationOrder:
         """The time that a conversation is ordered by."""
         return row.created_at if self.by_creation else row.updated_at
 
+    def parse_cursor(self, cursor: str) -> tuple[datetime, str] | None:
+        """The time and id in a cursor of this order; None if it is not valid."""
+        return unpack_time_cursor(cursor, Prefix.CONVERSATION, self.list_name)
+
 
 Filter = Annotated[
     ConversationFilter | None,
@@ -83,59 +90,22 @@ Filter = Annotated[
 ]
 OrderBy = Annotated[
     ConversationOrder | None,
-    strawberry.argument(description="The order; if omitted, the one last written in comes first."),
+    strawberry.argument(description="The order; by default the most recently updated first."),
 ]
 
 
-@strawberry.type(description="A conversation in a list.")
-class ConversationEdge:
-    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
-    node: Conversation = strawberry.field(description="The conversation.")
+async def find_conversation(info: Info, id: str) -> Conversation | None:
+    return await loaded_conversation(info, id) if is_id(Prefix.CONVERSATION, id) else None
 
 
-@strawberry.type(description="A page of conversations.")
-class ConversationConnection:
-    edges: list[ConversationEdge] = strawberry.field(
-        description="The conversations with their cursors."
-    )
-    nodes: list[Conversation] = strawberry.field(description="The conversations alone.")
-    page_info: PageInfo = strawberry.field(description="The position of the page.")
-
-    @classmethod
-    def of(
-        cls, page: Page[tables.Conversation], order: ConversationOrder
-    ) -> "ConversationConnection":
-        edges = [
-            ConversationEdge(
-                cursor=time_cursor(order.list_name, order.time_of(row), row.id),
-                node=Conversation.of(row),
-            )
-            for row in page.items
-        ]
-        return cls(
-            edges=edges,
-            nodes=[edge.node for edge in edges],
-            page_info=page_info(page, [edge.cursor for edge in edges]),
-        )
+async def find_message(info: Info, id: str) -> Message | None:
+    return await loaded_message(info, id) if is_id(Prefix.MESSAGE, id) else None
 
 
-async def find_conversation(context: Context, id: str) -> Conversation | None:
-    is_well_formed = is_id(Prefix.CONVERSATION, id)
-    row = await context.loaders.conversation.load(id) if is_well_formed else None
-    return Conversation.of(row) if row else None
-
-
-async def find_message(context: Context, id: str) -> Message | None:
-    row = await context.loaders.message.load(id) if is_id(Prefix.MESSAGE, id) else None
-    return Message.of(row) if row else None
-
-
-async def find_generation(context: Context, id: str) -> Generation | None:
-    database, account_id = context.services.database, context.caller.account_id
-    try:
-        return Generation.of(await database.read(readable_generation, id, account_id))
-    except NotFound:
-        return None
+async def find_generation(info: Info, id: str) -> Generation | None:
+    is_well_formed = is_id(Prefix.GENERATION, id)
+    row = await info.context.loaders.generation.load(id) if is_well_formed else None
+    return Generation.of(row) if row else None
 
 
 FINDERS: dict[str, Any] = {
@@ -155,20 +125,20 @@ class Query:
     @strawberry.field(description="Any object by its id.")
     async def node(self, info: Info, id: AnId) -> Node | None:
         find = FINDERS.get(id.partition("_")[0])
-        found: Node | None = await find(info.context, id) if find else None
+        found: Node | None = await find(info, id) if find else None
         return found
 
     @strawberry.field(description="A conversation.")
     async def conversation(self, info: Info, id: AnId) -> Conversation | None:
-        return await find_conversation(info.context, id)
+        return await find_conversation(info, id)
 
     @strawberry.field(description="A message.")
     async def message(self, info: Info, id: AnId) -> Message | None:
-        return await find_message(info.context, id)
+        return await find_message(info, id)
 
     @strawberry.field(description="A generation.")
     async def generation(self, info: Info, id: AnId) -> Generation | None:
-        return await find_generation(info.context, id)
+        return await find_generation(info, id)
 
     @strawberry.field(description="The conversations of the account.")
     async def conversations(
@@ -180,11 +150,9 @@ class Query:
         before: Before = None,
         filter: Filter = None,
         order_by: OrderBy = None,
-    ) -> ConversationConnection:
+    ) -> Connection[Conversation]:
         order = order_by or ConversationOrder()
-        part = parse_slice(
-            first, after, last, before, time_cursor_parser(order.list_name, Prefix.CONVERSATION)
-        )
+        part = parse_slice(first, after, last, before, order.parse_cursor)
         listing = Listing(
             archived=filter.archived if filter else None,
             pinned=filter.pinned if filter else None,
@@ -194,12 +162,19 @@ class Query:
             by_creation=order.by_creation,
             descending=order.direction is OrderDirection.DESC,
         )
-        context = info.context
+        context, loaders = info.context, info.context.loaders
+        loaders.charge_rows(part.limit)
         page = await conversations.page(context.services, context.caller, listing, part)
-        return ConversationConnection.of(page, order)
+        loaders.conversation.prime_many({row.id: row for row in page.items})
+        return connection(
+            page,
+            [time_cursor(order.time_of(row), row.id, order.list_name) for row in page.items],
+            [Conversation.of(row) for row in page.items],
+        )
 
     @strawberry.field(
-        description="Searches the account's messages and the titles of its conversations."
+        description="Searches the account's messages and the titles of its conversations. Returns "
+        "matching titles first, then the newest 2,000 matching messages by rank."
     )
     async def search(
         self,
@@ -209,7 +184,7 @@ class Query:
         after: After = None,
         last: Last = None,
         before: Before = None,
-    ) -> SearchHitConnection:
+    ) -> Connection[SearchHit]:
         return await search_hits(info, query, first, after, last, before)
 
     @strawberry.field(description="The models that can be requested.")

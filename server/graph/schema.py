@@ -6,16 +6,15 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types import ExecutionContext
 
-from server.graph.budget import BoundedExecutor
 from server.graph.change_events import CHANGE_KINDS
 from server.graph.content import PART_TYPES
 from server.graph.events import KINDS
+from server.graph.executor import BoundedExecutor
 from server.graph.guards import Documents, Guard
 from server.graph.mutation import Mutation
 from server.graph.operations import DeferSubscriptions
 from server.graph.query import Query
 from server.graph.scalars import CONFIG
-from server.graph.search_budget import SearchSlots
 from server.graph.subscription import Subscription
 from server.settings import GraphqlSettings
 
@@ -24,14 +23,14 @@ class Schema(strawberry.Schema):
     """The schema with its guards."""
 
     def __init__(self, settings: GraphqlSettings) -> None:
-        documents, slots = Documents(), SearchSlots()
+        documents = Documents()
         super().__init__(
             query=Query,
             mutation=Mutation,
             subscription=Subscription,
             types=[*PART_TYPES, *KINDS.values(), *CHANGE_KINDS],
             extensions=[
-                lambda: Guard(self._schema, settings, documents, slots),
+                lambda: Guard(self._schema, settings, documents),
                 DeferSubscriptions,
             ],
             execution_context_class=BoundedExecutor,

@@ -4,7 +4,8 @@ https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
 
 import asyncio
-from contextlib import ExitStack, aclosing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -13,13 +14,15 @@ import orjson
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from server.errors import TooMany, Unauthenticated
+from server.errors import TooMany, Unauthenticated, Unreadable
 from server.graph.context import Context, context_of
 from server.graph.encoding import OperationRequest
+from server.graph.errors import PATH
 from server.graph.operations import OperationRefused, Operations, StreamInterrupted
 from server.history.database import DatabaseAway
 from server.identity.presence import Presence
 from server.logs import log
+from server.serve.refusals import log_refusal
 from server.serve.slow_readers import dropped_when_slow
 
 PROTOCOL: Final = "graphql-transport-ws"
@@ -27,6 +30,12 @@ INIT_TIMEOUT_S: Final = 5.0
 ID_MAX_CHARS: Final = 256
 REASON_MAX_BYTES: Final = 120
 OPERATIONS_MAX: Final = 100
+QUERIES_MAX: Final = 4
+"""How many queries and mutations of a socket run, or wait for their result to be sent, at once. A
+result may have 16 MiB."""
+
+WAITING_MAX_BYTES: Final = 1024 * 1024
+"""The limit of the text of operations that wait to run; beyond it, the socket is not read."""
 
 INVALID_MESSAGE, UNAUTHORIZED, FORBIDDEN, WRONG_PROTOCOL, INIT_TIMEOUT, DUPLICATE_ID, TOO_MANY = (
     4400,
@@ -57,6 +66,35 @@ def next_messages(payloads: list[bytes]) -> list[str]:
     return [f',"type":"next","payload":{payload.decode()}}}' for payload in payloads]
 
 
+class WaitingText:
+    """The size of the operations of a socket that wait to run."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @contextmanager
+    def count(self, size: int) -> Iterator[None]:
+        """Counts an operation while the context is open."""
+        self._add(size)
+        try:
+            yield
+        finally:
+            self._add(-size)
+
+    async def wait_for_room(self) -> None:
+        """Waits until the limit is not exceeded."""
+        await self._room.wait()
+
+    def _add(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > WAITING_MAX_BYTES:
+            self._room.clear()
+        else:
+            self._room.set()
+
+
 class Socket:
     """One connection and its operations."""
 
@@ -75,6 +113,8 @@ class Socket:
         self._context: Context | None = None
         self._signed_in = False
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._queries = asyncio.Semaphore(QUERIES_MAX)
+        self._waiting = WaitingText()
         self._exit_stack = ExitStack()
         self._sends = 0
         self.sending_since: float | None = None
@@ -128,7 +168,7 @@ class Socket:
             "Connection initialisation timeout",
         )
         self._exit_stack.callback(timer.cancel)
-        while (received := await self._receive())["type"] == "websocket.receive":
+        while (received := await self._receive_next())["type"] == "websocket.receive":
             message = _read(received)
             match message.get("type"):
                 case "connection_init":
@@ -146,7 +186,7 @@ class Socket:
                 case "pong":
                     pass
                 case "subscribe":
-                    self._subscribe(message)
+                    self._subscribe(message, len(received["text"]))
                     await asyncio.sleep(0)  # lets ended operations leave before the next is counted
                 case "complete":
                     if task := self._operations.pop(_id(message), None):
@@ -164,19 +204,25 @@ class Socket:
             await self._context.sign_in((payload or {}).get("authorization"))
         except Unauthenticated:
             raise CloseSocket(FORBIDDEN, "Forbidden") from None
-        except DatabaseAway:
+        except DatabaseAway as refused:
+            log_refusal(refused, self._scope["state"]["request_id"], PATH)
             raise CloseSocket(TRY_AGAIN_LATER, "Try again later") from None
         presence: Presence = self._context.presence
         try:
             slot = presence.reserve(self._context.caller)
         except TooMany as refused:
+            log_refusal(refused, self._context.request_id, PATH)
             raise CloseSocket(TOO_MANY, refused.detail) from None
         self._exit_stack.callback(slot.release)
         slot.end = lambda: self._request_close(FORBIDDEN, "Forbidden")
         self._signed_in = True
         await self._send_message({"type": "connection_ack"})
 
-    def _subscribe(self, message: dict[str, Any]) -> None:
+    async def _receive_next(self) -> Message:
+        await self._waiting.wait_for_room()
+        return await self._receive()
+
+    def _subscribe(self, message: dict[str, Any], size: int) -> None:
         if not self._signed_in:
             raise CloseSocket(UNAUTHORIZED, "Unauthorized")
         id = _id(message)
@@ -184,19 +230,27 @@ class Socket:
             raise CloseSocket(DUPLICATE_ID, f"Subscriber for {id} already exists")
         if len(self._operations) >= self._operations_max:
             raise CloseSocket(TOO_MANY, f"At most {self._operations_max} operations at a time")
-        self._operations[id] = self._tasks.create_task(self._run(id, _operation_request(message)))
+        request = _operation_request(message)
+        self._operations[id] = self._tasks.create_task(self._run(id, request, size))
 
-    async def _run(self, id: str, request: OperationRequest) -> None:
+    async def _run(self, id: str, request: OperationRequest, size: int) -> None:
         """Runs one operation, and sends its results and its end."""
         assert self._context is not None
-        head = '{"id":' + orjson.dumps(id).decode()
+        operations, head = self._run_operations, '{"id":' + orjson.dumps(id).decode()
         try:
-            async with aclosing(
-                self._run_operations.results(request, self._context, next_messages)
-            ) as results:
-                async for messages in results:
-                    for message in messages or ():  # uvicorn sends pings instead of heartbeats
-                        await self._send({"type": "websocket.send", "text": head + message})
+            with self._waiting.count(size):
+                await self._queries.acquire()
+            try:
+                started = await operations.start(request, self._context)
+                if isinstance(started, bytes):
+                    await self._send_next(head, next_messages([started]))
+            finally:
+                self._queries.release()
+            if not isinstance(started, bytes):
+                async with aclosing(operations.events(started, next_messages)) as results:
+                    async for messages in results:
+                        # Instead of heartbeats, uvicorn sends pings.
+                        await self._send_next(head, messages or [])
             end: dict[str, Any] = {"id": id, "type": "complete"}
         except OperationRefused as refused:
             end = {"id": id, "type": "error", "payload": orjson.Fragment(refused.errors)}
@@ -211,9 +265,10 @@ class Socket:
             )
             return
         except Disconnected:
+            self._request_close(0, "")  # waiting operations are cancelled before they run
             return
         except Exception:  # a bug, logged
-            log.exception("internal_error", request=self._context.request_id, path="/graphql")
+            log.exception("internal_error", request=self._context.request_id, path=PATH)
             self._request_close(INTERNAL_ERROR, "Internal error")
             return
         finally:
@@ -221,6 +276,10 @@ class Socket:
                 del self._operations[id]
         with suppress(Disconnected):
             await self._send_message(end)
+
+    async def _send_next(self, head: str, messages: list[str]) -> None:
+        for message in messages:
+            await self._send({"type": "websocket.send", "text": head + message})
 
     async def _close(self, closing: CloseSocket) -> None:
         reason = closing.reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
@@ -271,19 +330,8 @@ def _operation_request(message: dict[str, Any]) -> OperationRequest:
     payload = message.get("payload")
     if not isinstance(payload, dict):
         raise CloseSocket(INVALID_MESSAGE, "payload: must be an object")
-    _member(payload, "extensions", dict, "an object")
-    query = payload.get("query")
-    if not isinstance(query, str):
-        raise CloseSocket(INVALID_MESSAGE, "payload.query: must be a string")
-    return OperationRequest(
-        query,
-        _member(payload, "variables", dict, "an object"),
-        _member(payload, "operationName", str, "a string"),
-    )
-
-
-def _member(payload: dict[str, Any], name: str, type: type, what: str) -> Any:
-    value = payload.get(name)
-    if value is not None and not isinstance(value, type):
-        raise CloseSocket(INVALID_MESSAGE, f"payload.{name}: must be {what}")
-    return value
+    try:
+        return OperationRequest.parse(payload)
+    except Unreadable as error:
+        reason = f"payload.{error.detail.rstrip('.')}"
+        raise CloseSocket(INVALID_MESSAGE, reason) from None

@@ -13,7 +13,6 @@ from server.graph.change_events import ConversationsEvent, change_event, change_
 from server.graph.context import Info
 from server.graph.encoding import EventBatch
 from server.graph.events import ConversationEvent, GenerationEvent, generation_event
-from server.history.feed import ConversationChange
 from server.stream.events import Event
 from server.verbs import changes, generations
 
@@ -79,8 +78,6 @@ class Subscription:
         async with aclosing(_changes(info, after, conversation_id=id, lists=False)) as batches:
             async for batch in batches:
                 yield batch
-                if batch and any(_is_removal(event) for event in batch.events):
-                    return
 
     @strawberry.subscription(
         description="Changes to the account's list of conversations.",
@@ -102,7 +99,3 @@ async def _changes(
     async with aclosing(batches):
         async for events in batches:
             yield EventBatch(events, change_event, None, change_event_key) if events else None
-
-
-def _is_removal(event: ChangeEvent) -> bool:
-    return isinstance(event.what, ConversationChange) and event.what.row is None

@@ -1,12 +1,14 @@
 """The nodes of the graph: conversations, messages, generations, and their connections."""
 
+from collections.abc import Generator, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
 
-from server.errors import InvalidCursor, NotFound
+from server.cursors import time_cursor, unpack_time_cursor
+from server.errors import NotFound
 from server.graph.content import (
     ContentPart,
     GenerationError,
@@ -16,20 +18,20 @@ from server.graph.content import (
     usage_of,
 )
 from server.graph.context import Info
+from server.graph.loaders import Loaders
 from server.graph.page import (
     After,
     Before,
+    Connection,
     First,
     Last,
-    PageInfo,
+    connection,
     message_cursor,
-    page_info,
     parse_message_cursor,
     parse_slice,
-    time_cursor,
-    time_cursor_parser,
 )
 from server.graph.scalars import FinishReason, GenerationStatus, Role, finish_reason
+from server.graph.selection import selects_content
 from server.history import tables
 from server.history.generations import GenerationsPart, Written
 from server.history.keyset import Page
@@ -37,8 +39,9 @@ from server.history.messages import MessageRow
 from server.history.tree import BranchPart, SiblingKey
 from server.ids import Prefix
 from server.lifecycle.row_events import Snapshot
-from server.parts import joined_text
+from server.parts import Parts, joined_text
 from server.times import parse_time
+from server.verbs.conversations import check_contains
 
 Leaf = Annotated[
     strawberry.ID | None,
@@ -53,10 +56,17 @@ class Node:
     id: strawberry.ID = strawberry.field(description="The id, the same in every interface.")
 
 
+async def _system_prompt(root: "Conversation", info: Info) -> str | None:
+    [prompt] = await info.context.loaders.system_prompt.load((str(root.id),))
+    return prompt
+
+
 @strawberry.type(description="A tree of messages, one branch of which is shown.")
 class Conversation(Node):
     title: str = strawberry.field(description="The title.")
-    system_prompt: str | None = strawberry.field(description="The system prompt for its models.")
+    system_prompt: str | None = strawberry.field(
+        resolver=_system_prompt, description="The system prompt for its models."
+    )
     model: str = strawberry.field(description="The id of the model for messages that specify none.")
     pinned: bool = strawberry.field(description="Whether it is pinned to the top of the list.")
     archived: bool = strawberry.field(description="Whether it is archived.")
@@ -72,7 +82,6 @@ class Conversation(Node):
         return cls(
             id=strawberry.ID(row.id),
             title=row.title,
-            system_prompt=row.system_prompt,
             model=row.model,
             pinned=row.pinned,
             archived=row.archived,
@@ -92,8 +101,9 @@ class Conversation(Node):
         description="The message written last, on any branch; null while there are no messages."
     )
     async def last_message(self, info: Info) -> "Message | None":
-        row = await info.context.loaders.last_message.load(self.row.id)
-        return Message.of(row) if row else None
+        return await present_message(
+            info, await info.context.loaders.last_message.load(self.row.id)
+        )
 
     @strawberry.field(
         description="The generations that have not ended, in the order of their requests."
@@ -114,24 +124,35 @@ class Conversation(Node):
         last: Last = None,
         before: Before = None,
         leaf: Leaf = None,
-    ) -> "MessageConnection":
+    ) -> "Connection[Message]":
         part = parse_slice(first, after, last, before, parse_message_cursor, newest=True)
+        loaders = info.context.loaders
         start = part.before or leaf
         if start is not None:
-            await self._check_contains(info, start)
+            row = await loaders.message.load(start)
+            if row is None:
+                raise NotFound("message")
+            check_contains(self.row.id, row)
         end = start or self.row.shown_message_id
         page: Page[MessageRow] | None = None
         if end is not None:
-            page = await info.context.loaders.branch.load(BranchPart(end, part))
-        return MessageConnection.of(page or Page([], has_previous=False, has_next=False))
+            page = await loaders.branch.load(BranchPart(end, part))
+        page = page or Page([], has_previous=False, has_next=False)
+        cursors = [message_cursor(row.message.id) for row in page.items]
+        return connection(page, cursors, await present_messages(info, page.items))
 
-    async def _check_contains(self, info: Info, message_id: str) -> None:
-        """Raises NotFound without such a message, InvalidCursor if its conversation is another."""
-        row = await info.context.loaders.message.load(message_id)
-        if row is None:
-            raise NotFound("message")
-        if row.message.conversation_id != self.row.id:
-            raise InvalidCursor("There is no such message in this conversation.")
+
+class _LazyText:
+    """Awaitable: the text of a message, whose content is read when it is selected."""
+
+    def __init__(self, loaders: Loaders, row: MessageRow) -> None:
+        self._loaders, self._row = loaders, row
+
+    def __await__(self) -> Generator[Any, Any, str]:
+        return self._read().__await__()
+
+    async def _read(self) -> str:
+        return joined_text(await self._loaders.parts(self._row))
 
 
 @strawberry.type(description="A question or an answer.")
@@ -157,14 +178,18 @@ class Message(Node):
     position: int = strawberry.field(description="Its position among its siblings, from 0.")
     created_at: datetime = strawberry.field(description="When it was sent or requested.")
     row: strawberry.Private[MessageRow]
+    parts: strawberry.Private[Parts | None]
 
     @classmethod
-    def of(cls, row: MessageRow) -> "Message":
+    def of(cls, row: MessageRow, content: "Parts | Loaders") -> "Message":
+        """A row with its content, or with loaders that read it when it is selected."""
         message, generation = row
+        # A page has hundreds of texts, so this field has no resolver.
+        text: Any = joined_text(content) if isinstance(content, list) else _LazyText(content, row)
         return cls(
             id=strawberry.ID(message.id),
             role=Role(message.role),
-            text=joined_text(row.parts),
+            text=text,
             status=GenerationStatus(row.status),
             model=generation.model if generation else None,
             finish_reason=finish_reason(generation.finish_reason) if generation else None,
@@ -174,14 +199,19 @@ class Message(Node):
             position=message.position,
             created_at=message.created_at,
             row=row,
+            parts=content if isinstance(content, list) else None,
         )
 
     @strawberry.field(
+        graphql_type=list[ContentPart],
         description="Its parts. While an answer is being generated these are the last ones "
-        "stored; `generation` has all of them."
+        "stored; `generation` has all of them.",
     )
-    def content(self) -> list[ContentPart]:
-        return content_parts(self.row.parts)
+    def content(self, info: Info) -> Any:
+        return self._content(info) if self.parts is None else content_parts(self.parts)
+
+    async def _content(self, info: Info) -> list[ContentPart]:
+        return content_parts(await info.context.loaders.parts(self.row))
 
     @strawberry.field(description="Its conversation; null if that was deleted in the meantime.")
     async def conversation(self, info: Info) -> Conversation | None:
@@ -195,14 +225,14 @@ class Message(Node):
         return await loaded_message(info, self.row.message.parent_id)
 
     @strawberry.field(
-        description="The first 100 messages with the same parent, in order; this one is among "
-        "them unless there are more."
+        description="The messages with the same parent, this one included, in order; at most the "
+        "100 around this one."
     )
     async def siblings(self, info: Info) -> "list[Message]":
-        message = self.row.message
-        key = SiblingKey(message.conversation_id, message.parent_id)
-        rows = await info.context.loaders.siblings.load(key)
-        return [Message.of(row) for row in rows or ()]
+        loaders = info.context.loaders
+        ids = await loaders.sibling_ids.load(self.row.message.id)
+        rows = await loaders.message.load_many(ids or ())
+        return await present_messages(info, [row for row in rows if row is not None])
 
     @strawberry.field(description="How many messages have the same parent, this one included.")
     async def sibling_count(self, info: Info) -> int:
@@ -224,12 +254,17 @@ class Message(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-    ) -> "GenerationConnection":
-        parse_cursor = time_cursor_parser("generation", Prefix.GENERATION)
-        part = parse_slice(first, after, last, before, parse_cursor)
+    ) -> "Connection[Generation]":
+        part = parse_slice(first, after, last, before, _parse_generation_cursor)
         key = GenerationsPart(self.row.message.id, part)
         page = await info.context.loaders.generations.load(key)
-        return GenerationConnection.of(page or Page([], has_previous=False, has_next=False))
+        page = page or Page([], has_previous=False, has_next=False)
+        cursors = [time_cursor(row.created_at, row.id, "generation") for row in page.items]
+        return connection(page, cursors, [Generation.of(row) for row in page.items])
+
+
+def _parse_generation_cursor(cursor: str) -> tuple[datetime, str] | None:
+    return unpack_time_cursor(cursor, Prefix.GENERATION, "generation")
 
 
 @strawberry.type(description="One run of a model that writes an answer.")
@@ -257,13 +292,12 @@ class Generation(Node):
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     conversation_id: strawberry.Private[str]
     message_id: strawberry.Private[str]
-    live: strawberry.Private[tables.Generation | Written]
+    ended_at_seq: strawberry.Private[int | None]
+    written: strawberry.Private[Written | None]
 
     @classmethod
     def of(cls, row: tables.Generation, written: Written | None = None) -> "Generation":
-        """A row. Without `written`, its content is read from the log when it is selected."""
-        if written is None and row.status.terminal:
-            written = Written(row.parts, row.seq)
+        """A row. Without `written`, its content is read when it is selected."""
         return cls(
             id=strawberry.ID(row.id),
             status=GenerationStatus(row.status),
@@ -279,7 +313,8 @@ class Generation(Node):
             finished_at=row.finished_at,
             conversation_id=row.conversation_id,
             message_id=row.message_id,
-            live=written or row,
+            ended_at_seq=row.seq if row.status.terminal else None,
+            written=written,
         )
 
     @classmethod
@@ -302,20 +337,27 @@ class Generation(Node):
             finished_at=parse_time(data["finished_at"] or ""),
             conversation_id=data["conversation_id"],
             message_id=data["message_id"],
-            live=Written([dict(part) for part in data["content"]], data["seq"]),
+            ended_at_seq=None,
+            written=Written([dict(part) for part in data["content"]], data["seq"]),
         )
 
     async def _written(self, info: Info) -> Written:
-        if isinstance(self.live, Written):
-            return self.live
-        return await info.context.loaders.written.load(self.live)
+        if self.written is not None:
+            return self.written
+        live = await info.context.loaders.live.load(str(self.id))
+        if live is None:
+            return Written([], self.ended_at_seq or 0)
+        if self.ended_at_seq is None and live.status.terminal:
+            # It ended after its status was read: its reader has yet to see the terminal event.
+            return live.written._replace(seq=live.written.seq - 1)
+        return live.written
 
     @strawberry.field(
         description="The number of the last event that `content` includes; once it has ended, "
         "that of the terminal event."
     )
     async def seq(self, info: Info) -> int:
-        return (await self._written(info)).seq
+        return self.ended_at_seq or (await self._written(info)).seq
 
     @strawberry.field(description="What has been written so far, as of event `seq`.")
     async def content(self, info: Info) -> list[ContentPart]:
@@ -345,59 +387,21 @@ async def loaded_conversation(info: Info, id: str) -> Conversation | None:
 async def loaded_message(info: Info, id: str | None) -> Message | None:
     """The message with this id; None without an id or a message."""
     row = await info.context.loaders.message.load(id) if id is not None else None
-    return Message.of(row) if row else None
+    return await present_message(info, row)
 
 
-@strawberry.type(description="A message on its branch.")
-class MessageEdge:
-    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
-    node: Message = strawberry.field(description="The message.")
+async def present_message(info: Info, row: MessageRow | None) -> Message | None:
+    """Presents a row without its content, which is read if it is selected."""
+    return (await present_messages(info, [row]))[0] if row is not None else None
 
 
-@strawberry.type(description="A page of messages.")
-class MessageConnection:
-    edges: list[MessageEdge] = strawberry.field(description="The messages with their cursors.")
-    nodes: list[Message] = strawberry.field(description="The messages alone.")
-    page_info: PageInfo = strawberry.field(description="The position of the page.")
-
-    @classmethod
-    def of(cls, page: Page[MessageRow]) -> "MessageConnection":
-        edges = [
-            MessageEdge(cursor=message_cursor(row.message.id), node=Message.of(row))
-            for row in page.items
-        ]
-        return cls(
-            edges=edges,
-            nodes=[edge.node for edge in edges],
-            page_info=page_info(page, [edge.cursor for edge in edges]),
-        )
-
-
-@strawberry.type(description="A generation of an answer.")
-class GenerationEdge:
-    cursor: str = strawberry.field(description="The cursor, for `after` and `before`.")
-    node: Generation = strawberry.field(description="The generation.")
-
-
-@strawberry.type(description="A page of generations.")
-class GenerationConnection:
-    edges: list[GenerationEdge] = strawberry.field(
-        description="The generations with their cursors."
-    )
-    nodes: list[Generation] = strawberry.field(description="The generations alone.")
-    page_info: PageInfo = strawberry.field(description="The position of the page.")
-
-    @classmethod
-    def of(cls, page: Page[tables.Generation]) -> "GenerationConnection":
-        edges = [
-            GenerationEdge(
-                cursor=time_cursor("generation", row.created_at, row.id),
-                node=Generation.of(row),
-            )
-            for row in page.items
-        ]
-        return cls(
-            edges=edges,
-            nodes=[edge.node for edge in edges],
-            page_info=page_info(page, [edge.cursor for edge in edges]),
-        )
+async def present_messages(info: Info, rows: Sequence[MessageRow]) -> list[Message]:
+    """Presents rows without their content, which is read if it is selected."""
+    loaders = info.context.loaders
+    if not selects_content(info):
+        return [Message.of(row, loaders) for row in rows]
+    stored = await loaders.content.load(tuple(row.content_id for row in rows))
+    return [
+        Message.of(row, content.parts if content else [])
+        for row, content in zip(rows, stored, strict=True)
+    ]

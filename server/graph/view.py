@@ -1,7 +1,7 @@
 """/graphql: operations over HTTP (https://graphql.github.io/graphql-over-http) and WebSocket."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from starlette.requests import HTTPConnection, Request
@@ -11,18 +11,24 @@ from starlette.types import Receive, Scope, Send
 from server.errors import MethodNotAllowed, Refused, Unreadable, UnsupportedType
 from server.graph.context import context_of
 from server.graph.encoding import OperationRequest
-from server.graph.errors import refusal
-from server.graph.graphiql import is_page_request, page
+from server.graph.errors import PATH, TOO_COMPLEX, refusal
 from server.graph.operations import OperationRefused, Operations
 from server.graph.schema import Schema
 from server.graph.socket import OPERATIONS_MAX, Socket
 from server.graph.streams import stream, transport_of
-from server.serve.request_body import read_body_bytes
+from server.serve.pages import html_page
+from server.serve.refusals import headers_of, log_refusal
+from server.serve.request_body import read_json
 from server.settings import Settings
 
 JSON, RESPONSE = "application/json", "application/graphql-response+json"
 JSON_BODY: Final = re.compile(r'application/json *(; *charset *= *"?utf-?8"? *)?', re.IGNORECASE)
-TOO_COMPLEX: Final = "document_too_complex"
+IDE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+"""GraphiQL creates inline styles, and its fonts are embedded in its style sheet."""
 
 
 class GraphView:
@@ -41,12 +47,13 @@ class GraphView:
         try:
             response = await self._respond(request)
         except Refused as refused:
+            log_refusal(refused, request.state.request_id, PATH)
             response = _refused(refused, _media_type(request))
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        if self._ide and is_page_request(request):
-            return page()
+        if self._ide and _is_page_request(request):
+            return html_page("graphiql.html", IDE_POLICY)
         if request.method != "POST":
             detail = f"{request.method} is not allowed here; use POST."
             raise MethodNotAllowed("method_not_allowed", detail)
@@ -71,18 +78,13 @@ class GraphView:
         if not JSON_BODY.fullmatch(request.headers.get("content-type", "")):
             detail = "The body must be application/json, in UTF-8."
             raise UnsupportedType("unsupported_media_type", detail)
-        try:
-            body = orjson.loads(await read_body_bytes(request, self._body_max_bytes))
-        except orjson.JSONDecodeError as error:
-            raise Unreadable("invalid_json", f"The body is not valid JSON: {error}.") from None
+        body = await read_json(request, self._body_max_bytes)
         if not isinstance(body, dict):
             raise Unreadable("invalid_body", "The body must be a JSON object.")
-        query = _member(body, "query", str, "a string")
-        if not query:
+        operation = OperationRequest.parse(body)
+        if not operation.query:
             raise Unreadable("invalid_body", "query: the document is missing.")
-        _member(body, "extensions", dict, "an object")
-        variables = _member(body, "variables", dict, "an object")
-        return OperationRequest(query, variables, _member(body, "operationName", str, "a string"))
+        return operation
 
 
 def _media_type(request: HTTPConnection) -> str:
@@ -90,20 +92,13 @@ def _media_type(request: HTTPConnection) -> str:
     return RESPONSE if RESPONSE in request.headers.get("accept", "") else JSON
 
 
-def _member(body: dict[str, Any], name: str, type: type, what: str) -> Any:
-    value = body.get(name)
-    if value is not None and not isinstance(value, type):
-        raise Unreadable("invalid_body", f"{name}: must be {what}.")
-    return value
+def _is_page_request(request: Request) -> bool:
+    """Whether a browser requests an HTML page."""
+    return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
 
 
 def _refused(refused: Refused, media_type: str) -> Response:
     message, extensions = refusal(refused)
-    by_status = {
-        401: {"WWW-Authenticate": "Bearer"},
-        405: {"Allow": "POST"},
-        408: {"Connection": "close"},  # the rest of the body may still arrive
-    }
-    headers = by_status.get(refused.status, {})
+    headers = headers_of(refused) | ({"Allow": "POST"} if refused.status == 405 else {})
     body = orjson.dumps({"errors": [{"message": message, "extensions": extensions}]})
     return Response(body, refused.status, headers, media_type)

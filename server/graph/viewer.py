@@ -6,9 +6,8 @@ import strawberry
 
 from server.graph.context import Info
 from server.history import tables
-from server.history.accounts import identity
 from server.providers.registry import Model as OfferedModel
-from server.verbs import keys
+from server.verbs import keys, sessions
 
 
 @strawberry.type(
@@ -69,10 +68,7 @@ class Viewer:
 
 async def viewer_of(info: Info) -> Viewer:
     """The rows behind the caller."""
-    caller, database = info.context.caller, info.context.services.database
-    account, user, key = await database.read(
-        identity, caller.account_id, caller.user_id, caller.key_id
-    )
+    account, user, key = await sessions.viewer(info.context.services, info.context.caller)
     shown_user = None
     if user is not None:
         shown_user = User(id=strawberry.ID(user.id), email=user.email, created_at=user.created_at)
@@ -91,7 +87,7 @@ class Model:
     provider: str = strawberry.field(description="The provider that offers it.")
     name: str = strawberry.field(description="The provider's name for it.")
     context_tokens: int = strawberry.field(
-        description="How many tokens a request and its answer have at most together."
+        description="The context window: the maximum number of input and output tokens."
     )
     default: bool = strawberry.field(description="Whether it is used when no model is specified.")
 
@@ -109,4 +105,4 @@ class Model:
 def models_offered(info: Info) -> list[Model]:
     """Every model of this installation."""
     offered = info.context.services.models
-    return [Model.of(model, default=model == offered.default) for model in offered.all]
+    return [Model.of(model, default=offered.is_default(model)) for model in offered.all]

@@ -12,9 +12,9 @@ from server.history.generations import active_generations, active_ids, cancel_ac
 from server.history.keyset import Page, Slice, keyset_page
 from server.history.messages import owned_by
 from server.history.search import index_title
+from server.history.tables import BARE_CONVERSATION, Conversation, Generation, now
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
-from server.history.tables import Conversation, Generation, now
 from server.history.tree import newest_leaf
 from server.ids import Prefix, is_id, new_id
 
@@ -55,9 +55,11 @@ def with_active(session: Session, conversations: Sequence[Conversation]) -> list
 def conversations_by_id(
     session: Session, account_id: str, ids: Sequence[str]
 ) -> dict[str, Conversation]:
-    """Those of these conversations that the account may read."""
-    query = select(Conversation).where(
-        C.c.id.in_(ids), owned_by(account_id), C.c.deleted_at.is_(None)
+    """Those of these conversations that the account may read, without their system prompts."""
+    query = (
+        select(Conversation)
+        .where(C.c.id.in_(ids), owned_by(account_id), C.c.deleted_at.is_(None))
+        .options(*BARE_CONVERSATION)
     )
     return {conversation.id: conversation for conversation in session.scalars(query)}
 
@@ -73,10 +75,15 @@ class Listing(NamedTuple):
 
 
 def page_of_conversations(
-    session: Session, account_id: str, listing: Listing, part: Slice
+    session: Session, account_id: str, listing: Listing, part: Slice, *, prompts: bool = True
 ) -> Page[Conversation]:
-    """A slice of the account's conversations; its cursors are `(time, id)`."""
+    """A slice of the account's conversations; its cursors are `(time, id)`.
+
+    `prompts`: whether the rows have their system prompts.
+    """
     query = select(Conversation).where(C.c.account_id == account_id, C.c.deleted_at.is_(None))
+    if not prompts:
+        query = query.options(*BARE_CONVERSATION)
     for name in ("archived", "pinned", "model"):
         if (value := getattr(listing, name)) is not None:
             query = query.where(C.c[name] == value)

@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from server.errors import NotFound
 from server.history.changes import next_change
 from server.history.keyset import Page, Slice
-from server.history.tables import ACTIVE, Conversation, Generation, now
+from server.history.tables import ACTIVE, BARE_GENERATION, Conversation, Generation, now
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.ids import Prefix, is_id
@@ -40,6 +40,19 @@ def readable_generation(session: Session, generation_id: str, account_id: str) -
         if found is not None:
             return found
     raise NotFound("generation")
+
+
+def generations_by_id(
+    session: Session, account_id: str, ids: Sequence[str]
+) -> dict[str, Generation]:
+    """Those of these generations that the account may read, without their content."""
+    query = (
+        select(Generation)
+        .join(Conversation, C.c.id == G.c.conversation_id)
+        .where(G.c.id.in_(ids), G.c.account_id == account_id, C.c.deleted_at.is_(None))
+        .options(*BARE_GENERATION)
+    )
+    return {generation.id: generation for generation in session.scalars(query)}
 
 
 def request_cancel(session: Session, generation_id: str, account_id: str) -> Generation:
@@ -91,9 +104,16 @@ def generations_in(
 def active_generations(
     session: Session, account_id: str, conversation_ids: Sequence[str]
 ) -> dict[str, list[Generation]]:
-    """The generations of each conversation that have not ended, in the order of their requests."""
+    """The generations of each conversation that have not ended, in the order of their requests.
+
+    They come without their content.
+    """
     found: dict[str, list[Generation]] = defaultdict(list)
-    query = select(Generation).where(G.c.account_id == account_id, *_active_in(conversation_ids))
+    query = (
+        select(Generation)
+        .where(G.c.account_id == account_id, *_active_in(conversation_ids))
+        .options(*BARE_GENERATION)
+    )
     for generation in session.scalars(query.order_by(G.c.created_at, G.c.id)):
         found[generation.conversation_id].append(generation)
     return found
@@ -122,7 +142,7 @@ class GenerationsPart(NamedTuple):
 def generation_pages(
     session: Session, account_id: str, wanted: Sequence[GenerationsPart]
 ) -> dict[GenerationsPart, Page[Generation]]:
-    """Pages of the generations of answers, oldest first."""
+    """Pages of the generations of answers, oldest first, without their content."""
     message_ids: dict[Slice, list[str]] = defaultdict(list)
     for message_id, part in wanted:
         message_ids[part].append(message_id)
@@ -166,4 +186,5 @@ def _generations(account_id: str, message_ids: list[str], part: Slice) -> Any:
         .join(numbered, numbered.c.id == G.c.id)
         .where(numbered.c.number <= part.limit + 1)
         .order_by(*order)
+        .options(*BARE_GENERATION)
     )

@@ -7,10 +7,17 @@ from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, select
 from sqlmodel import Session
 
 from server.errors import NotFound
+from server.history.tables import (
+    BARE_GENERATION,
+    BARE_MESSAGE,
+    Conversation,
+    Generation,
+    Message,
+    Status,
+)
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
-from server.history.tables import Conversation, Generation, Message, Status
 from server.ids import Prefix, is_id
 from server.parts import Parts
 
@@ -27,6 +34,11 @@ class MessageRow(NamedTuple):
     @property
     def parts(self) -> Parts:
         return (self.generation.parts if self.generation else self.message.parts) or []
+
+    @property
+    def content_id(self) -> str:
+        """The id by which its content is read; see `server.history.contents`."""
+        return self.generation.id if self.generation else self.message.id
 
     @property
     def status(self) -> Status:
@@ -53,22 +65,26 @@ def owned_by(account_id: str) -> ColumnElement[bool]:
 def readable_message(session: Session, message_id: str, account_id: str) -> MessageRow:
     """A message of this account in a conversation that is not deleted; raises NotFound."""
     if is_id(Prefix.MESSAGE, message_id):
-        found = messages_by_id(session, account_id, [message_id])
-        if found:
-            return found[message_id]
+        found = session.execute(_readable(account_id, [message_id])).one_or_none()
+        if found is not None:
+            return MessageRow._make(found)
     raise NotFound("message")
 
 
 def messages_by_id(session: Session, account_id: str, ids: Sequence[str]) -> dict[str, MessageRow]:
-    """Those of these messages that the account may read."""
-    query = with_generation().where(M.c.id.in_(ids), owned_by(account_id), C.c.deleted_at.is_(None))
+    """Those of these messages that the account may read, without their content."""
+    query = _readable(account_id, ids).options(*BARE_MESSAGE, *BARE_GENERATION)
     return {row.message.id: row for row in map(MessageRow._make, session.execute(query))}
+
+
+def _readable(account_id: str, ids: Sequence[str]) -> Select[Any, Any]:
+    return with_generation().where(M.c.id.in_(ids), owned_by(account_id), C.c.deleted_at.is_(None))
 
 
 def last_messages(
     session: Session, account_id: str, conversation_ids: Sequence[str]
 ) -> dict[str, MessageRow]:
-    """The last written message of each conversation, on any branch.
+    """The last written message of each conversation, on any branch, without its content.
 
     A question and its answer are written together; the answer counts as the last.
     """
@@ -86,6 +102,7 @@ def last_messages(
         .join(Message, M.c.id == newest)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
         .where(C.c.id.in_(conversation_ids), owned_by(account_id))
+        .options(*BARE_MESSAGE, *BARE_GENERATION)
     )
     rows = map(MessageRow._make, session.execute(query))
     return {row.message.conversation_id: row for row in rows}

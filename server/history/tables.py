@@ -21,6 +21,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.orm import defer
+from sqlalchemy.orm.interfaces import ORMOption
 from sqlmodel import Field, SQLModel
 
 from server.parts import Parts
@@ -336,6 +338,15 @@ class Idempotency(SQLModel, table=True):
     generation_id: str
     created_at: datetime = Field(default_factory=now, sa_type=UtcTime, index=True)
 
+
+def _without(*columns: Any) -> tuple[ORMOption, ...]:
+    return tuple(defer(column, raiseload=True) for column in columns)
+
+
+BARE_CONVERSATION: Final = _without(Conversation.system_prompt)
+BARE_MESSAGE: Final = _without(Message.parts)
+BARE_GENERATION: Final = _without(Generation.parts, Generation.options)
+"""Options of statements whose rows have no large columns; reading such a column is an error."""
 
 ACCOUNTS: Final = cast("Table", Account.__table__)  # type: ignore[attr-defined]  # SQLModel adds it
 CONVERSATIONS: Final = cast("Table", Conversation.__table__)  # type: ignore[attr-defined]

@@ -24,11 +24,16 @@ from sqlmodel import Session
 
 from server.errors import Invalid, InvalidCursor
 from server.history.keyset import Page, Slice
-from server.history.messages import PAGE_MAX_CHARS, MessageRow, chars, owned_by
+from server.history.messages import (
+    PAGE_MAX_CHARS,
+    MessageRow,
+    chars,
+    owned_by,
+)
+from server.history.tables import BARE_GENERATION, BARE_MESSAGE, Generation, Message, Role, Status
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
-from server.history.tables import Generation, Message, Role, Status
 from server.parts import Parts
 
 SIBLINGS_MAX = 100
@@ -82,11 +87,12 @@ class BranchPart(NamedTuple):
 
 
 def branch_pages(
-    session: Session, wanted: Sequence[BranchPart]
+    session: Session, wanted: Sequence[BranchPart], *, content: bool = True
 ) -> dict[BranchPart, Page[MessageRow] | InvalidCursor]:
     """Pages of many branches, oldest message first; one statement for each distinct slice.
 
-    A page whose `after` is not on its branch is an InvalidCursor instead.
+    A page whose `after` is not on its branch is an InvalidCursor instead. `content`: whether the
+    rows have their content.
     """
     leaves: dict[Slice, list[str]] = defaultdict(list)
     for leaf, part in wanted:
@@ -94,12 +100,12 @@ def branch_pages(
     return {
         BranchPart(leaf, part): page
         for part, of_part in leaves.items()
-        for leaf, page in _branch_pages(session, of_part, part).items()
+        for leaf, page in _branch_pages(session, of_part, part, content=content).items()
     }
 
 
 def _branch_pages(
-    session: Session, leaves: list[str], part: Slice
+    session: Session, leaves: list[str], part: Slice, *, content: bool
 ) -> dict[str, Page[MessageRow] | InvalidCursor]:
     lowest = 0 if part.before is None else 1
     # Forwards, a page begins at the root or at `after`: only a walk up from the leaf finds the way.
@@ -108,7 +114,7 @@ def _branch_pages(
     top = func.max(up.c.height).over(partition_by=up.c.leaf).label("top")
     walked = select(up.c.leaf, up.c.id, up.c.height, top).subquery()
     in_order = walked.c.height if part.backwards else walked.c.height.desc()
-    size = chars(M.c.parts) + chars(G.c.parts)
+    size = chars(M.c.parts) + chars(G.c.parts) + chars(M.c.metadata)
     sized = (
         select(
             walked.c.leaf,
@@ -134,6 +140,8 @@ def _branch_pages(
         .where(or_(page.c.number <= first, page.c.chars_before < PAGE_MAX_CHARS))
         .order_by(page.c.height.desc())
     )
+    if not content:
+        query = query.options(*BARE_MESSAGE, *BARE_GENERATION)
     rows: dict[str, list[MessageRow]] = {leaf: [] for leaf in leaves}
     counts: dict[str, int] = dict.fromkeys(leaves, 0)
     for leaf, count, message, generation in session.execute(query):
@@ -321,6 +329,52 @@ def _window_start(position: int, count: int) -> int:
     return max(0, min(position - SIBLINGS_MAX // 2, count - SIBLINGS_MAX))
 
 
+def sibling_ids(
+    session: Session, account_id: str, message_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    """The ids in the sibling window of each message, for messages of any conversations."""
+    wanted = (
+        select(M.c.id, M.c.conversation_id, M.c.parent_id, M.c.position)
+        .join(C, C.c.id == M.c.conversation_id)
+        .where(M.c.id.in_(message_ids), owned_by(account_id))
+        .cte("wanted")
+    )
+    # Whatever the size of its group, the window of a message is within these positions.
+    groups = (
+        select(
+            wanted.c.conversation_id,
+            wanted.c.parent_id,
+            (func.min(wanted.c.position) - SIBLINGS_MAX).label("first"),
+            (func.max(wanted.c.position) + SIBLINGS_MAX).label("last"),
+        )
+        .group_by(wanted.c.conversation_id, wanted.c.parent_id)
+        .cte("groups")
+    )
+    near = select(M.c.conversation_id, M.c.parent_id, M.c.position, M.c.id).join(
+        groups,
+        (M.c.conversation_id == groups.c.conversation_id)
+        & M.c.position.between(groups.c.first, groups.c.last),
+    )
+    found: dict[SiblingKey, dict[int, str]] = defaultdict(dict)
+    query = union_all(
+        near.where(M.c.parent_id == groups.c.parent_id),
+        near.where(M.c.parent_id.is_(None), groups.c.parent_id.is_(None)),
+    )
+    at: dict[str, tuple[SiblingKey, int]] = {}
+    for conversation_id, parent_id, position, id in session.execute(query):
+        key = SiblingKey(conversation_id, parent_id)
+        found[key][position] = id
+        at[id] = key, position
+    windows = {}
+    for id in message_ids:
+        if id in at:
+            key, position = at[id]
+            ids = found[key]
+            start = _window_start(position, max(ids) + 1)
+            windows[id] = [ids[n] for n in range(start, start + SIBLINGS_MAX) if n in ids]
+    return windows
+
+
 def sibling_totals(
     session: Session, account_id: str, wanted: Sequence[SiblingKey]
 ) -> dict[SiblingKey, int]:
@@ -359,33 +413,3 @@ def _sibling_counts(
 def _has_parent_in(parent_ids: Sequence[str | None]) -> ColumnElement[bool]:
     below = M.c.parent_id.in_([id for id in parent_ids if id is not None])
     return or_(below, M.c.parent_id.is_(None)) if None in parent_ids else below
-
-
-def sibling_rows(
-    session: Session, account_id: str, wanted: Sequence[SiblingKey]
-) -> dict[SiblingKey, list[MessageRow]]:
-    """The first SIBLINGS_MAX messages of each group, in order."""
-    children = [each for each in wanted if each.parent_id is not None]
-    conversation_ids = {each.conversation_id for each in children}
-    parent_ids = [each.parent_id for each in children]
-    rooted = [each.conversation_id for each in wanted if each.parent_id is None]
-    of_account = (
-        select(M.c.id)
-        .join(C, C.c.id == M.c.conversation_id)
-        .where(owned_by(account_id), M.c.position < SIBLINGS_MAX)
-    )
-    ids = union_all(
-        of_account.where(M.c.conversation_id.in_(conversation_ids), M.c.parent_id.in_(parent_ids)),
-        of_account.where(M.c.conversation_id.in_(rooted), M.c.parent_id.is_(None)),
-    ).subquery()
-    query = (
-        select(Message, Generation)
-        .join(ids, ids.c.id == M.c.id)
-        .outerjoin(Generation, G.c.id == M.c.generation_id)
-        .order_by(M.c.position)
-    )
-    found: dict[SiblingKey, list[MessageRow]] = defaultdict(list)
-    for message, generation in session.execute(query):
-        key = SiblingKey(message.conversation_id, message.parent_id)
-        found[key].append(MessageRow(message, generation))
-    return found

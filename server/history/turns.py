@@ -14,11 +14,22 @@ from sqlmodel import Session
 from server.errors import Invalid
 from server.history.changes import next_change
 from server.history.search import index_message, index_title
+from server.history.tables import (
+    BARE_CONVERSATION,
+    BARE_GENERATION,
+    BARE_MESSAGE,
+    Conversation,
+    Generation,
+    Idempotency,
+    Message,
+    Role,
+    Status,
+    now,
+)
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import IDEMPOTENCIES as I
 from server.history.tables import MESSAGES as M
-from server.history.tables import Conversation, Generation, Idempotency, Message, Role, Status, now
 from server.ids import Prefix, new_id
 from server.parts import Parts, joined_text
 
@@ -258,13 +269,14 @@ class TurnRows(NamedTuple):
 
 
 def turn_rows(session: Session, generation_id: str) -> TurnRows:
-    """The rows of a turn, even if the conversation has been deleted since."""
-    generation = session.get_one(Generation, generation_id)
+    """The rows of a turn without content, even if the conversation has been deleted since."""
+    generation = session.get_one(Generation, generation_id, options=BARE_GENERATION)
+    conversation_id = generation.conversation_id
     return TurnRows(
         generation,
-        session.get_one(Conversation, generation.conversation_id),
-        session.get_one(Message, generation.question_id),
-        session.get_one(Message, generation.message_id),
+        session.get_one(Conversation, conversation_id, options=BARE_CONVERSATION),
+        session.get_one(Message, generation.question_id, options=BARE_MESSAGE),
+        session.get_one(Message, generation.message_id, options=BARE_MESSAGE),
     )
 
 

@@ -1,10 +1,12 @@
 """The content of answers so far: the checkpoint in SQL, and later events from the log."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from server.history.contents import StoredContent
 from server.history.generations import Written
 from server.history.tables import Generation
 from server.logs import log
@@ -15,8 +17,23 @@ from server.stream.log import log_keys, read_logs
 LIVE_EVENTS_MAX = 100_000
 
 
-async def written_so_far(
+class LiveGeneration(NamedTuple):
+    """A generation and its content so far."""
+
+    generation: Generation
+    written: Written
+
+
+async def with_content(
     redis: Redis, key_prefix: str, generations: Sequence[Generation]
+) -> list[LiveGeneration]:
+    """These generations with their content so far, in one round trip."""
+    written = await written_so_far(redis, key_prefix, generations)
+    return [LiveGeneration(*each) for each in zip(generations, written, strict=True)]
+
+
+async def written_so_far(
+    redis: Redis, key_prefix: str, generations: Sequence[Generation | StoredContent]
 ) -> list[Written]:
     """The content of these generations, in one round trip; without Redis, the checkpoints."""
     active = [generation for generation in generations if not generation.status.terminal]
@@ -32,7 +49,7 @@ async def written_so_far(
     return [_written(generation, newer.get(generation.id, [])) for generation in generations]
 
 
-def _written(generation: Generation, newer: list[Event]) -> Written:
+def _written(generation: Generation | StoredContent, newer: list[Event]) -> Written:
     """The content up to the first damaged event, and from where the answer starts over."""
     content, seq, damaged = Content(generation.parts), generation.seq, False
     for event in newer:

@@ -59,6 +59,10 @@ class Models:
         self.titles = self._named(settings, "title_model")
         """The model that titles conversations; None for each conversation's own."""
 
+    def is_default(self, model: Model) -> bool:
+        """Whether this model is used when no model is specified."""
+        return model == self.default
+
     def find(self, name: str) -> Model:
         """The model with this id, or with this name if it is unique; raises Invalid."""
         if model := self._by_id.get(name):

@@ -33,14 +33,19 @@ async def get(services: Services, caller: Caller, conversation_id: str) -> Conve
 async def page(
     services: Services, caller: Caller, listing: Listing, part: Slice
 ) -> Page[Conversation]:
-    """A slice of the account's conversations; its cursors are `(time, id)`."""
-    return await services.database.read(page_of_conversations, caller.account_id, listing, part)
+    """A slice of the account's conversations; its cursors are `(time, id)`.
+
+    The rows have no system prompts.
+    """
+    return await services.database.read(
+        page_of_conversations, caller.account_id, listing, part, prompts=False
+    )
 
 
 async def page_with_active(
     services: Services, caller: Caller, listing: Listing, part: Slice
 ) -> Page[ConversationRow]:
-    """A slice of conversations with the active generations of each."""
+    """A slice of conversations with the system prompt and the active generations of each."""
     return await services.database.read(_page_with_active, caller.account_id, listing, part)
 
 
@@ -111,6 +116,12 @@ async def branch_page(
     )
 
 
+def check_contains(conversation_id: str, row: MessageRow) -> None:
+    """Raises InvalidCursor for a message of another conversation."""
+    if row.message.conversation_id != conversation_id:
+        raise InvalidCursor("There is no such message in this conversation.")
+
+
 def _page_with_active(
     session: Session, account_id: str, listing: Listing, part: Slice
 ) -> Page[ConversationRow]:
@@ -163,8 +174,7 @@ def _check_start(
         if not is_cursor:
             raise
         raise InvalidCursor("before: this is not a valid cursor.") from None
-    if found.message.conversation_id != conversation_id:
-        raise InvalidCursor("There is no such message in this conversation.")
+    check_contains(conversation_id, found)
 
 
 def _views(session: Session, messages: list[MessageRow]) -> list[MessageView]:

@@ -3,24 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import NamedTuple
 
 from server.errors import InvalidCursor
-from server.history.generations import Written, readable_generation, request_cancel
+from server.history.generations import readable_generation, request_cancel
 from server.history.tables import Generation
 from server.identity.callers import Caller
 from server.lifecycle.row_events import queued_event, snapshot_event
-from server.lifecycle.written import written_so_far
+from server.lifecycle.written import LiveGeneration
+from server.lifecycle.written import with_content as live_generations
 from server.resources import Services
 from server.stream.feed import Batch
 from server.stream.feed import follow as follow_feed
-
-
-class LiveGeneration(NamedTuple):
-    """A generation and its content so far."""
-
-    generation: Generation
-    written: Written
 
 
 async def get(services: Services, caller: Caller, generation_id: str) -> LiveGeneration:
@@ -31,9 +24,7 @@ async def get(services: Services, caller: Caller, generation_id: str) -> LiveGen
 
 async def with_content(services: Services, generations: list[Generation]) -> list[LiveGeneration]:
     """These generations with their content so far, in one round trip."""
-    key_prefix = services.settings.redis.key_prefix
-    written = await written_so_far(services.redis, key_prefix, generations)
-    return [LiveGeneration(*each) for each in zip(generations, written, strict=True)]
+    return await live_generations(services.redis, services.settings.redis.key_prefix, generations)
 
 
 async def cancel(

@@ -156,6 +156,13 @@ def validated_key(key: str | None) -> str | None:
     return key
 
 
+def validated_limit(limit: int | None, pointer: str) -> int:
+    """The length of a page; raises Invalid."""
+    if limit is None or not 1 <= limit <= PAGE_MAX:
+        raise Invalid.at(pointer, f"must be from 1 to {PAGE_MAX}", code="invalid_limit")
+    return limit
+
+
 def validated_wait_s(wait_s: float | None, pointer: str) -> float:
     """A time to wait for the end of an answer; raises Invalid."""
     if wait_s is None or not 0 <= wait_s <= WAIT_MAX_S:

@@ -5,7 +5,13 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from server.errors import Forbidden, Unauthenticated
-from server.history.accounts import close_session, email_of, open_guest_session
+from server.history.accounts import (
+    Identity,
+    close_session,
+    email_of,
+    identity,
+    open_guest_session,
+)
 from server.history.guest_merge import LinkPreview, preview_link, sign_in
 from server.history.tables import BrowserSession
 from server.identity.callers import Caller, Callers
@@ -97,6 +103,11 @@ async def close(services: Services, callers: Callers, caller: Caller) -> None:
     callers.forget(caller.session_sha256)
     audit("signed_out", account=caller.account_id, user=caller.user_id)
     keys.forget(callers, revoked)
+
+
+async def viewer(services: Services, caller: Caller) -> Identity:
+    """The account of the caller, and the user and the API key of the call, if it has them."""
+    return await services.database.read(identity, caller.account_id, caller.user_id, caller.key_id)
 
 
 async def email(services: Services, caller: Caller) -> str | None:

@@ -1,4 +1,4 @@
-"""The budget of searches: how many run at once, and how much text one operation may scan.
+"""Search slots: how many searches of this process run at once.
 
 A search takes CPU time from the streams of its process, and on SQLite one of its two readers.
 """
@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 
 from server.errors import TooMany
 
-SEARCH_SCAN_MAX_CHARS: Final = 1_000_000
 SEARCHES_MAX: Final = 2
 SEARCH_WAIT_MAX_S: Final = 10
 
@@ -47,18 +46,3 @@ class SearchSlots:
         finally:
             self._all.release()
             account.release()
-
-
-class SearchBudget:
-    """The text that the searches of one operation may still scan for excerpts, and their slots."""
-
-    def __init__(self, slots: SearchSlots) -> None:
-        self.slots = slots
-        self._left_chars = SEARCH_SCAN_MAX_CHARS
-
-    def take(self, chars: int) -> bool:
-        """Takes a text of this length from the budget; false if it exceeds what is left."""
-        if chars > self._left_chars:
-            return False
-        self._left_chars -= chars
-        return True
