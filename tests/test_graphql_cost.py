@@ -62,7 +62,7 @@ def test_long_aliases_are_refused() -> None:
 @pytest.mark.parametrize("fragments", [2, 20])
 def test_depth_is_counted_through_fragments(schema: GraphQLSchema, fragments: int) -> None:
     def chain(levels: int) -> str:
-        """Fragments that each add this many levels, in a document without another deep place."""
+        """Fragments that each add this many levels, in a document that is not deep elsewhere."""
         below = [f"...F{n + 1}" for n in range(fragments - 1)] + ["id"]
         return '{ message(id: "x") { ...F0 } } ' + " ".join(
             f"fragment F{n} on Message {{ {'parent { ' * levels}{inner}{' }' * levels} }}"

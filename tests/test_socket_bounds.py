@@ -38,7 +38,7 @@ class Operations:
         await asyncio.Event().wait()
 
 
-class Peer:
+class SlowClient:
     """A client that reads only while `reads` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,14 +91,14 @@ class Peer:
 
 
 @pytest.fixture
-async def peer(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Peer]:
-    peer = Peer(monkeypatch)
+async def client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowClient]:
+    client = SlowClient(monkeypatch)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(peer.socket.serve())
-        await condition(peer.acknowledged)
-        yield peer
-        peer.reads.set()
-        peer.disconnect()
+        tasks.create_task(client.socket.serve())
+        await condition(client.acknowledged)
+        yield client
+        client.reads.set()
+        client.disconnect()
 
 
 async def run_ready_tasks() -> None:
@@ -107,54 +107,54 @@ async def run_ready_tasks() -> None:
         await asyncio.sleep(0)
 
 
-async def test_at_most_four_queries_run_until_their_results_are_read(peer: Peer) -> None:
-    peer.reads.clear()
+async def test_at_most_four_queries_run_until_their_results_are_read(client: SlowClient) -> None:
+    client.reads.clear()
     for n in range(50):
-        peer.subscribe(str(n), f"query {n}")
+        client.subscribe(str(n), f"query {n}")
     await run_ready_tasks()
-    meanwhile = list(peer.operations.started)
+    started_unread = list(client.operations.started)
 
-    peer.reads.set()
-    await condition(lambda: len(peer.received) == 1 + 2 * 50)
+    client.reads.set()
+    await condition(lambda: len(client.received) == 1 + 2 * 50)
 
-    assert len(meanwhile) == QUERIES_MAX
-    assert peer.operations.started == [f"query {n}" for n in range(50)]
-    ended = [each["id"] for each in peer.received if each["type"] == "complete"]
+    assert len(started_unread) == QUERIES_MAX
+    assert client.operations.started == [f"query {n}" for n in range(50)]
+    ended = [each["id"] for each in client.received if each["type"] == "complete"]
     assert sorted(ended, key=int) == [str(n) for n in range(50)]
 
 
-async def test_subscriptions_do_not_wait_for_each_other(peer: Peer) -> None:
+async def test_subscriptions_do_not_wait_for_each_other(client: SlowClient) -> None:
     for n in range(50):
-        peer.subscribe(str(n), "subscription")
-    await condition(lambda: len(peer.received) == 1 + 50)
+        client.subscribe(str(n), "subscription")
+    await condition(lambda: len(client.received) == 1 + 50)
 
-    peer.subscribe("query", "query")
-    await condition(lambda: {"id": "query", "type": "complete"} in peer.received)
+    client.subscribe("query", "query")
+    await condition(lambda: {"id": "query", "type": "complete"} in client.received)
 
 
-async def test_the_server_stops_reading_while_much_text_waits(peer: Peer) -> None:
-    peer.reads.clear()
+async def test_the_server_stops_reading_while_much_text_waits(client: SlowClient) -> None:
+    client.reads.clear()
     large = "x" * (WAITING_MAX_BYTES // 2)
     for n in range(50):
-        peer.subscribe(str(n), "query", text=large)
-    before = peer.taken
+        client.subscribe(str(n), "query", text=large)
+    before = client.taken
     await run_ready_tasks()
-    taken = peer.taken - before
+    taken = client.taken - before
 
-    peer.reads.set()
-    await condition(lambda: len(peer.received) == 1 + 2 * 50)
+    client.reads.set()
+    await condition(lambda: len(client.received) == 1 + 2 * 50)
 
     assert taken <= QUERIES_MAX + 3
 
 
-async def test_a_waiting_operation_can_be_cancelled(peer: Peer) -> None:
-    peer.reads.clear()
+async def test_a_waiting_operation_can_be_cancelled(client: SlowClient) -> None:
+    client.reads.clear()
     for n in range(10):
-        peer.subscribe(str(n), f"query {n}")
-    peer.send_message({"id": "9", "type": "complete"})
+        client.subscribe(str(n), f"query {n}")
+    client.send_message({"id": "9", "type": "complete"})
     await run_ready_tasks()
 
-    peer.reads.set()
-    await condition(lambda: {"id": "8", "type": "complete"} in peer.received)
+    client.reads.set()
+    await condition(lambda: {"id": "8", "type": "complete"} in client.received)
 
-    assert "query 9" not in peer.operations.started
+    assert "query 9" not in client.operations.started
