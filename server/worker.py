@@ -37,6 +37,8 @@ CHORES_EVERY_S = 600
 INDEX_EVERY_S = 2.0
 INDEX_PAUSE_S = 0.1
 CHORES_SLOTS = 2
+OWNED_PER_SLOT = 4
+"""How many answers a worker owns at most for each slot: those it takes over wait for none."""
 
 
 class Worker:
@@ -67,7 +69,7 @@ class Worker:
         self._tail.listen(
             channel, Listener(lambda: None, lambda id: self._ownership.stop(id.decode()))
         )
-        async with self._ownership.heartbeat.beating(), asyncio.TaskGroup() as tasks:
+        async with self._ownership.heartbeat.beating(stop), asyncio.TaskGroup() as tasks:
             for queue in self._queues:
                 tasks.create_task(queue.main())
             steps = (
@@ -147,6 +149,7 @@ async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Work
             url=settings.redis_url,
             database_url=settings.database_url,
             lease_s=settings.worker.lease_s,
+            owned_max=OWNED_PER_SLOT * settings.worker.concurrency,
             key_prefix=settings.redis.key_prefix,
             limits=settings.generation,
         )

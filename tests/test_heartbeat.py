@@ -19,7 +19,7 @@ from tests.readers import check_all, reading, some_tokens, types_of
 from tests.system import System
 from tests.waiting import condition
 
-LEASE_S, GAP_MAX_S, BEAT_S = 2.0, 1.25, 0.5
+LEASE_S, BEAT_S = 2.0, 0.5
 
 
 def looks(watch: Watch, beats: list[int | None], start: float = 0.0) -> list[bool]:
@@ -36,28 +36,36 @@ def looks(watch: Watch, beats: list[int | None], start: float = 0.0) -> list[boo
 
 @pytest.mark.quick
 def test_a_worker_is_dead_once_its_beat_has_not_risen_for_its_lease() -> None:
-    assert looks(Watch(GAP_MAX_S), [1, 1, 1, 1, 1]) == [False, False, False, False, True]
+    assert looks(Watch(LEASE_S), [1, 1, 1, 1, 1]) == [False, False, False, False, True]
 
 
 @pytest.mark.quick
 def test_a_worker_whose_beat_rises_lives() -> None:
-    assert not any(looks(Watch(GAP_MAX_S), [1, 1, 1, 2, 2, 2, 3, 3, 3, 4]))
+    assert not any(looks(Watch(LEASE_S), [1, 1, 1, 2, 2, 2, 3, 3, 3, 4]))
 
 
 @pytest.mark.quick
 def test_a_worker_has_a_new_lease_when_it_registers_again() -> None:
-    assert not any(looks(Watch(GAP_MAX_S), [1, 1, 1, None, 1, 1, 1, 1]))
+    assert not any(looks(Watch(LEASE_S), [1, 1, 1, None, 1, 1, 1, 1]))
 
 
 @pytest.mark.quick
 def test_after_an_outage_of_the_database_nobody_is_dead_for_a_while() -> None:
-    watch = Watch(GAP_MAX_S)
+    watch = Watch(LEASE_S)
     looks(watch, [1, 1])
     after = 10.0
 
     found = looks(watch, [1] * 20, start=after)
 
     assert found.index(True) * BEAT_S >= max(RECOVERY_S, LEASE_S)
+
+
+@pytest.mark.quick
+def test_a_late_look_starts_the_lease_anew() -> None:
+    watch = Watch(LEASE_S)
+    looks(watch, [1, 1])
+
+    assert looks(watch, [1] * 5, start=BEAT_S + 0.9 * LEASE_S) == [False] * 4 + [True]
 
 
 # With real processes

@@ -133,7 +133,7 @@ def plans_of_a_sweep(session: Session) -> list[str]:
 async def test_a_death_is_detected_in_time(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, watch = set[str](), Watch(gap_max_s=1.0)
+    taken, watch = set[str](), Watch(LEASE_S)
 
     async def look(at: float) -> list[Any]:
         lives, _ = await database.write(beat_or_register, "wrk_alive", int(at * 1000) + 1, LEASE_S)

@@ -20,7 +20,7 @@ from server.history.workers import EARLIER_VERSION, Life
 from server.logs import log
 
 BEATS_PER_LEASE: Final = 4
-GAP_MAX_BEATS: Final = 2.5
+GAP_MAX_BEATS: Final = 3
 OPEN_WITHIN: Final = 0.8
 """In which part of the lease a log may be opened: by its end, another worker may own the answer."""
 
@@ -28,7 +28,8 @@ HANG_S = 8.0
 """How long the worker's event loop may be stuck before the worker counts as dead."""
 
 RECOVERY_S = 6.0
-"""After an outage of the database, how long nobody is declared dead: others may come back later."""
+"""How long nobody is declared dead after an outage of the database, that is, after a gap of more than
+a lease: others may come back later."""
 
 REPORT_EVERY_S = 0.25
 EARLIER_VERSION_EVERY_S = 3.0
@@ -40,16 +41,18 @@ class Watch:
     Only while its own beats are written in time: otherwise the others' could not be either.
     """
 
-    def __init__(self, gap_max_s: float) -> None:
-        self._gap_max_s = gap_max_s
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s, self._gap_max_s = lease_s, GAP_MAX_BEATS * lease_s / BEATS_PER_LEASE
         self._since: dict[str, tuple[int, float]] = {}
         self._looked_at: float | None = None
         self._trusted_from = float("-inf")
 
     def look(self, lives: list[Life], at: float) -> list[Life]:
         """Takes what was read in a transaction that began `at` and took a beat. Returns the dead."""
-        if self._looked_at is not None and at - self._looked_at > self._gap_max_s:
+        gap_s = at - self._looked_at if self._looked_at is not None else 0.0
+        if gap_s > self._gap_max_s:
             self._since.clear()
+        if gap_s > self._lease_s:
             self._trusted_from = at + RECOVERY_S
         self._looked_at = at
         before, self._since = self._since, {}
@@ -72,23 +75,24 @@ class Heartbeat:
         """Rises when others have declared this worker dead: what it owned before, it has lost."""
         self._url, self._changed = url, changed
         self._every_s = lease_s / BEATS_PER_LEASE
-        self._watch = Watch(GAP_MAX_BEATS * self._every_s)
+        self._watch = Watch(lease_s)
         self._started_at = self._alive_at = monotonic()
         self._registered, self._away = False, False
         self._rows_beaten_at = float("-inf")
         self._waiting: list[asyncio.Future[None]] = []
         self._stopped = False
+        self._wake_thread: Callable[[], Any] = lambda: None
 
     async def beat_now(self) -> None:
         """Returns once a beat was written that began after this call. Raises DatabaseAway."""
         written = asyncio.get_running_loop().create_future()
         self._waiting.append(written)
-        self._thread_loop.call_soon_threadsafe(self._wake.set)
+        self._wake_thread()
         await written
 
     @asynccontextmanager
-    async def beating(self) -> AsyncIterator[None]:
-        """Beats while the context is open, from its beginning."""
+    async def beating(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Beats while the context is open. Entered after the first beat, or when `stop` is set."""
         loop, ready, ended = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self._worker_loop = loop
 
@@ -101,11 +105,12 @@ class Heartbeat:
         threading.Thread(target=run, daemon=True, name="heartbeat").start()
         reporting = asyncio.create_task(self._report())
         try:
-            await ready.wait()
+            await _first_of(ready, stop)
             yield
         finally:
             self._stopped = True
-            self._thread_loop.call_soon_threadsafe(self._wake.set)
+            with suppress(RuntimeError):  # its event loop is closed: the thread has failed
+                self._wake_thread()
             await ended.wait()
             reporting.cancel()
 
@@ -116,11 +121,12 @@ class Heartbeat:
             await asyncio.sleep(REPORT_EVERY_S)
 
     async def _beat_until_stopped(self, ready: asyncio.Event) -> None:
-        self._thread_loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        wake = asyncio.Event()
+        self._wake_thread = partial(asyncio.get_running_loop().call_soon_threadsafe, wake.set)
         async with open_database(self._url) as database:
             while not self._stopped:
-                began = monotonic()
                 waiting, self._waiting = self._waiting, []
+                began = monotonic()
                 try:
                     await self._beat(database, began)
                     self._notify(partial(_resolve, waiting, None))
@@ -136,8 +142,8 @@ class Heartbeat:
                     self._waiting += waiting
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.05, began + self._every_s - monotonic())):
-                        await self._wake.wait()
-                self._wake.clear()
+                        await wake.wait()
+                wake.clear()
             with suppress(DatabaseAway):
                 await database.write(workers.leave, self.name)
 
@@ -171,6 +177,15 @@ class Heartbeat:
     def _notify(self, callback: Callable[[], Any]) -> None:
         """Runs a callback in the worker's event loop."""
         self._worker_loop.call_soon_threadsafe(callback)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _resolve(waiting: list[asyncio.Future[None]], error: DatabaseAway | None) -> None:

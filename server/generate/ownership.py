@@ -59,6 +59,7 @@ class Ownership:
         database_url: str,
         key_prefix: str,
         lease_s: float,
+        owned_max: int,
         limits: GenerationSettings,
     ) -> None:
         self.owner, self.draining = owner, False
@@ -67,7 +68,7 @@ class Ownership:
         self.writer = LogWriter(url, self.heartbeat, self._confirm, retention_s=limits.retention_s)
         self._database, self._queue, self._settler = database, queue, settler
         self._providers, self._models = providers, models
-        self._key_prefix, self._limits = key_prefix, limits
+        self._key_prefix, self._limits, self._owned_max = key_prefix, limits, owned_max
         self._answers: dict[str, Answering] = {}
         self._taking: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -217,9 +218,10 @@ class Ownership:
 
     def _take_over(self, ownerless: list[str]) -> None:
         """Takes some of these over, not the same ones as every other worker."""
-        if self.draining:
+        room = min(TAKEN_AT_ONCE - len(self._taking), self._owned_max - len(self._answers))
+        if self.draining or room <= 0:
             return
-        taken = random.sample(ownerless, min(len(ownerless), TAKEN_AT_ONCE))
+        taken = random.sample(ownerless, min(len(ownerless), room))
         for generation_id in taken:
             self._spawn(self.take(generation_id))
         if len(taken) < len(ownerless):
