@@ -39,7 +39,8 @@ async def test_a_sent_message_is_answered(client: Client) -> None:
     assert payload["replayed"] is False
     assert payload["conversation"]["shownMessage"]["id"] == payload["answer"]["id"]
     assert payload["question"]["text"] == "/demo tokens=20 rate=0"
-    assert payload["answer"]["status"] == payload["generation"]["status"] == "QUEUED"
+    # A worker may have claimed it before the payload is read.
+    assert {payload["answer"]["status"], payload["generation"]["status"]} <= {"QUEUED", "RUNNING"}
     assert payload["generation"]["seq"] >= 1
 
 
@@ -664,5 +665,7 @@ async def test_a_mutation_sees_what_an_earlier_one_of_its_operation_changed(
     )
 
     for payload in both.values():
-        assert payload["conversation"]["lastMessage"] == payload["answer"]
         assert payload["conversation"]["shownMessage"] == payload["answer"]
+    answers = [payload["answer"] for payload in both.values()]
+    assert both["a"]["conversation"]["lastMessage"] == answers[0]
+    assert both["b"]["conversation"]["lastMessage"] in answers  # the first one may end just then

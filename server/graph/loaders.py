@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlmodel import Session
@@ -30,7 +31,7 @@ from server.history.messages import PAGE_MAX_CHARS, MessageRow, last_messages, m
 from server.history.tables import Conversation, Generation, Status
 from server.history.tree import BranchPart, SiblingKey, branch_pages, sibling_ids, sibling_totals
 from server.lifecycle.written import written_so_far
-from server.parts import Parts
+from server.parts import Parts, content_chars
 from server.resources import Services
 
 K = TypeVar("K", bound=Hashable)
@@ -59,15 +60,20 @@ class Loaders:
         rows = partial(_rows, database, account_id, budget)
         contents = partial(_contents, database, account_id, budget, asyncio.Lock())
         self.conversation: DataLoader[str, Conversation | None] = rows(conversations_by_id)
-        self.message: DataLoader[str, MessageRow | None] = rows(messages_by_id)
+        messages: dict[str, MessageRow] = {}
+        self.message: DataLoader[str, MessageRow | None] = rows(messages_by_id, known=messages)
         self.last_message: DataLoader[str, MessageRow | None] = rows(last_messages)
         self.generation: DataLoader[str, Generation | None] = rows(generations_by_id)
         self.active: DataLoader[str, list[Generation] | None] = rows(active_generations)
         self.generations: DataLoader[GenerationsPart, Page[Generation] | None] = rows(
             generation_pages
         )
+        keep = partial(_keep_messages, messages, budget)
         self.branch: DataLoader[BranchPart, Page[MessageRow] | None] = rows(
-            _branch_pages, partial(_prime_messages, self.message)
+            _branches(budget, content=False), keep
+        )
+        self.branch_with_content: DataLoader[BranchPart, Page[MessageRow] | None] = rows(
+            _branches(budget, content=True), keep
         )
         self.sibling_ids: DataLoader[str, list[str] | None] = rows(sibling_ids, counted=False)
         self.sibling_total: DataLoader[SiblingKey, int | None] = rows(sibling_totals)
@@ -94,19 +100,25 @@ def _rows(
     read: Callable[[Session, str, Sequence[K]], Mapping[K, V]],
     on_read: Callable[[Mapping[K, V]], None] = lambda _found: None,
     *,
+    known: Mapping[K, V] = MappingProxyType({}),
     counted: bool = True,
 ) -> Any:
-    """A loader of rows, or lists or pages of them; `counted`: they count as objects."""
+    """A loader of rows, or lists or pages of them, that are not `known` already.
+
+    `counted`: they count as objects.
+    """
 
     async def load(keys: list[K]) -> list[V | None]:
-        distinct = list(dict.fromkeys(keys))
+        distinct = [key for key in dict.fromkeys(keys) if key not in known]
+        if not distinct:
+            return [known[key] for key in keys]
         if counted:
             budget.charge_rows(len(distinct))
         found = await database.read(read, account_id, distinct)
         if counted:
             budget.charge_rows(sum(max(0, _length(each) - 1) for each in found.values()))
         on_read(found)
-        return [found.get(key) for key in keys]
+        return [found.get(key) or known.get(key) for key in keys]
 
     return DataLoader(load, KEYS_PER_READ)
 
@@ -162,32 +174,37 @@ async def _live(
         rows, await written_so_far(services.redis, key_prefix, rows), strict=True
     ):
         if written.parts is not row.parts:
-            budget.charge_content(_chars(written) - _chars(row))
+            budget.charge_content(content_chars(written.parts) - content_chars(row.parts))
         found[row.id] = LiveContent(written, row.status)
     return [found.get(id) for id in ids]
 
 
-def _chars(content: Written | StoredContent) -> int:
-    return sum(
-        len(value) for part in content.parts for value in part.values() if isinstance(value, str)
-    )
+def _branches(
+    budget: ResponseBudget, *, content: bool
+) -> Callable[[Session, str, Sequence[BranchPart]], Mapping[BranchPart, Any]]:
+    """Reads pages of branches whose leaves are known to be the account's.
 
-
-def _branch_pages(
-    session: Session, _account_id: str, wanted: Sequence[BranchPart]
-) -> Mapping[BranchPart, Page[MessageRow] | InvalidCursor]:
-    """Pages of branches whose leaves are known to be the account's.
-
-    The data loader raises those that are exceptions.
+    With `content`, their rows have as much of it as one read may have. The data loader raises
+    those that are exceptions.
     """
-    return branch_pages(session, wanted, content=False)
+
+    def read(
+        session: Session, _account_id: str, wanted: Sequence[BranchPart]
+    ) -> Mapping[BranchPart, Page[MessageRow] | InvalidCursor]:
+        chars_max = min(PAGE_MAX_CHARS, budget.left_chars) if content else 0
+        return branch_pages(session, wanted, chars_max=chars_max)
+
+    return read
 
 
-def _prime_messages(
-    message: DataLoader[str, MessageRow | None],
+def _keep_messages(
+    messages: dict[str, MessageRow],
+    budget: ResponseBudget,
     found: Mapping[BranchPart, Page[MessageRow] | InvalidCursor],
 ) -> None:
-    """Saves reading the parents and siblings of a page that are on it."""
+    """Saves reading the parents and siblings of a page that are on it, and counts its content."""
     for page in found.values():
         if isinstance(page, Page):
-            message.prime_many({row.message.id: row for row in page.items})
+            messages.update({row.message.id: row for row in page.items})
+            rows = [row for row in page.items if row.has_content]
+            budget.charge_content(sum(content_chars(row.parts) for row in rows))

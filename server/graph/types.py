@@ -1,6 +1,6 @@
 """The nodes of the graph: conversations, messages, generations, and their connections."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ from server.graph.page import (
 from server.graph.scalars import FinishReason, GenerationStatus, Role, finish_reason
 from server.graph.selection import selects_content
 from server.history import tables
+from server.history.contents import StoredContent
 from server.history.generations import GenerationsPart, Written
 from server.history.keyset import Page
 from server.history.messages import MessageRow
@@ -136,7 +137,9 @@ class Conversation(Node):
         end = start or self.row.shown_message_id
         page: Page[MessageRow] | None = None
         if end is not None:
-            page = await loaders.branch.load(BranchPart(end, part))
+            is_content_read = selects_content(info)
+            branch = loaders.branch_with_content if is_content_read else loaders.branch
+            page = await branch.load(BranchPart(end, part))
         page = page or Page([], has_previous=False, has_next=False)
         cursors = [message_cursor(row.message.id) for row in page.items]
         return connection(page, cursors, await present_messages(info, page.items))
@@ -400,8 +403,13 @@ async def present_messages(info: Info, rows: Sequence[MessageRow]) -> list[Messa
     loaders = info.context.loaders
     if not selects_content(info):
         return [Message.of(row, loaders) for row in rows]
-    stored = await loaders.content.load(tuple(row.content_id for row in rows))
-    return [
-        Message.of(row, content.parts if content else [])
-        for row, content in zip(rows, stored, strict=True)
-    ]
+    bare = tuple(row.content_id for row in rows if not row.has_content)
+    stored = dict(zip(bare, await loaders.content.load(bare), strict=True)) if bare else {}
+    return [Message.of(row, _parts_of(row, stored)) for row in rows]
+
+
+def _parts_of(row: MessageRow, stored: Mapping[str, StoredContent | None]) -> Parts:
+    if row.has_content:
+        return row.parts
+    content = stored[row.content_id]
+    return content.parts if content else []

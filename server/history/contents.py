@@ -35,6 +35,51 @@ class Contents(NamedTuple):
     left_out: list[str]
 
 
+def _sized(rows: Any) -> tuple[Any, ColumnElement[bool]]:
+    """Rows of `id` and `size`, and whether the rows before one have fewer than `:chars_max`."""
+    each = rows.subquery()
+    before = func.sum(each.c.size).over(order_by=each.c.id) - each.c.size
+    sized = select(each.c.id, each.c.size, before.label("before")).subquery()
+    return sized, sized.c.before < bindparam("chars_max")
+
+
+def _stored() -> Any:
+    questions = (
+        select(M.c.id, chars(M.c.parts).label("size"))
+        .join(C, C.c.id == M.c.conversation_id)
+        .where(M.c.id.in_(bindparam("questions", expanding=True)), owned_by(_ACCOUNT))
+    )
+    answers = select(G.c.id, chars(G.c.parts)).where(
+        G.c.id.in_(bindparam("answers", expanding=True)), G.c.account_id == _ACCOUNT
+    )
+    sized, fits = _sized(union_all(questions, answers))
+    content = case((fits, func.coalesce(M.c.parts, G.c.parts)))
+    return (
+        select(sized.c.id, sized.c.size, fits, content, G.c.seq, G.c.status)
+        .select_from(sized)
+        .outerjoin(M, M.c.id == sized.c.id)
+        .outerjoin(G, G.c.id == sized.c.id)
+    )
+
+
+def _prompts() -> Any:
+    sized, fits = _sized(
+        select(C.c.id, chars(C.c.system_prompt).label("size")).where(
+            C.c.id.in_(bindparam("conversations", expanding=True)), owned_by(_ACCOUNT)
+        )
+    )
+    return (
+        select(sized.c.id, sized.c.size, fits, case((fits, C.c.system_prompt)))
+        .select_from(sized)
+        .join(C, C.c.id == sized.c.id)
+    )
+
+
+_ACCOUNT: Any = bindparam("account")
+_STORED, _PROMPTS = _stored(), _prompts()
+"""Built once: building one takes longer than running it."""
+
+
 def stored_contents(
     session: Session, account_id: str, ids: Sequence[str], chars_max: int
 ) -> Contents:
@@ -42,26 +87,14 @@ def stored_contents(
 
     The first one is read whatever its size.
     """
-    question_ids = [id for id in ids if is_id(Prefix.MESSAGE, id)]
-    answer_ids = [id for id in ids if is_id(Prefix.GENERATION, id)]
-    questions = (
-        select(M.c.id, chars(M.c.parts).label("size"))
-        .join(C, C.c.id == M.c.conversation_id)
-        .where(M.c.id.in_(question_ids), owned_by(account_id))
-    )
-    answers = select(G.c.id, chars(G.c.parts)).where(
-        G.c.id.in_(answer_ids), G.c.account_id == account_id
-    )
-    sized, fits = _sized(union_all(questions, answers))
-    content = case((fits, func.coalesce(M.c.parts, G.c.parts)))
-    query = (
-        select(sized.c.id, sized.c.size, fits, content, G.c.seq, G.c.status)
-        .select_from(sized)
-        .outerjoin(M, M.c.id == sized.c.id)
-        .outerjoin(G, G.c.id == sized.c.id)
-    )
+    wanted = {
+        "account": account_id,
+        "questions": [id for id in ids if is_id(Prefix.MESSAGE, id)],
+        "answers": [id for id in ids if is_id(Prefix.GENERATION, id)],
+        "chars_max": chars_max,
+    }
     return _contents(
-        session.execute(query, {"chars_max": chars_max}),
+        session.connection().execute(_STORED, wanted),
         lambda id, parts, seq, status: StoredContent(
             id, parts or [], seq or 0, status or Status.COMPLETED
         ),
@@ -72,25 +105,8 @@ def system_prompts(
     session: Session, account_id: str, ids: Sequence[str], chars_max: int
 ) -> Contents:
     """The system prompts of conversations of the account; the first one whatever its size."""
-    sized, fits = _sized(
-        select(C.c.id, chars(C.c.system_prompt).label("size")).where(
-            C.c.id.in_(ids), owned_by(account_id)
-        )
-    )
-    query = (
-        select(sized.c.id, sized.c.size, fits, case((fits, C.c.system_prompt)))
-        .select_from(sized)
-        .join(C, C.c.id == sized.c.id)
-    )
-    return _contents(session.execute(query, {"chars_max": chars_max}), lambda _id, prompt: prompt)
-
-
-def _sized(rows: Any) -> tuple[Any, ColumnElement[bool]]:
-    """Rows of `id` and `size`, and whether the rows before each have fewer than `:chars_max`."""
-    each = rows.subquery()
-    before = func.sum(each.c.size).over(order_by=each.c.id) - each.c.size
-    sized = select(each.c.id, each.c.size, before.label("before")).subquery()
-    return sized, sized.c.before < bindparam("chars_max")
+    wanted = {"account": account_id, "conversations": list(ids), "chars_max": chars_max}
+    return _contents(session.connection().execute(_PROMPTS, wanted), lambda _id, prompt: prompt)
 
 
 def _contents(rows: Any, content_of: Any) -> Contents:

@@ -36,6 +36,11 @@ class MessageRow(NamedTuple):
         return (self.generation.parts if self.generation else self.message.parts) or []
 
     @property
+    def has_content(self) -> bool:
+        """Whether it was read with its content."""
+        return "parts" in vars(self.generation or self.message)
+
+    @property
     def content_id(self) -> str:
         """The id by which its content is read; see `server.history.contents`."""
         return self.generation.id if self.generation else self.message.id
@@ -54,12 +59,13 @@ def with_generation() -> Select[Any, Any]:
     )
 
 
-def owned_by(account_id: str) -> ColumnElement[bool]:
+def owned_by(account_id: Any) -> ColumnElement[bool]:
     """Matches conversations of an account without using an index on the account.
 
     For queries that find rows by id: SQLite would otherwise scan everything the account has.
     """
-    return func.coalesce(C.c.account_id, "") == account_id
+    mine: ColumnElement[bool] = func.coalesce(C.c.account_id, "") == account_id
+    return mine
 
 
 def readable_message(session: Session, message_id: str, account_id: str) -> MessageRow:

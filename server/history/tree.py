@@ -5,7 +5,7 @@ their content is large.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -14,12 +14,15 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     func,
     literal,
+    null,
     or_,
     select,
     union_all,
 )
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session
 
 from server.errors import Invalid, InvalidCursor
@@ -34,7 +37,7 @@ from server.history.tables import BARE_GENERATION, BARE_MESSAGE, Generation, Mes
 from server.history.tables import CONVERSATIONS as C
 from server.history.tables import GENERATIONS as G
 from server.history.tables import MESSAGES as M
-from server.parts import Parts
+from server.parts import Parts, content_chars
 
 SIBLINGS_MAX = 100
 PROMPT_PAGE_CHARS = 1 << 20
@@ -87,25 +90,33 @@ class BranchPart(NamedTuple):
 
 
 def branch_pages(
-    session: Session, wanted: Sequence[BranchPart], *, content: bool = True
+    session: Session, wanted: Sequence[BranchPart], *, chars_max: int | None = None
 ) -> dict[BranchPart, Page[MessageRow] | InvalidCursor]:
     """Pages of many branches, oldest message first; one statement for each distinct slice.
 
-    A page whose `after` is not on its branch is an InvalidCursor instead. `content`: whether the
-    rows have their content.
+    A page whose `after` is not on its branch is an InvalidCursor instead. With `chars_max`, rows
+    come without their content beyond so many characters; see `MessageRow.has_content`.
     """
     leaves: dict[Slice, list[str]] = defaultdict(list)
     for leaf, part in wanted:
         leaves[part].append(leaf)
-    return {
-        BranchPart(leaf, part): page
-        for part, of_part in leaves.items()
-        for leaf, page in _branch_pages(session, of_part, part, content=content).items()
-    }
+    pages: dict[BranchPart, Page[MessageRow] | InvalidCursor] = {}
+    for part, of_part in leaves.items():
+        found = _branch_pages(session, of_part, part, chars_max)
+        pages |= {BranchPart(leaf, part): page for leaf, page in found.items()}
+        if chars_max and len(leaves) > 1:
+            chars_max = max(0, chars_max - _content_chars(found.values()))
+    return pages
+
+
+def _content_chars(pages: Iterable[Page[MessageRow] | InvalidCursor]) -> int:
+    """How much content the rows of some pages have."""
+    rows = [row for page in pages if isinstance(page, Page) for row in page.items]
+    return sum(content_chars(row.parts) for row in rows if row.has_content)
 
 
 def _branch_pages(
-    session: Session, leaves: list[str], part: Slice, *, content: bool
+    session: Session, leaves: list[str], part: Slice, chars_max: int | None
 ) -> dict[str, Page[MessageRow] | InvalidCursor]:
     lowest = 0 if part.before is None else 1
     # Forwards, a page begins at the root or at `after`: only a walk up from the leaf finds the way.
@@ -133,18 +144,22 @@ def _branch_pages(
         sized = sized.where(walked.c.top - walked.c.height <= most)
     page = sized.subquery()
     first = 1 if part.after is None else 2  # the message at `after` itself comes before the page
+    fits = page.c.chars_before < bindparam("chars_max", chars_max)
+    content = case((fits, func.coalesce(M.c.parts, G.c.parts))) if chars_max else null()
     query = (
-        select(page.c.leaf, page.c.count, Message, Generation)
+        select(page.c.leaf, page.c.count, Message, Generation, content)
         .join_from(page, Message, M.c.id == page.c.id)
         .outerjoin(Generation, G.c.id == M.c.generation_id)
         .where(or_(page.c.number <= first, page.c.chars_before < PAGE_MAX_CHARS))
         .order_by(page.c.height.desc())
     )
-    if not content:
+    if chars_max is not None:
         query = query.options(*BARE_MESSAGE, *BARE_GENERATION)
     rows: dict[str, list[MessageRow]] = {leaf: [] for leaf in leaves}
     counts: dict[str, int] = dict.fromkeys(leaves, 0)
-    for leaf, count, message, generation in session.execute(query):
+    for leaf, count, message, generation, parts in session.execute(query):
+        if parts is not None:
+            set_committed_value(generation or message, "parts", parts)
         rows[leaf].append(MessageRow(message, generation))
         counts[leaf] = count
     return {leaf: _page(rows[leaf], part, cut=counts[leaf] > len(rows[leaf])) for leaf in leaves}
