@@ -13,7 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from server.changes.cursor import parse_cursor
 from server.changes.follower import Changes, Opened
-from server.changes.watches import Watches
+from server.changes.watches import Announcer, Watches
+from server.history.conversations import delete_conversation
 from server.history.database import Database, open_database
 from server.history.feed import Scope
 from server.history.schema import migrate
@@ -98,6 +99,29 @@ async def opened(changes: Changes, generation: Generation) -> tuple[AsyncGenerat
     [event] = await first(stream)
     assert isinstance(event.what, Opened)
     return stream, event.cursor
+
+
+async def test_a_page_ends_when_its_conversation_is_deleted_among_too_many_changes(
+    changes: Changes, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = await ask(database)
+    stream, _cursor = await opened(changes, generation)
+    monkeypatch.setattr("server.history.feed.CONVERSATIONS_MAX", 0)
+
+    async with aclosing(stream):
+        await database.write(delete_conversation, generation.conversation_id, ME)
+        await changes.watches._check([ME])
+        with pytest.raises(StopAsyncIteration):
+            await first(stream)
+
+
+async def test_the_highest_change_number_is_published(redis: ArqRedis) -> None:
+    announcer = Announcer(redis, PREFIX)
+
+    announcer.publish({ME: 5})
+    announcer.publish({ME: 3})  # an earlier commit, reported later
+
+    assert announcer._changed == {ME: 5}
 
 
 async def test_wake_ups_do_not_keep_a_page_from_its_heartbeat(

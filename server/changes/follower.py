@@ -106,6 +106,7 @@ class Follower:
         self._answers: dict[str, _Answer] = {}
         self._after_seqs: dict[str, int] = {}
         self._seen = page.change
+        self._is_deleted = False
 
     def resume(self, generation: Generation, after_seq: int) -> None:
         """Follows an answer from `after_seq`, unless the reader has seen its end."""
@@ -115,7 +116,8 @@ class Follower:
     async def follow(self) -> AsyncGenerator[list[ChangeEvent] | None, None]:
         """Every event after the cursor, in order and once; None when a heartbeat is due.
 
-        Ends when the process stops.
+        Ends when the process stops, or when the conversation is deleted among more changes than one
+        page holds; a reader that reconnects then gets 404.
         """
         async with aclosing(self._events()) as batches:
             async for batch in batches:
@@ -134,7 +136,7 @@ class Follower:
                 self._follow(generation, after_seq)
             async for events in self._page_events(self._page):
                 yield events
-            while not watches.stopping:
+            while not (watches.stopping or self._is_deleted):
                 if self._heartbeat.due:
                     yield None
                 idle = True
@@ -167,7 +169,8 @@ class Follower:
                         open_feed, self._scope, None, reopen=True
                     )
                 except NotFound:
-                    return  # it was deleted: a reader that reconnects gets 404
+                    self._is_deleted = True
+                    return
             yield [self._event(Resync())]
         if page.starts_over:
             changes = page.changes or []

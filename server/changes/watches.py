@@ -34,7 +34,8 @@ class Announcer:
 
     def publish(self, changed: dict[str, int]) -> None:
         """Schedules the publication of these change numbers, by account id."""
-        self._changed |= changed
+        for account_id, change in changed.items():  # commits may be reported out of order
+            self._changed[account_id] = max(change, self._changed.get(account_id, 0))
         self._due.set()
 
     async def run(self) -> None:

@@ -127,7 +127,9 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
         return Finding(
             about,
             "off, because its API key is missing",
-            f"Set {provider.api_key_env or provider.api_key_file} to use it.",
+            f"Set {provider.api_key_env} to use it."
+            if provider.api_key_env
+            else f"Write it to {provider.api_key_file} to use it.",
         )
     if not provider.models:
         return Finding(about, "has no models", f"Add some to providers.{name}.models.")
@@ -141,6 +143,12 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
                     about,
                     f"rejected the API key ({response.status})",
                     f"Check {provider.api_key_env or provider.api_key_file}.",
+                )
+            if response.status >= 500:
+                return Finding(
+                    about,
+                    f"answers with the server error {response.status}",
+                    f"Check the server at {provider.base_url}.",
                 )
             return Finding(
                 about, f"reachable ({response.status}); models: {', '.join(provider.models)}"

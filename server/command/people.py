@@ -132,7 +132,11 @@ def _duration(text: str) -> timedelta:
 
 def _email(text: str) -> str:
     name, at, host = text.strip().lower().partition("@")
-    if not (name and at and host) or any(character.isspace() for character in text.strip()):
+    if (
+        not (name and at and host)
+        or "@" in host
+        or any(character.isspace() for character in text.strip())
+    ):
         raise SettingsError(
             f"{text!r} is not a valid email address: expected one like ada@example.org."
         )

@@ -83,18 +83,23 @@ class Refusing(BaseHTTPRequestHandler):
     """A provider that rejects every key."""
 
     def do_GET(self) -> None:
-        self.send_response(401)
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
         self.end_headers()
 
     def log_message(self, *_arguments: Any) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("status", "finding"),
+    [(401, "rejected the API key (401)"), (503, "answers with the server error 503")],
+)
 def test_the_doctor_tests_a_providers_key_and_never_shows_it(
-    command: Command, monkeypatch: pytest.MonkeyPatch
+    status: int, finding: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with HTTPServer(("127.0.0.1", 0), Refusing) as upstream:
+        upstream.status = status  # type: ignore[attr-defined]
         monkeypatch.setenv(
             "TIDEMARK_PROVIDERS__OPENAI__BASE_URL", f"http://127.0.0.1:{upstream.server_port}/v1"
         )
@@ -106,7 +111,7 @@ def test_the_doctor_tests_a_providers_key_and_never_shows_it(
         upstream.shutdown()
         serving.join()
 
-    assert "rejected the API key (401)" in findings(result)
+    assert finding in findings(result)
     assert "the default is openai/tiny" in findings(result)
     assert "sk-secret" not in result.out + result.err
 
