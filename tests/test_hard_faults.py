@@ -127,7 +127,7 @@ async def test_a_worker_ends_while_its_slots_are_taken_and_the_database_is_locke
                 system.settings.data_dir / "tidemark.db", isolation_level=None, timeout=30
             )
             lock.execute("BEGIN IMMEDIATE")
-            await condition(lambda: '"doing": "_beat"' in system.worker.output())
+            await condition(lambda: '"doing": "beat"' in system.worker.output())
             assert await asyncio.to_thread(system.worker.stop) == 0
             lock.rollback()
             lock.close()

@@ -422,3 +422,15 @@ async def test_a_page_follows_answers_changes_and_deletions(person: Client) -> N
     assert (await person.http.delete(path)).status_code == 204
     await page.read(person, until=lambda page: "conversation_removed" in page.seen)
     assert page.conversations == {}
+
+
+async def test_a_snapshot_does_not_excuse_a_bad_cursor(person: Client) -> None:
+    sent = await ask(person)
+
+    response = await person.http.get(
+        f"/api/generations/{sent['generation_id']}/events",
+        params={"snapshot": "true"},
+        headers={"Last-Event-ID": "x"},
+    )
+
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")

@@ -20,12 +20,12 @@ async def show(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """Follows one generation from the reader's cursor: past events, then live ones, to its end."""
     caller = await caller_of(request)
-    snapshot = bool(flag(request, "snapshot"))
+    snapshot, seq = bool(flag(request, "snapshot")), after_seq(request)
     batches = await generations.follow(
         request.state.services,
         caller,
         request.path_params["id"],
-        after_seq=0 if snapshot else after_seq(request),
+        after_seq=0 if snapshot else seq,
         snapshot=snapshot,
     )
     return stream_response(request, caller, batches, native.encode_batch)
