@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, delete, or_, update
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, bindparam, delete, exists, or_, update
 from sqlmodel import Session, col, select
 
 from server.errors import Conflict, Invalid, NotFound, Unauthenticated
@@ -127,6 +128,18 @@ def add_own_key(
     )
 
 
+_KEY_EXPIRY = sa.select(col(ApiKey.expires_at)).where(
+    col(ApiKey.id) == bindparam("id"), col(ApiKey.revoked_at).is_(None)
+)
+_SESSION_EXPIRY = sa.select(
+    col(BrowserSession.expires_at),
+    or_(
+        col(BrowserSession.user_id).isnot(None),
+        exists().where(col(User.account_id) == col(BrowserSession.account_id)),
+    ).label("is_of_user"),
+).where(col(BrowserSession.sha256) == bindparam("sha256"))
+
+
 def credential_expiry(
     session: Session, key_id: str | None, session_sha256: str | None
 ) -> datetime | None:
@@ -135,15 +148,16 @@ def credential_expiry(
     Raises Unauthenticated unless it is valid. Callers are cached for seconds: check it once the
     account's row is locked, so that one that has ended changes nothing.
     """
+    at = now()
     if key_id is not None:
-        key = session.exec(select(ApiKey).where(ApiKey.id == key_id, *_live())).first()
-        if key is None:
+        key = session.execute(_KEY_EXPIRY, {"id": key_id}).one_or_none()
+        if key is None or (key.expires_at is not None and key.expires_at <= at):
             raise Unauthenticated("This API key is revoked or expired.")
-        return key.expires_at
-    opened = session.get(BrowserSession, session_sha256)
-    if opened is None or opened.expires_at <= now():
+        return key.expires_at  # type: ignore[no-any-return]
+    opened = session.execute(_SESSION_EXPIRY, {"sha256": session_sha256}).one_or_none()
+    if opened is None or opened.expires_at <= at:
         raise Unauthenticated("This session has ended; sign in again.")
-    return None if _is_of_user(session, opened) else opened.expires_at
+    return None if opened.is_of_user else opened.expires_at
 
 
 def live_keys(session: Session, account_id: str) -> list[ApiKey]:
