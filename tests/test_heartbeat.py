@@ -163,7 +163,7 @@ async def test_workers_of_the_earlier_version_are_watched_by_the_beat_of_their_r
             system.start_worker()
             for _ in range(int(STALE_AFTER_S) + 3):
                 assert await database.write(beat) == old
-                await asyncio.sleep(1)
+                await asyncio.sleep(1)  # as often as such a worker beats
         snapshot = await client.read_through(id)
 
     assert snapshot[-1].type == "completed"

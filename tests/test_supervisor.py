@@ -167,6 +167,15 @@ def test_a_process_that_dies_is_replaced_and_its_recovery_runs(tmp_path: Path) -
 
 
 @pytest.mark.quick
+def test_an_interrupt_during_the_preparation_is_no_failure() -> None:
+    def prepare() -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        sleep()
+
+    assert supervise(child("base", sleep, base=True), prepare=prepare) == 0
+
+
+@pytest.mark.quick
 def test_the_base_ends_last(tmp_path: Path) -> None:
     ends = tmp_path / "ends"
 

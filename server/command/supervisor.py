@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -36,10 +37,15 @@ class Run:
 
 
 class Child:
-    """A process that is kept running. What others need (`base`) starts first and ends last."""
+    """A process that is kept running. What others need (`base`) starts first and ends last.
 
-    def __init__(self, name: str, new_run: Callable[[], Run], *, base: bool = False) -> None:
-        self.name, self.base = name, base
+    `log` is the file that says why it could not start, if it has one.
+    """
+
+    def __init__(
+        self, name: str, new_run: Callable[[], Run], *, base: bool = False, log: Path | None = None
+    ) -> None:
+        self.name, self.base, self.log = name, base, log
         self.new_run = new_run
         self.pid, self.starts = 0, 0
         self.started_at, self.start_at, self.back_off_s = 0.0, 0.0, 0.0
@@ -85,12 +91,17 @@ class Supervisor:
         return 1 if self._failed else 0
 
     def _prepared(self, code: int, announce: Callable[[], None] | None) -> None:
-        self._prepared_ok, self._failed = code == 0, code != 0
-        if announce is not None and not code:
+        self._prepared_ok = self._succeeded(code)
+        if announce is not None and self._prepared_ok:
             self._fork("announce", announce, self._announced)
 
     def _announced(self, code: int) -> None:
-        self._ready, self._failed = code == 0, code != 0
+        self._ready = self._succeeded(code)
+
+    def _succeeded(self, code: int) -> bool:
+        """Whether a step of the start ended well. One that was interrupted has not failed."""
+        self._failed = self._failed or (code != 0 and not self._interrupts)
+        return code == 0 and not self._interrupts
 
     def _due(self) -> list[Child]:
         return [
@@ -121,7 +132,8 @@ class Supervisor:
         if self._interrupts or self._failed:
             return
         if code > 0 and child.starts == 1 and not self._ready and lived_s < START_WITHIN_S:
-            sys.stderr.write(f"tidemark: The {child.name} process could not start.\n")
+            hint = f"; see {child.log}" if child.log is not None else ""
+            sys.stderr.write(f"tidemark: The {child.name} process could not start{hint}.\n")
             self._failed = True
             return
         log.warning("child_ended", child=child.name, pid=pid, code=code)

@@ -60,7 +60,8 @@ def _children(settings: Settings, listening: socket.socket) -> list[Child]:
     worker = settings.model_copy(
         update={"worker": settings.worker.model_copy(update={"drain_s": drain_s})}
     )
-    redis = Child("redis", lambda: Run(partial(run_redis, settings)), base=True)
+    redis_log = settings.data_dir / "redis" / "valkey.log"
+    redis = Child("redis", lambda: Run(partial(run_redis, settings)), base=True, log=redis_log)
     return [
         *([redis] if settings.embedded_redis else []),
         *(web_child(settings, listening) for _ in range(settings.server.processes)),

@@ -106,7 +106,10 @@ def _rows(session: Session, statement: Any, values: dict[str, Any]) -> int:
 
 
 USED_BEATS: Final = func.coalesce(
-    select(W.c.beat - G.c.claimed_beat).where(W.c.name == G.c.owner).correlate(G).scalar_subquery(),
+    select(W.c.beat - G.c.claimed_beat)
+    .where(W.c.name == G.c.owner, W.c.beat > G.c.claimed_beat)
+    .correlate(G)
+    .scalar_subquery(),
     0,
 )
 """How long the owner of a generation has owned it, in milliseconds, as of its last beat."""

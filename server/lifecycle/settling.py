@@ -33,7 +33,6 @@ from server.stream.content import Content
 from server.stream.events import Event
 from server.stream.log import (
     OPEN,
-    OPEN_WITHIN_S,
     call_script,
     close_logs,
     concerns_server,
@@ -43,6 +42,9 @@ from server.stream.log import (
 )
 
 STALE_AFTER_S = 8.0
+OPEN_WITHIN_S = 5.0
+"""How long after a claim a settler may open the log: less than the time until it counts as dead."""
+
 READ_GAP_MAX_S = 2.0
 SETTLED_AT_ONCE = 16
 SEALED_AT_ONCE = 100
@@ -50,7 +52,11 @@ SEAL_AGAIN_MAX_S = 600.0
 
 
 class Staleness:
-    """Finds dead owners: those whose beat has not changed for 8 s by this process's clock."""
+    """Finds dead owners: those whose beat has not changed for 8 s by this process's clock.
+
+    Workers watch each other more closely, see `server.generate.heartbeat`. This is for owners that
+    have no row of their own, and for web processes when no worker is left.
+    """
 
     def __init__(self) -> None:
         self._since: dict[str, tuple[Seen, float]] = {}

@@ -17,13 +17,6 @@ from server.logs import log
 from server.stream.events import FIRST_SEQ, JUMPS, Event, decode_event
 from server.stream.link import Command
 
-OPEN_WITHIN_S: Final = 5.0
-"""How long after a claim or a beat its log may still be opened.
-
-Less than the silence after which a successor may claim the generation.
-"""
-
-
 SERVER_ERRORS: Final = frozenset(
     {"NOSCRIPT", "LOADING", "READONLY", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "MASTERDOWN"}
     | {"CLUSTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "UNKILLABLE"}
