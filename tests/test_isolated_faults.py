@@ -10,17 +10,15 @@ from redis import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from server.generate.owned_log import Found, OwnedLog
-from server.generate.writer import LogWriter
-from server.history.claims import Fence
+from server.generate.owned_log import Found
 from server.metrics import LOG_LOSSES
 from server.stream.events import FIRST_SEQ, Event, EventType, make_event
 from server.stream.feed import ENDS_AT_ONCE, KEPT_BYTES, End, Feed, Feeds
 from server.stream.link import Link
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
-from tests.steady_heartbeat import SteadyHeartbeat
 from tests.waiting import condition
+from tests.writing import Writing
 
 pytestmark = pytest.mark.quick
 
@@ -186,40 +184,11 @@ async def test_a_connection_that_is_lost_before_its_first_command_is_closed_and_
     running.cancel()
 
 
-class Writing:
-    """A running log writer and its logs."""
-
-    def __init__(self, url: str) -> None:
-        self.writer = LogWriter(url, SteadyHeartbeat(), self._confirm, retention_s=60)
-        self.confirmed: list[str] = []
-        self._tasks = [asyncio.create_task(run()) for run in (self.writer.run, self.writer.confirm)]
-
-    async def _confirm(self, fences: Sequence[Fence]) -> set[Fence]:
-        self.confirmed += [fence.generation_id for fence in fences]
-        return set(fences)
-
-    def add(self, id: str) -> OwnedLog:
-        owned = OwnedLog(
-            Fence(id, "wrk", 1),
-            log_keys(PREFIX, id),
-            ttl_s=60,
-            checkpoint_seq=FIRST_SEQ,
-            handed_over=False,
-            dirty=self.writer.dirty,
-        )
-        self.writer.add(owned, 0)
-        return owned
-
-    def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-
 async def test_a_log_that_redis_rejects_does_not_prevent_writing_others(
     redis: ArqRedis, valkey: str
 ) -> None:
     await redis.set(log_keys(PREFIX, "bad").state, "x")
-    writing, losses = Writing(valkey), LOG_LOSSES._value.get()
+    writing, losses = Writing(valkey, PREFIX), LOG_LOSSES._value.get()
     try:
         bad, good = writing.add("bad"), writing.add("good")
         assert await good.opened is Found.NOTHING_YET
@@ -254,7 +223,7 @@ async def test_a_damaged_entry_makes_its_owner_start_over_and_no_other_wait(
     run_id = (await redis.info("server"))["run_id"]
     state = {"epoch": 1, "seq": 2, "whole": run_id}
     await redis.hset(log_keys(PREFIX, "damaged").state, mapping=state)
-    writing = Writing(valkey)
+    writing = Writing(valkey, PREFIX)
     try:
         async with asyncio.timeout(20):
             assert await writing.add("damaged").opened is Found.LOST
@@ -266,7 +235,7 @@ async def test_a_damaged_entry_makes_its_owner_start_over_and_no_other_wait(
 async def test_a_text_that_no_event_can_be_made_of_ends_its_own_attempt(
     redis: ArqRedis, valkey: str
 ) -> None:
-    writing = Writing(valkey)
+    writing = Writing(valkey, PREFIX)
     try:
         async with asyncio.timeout(20):
             bad, good = writing.add("bad"), writing.add("good")
@@ -280,7 +249,7 @@ async def test_a_text_that_no_event_can_be_made_of_ends_its_own_attempt(
 
 
 async def test_a_step_of_redis_s_clock_is_noticed(redis: ArqRedis, valkey: str) -> None:
-    writing = Writing(valkey)
+    writing = Writing(valkey, PREFIX)
     try:
         async with asyncio.timeout(20):
             await writing.add("before").opened

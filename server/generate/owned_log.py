@@ -4,6 +4,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import Any, TypeVar
 
 from server.history.claims import Fence
@@ -68,6 +69,7 @@ class OwnedLog:
         self.whole = False  # the log in Redis is known to be complete
         self.complete = False  # `events` has everything that Redis may lack
         self.full = False  # the answer has reached the limit of events or parts
+        self.delta_sent_at = -inf  # monotonic; infinite unless the last event is a delta
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []
@@ -98,6 +100,10 @@ class OwnedLog:
             for name, value in data.items()
         }
         self._add_pending(type, data)
+        self._dirty_now()
+
+    def _dirty_now(self) -> None:
+        self.delta_sent_at = -inf
         self._dirty(self)
 
     def _add_pending(self, type: EventType, what: list[str] | dict[str, Any]) -> None:
@@ -220,7 +226,7 @@ class OwnedLog:
         """Waits until every event is in the log; no more may be added. Raises Superseded."""
         self._flushing = True
         if self._pending:
-            self._dirty(self)
+            self._dirty_now()
         if self._pending or self.acked < len(self.events):
             await self._wait(self._flushed)
 

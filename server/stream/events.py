@@ -26,6 +26,7 @@ class EventType(StrEnum):
 
 
 TERMINAL: Final = frozenset({EventType.COMPLETED, EventType.CANCELLED, EventType.FAILED})
+DELTAS: Final = frozenset({EventType.TEXT_DELTA, EventType.REASONING_DELTA})
 JUMPS: Final = frozenset({EventType.RESTARTED, EventType.SNAPSHOT})
 
 FIRST_SEQ: Final = 1
