@@ -149,6 +149,9 @@ def bench(
     readers: Annotated[
         int | None, typer.Option(min=1, max=20_000, help="The number of readers of one answer.")
     ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="The address of an empty PostgreSQL database.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
     data_dir: DataDir = None,
@@ -164,7 +167,15 @@ def bench(
         names = ", ".join(SCENARIOS)
         raise SettingsError(f"Unknown scenario {scenario!r}: expected one of {names}.")
     raise typer.Exit(
-        run(scenario, url=url, streams=streams, rate=rate, readers=readers, as_json=as_json)
+        run(
+            scenario,
+            url=url,
+            streams=streams,
+            rate=rate,
+            readers=readers,
+            database=database,
+            as_json=as_json,
+        )
     )
 
 

@@ -16,6 +16,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "graphql": "one answer to 200 subscribers and to 200 native readers; memory of 1,000",
     "refusals": "CPU to reject GraphQL requests that are not valid or too large",
     "idle": "memory of 1,000 silent streams; Redis commands and CPU of an idle worker",
+    "burst": "200 questions at once: time to their 202 and to their first tokens",
     "stop": "time from cancelling to the last token, the terminal event, the upstream's end",
     "takeover": "time from kill -9 of a process under `up` until its work goes on",
     "history": "lists and searches in 100,000 conversations and 1,000,000 messages",
@@ -30,13 +31,16 @@ def run(
     streams: int | None,
     rate: float | None,
     readers: int | None,
+    database: str | None,
     as_json: bool,
 ) -> int:
     """Runs one scenario and prints its report. Raises StartError if psutil is missing.
 
     None means the scenario's own size, to which its targets apply. `url` is a running server on
     this machine, whose API key is in TIDEMARK_BENCH_API_KEY; first-token, stop and fan-out can
-    measure one, with its demo model and without CPU times.
+    measure one, with its demo model and without CPU times. `database` is the address of an empty
+    PostgreSQL database, for first-token, flood, paced, burst and history; its CPU time is not
+    measured.
 
     Returns the exit code: 0 measured (also if a target was missed), 1 a process failed or events
     were not delivered, 2 wrong use. Errors are one line on standard error.
@@ -54,7 +58,8 @@ def run(
             "The benchmarks need psutil. Install it with: pip install 'tidemark[bench]'"
         ) from None
     try:
-        report = measure(scenario, Options(url=url, streams=streams, rate=rate, readers=readers))
+        options = Options(url=url, streams=streams, rate=rate, readers=readers, database=database)
+        report = measure(scenario, options)
     except UseError as wrong:
         print(f"tidemark bench {scenario}: {wrong}", file=sys.stderr)
         return 2

@@ -22,6 +22,7 @@ class Options:
     streams: int | None = None
     rate: float | None = None
     readers: int | None = None
+    database: str | None = None
 
     def __post_init__(self) -> None:
         bounds = (

@@ -5,6 +5,7 @@ settings.
 """
 
 import argparse
+import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from sqlmodel import Session, select
 
-from server.history.database import in_transaction, sqlite_engine
+from server.history.database import open_database
 from server.history.search import index_message, index_title
 from server.history.tables import (
     ACCOUNTS,
@@ -45,14 +46,17 @@ def main() -> None:
     )
     asked = parser.parse_args()
     settings = load_settings(None, asked.data_dir)
-    engine = sqlite_engine(settings.database_url, begin="BEGIN IMMEDIATE")
-    exchanges = max(1, asked.messages // 2 // asked.conversations)
-    account_id = in_transaction(engine, _account_of, asked.email)
-    for start in range(0, asked.conversations, CONVERSATIONS_AT_ONCE):
-        numbers = range(start, min(start + CONVERSATIONS_AT_ONCE, asked.conversations))
-        in_transaction(engine, seed, account_id, numbers, exchanges)
-    engine.dispose()
+    asyncio.run(_seed(settings.database_url, asked.email, asked.conversations, asked.messages))
     print(f"seeded {asked.conversations} conversations")
+
+
+async def _seed(url: str, email: str, conversations: int, messages: int) -> None:
+    exchanges = max(1, messages // 2 // conversations)
+    async with open_database(url) as database:
+        account_id = await database.write(_account_of, email)
+        for start in range(0, conversations, CONVERSATIONS_AT_ONCE):
+            numbers = range(start, min(start + CONVERSATIONS_AT_ONCE, conversations))
+            await database.write(seed, account_id, numbers, exchanges)
 
 
 def seed(session: Session, account_id: str, numbers: Sequence[int], exchanges: int) -> None:

@@ -25,6 +25,10 @@ class Server:
         self.host, self.port, self.keys = host, port, list(keys)
         self._session = session
 
+    def as_account(self, number: int) -> "Server":
+        """The same server, called with the key of this account."""
+        return Server(self.host, self.port, [self.keys[number]], self._session)
+
     @property
     def url(self) -> str:
         return (

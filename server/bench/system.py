@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from redis.asyncio import Redis
+
 from server.bench.answer import MODEL as SCRIPT_MODEL
 from server.bench.errors import MeasureError
 from server.bench.processes import (
@@ -68,6 +70,14 @@ class System:
             answers: list[dict[str, Any]] = (await upstream.call("GET", "/answers"))["answers"]
             return answers
 
+    async def redis_commands(self) -> dict[str, int]:
+        """The number of calls of each Redis command, those by scripts too, but not its own."""
+        async with Redis(unix_socket_path=str(self.redis_socket)) as redis:
+            stats: dict[str, Any] = await redis.info("commandstats")
+        ours = {"info", "hello", "client|setinfo", "client|setname", "select"}
+        calls = {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
+        return {name: count for name, count in calls.items() if name not in ours}
+
     def check(self) -> None:
         """Raises MeasureError if any process has ended."""
         for process in self.processes.values():
@@ -75,8 +85,10 @@ class System:
 
 
 @asynccontextmanager
-async def system(*, accounts: int = _ACCOUNTS, **settings: str) -> AsyncIterator[System]:
-    """Starts all processes and creates accounts. `settings` are `SECTION__KEY="value"`."""
+async def system(
+    database: str | None = None, *, accounts: int = _ACCOUNTS
+) -> AsyncIterator[System]:
+    """Starts all processes and creates accounts. The default database is SQLite in its folder."""
     raise_descriptor_limit()
     async with temporary_folder() as folder:
         tested = System(folder, free_port())
@@ -85,7 +97,9 @@ async def system(*, accounts: int = _ACCOUNTS, **settings: str) -> AsyncIterator
         )
         tested.processes["upstream"] = upstream
         tested.upstream_port = int((await upstream.read_line())["port"])
-        folder.set(_settings(tested.port, tested.upstream_port) | settings)
+        folder.set(_settings(tested.port, tested.upstream_port))
+        if database is not None:
+            folder.set({"DATABASE__URL": database})
         await tested.start("redis")
         await folder.command("migrate")
         async with connected(

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
@@ -25,18 +25,22 @@ class Written(NamedTuple):
     seq: int
 
 
+_READABLE = (  # built once: every reader of an answer begins with it
+    select(Generation)
+    .join(Conversation, C.c.id == G.c.conversation_id)
+    .where(
+        G.c.id == bindparam("id"),
+        G.c.account_id == bindparam("account"),
+        C.c.deleted_at.is_(None),
+    )
+)
+
+
 def readable_generation(session: Session, generation_id: str, account_id: str) -> Generation:
     """A generation of this account in a conversation that is not deleted; raises NotFound."""
     if is_id(Prefix.GENERATION, generation_id):
-        found: Generation | None = session.scalars(
-            select(Generation)
-            .join(Conversation, C.c.id == G.c.conversation_id)
-            .where(
-                G.c.id == generation_id,
-                G.c.account_id == account_id,
-                C.c.deleted_at.is_(None),
-            )
-        ).one_or_none()
+        sought = {"id": generation_id, "account": account_id}
+        found: Generation | None = session.scalars(_READABLE, sought).one_or_none()
         if found is not None:
             return found
     raise NotFound("generation")

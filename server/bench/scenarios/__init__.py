@@ -10,6 +10,7 @@ from server.bench.errors import UseError
 from server.bench.options import Options
 from server.bench.report import Report
 from server.bench.scenarios import (
+    burst,
     fan_out,
     first_token,
     flood,
@@ -31,6 +32,7 @@ _MEASURES: Final[dict[str, Callable[[Options], Awaitable[Report]]]] = {
     "graphql": graphql.measure,
     "refusals": refusals.measure,
     "idle": idle.measure,
+    "burst": burst.measure,
     "stop": stop.measure,
     "takeover": takeover.measure,
     "history": history.measure,

@@ -23,7 +23,7 @@ _WARM_UP: Final = Script(tokens=50, rate=0)
 
 async def measure(options: Options) -> Report:
     """Readers connect before the first token. Costs are from the first token to the end."""
-    options.reject("streams")
+    options.reject("database", "streams")
     if options.url is not None:
         return await _measure_running(options)
     readers, rate = options.readers or _READERS, options.rate or _RATE_PER_S

@@ -37,7 +37,7 @@ async def measure(options: Options) -> Report:
     streams, rate = options.streams or _BUSY_STREAMS, options.rate or _RATE_PER_S
     report = Report("first-token", {"rounds": _ROUNDS, "other streams": streams, "rate": rate})
     async with AsyncExitStack() as stack:
-        tested = await stack.enter_async_context(system())
+        tested = await stack.enter_async_context(system(options.database))
         client = await stack.enter_async_context(load(tested.folder, tested.server))
         others = await stack.enter_async_context(load(tested.folder, tested.server, "others"))
         await _rounds(client, _WARM_UP_ROUNDS, report)
@@ -75,7 +75,7 @@ async def measure(options: Options) -> Report:
 
 async def _measure_running(options: Options) -> Report:
     """The same on a running server, with its built-in model and no delay of its own."""
-    options.reject("streams", "rate")
+    options.reject("streams", "rate", "database")
     host, port = options.address()
     report = Report("first-token", {"url": options.url, "rounds": _ROUNDS, "model": "demo"})
     async with (

@@ -20,7 +20,7 @@ async def measure(options: Options) -> Report:
     streams = options.streams or _STREAMS
     report = Report("flood", {"streams": streams, "tokens": _SCRIPT.tokens, "rounds": _ROUNDS})
     rounds: list[Costs] = []
-    async with system() as tested, load(tested.folder, tested.server) as clients:
+    async with system(options.database) as tested, load(tested.folder, tested.server) as clients:
         meter: Meter | None = None
         for number in range(1 + _ROUNDS):
             if number == 1:

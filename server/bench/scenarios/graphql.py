@@ -27,7 +27,7 @@ _SPREAD_S_PER_STREAM: Final = 0.01
 
 async def measure(options: Options) -> Report:
     """An answer to native readers, one to as many subscribers, and then idle subscriptions."""
-    options.reject("url")
+    options.reject("database", "url")
     readers, rate, streams = (
         options.readers or _SUBSCRIBERS,
         options.rate or _RATE_PER_S,

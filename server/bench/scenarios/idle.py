@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from server.bench.load import Load, load
 from server.bench.options import Options
 from server.bench.report import Figure, Meter, Report
@@ -23,19 +21,19 @@ _DEADLINE_S: Final = 300.0
 
 async def measure(options: Options) -> Report:
     """The idle worker, then readers of one silent answer, then streams with one answer each."""
-    options.reject("url", "rate")
+    options.reject("database", "url", "rate")
     streams, readers = options.streams or _STREAMS, options.readers or _STREAMS
     report = Report("idle", {"streams": streams, "readers": readers})
     async with system() as tested, load(tested.folder, tested.server) as clients:
         await _warm_up(clients, report)
         await tested.stop("web")
         await asyncio.sleep(_SETTLE_S)
-        commands, meter = await _commands(tested), Meter("an idle worker", tested.cpu_s)
+        commands, meter = await tested.redis_commands(), Meter("an idle worker", tested.cpu_s)
         await asyncio.sleep(_WATCH_S)
         costs = meter.spent()
         per_s = {
             name: (calls - commands.get(name, 0)) / costs.wall_s
-            for name, calls in (await _commands(tested)).items()
+            for name, calls in (await tested.redis_commands()).items()
         }
         report.add_costs(costs)
         report.notes.append(
@@ -126,12 +124,3 @@ async def _warm_up(clients: Load, report: Report) -> None:
     """Makes a new process import and allocate what every stream needs."""
     await clients.post(_WARM_UP, streams=_WARM_UP_STREAMS, deadline_s=_DEADLINE_S)
     report.faults += (await clients.ended()).faults()
-
-
-async def _commands(tested: System) -> dict[str, int]:
-    """The number of calls of each Redis command, without those of this function."""
-    async with Redis(unix_socket_path=str(tested.redis_socket)) as redis:
-        stats: dict[str, Any] = await redis.info("commandstats")
-    ours = {"info", "hello", "client|setinfo", "client|setname", "select"}
-    calls = {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
-    return {name: count for name, count in calls.items() if name not in ours}

@@ -62,7 +62,7 @@ BODIES: Final[Mapping[str, bytes]] = {
 
 async def measure(options: Options) -> Report:
     """Sends each body several times, and measures the CPU time of the web process."""
-    options.reject("url", "streams", "readers", "rate")
+    options.reject("database", "url", "streams", "readers", "rate")
     report = Report("refusals", {"bodies": len(BODIES), "rounds": _ROUNDS})
     async with system(accounts=1) as tested, aiohttp.ClientSession() as session:
         costs_ms = {}

@@ -24,7 +24,7 @@ _IMPORT: Final = "import server.command.web, server.command.worker"
 
 async def measure(options: Options) -> Report:
     """One start to warm caches, then three, each in a new data folder."""
-    options.reject("url", "streams", "rate", "readers")
+    options.reject("database", "url", "streams", "rate", "readers")
     report = Report("start", {"rounds": _ROUNDS})
     serves_s: list[float] = []
     first_token_s: list[float] = []

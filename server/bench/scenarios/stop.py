@@ -33,7 +33,7 @@ class Round(NamedTuple):
 
 async def measure(options: Options) -> Report:
     """In each round: start an answer, cancel it, and wait for its last token and terminal event."""
-    options.reject("streams", "readers")
+    options.reject("database", "streams", "readers")
     rate = options.rate or _RATE_PER_S
     tokens = int(rate * _LENGTH_S)
     report = Report("stop", {"rounds": _ROUNDS, "rate": rate})

@@ -22,7 +22,7 @@ _DEADLINE_S: Final = 90.0
 
 async def measure(options: Options) -> Report:
     """Each round has its own `up`, so that none waits for the restart delay of an earlier one."""
-    options.reject("url", "streams", "readers")
+    options.reject("database", "url", "streams", "readers")
     rate = options.rate or _RATE_PER_S
     report = Report("takeover", {"rounds": _ROUNDS, "tokens": _TOKENS, "rate": rate})
     waits_s, web_s = [], []
