@@ -98,11 +98,11 @@ async def test_a_settled_answer_may_start_with_its_snapshot(client: Client) -> N
 
 
 async def test_a_cursor_ahead_of_a_running_answer_waits(client: Client) -> None:
-    sent = await client.send("/demo tokens=40 rate=100\nbeyond")
+    sent = await client.send("/demo tokens=80 rate=100\nbeyond")
 
-    events = await client.read(sent["generation_id"], after=30)
+    events = await client.read(sent["generation_id"], after=15)
 
-    assert [event.seq for event in events] == list(range(31, events[-1].seq + 1))
+    assert [event.seq for event in events] == list(range(16, events[-1].seq + 1))
 
 
 @pytest.mark.parametrize(
