@@ -75,6 +75,10 @@ CACHED = {"input_tokens": 2111, "cached_input_tokens": 2000, "output_tokens": 50
 
 COMPLETED: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
     "plain": (WHOLE, "stop", BILLED),
+    "not-json": (WHOLE, "stop", BILLED),
+    "not-an-object": (WHOLE, "stop", BILLED),
+    "wrong-types": (WHOLE, "stop", BILLED),
+    "wrong-index": (WHOLE, "stop", BILLED),
     "thinking": ([thought("hm so"), *HELLO], "stop", BILLED),
     "thinking-hidden": (HELLO, "stop", BILLED | {"reasoning_tokens": 2}),
     "thinking-redacted": ([thought("so"), *HELLO], "stop", BILLED),
@@ -193,10 +197,6 @@ FAILED: dict[str, tuple[str, str, int]] = {
     "eof-without-reason": ("provider_protocol", GREETING, 1),
     "eof-after-block": ("provider_protocol", GREETING, 1),
     "stop-at-once": ("provider_protocol", "", 1),
-    "not-json": ("provider_protocol", GREETING, 1),
-    "not-an-object": ("provider_protocol", GREETING, 1),
-    "wrong-types": ("provider_protocol", GREETING, 1),
-    "wrong-index": ("provider_protocol", GREETING, 1),
     "arguments-of-nothing": ("provider_protocol", GREETING, 1),
     "too-many-calls": ("provider_protocol", GREETING, 1),
     "too-many-blocks": ("provider_protocol", GREETING, 1),

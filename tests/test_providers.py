@@ -104,6 +104,20 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
     "no-done": (HELLO, "stop", ESTIMATED),
     "no-done-no-blank": (HELLO, "stop", ESTIMATED),
     "done-no-finish": (HELLO, "other", ESTIMATED),
+    "done-in-other-words": (HELLO, "stop", ESTIMATED),
+    "junk-after-finish": (HELLO, "stop", ESTIMATED),
+    "error-after-finish": (HELLO, "stop", ESTIMATED),
+    "huge-line-after-finish": (HELLO, "stop", ESTIMATED),
+    "finish-too-early": (HELLO, "stop", ESTIMATED),
+    "not-json": (HELLO, "stop", ESTIMATED),
+    "not-an-object": (HELLO, "stop", ESTIMATED),
+    "wrong-types": (HELLO, "stop", ESTIMATED),
+    "tool-calls-one-index": (
+        [call("call_a", "tide", "{}"), call("call_b", "wind", '{"a":1}')],
+        "tool_calls",
+        None,
+    ),
+    "tool-calls-new-ids": ([call("call_a", "tide", '{"a":1}')], "tool_calls", None),
     "list-content": ([text("Hello list")], "stop", ESTIMATED),
     "nul": (
         [text("a\ufffdb"), call("call\ufffda", "t\ufffd", '"\ufffd"')],
@@ -140,6 +154,16 @@ async def test_valid_responses_complete_the_answer(
         assert used == usage
 
 
+@pytest.mark.quick
+async def test_a_pause_after_a_finish_reason_with_text_is_waited_for(
+    caller: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers send a finish reason with every piece."""
+    monkeypatch.setattr("server.providers.upstream.AFTER_FINISH_S", 0.1)
+
+    await check_answer(caller, upstream, "finish-with-every-piece", HELLO, "stop")
+
+
 # Answers that fail
 
 
@@ -164,9 +188,10 @@ FAILED: dict[str, tuple[str, str, int]] = {
     "context-too-long-words": ("context_too_long", "", 1),
     "eof-without-finish": ("provider_protocol", GREETING, 1),
     "eof-at-once": ("provider_protocol", "", 1),
-    "not-json": ("provider_protocol", GREETING, 1),
-    "not-an-object": ("provider_protocol", GREETING, 1),
-    "wrong-types": ("provider_protocol", GREETING, 1),
+    "cut-after-junk": ("provider_protocol", GREETING, 1),
+    "much-junk": ("provider_protocol", GREETING, 1),
+    "422-validator": ("provider_refused", "", 1),
+    "400-nested": ("provider_refused", "", 1),
     "huge-line": ("provider_protocol", GREETING, 1),
     "reset-midstream": ("provider_unavailable", GREETING, 1),
     "stall": ("provider_timeout", GREETING, 1),
@@ -188,6 +213,7 @@ async def test_a_failure_has_a_code_and_keeps_the_text_so_far(
 def test_every_script_is_covered() -> None:
     assert set(COMPLETED) | set(FAILED) | {
         "endless",
+        "finish-with-every-piece",
         "huge-events",
         "alternating",
     } == set(STREAMS) | set(SCRIPTS)
@@ -198,6 +224,8 @@ async def test_the_error_message_of_the_server_is_passed_on(caller: Client) -> N
         ("error-midstream", "the model fell over"),
         ("json-200", "no room"),
         ("404", "The model does not exist."),
+        ("422-validator", "body.top_q: Extra inputs are not permitted"),
+        ("400-nested", "nested words"),
     ):
         _, snapshot = await ask(caller, model)
         assert words in snapshot["error"]["message"]

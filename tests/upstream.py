@@ -156,6 +156,26 @@ STREAMS: dict[str, Iterable[str]] = {
     "no-done": [*HELLO, STOP],
     "no-done-no-blank": [*HELLO, STOP.rstrip("\n")],
     "done-no-finish": [*HELLO, DONE],
+    "done-in-other-words": [*HELLO, STOP, "data:  [Done] \n\n"],
+    "junk-after-finish": [*HELLO, STOP, "data: }{\n\n", "data: 17\n\n", DONE],
+    "error-after-finish": [*HELLO, STOP, event({"error": {"message": "too late"}})],
+    "huge-line-after-finish": [*HELLO, STOP, "data: " + "x" * 3_000_000],
+    "finish-too-early": [*HELLO[:2], STOP, *HELLO[2:], *ENDED],
+    "tool-calls-one-index": [
+        call(0, "{}", id="call_a", name="tide"),
+        call(0, '{"a":', id="call_b", name="wind"),
+        call(0, "1}"),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
+    "tool-calls-new-ids": [
+        call(0, '{"a":', id="call_a", name="tide"),
+        call(0, "1}", id="call_b"),
+        chunk(finish="tool_calls"),
+        DONE,
+    ],
+    "cut-after-junk": [*HELLO, "data: {oh no\n\n"],
+    "much-junk": [*HELLO, *["data: {oh no\n\n"] * 30, *ENDED],
     "eof-without-finish": HELLO,
     "eof-at-once": [],
     "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
@@ -283,7 +303,7 @@ def then_silence(*texts: str) -> Answer:
     return answer
 
 
-def slowly(*texts: str) -> Answer:
+def slowly(*texts: str, pause_s: float = 0.2) -> Answer:
     """Send the texts one by one with pauses, for longer than the idle timeout in total."""
 
     async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
@@ -291,7 +311,7 @@ def slowly(*texts: str) -> Answer:
         for text in texts:
             writer.write(text.encode())
             await writer.drain()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(pause_s)
 
     return answer
 
@@ -343,6 +363,16 @@ def refusal(status: str, error: Any, *headers: str) -> Answer:
     return answer
 
 
+def refusal_of(status: str, body: Any) -> Answer:
+    """Refuse with a body of any shape."""
+
+    async def answer(_upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+        await head(writer, status, type="application/json")
+        writer.write(json.dumps(body).encode())
+
+    return answer
+
+
 TOO_LONG = {
     "message": "This model's maximum context length is 8192 tokens.",
     "code": "context_length_exceeded",
@@ -377,6 +407,16 @@ SCRIPTS: dict[str, Answer] = {
     ),
     "500-then-ok": first(refusal("500 Internal Server Error", NOT_NOW), *HELLO, *ENDED),
     "500-always": refusal("500 Internal Server Error", {"message": "broken for good"}),
+    "422-validator": refusal_of(
+        "422 Unprocessable Entity",
+        {"detail": [{"loc": ["body", "top_q"], "msg": "Extra inputs are not permitted"}]},
+    ),
+    "400-nested": refusal_of("400 Bad Request", {"error": {"error": {"msg": "nested words"}}}),
+    "finish-with-every-piece": slowly(
+        *[chunk({"content": word}, finish="stop") for word in ("Hel", "lo ", "wörld 🌊")],
+        DONE,
+        pause_s=0.5,
+    ),
     "503-text": refusal("503 Service Unavailable", "loading model"),
     "401": unauthorized,
     "404": refusal(

@@ -24,6 +24,7 @@ from server.providers.lenient import (
     ProtocolViolation,
     count,
     describe_error,
+    error_fields,
     error_message,
     make_storable,
     parse_retry_after,
@@ -95,6 +96,8 @@ class AnswerParser:
     @property
     def complete(self) -> bool:
         return self.reason is not None
+
+    finished = complete
 
     def feed(self, data: bytes) -> Iterable[Delta]:
         event, clean = read_json(data)
@@ -259,7 +262,7 @@ def error_of(
 ) -> ProviderError:
     """Interprets an error response, or an error in the middle of an answer."""
     message = error_message(error)
-    code = _CODES.get(str(error.get("type")) if isinstance(error, dict) else "")
+    code = _CODES.get(str(error_fields(error).get("type")))
     if code is None:
         unknown = "provider_unavailable" if status is None or status >= 500 else "provider_refused"
         code = _CODES_OF_STATUS.get(status or 0, unknown)

@@ -14,11 +14,17 @@ T = TypeVar("T")
 CALLS_MAX, ARGUMENTS_MAX_CHARS = 128, 1 << 20
 """The maximum number of tool calls in an answer, and the total size of their arguments."""
 
-ERROR_MAX_CHARS = 500
+ERROR_MAX_CHARS, ERROR_DEPTH_MAX, ERROR_LIST_MAX = 500, 5, 5
+ERROR_KEYS = ("message", "msg", "error", "detail", "errors", "error_description", "title", "reason")
+"""Where errors have their words, the most specific ones first."""
 
 
 class ProtocolViolation(TidemarkError):
     """The server violated the wire format."""
+
+
+class MalformedEvent(ProtocolViolation):
+    """One event cannot be understood; those after it may."""
 
 
 class Characters:
@@ -49,7 +55,7 @@ def make_storable(text: str) -> str:
 def read_json(data: bytes) -> tuple[Any, bool]:
     """The JSON value of an event, and whether it is without split characters.
 
-    Raises ProtocolViolation.
+    Raises MalformedEvent.
     """
     try:
         return orjson.loads(data), True
@@ -57,18 +63,18 @@ def read_json(data: bytes) -> tuple[Any, bool]:
         try:
             return json.loads(data), False  # it accepts lone surrogates, and NaN
         except (ValueError, RecursionError):
-            raise ProtocolViolation(f"an event is not valid JSON: {error}") from None
+            raise MalformedEvent(f"an event is not valid JSON: {error}") from None
 
 
 def typed(parent: Any, key: str, of: type[T]) -> T:
-    """The value of `key`, or an empty one if it is missing or null. Raises ProtocolViolation."""
+    """The value of `key`, or an empty one if it is missing or null. Raises MalformedEvent."""
     if not isinstance(parent, dict):
-        raise ProtocolViolation(f"expected an object with {key!r}")
+        raise MalformedEvent(f"expected an object with {key!r}")
     value = parent.get(key)
     if value is None:
         return of()
     if not isinstance(value, of):
-        raise ProtocolViolation(f"{key!r} must be of type {of.__name__}")
+        raise MalformedEvent(f"{key!r} must be of type {of.__name__}")
     return value
 
 
@@ -79,19 +85,42 @@ def count(usage: Any, key: str) -> int:
 
 
 def error_in(body: bytes) -> Any:
-    """The error in the body of an error response, an object or text; None unless it is JSON."""
+    """The error in the body of an error response, in any shape; None unless it is JSON."""
     try:
-        error = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    if isinstance(error, dict):
-        error = error.get("error") or error.get("detail") or error
-    return error if isinstance(error, dict | str) else None
+
+
+def error_fields(error: Any) -> dict[str, Any]:
+    """The object that describes an error, which servers wrap in `error` or `detail`."""
+    while isinstance(error, dict):
+        inner = error.get("error") or error.get("detail")
+        if not isinstance(inner, dict):
+            return error
+        error = inner
+    return {}
 
 
 def error_message(error: Any) -> str:
-    message = error.get("message") if isinstance(error, dict) else error
-    return make_storable(str(message or ""))[:ERROR_MAX_CHARS]
+    """What an error says, wherever it says it."""
+    return make_storable(_words(error, ERROR_DEPTH_MAX))[:ERROR_MAX_CHARS]
+
+
+def _words(error: Any, depth: int) -> str:
+    if isinstance(error, str):
+        return error.strip()
+    if isinstance(error, list) and depth:
+        found = [words for each in error[:ERROR_LIST_MAX] if (words := _words(each, depth - 1))]
+        return "; ".join(found)
+    if isinstance(error, dict) and depth:
+        for key in ERROR_KEYS:
+            if words := _words(error.get(key), depth - 1):
+                location = error.get("loc") or error.get("param")
+                where = location if isinstance(location, list) else [location] if location else []
+                path = ".".join(map(str, where))
+                return f"{path}: {words}" if path and path not in words else words
+    return ""
 
 
 def describe_error(message: str, status: int | None) -> str:

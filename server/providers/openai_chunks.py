@@ -1,7 +1,6 @@
 """Parsing of OpenAI's `chat.completion.chunk` objects and of its errors, without a connection.
 
-Servers that implement this format differ, so parsing is lenient. What cannot be parsed ends the
-answer with `provider_protocol`.
+Servers that implement this format differ, so parsing is lenient.
 """
 
 from collections.abc import Iterator
@@ -20,9 +19,11 @@ from server.providers.lenient import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
     Characters,
+    MalformedEvent,
     ProtocolViolation,
     count,
     describe_error,
+    error_fields,
     error_message,
     make_storable,
     parse_retry_after,
@@ -30,7 +31,7 @@ from server.providers.lenient import (
     typed,
 )
 
-DONE = b"[DONE]"
+DONE = b"[done]"
 _REASONS = {"stop", "length", "tool_calls", "content_filter"}
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
 _TOO_LONG_WORDS = (
@@ -44,10 +45,12 @@ class AnswerParser:
     """Parses the chunks of one answer. The usage may follow the finish reason."""
 
     def __init__(self) -> None:
-        self.begun = self.done = False
+        self.begun = self.done = self.finished = False
         self.reason: str | None = None
+        self._finish_is_reliable = True
         self._calls: dict[int, dict[str, str]] = {}
         self._last_call = 0
+        self._call_of_index: dict[int, int] = {}
         self._arguments_chars = 0
         self._characters = Characters()
 
@@ -56,30 +59,38 @@ class AnswerParser:
         return self.reason is not None
 
     def feed(self, data: bytes) -> Iterator[Delta]:
-        if data == DONE:
+        if data[:1] != b"{" and data.strip().lower() == DONE:
             self.done = True
             return
         chunk, clean = read_json(data)
         if not isinstance(chunk, dict):
-            raise ProtocolViolation("a chunk is not an object")
+            raise MalformedEvent("a chunk is not an object")
         if error := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
             raise error_of(error)
         if isinstance(usage := chunk.get("usage"), dict):
             yield Usage(_counts(usage))
         for choice in typed(chunk, "choices", list)[:1]:
             delta = typed(choice, "delta", dict) or typed(choice, "message", dict)
+            reason, output = typed(choice, "finish_reason", str), False
             if reasoning := typed(delta, "reasoning_content", str) or typed(
                 delta, "reasoning", str
             ):
-                self.begun = True
+                self.begun = output = True
                 yield ReasoningDelta(self._characters.join(reasoning, clean=clean))
             if text := _text(delta) or typed(delta, "refusal", str):
-                self.begun = True
+                self.begun = output = True
                 yield TextDelta(self._characters.join(text, clean=clean))
             for piece in typed(delta, "tool_calls", list):
-                self.begun = True
+                self.begun = output = True
                 self._add_call(piece)
-            self.reason = typed(choice, "finish_reason", str) or self.reason
+            self._finish(reason, output=output)
+
+    def _finish(self, reason: str, *, output: bool) -> None:
+        """Records a finish reason. Some servers send one with every chunk, before the end."""
+        if output:
+            self._finish_is_reliable = self._finish_is_reliable and self.reason is None
+        self.reason = reason or self.reason
+        self.finished = bool(reason) and not output and self._finish_is_reliable
 
     def end(self) -> Iterator[Delta]:
         if self.reason is None and not (self.done and self.begun):
@@ -115,23 +126,27 @@ class AnswerParser:
             )
 
     def _index_of(self, piece: Any) -> int:
-        """The call that a piece belongs to. Without an index, a new id starts another call."""
-        index, id = (
-            (piece.get("index") if isinstance(piece, dict) else None),
-            typed(piece, "id", str),
-        )
-        if index is not None:
-            self._last_call = typed(piece, "index", int)
-        elif id and self._calls and self._calls[self._last_call]["id"] != id:
-            self._last_call = max(self._calls) + 1
-        return self._last_call
+        """The call that a piece belongs to: a new id starts another one, even under an old index.
+
+        With an index, it must come with a name: some servers send a new id with every piece.
+        """
+        id, name = typed(piece, "id", str), typed(typed(piece, "function", dict), "name", str)
+        sent = None if piece.get("index") is None else typed(piece, "index", int)
+        at = self._last_call if sent is None else self._call_of_index.get(sent, sent)
+        known = self._calls.get(at, {}).get("id")
+        if id and known and known != id and (name or sent is None):
+            at = max(self._calls) + 1
+        if sent is not None:
+            self._call_of_index[sent] = at
+        self._last_call = at
+        return at
 
 
 def error_of(
     error: Any, status: int | None = None, retry_after: str | None = None
 ) -> ProviderError:
     """Interprets an error response, or an error in the middle of an answer."""
-    fields = error if isinstance(error, dict) else {}
+    fields = error_fields(error)
     message = error_message(error)
     text = describe_error(message, status)
     kinds = {str(fields.get("code")), str(fields.get("type"))}

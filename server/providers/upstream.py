@@ -4,15 +4,17 @@ Errors of the connection are handled here for all formats; each format parses it
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 
+from server.logs import log
 from server.providers.base import Delta, ProviderError
 from server.providers.lenient import ProtocolViolation, error_in
-from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong, SilenceTimeout
+from server.providers.reader import Reader, StreamParser
+from server.providers.sse_parser import EVENT_MAX_BYTES, EventTooLong, SilenceTimeout
 from server.settings import ProviderSettings
 
 ERROR_BODY_MAX_BYTES = 16_384
@@ -21,29 +23,6 @@ AFTER_FINISH_S = 5.0
 
 ErrorOf = Callable[[Any, int | None, str | None], ProviderError]
 """Interprets an error: the error itself, the status it came with, and `Retry-After`."""
-
-
-class StreamParser(Protocol):
-    """Parses the events of one answer."""
-
-    begun: bool
-    """Whether the model has sent any output, even if no delta was returned yet."""
-
-    done: bool
-    """Whether the server has announced the end of the stream."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the finish reason is known; then errors of the connection are ignored."""
-        ...
-
-    def feed(self, data: bytes) -> Iterable[Delta]:
-        """The deltas of one event. Raises ProviderError and ProtocolViolation."""
-        ...
-
-    def end(self) -> Iterable[Delta]:
-        """The deltas known only at the end. Raises ProviderError if the stream was cut off."""
-        ...
 
 
 class Upstream:
@@ -75,21 +54,21 @@ class Upstream:
         """
         idle_s = self._limits.idle_timeout_s
         async with self._request(body) as (response, timeout):
-            parser = EventParser()
+            reader = Reader(answer)
             chunk = await _first(response, timeout, answer)
             while chunk is not None:
-                for data in parser.feed(chunk) if chunk else parser.end():
-                    if data:  # some servers send empty events as heartbeats
-                        for delta in answer.feed(data):
-                            yield delta
-                    if answer.done:
-                        break
+                for delta in reader.read(chunk):
+                    yield delta
+                if reader.error is not None:
+                    raise reader.error
                 if answer.done or not chunk:
                     break
                 if answer.begun:  # only a token ends the wait for the first one
-                    timeout.reset(min(idle_s, AFTER_FINISH_S) if answer.complete else idle_s)
+                    timeout.reset(min(idle_s, AFTER_FINISH_S) if answer.finished else idle_s)
                 chunk = await _next(response, timeout, answer)
-            for delta in answer.end():
+            if reader.malformed:
+                log.warning("events_malformed", url=self._url, number=len(reader.malformed))
+            for delta in reader.end():
                 yield delta
 
     @asynccontextmanager
