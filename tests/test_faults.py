@@ -181,7 +181,7 @@ async def test_stopping_in_any_state_keeps_the_text_so_far(
         system.start_worker()
         for script in (
             "tokens=1000 rate=100\nwriting",
-            "tokens=1000 rate=100 stall_after=10\nstalled",
+            "tokens=1000 rate=100 stall_after=40\nstalled",
             "tokens=5 first_token_ms=60000\nsilent",
         ):
             sent = await client.send(f"/demo {script}")
