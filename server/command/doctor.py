@@ -11,6 +11,7 @@ from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
 from server.lifecycle.queue import open_redis
 from server.providers.registry import KINDS, Models
+from server.providers.upstream import headers_with, proxy_of
 from server.serve.pages import FOLDER
 from server.settings import ProviderSettings, Settings
 
@@ -135,9 +136,9 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
         return Finding(about, "has no models", f"Add some to providers.{name}.models.")
     try:
         kind = KINDS[provider.kind]
-        async with http.get(
-            kind.url_of(provider.base_url, "models"), headers=kind.headers_of((key or "").strip())
-        ) as response:
+        url = kind.url_of(provider.base_url, "models")
+        headers = headers_with(provider, kind.headers_of, (key or "").strip())
+        async with http.get(url, headers=headers, proxy=proxy_of(url)) as response:
             if response.status in (401, 403):
                 return Finding(
                     about,

@@ -21,6 +21,11 @@ from server.providers.base import ModelRequest, Turn
 from server.providers.registry import Model, Models
 
 TURN_TOKENS = 4
+TEMPLATE_TOKENS = 64
+"""What the model's own template may add to a prompt."""
+
+OUTPUT_MIN_TOKENS = 64
+"""What is requested even if the estimate leaves less, because it is an estimate."""
 
 
 class Claimed(NamedTuple):
@@ -74,7 +79,8 @@ def _prepare(
     except Invalid:
         return Claimed(generation, None, "", base)
     options = generation.options
-    output_tokens = min(options.get("max_output_tokens") or output_max_tokens, output_max_tokens)
+    most = min(output_max_tokens, model.output_max_tokens or output_max_tokens)
+    output_tokens = min(options.get("max_output_tokens") or most, most)
     system_prompt = options.get("system_prompt")
     branch = prompt_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
     kept = _newest_that_fit(branch, _room(model, system_prompt, output_tokens))
@@ -82,7 +88,7 @@ def _prepare(
         model=model.name,
         turns=[each.turn for each in kept],
         system_prompt=system_prompt,
-        max_output_tokens=output_tokens,
+        max_output_tokens=_output_that_fits(model, system_prompt, kept, output_tokens),
         temperature=options.get("temperature"),
         position=options.get("place", 0),
         prefix=[],
@@ -103,6 +109,16 @@ def _room(model: Model, system_prompt: str | None, output_tokens: int) -> int:
     """How many tokens are left for the turns."""
     reserved = min(output_tokens, model.context_tokens // 2)
     return model.context_tokens - reserved - tokens_of(system_prompt or "")
+
+
+def _output_that_fits(
+    model: Model, system_prompt: str | None, kept: list[_KeptTurn], output_tokens: int
+) -> int:
+    """How long the answer may be: servers refuse a request that could exceed the context."""
+    turns = [turn for turn, _parent_id in kept]
+    prompt = tokens_of(system_prompt or "") + sum(TURN_TOKENS + tokens_in(t.parts) for t in turns)
+    left = model.context_tokens - prompt - TEMPLATE_TOKENS
+    return max(min(output_tokens, left), min(output_tokens, OUTPUT_MIN_TOKENS))
 
 
 def _newest_that_fit(newest_first: Iterable[PromptMessage], room: int) -> list[_KeptTurn]:

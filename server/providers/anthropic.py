@@ -10,9 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from server.parts import joined_text
+from server.providers.adjustments import Adjustments, Negotiation
 from server.providers.anthropic_events import AnswerParser, error_of
 from server.providers.base import Delta, ModelRequest, Turn
-from server.providers.upstream import Upstream
+from server.providers.upstream import Upstream, headers_with
 from server.settings import ProviderSettings
 
 VERSION = "2023-06-01"
@@ -33,8 +34,14 @@ class Anthropic:
         self._prefill = frozenset(settings.prefill)
         key = (api_key or "").strip()
         self._upstream = Upstream(
-            url_of(settings.base_url, "messages"), headers_of(key), key, settings, error_of
+            url_of(settings.base_url, "messages"),
+            headers_with(settings, headers_of, key),
+            key,
+            settings,
+            error_of,
         )
+        self._extra = settings.extra_body
+        self._learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:
         """A model continues text alone: reasoning and tool calls cannot be sent back."""
@@ -46,12 +53,17 @@ class Anthropic:
         )
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        return self._upstream.deltas(self._body(request), AnswerParser(joined_text(request.prefix)))
+        negotiation = Negotiation(self._learned, request.model)
+        return self._upstream.deltas(
+            lambda: negotiation.body(self._body(request)),
+            AnswerParser(joined_text(request.prefix)),
+            negotiation,
+        )
 
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _body(self, request: ModelRequest) -> bytes:
+    def _body(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_output_tokens,
@@ -62,7 +74,7 @@ class Anthropic:
             body["system"] = request.system_prompt
         if request.temperature is not None:
             body["temperature"] = min(request.temperature, TEMPERATURE_MAX)
-        return orjson.dumps(body)
+        return body | self._extra
 
     def _prefix(self, request: ModelRequest) -> list[Turn]:
         """The prefix: as the beginning of the model's message, or with a request to continue it."""

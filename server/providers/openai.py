@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import orjson
-
 from server.parts import Parts, joined_text
+from server.providers.adjustments import Adjustments, Negotiation
 from server.providers.base import Delta, ModelRequest
 from server.providers.openai_chunks import AnswerParser, error_of
-from server.providers.upstream import Upstream
+from server.providers.upstream import Upstream, headers_with
 from server.settings import ProviderSettings
 
 
@@ -24,42 +23,50 @@ class OpenAI:
         self.context_tokens = settings.context_tokens
         self._url = completions_url(settings.base_url)
         key = (api_key or "").strip()
-        self._upstream = Upstream(self._url, headers_of(key), key, settings, error_of)
+        self._upstream = Upstream(
+            self._url, headers_with(settings, headers_of, key), key, settings, error_of
+        )
+        # OpenAI's newer models refuse the name that most other servers use.
+        is_openai = (urlsplit(self._url).hostname or "").endswith(("openai.com", "azure.com"))
+        self._limit = "max_completion_tokens" if is_openai else "max_tokens"
+        self._extra = settings.extra_body
+        self._learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:  # noqa: ARG002  the format cannot
         return False
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        return self._upstream.deltas(self._body(request), AnswerParser())
+        negotiation = Negotiation(self._learned, request.model)
+
+        def body() -> dict[str, Any]:
+            as_user = negotiation.adjustments.system_as_user
+            return negotiation.body(self._body(request, system_as_user=as_user))
+
+        return self._upstream.deltas(body, AnswerParser(), negotiation)
 
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _body(self, request: ModelRequest) -> bytes:
-        messages: list[dict[str, Any]] = (
-            [{"role": "system", "content": request.system_prompt}] if request.system_prompt else []
-        )
-        for turn in request.turns:
-            messages += _messages(turn.role, turn.parts)
+    def _body(self, request: ModelRequest, *, system_as_user: bool) -> dict[str, Any]:
+        messages = [
+            message for turn in request.turns for message in _messages(turn.role, turn.parts)
+        ]
         messages += _messages(
             "assistant", [part for part in request.prefix if part["type"] == "text"]
         )
-        # OpenAI's newer models refuse the name that all other servers use.
-        limit = (
-            "max_completion_tokens"
-            if (urlsplit(self._url).hostname or "").endswith("openai.com")
-            else "max_tokens"
-        )
+        if request.system_prompt:
+            role = "user" if system_as_user else "system"
+            messages.insert(0, {"role": role, "content": request.system_prompt})
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": messages,
+            "messages": _merged(messages),
             "stream": True,
             "stream_options": {"include_usage": True},
-            limit: request.max_output_tokens,
+            self._limit: request.max_output_tokens,
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
-        return orjson.dumps(body)
+        return body | self._extra
 
 
 def headers_of(key: str) -> dict[str, str]:
@@ -76,6 +83,18 @@ def url_of(base_url: str, path: str) -> str:
 def completions_url(base_url: str) -> str:
     """The URL of chat completions."""
     return url_of(base_url, "chat/completions")
+
+
+def _merged(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with neighbours of one role joined: templates want roles to alternate."""
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        last = merged[-1] if merged else {}
+        if last.keys() == message.keys() == {"role", "content"} and last["role"] == message["role"]:
+            merged[-1] = {**last, "content": f"{last['content']}\n\n{message['content']}"}
+        else:
+            merged.append(message)
+    return merged
 
 
 def _messages(role: str, parts: Parts) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ class Model(NamedTuple):
     provider: str
     name: str
     context_tokens: int
+    output_max_tokens: int | None = None
 
 
 class Models:
@@ -42,7 +43,13 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         providers = usable_providers(settings)
         self.all = [
-            Model(f"{provider}/{name}", provider, name, upstream.context_tokens)
+            Model(
+                f"{provider}/{name}",
+                provider,
+                name,
+                upstream.context_tokens,
+                upstream.output_max_tokens,
+            )
             for provider, upstream in providers.items()
             for name in upstream.models
         ]

@@ -7,10 +7,14 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
+import orjson
 
 from server.logs import log
+from server.providers.adjustments import Negotiation
 from server.providers.base import Delta, ProviderError
 from server.providers.lenient import ProtocolViolation, error_in
 from server.providers.reader import Reader, StreamParser
@@ -23,6 +27,26 @@ AFTER_FINISH_S = 5.0
 
 ErrorOf = Callable[[Any, int | None, str | None], ProviderError]
 """Interprets an error: the error itself, the status it came with, and `Retry-After`."""
+
+
+def headers_with(
+    settings: ProviderSettings, headers_of: Callable[[str], dict[str, str]], key: str
+) -> dict[str, str]:
+    """The headers of requests to a provider: those of its format, and those of its settings."""
+    if settings.api_key_header and key:
+        return {**headers_of(""), settings.api_key_header: key, **settings.extra_headers}
+    return {**headers_of(key), **settings.extra_headers}
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy for a URL, from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as curl reads them.
+
+    aiohttp's own `trust_env` also sends passwords from ~/.netrc.
+    """
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies_environment().get(parts.scheme)
 
 
 class Upstream:
@@ -42,18 +66,24 @@ class Upstream:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             auto_decompress=True,
+            proxy=proxy_of(url),
         )
 
     async def close(self) -> None:
         await self._http.close()
 
-    async def deltas(self, body: bytes, answer: StreamParser) -> AsyncGenerator[Delta, None]:
+    async def deltas(
+        self, body: Callable[[], dict[str, Any]], answer: StreamParser, negotiation: Negotiation
+    ) -> AsyncGenerator[Delta, None]:
         """The answer to `body` as it arrives. Raises ProviderError.
+
+        `body` is called for every try, of which there are several if the server refuses a
+        parameter.
 
         There is no other generator between the socket and the caller: each would cost every token.
         """
         idle_s = self._limits.idle_timeout_s
-        async with self._request(body) as (response, timeout):
+        async with self._request(body, negotiation) as (response, timeout):
             reader = Reader(answer)
             chunk = await _first(response, timeout, answer)
             while chunk is not None:
@@ -73,22 +103,16 @@ class Upstream:
 
     @asynccontextmanager
     async def _request(
-        self, body: bytes
+        self, body: Callable[[], dict[str, Any]], negotiation: Negotiation
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, SilenceTimeout]]:
         """Sends a request: the response and its timeout. Translates errors to ProviderError."""
         loop, timeout = asyncio.get_running_loop(), None
         answer_by = loop.time() + self._limits.first_token_timeout_s
         try:
             async with asyncio.timeout_at(answer_by):
-                # A redirect would be followed without the body.
-                response = await self._http.post(self._url, data=body, allow_redirects=False)
+                response = await self._accepted(body, negotiation)
             async with response:
                 timeout = SilenceTimeout(answer_by - loop.time(), response.close)
-                if response.status != 200:
-                    error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
-                    raise self._error_of(
-                        error, response.status, response.headers.get("Retry-After")
-                    )
                 yield response, timeout
         except ProviderError as error:
             raise self._without_key(error) from None
@@ -99,6 +123,26 @@ class Upstream:
         finally:
             if timeout is not None:
                 timeout.stop()
+
+    async def _accepted(
+        self, body: Callable[[], dict[str, Any]], negotiation: Negotiation
+    ) -> aiohttp.ClientResponse:
+        """The first response that is no refusal which another try answers."""
+        while True:
+            sent = body()
+            # A redirect would be followed without the body.
+            response = await self._http.post(
+                self._url, data=orjson.dumps(sent), allow_redirects=False
+            )
+            if response.status == 200:
+                negotiation.accepted()
+                return response
+            async with response:
+                error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
+                retry_after = response.headers.get("Retry-After")
+            refusal = self._error_of(error, response.status, retry_after)
+            if not negotiation.refused(sent, refusal):
+                raise refusal
 
     def _without_key(self, error: ProviderError) -> ProviderError:
         """The error without the API key, which a server may repeat."""

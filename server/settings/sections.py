@@ -322,6 +322,27 @@ class ProviderSettings(Section):
         description="The size of the models' context window, in tokens (128000 if not set). The "
         "oldest messages that do not fit are left out.",
     )
+    output_max_tokens: int | None = Field(
+        None,
+        ge=1,
+        examples=[4096],
+        description="The models' own limit of an answer, in tokens. If not set, it is learned when "
+        "a server refuses more.",
+    )
+    api_key_header: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9-]*$",
+        examples=["api-key"],
+        description="The header that holds the API key, if it is not the usual one of the format. "
+        "Azure's is api-key.",
+    )
+    extra_headers: dict[str, str] = Field(
+        {}, description="Further headers of every request to this server."
+    )
+    extra_body: dict[str, Any] = Field(
+        {},
+        description="Further members of every request for an answer. They replace the usual ones.",
+    )
 
     @field_validator("prefill")
     @classmethod

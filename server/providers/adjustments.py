@@ -1,0 +1,126 @@
+"""What a model's server turned out to want: learned from its refusals, kept for the process.
+
+Servers that implement one format differ in the parameters they take. A refusal that names one is
+answered by another try without it, or under its other name; one that says how much fits, by a
+request for less. Nothing has been said by then.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from server.logs import log
+from server.providers.base import ProviderError
+
+TRIES_MAX: Final = 4
+OUTPUT_MIN_TOKENS: Final = 64
+LITTLE_TOKENS: Final = 1024
+"""What is requested, once, if a server refuses more without saying how much fits."""
+
+OPTIONAL: Final = ("stream_options", "temperature")
+LIMITS: Final = ("max_tokens", "max_completion_tokens")
+_REFUSALS: Final = frozenset({"provider_refused", "invalid_request", "context_too_long"})
+_CONTEXT: Final = re.compile(r"context (?:length|size|window)\D{0,40}?(\d{3,})")
+_PROMPT: Final = re.compile(
+    r"(\d+) (?:tokens )?(?:in the (?:messages|prompt|input)|(?:input|prompt) tokens)"
+    r"|(?:messages|prompt|input) (?:resulted in|has|is|contains)\D{0,20}(\d+)"
+)
+_AT_MOST: Final = re.compile(
+    r"(?:at most|maximum|max |<=|less than or equal to|\d >)\D{0,40}?(\d{2,})"
+)
+
+
+@dataclass(frozen=True)
+class Adjustments:
+    """How requests for one model differ from the usual ones."""
+
+    without: frozenset[str] = frozenset()
+    limit: str | None = None
+    output_max_tokens: int | None = None
+    system_as_user: bool = False
+
+
+class Negotiation:
+    """One request and what it becomes, until the server accepts it or there is nothing to try.
+
+    `learned` is shared by all requests to a provider, by model.
+    """
+
+    def __init__(self, learned: dict[str, Adjustments], model: str) -> None:
+        self.adjustments = learned.get(model, Adjustments())
+        self._learned, self._model = learned, model
+        self._room: int | None = None  # for the output of this request alone
+        self._tries = 0
+
+    def body(self, usual: dict[str, Any]) -> dict[str, Any]:
+        """The request as this server wants it."""
+        wanted = self.adjustments
+        body = {name: value for name, value in usual.items() if name not in wanted.without}
+        for name in LIMITS:
+            if name in body:
+                value = body.pop(name)
+                limits = [value, wanted.output_max_tokens, self._room]
+                body[wanted.limit or name] = min(each for each in limits if each is not None)
+        return body
+
+    def accepted(self) -> None:
+        """Keeps what was learned for the next requests."""
+        if self._learned.get(self._model, Adjustments()) != self.adjustments:
+            log.info("provider_adjusted", model=self._model, adjustments=repr(self.adjustments))
+            self._learned[self._model] = self.adjustments
+
+    def refused(self, body: dict[str, Any], error: ProviderError) -> bool:
+        """Learns from a refusal of this body; whether another try can succeed."""
+        self._tries += 1
+        if self._tries == TRIES_MAX or error.code not in _REFUSALS:
+            return False
+        words = error.message.lower()
+        limit = next((name for name in LIMITS if name in body), None)
+        if error.code == "context_too_long":
+            return limit is not None and self._ask_for_less(body[limit], words)
+        return (
+            (limit is not None and self._change_limit(limit, body[limit], words))
+            or self._leave_out(body, words)
+            or self._move_system_prompt(body, words)
+        )
+
+    def _ask_for_less(self, requested: int, words: str) -> bool:
+        context, prompt = _number(_CONTEXT, words), _number(_PROMPT, words)
+        if context and prompt:
+            self._room = context - prompt
+            return OUTPUT_MIN_TOKENS <= self._room < requested
+        if self._room is not None or requested <= LITTLE_TOKENS:
+            return False
+        self._room = LITTLE_TOKENS
+        return True
+
+    def _change_limit(self, limit: str, requested: int, words: str) -> bool:
+        if not re.search(rf"\b{limit}\b", words):
+            return False
+        most = _number(_AT_MOST, words)
+        if 0 < most < requested:
+            self.adjustments = replace(self.adjustments, output_max_tokens=most)
+            return True
+        if self.adjustments.limit is not None:
+            return False  # refused under both names
+        other = LIMITS[1 - LIMITS.index(limit)]
+        self.adjustments = replace(self.adjustments, limit=other)
+        return True
+
+    def _leave_out(self, body: dict[str, Any], words: str) -> bool:
+        named = {name for name in OPTIONAL if name in body and name in words}
+        without = self.adjustments.without | named
+        self.adjustments = replace(self.adjustments, without=without)
+        return bool(named)
+
+    def _move_system_prompt(self, body: dict[str, Any], words: str) -> bool:
+        first: dict[str, Any] = next(iter(body.get("messages", [])), {})
+        if first.get("role") != "system" or "system" not in words:
+            return False
+        self.adjustments = replace(self.adjustments, system_as_user=True)
+        return True
+
+
+def _number(pattern: re.Pattern[str], words: str) -> int:
+    found = pattern.search(words)
+    return int(next(group for group in found.groups() if group)) if found else 0

@@ -1,0 +1,258 @@
+"""Servers that want other parameters than usual, or less: the answer begins on another try."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from server.generate.claim import _output_that_fits
+from server.providers.anthropic import Anthropic
+from server.providers.base import ModelRequest, Provider, ProviderError, TextDelta, Turn
+from server.providers.openai import OpenAI
+from server.providers.registry import Model
+from server.settings import ProviderSettings
+from tests import upstream_anthropic
+from tests.upstream import ENDED, HELLO, OPENAI, Format, Upstream, head, refusal_of
+
+pytestmark = pytest.mark.quick
+
+Refuse = Callable[[dict[str, Any]], str | None]
+"""The words with which a server refuses a body, if it does."""
+
+
+def refuses(limit: Refuse, *answer: str) -> Any:
+    async def script(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
+        if words := limit(upstream.requests[-1].body):
+            body = {"error": {"message": words, "type": "invalid_request_error"}}
+            await refusal_of("400 Bad Request", body)(upstream, writer)
+        else:
+            await head(writer)
+            writer.write("".join(answer).encode())
+
+    return script
+
+
+def wants_other_limit(body: dict[str, Any]) -> str | None:
+    if "max_tokens" in body:
+        return (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead."
+        )
+    return None
+
+
+def wants_no_stream_options(body: dict[str, Any]) -> str | None:
+    return "body.stream_options: Extra inputs are not permitted" if "stream_options" in body else ""
+
+
+def wants_neither(body: dict[str, Any]) -> str | None:
+    if "temperature" in body:
+        return "Unsupported value: 'temperature' does not support 0.5 with this model."
+    return wants_no_stream_options(body)
+
+
+def writes_little(body: dict[str, Any]) -> str | None:
+    if body["max_tokens"] > 4096:
+        return "max_tokens is too large: 16384. This model supports at most 4096 completion tokens."
+    return None
+
+
+def has_little_room(body: dict[str, Any]) -> str | None:
+    if body["max_tokens"] > 2042:
+        return (
+            "This model's maximum context length is 2048 tokens. However, you requested "
+            f"{body['max_tokens'] + 6} tokens (6 in the messages, {body['max_tokens']} in the "
+            "completion)."
+        )
+    return None
+
+
+def has_little_room_and_says_nothing(body: dict[str, Any]) -> str | None:
+    return "exceeds the available context size" if body["max_tokens"] > 1500 else None
+
+
+def takes_no_system_role(body: dict[str, Any]) -> str | None:
+    if body["messages"][0]["role"] == "system":
+        return "System role not supported"
+    return None
+
+
+def always_refuses(_body: dict[str, Any]) -> str | None:
+    return "max_tokens and max_completion_tokens, stream_options, temperature, system: all wrong"
+
+
+SERVERS: dict[str, Refuse] = {
+    each.__name__: each
+    for each in (
+        wants_other_limit,
+        wants_no_stream_options,
+        wants_neither,
+        writes_little,
+        has_little_room,
+        has_little_room_and_says_nothing,
+        takes_no_system_role,
+        always_refuses,
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    scripts = {name: refuses(limit, *HELLO, *ENDED) for name, limit in SERVERS.items()}
+    with Upstream(Format(OPENAI.path, {"plain": [*HELLO, *ENDED]}, scripts)) as upstream:
+        yield upstream
+
+
+@asynccontextmanager
+async def opened(format: type[Any], upstream: Upstream, **settings: Any) -> AsyncIterator[Provider]:
+    values = {"base_url": f"{upstream.url}/v1", "models": ["m"]} | settings
+    provider = format(ProviderSettings(**values), "sk-secret")
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
+def request(model: str, **values: Any) -> ModelRequest:
+    usual = ModelRequest(
+        model=model,
+        turns=[Turn("user", [{"type": "text", "text": "hi"}])],
+        system_prompt="Be brief.",
+        max_output_tokens=16_384,
+        temperature=0.5,
+        position=0,
+        prefix=[],
+    )
+    return usual._replace(**values)
+
+
+async def answer(provider: Provider, asked: ModelRequest) -> str:
+    deltas = [delta async for delta in provider.stream(asked)]
+    return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
+
+
+def bodies(upstream: Upstream, model: str) -> list[dict[str, Any]]:
+    return [sent.body for sent in upstream.sent_to(model)]
+
+
+@pytest.mark.parametrize(
+    ("model", "tries", "remembered", "expected"),
+    [
+        ("wants_other_limit", 2, True, {"max_completion_tokens": 16_384}),
+        ("wants_no_stream_options", 2, True, {"max_tokens": 16_384}),
+        ("wants_neither", 3, True, {"max_tokens": 16_384}),
+        ("writes_little", 2, True, {"max_tokens": 4096}),
+        ("has_little_room", 2, False, {"max_tokens": 2042}),
+        ("has_little_room_and_says_nothing", 2, False, {"max_tokens": 1024}),
+    ],
+)
+async def test_a_refused_request_is_repeated_as_the_server_wants_it(
+    model: str, tries: int, remembered: bool, expected: dict[str, Any], upstream: Upstream
+) -> None:
+    async with opened(OpenAI, upstream) as provider:
+        before = len(bodies(upstream, model))
+        assert await answer(provider, request(model)) == "Hello wörld 🌊"
+        sent = bodies(upstream, model)
+        assert len(sent) - before == tries
+        assert expected.items() <= sent[-1].items()
+
+        await answer(provider, request(model))
+        again = len(bodies(upstream, model)) - len(sent)
+        assert again == (1 if remembered else tries)
+
+
+async def test_a_server_without_system_role_gets_it_in_the_first_message(
+    upstream: Upstream,
+) -> None:
+    async with opened(OpenAI, upstream) as provider:
+        assert await answer(provider, request("takes_no_system_role"))
+
+    [message] = bodies(upstream, "takes_no_system_role")[-1]["messages"]
+    assert message == {"role": "user", "content": "Be brief.\n\nhi"}
+
+
+async def test_a_server_that_refuses_everything_is_not_asked_for_ever(upstream: Upstream) -> None:
+    async with opened(OpenAI, upstream) as provider:
+        with pytest.raises(ProviderError, match="all wrong"):
+            await answer(provider, request("always_refuses"))
+
+    assert len(bodies(upstream, "always_refuses")) <= 4
+
+
+async def test_neighbours_of_one_role_are_one_message(upstream: Upstream) -> None:
+    turns = [
+        Turn(role, [{"type": "text", "text": text}])
+        for role, text in (("user", "a"), ("user", "b"), ("assistant", "c"), ("user", "d"))
+    ]
+    async with opened(OpenAI, upstream) as provider:
+        await answer(provider, request("plain", turns=turns))
+
+    assert [(m["role"], m["content"]) for m in bodies(upstream, "plain")[-1]["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "a\n\nb"),
+        ("assistant", "c"),
+        ("user", "d"),
+    ]
+
+
+async def test_anthropics_format_negotiates_too() -> None:
+    answered = [*upstream_anthropic.HELLO, *upstream_anthropic.ENDED]
+
+    def limit(body: dict[str, Any]) -> str | None:
+        if body["max_tokens"] > 8192:
+            return "max_tokens: 16384 > 8192, which is the maximum allowed number of output tokens"
+        return None
+
+    script = {"small": refuses(limit, *answered)}
+    format = Format(upstream_anthropic.ANTHROPIC.path, {}, script)
+    with Upstream(format) as upstream:
+        async with opened(Anthropic, upstream, kind="anthropic") as provider:
+            assert await answer(provider, request("small"))
+
+        assert bodies(upstream, "small")[-1]["max_tokens"] <= 8192
+
+
+async def test_headers_and_members_of_the_settings_are_sent(upstream: Upstream) -> None:
+    settings = {
+        "api_key_header": "api-key",
+        "extra_headers": {"X-Team": "tides"},
+        "extra_body": {"service_tier": "flex"},
+    }
+    async with opened(OpenAI, upstream, **settings) as provider:
+        await answer(provider, request("plain"))
+
+    sent = upstream.sent_to("plain")[-1]
+    assert sent.headers["api-key"] == "sk-secret"
+    assert sent.headers["x-team"] == "tides"
+    assert "authorization" not in sent.headers
+    assert sent.body["service_tier"] == "flex"
+
+
+async def test_a_proxy_of_the_environment_is_used_and_no_proxy_honoured(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", upstream.url)
+    async with opened(OpenAI, upstream, base_url="http://model.invalid/v1") as provider:
+        assert await answer(provider, request("plain"))
+    assert upstream.requests[-1].path == "http://model.invalid/v1/chat/completions"
+
+    monkeypatch.setenv("no_proxy", "model.invalid")
+    async with opened(OpenAI, upstream, base_url="http://model.invalid/v1") as provider:
+        with pytest.raises(ProviderError) as raised:
+            await answer(provider, request("plain"))
+    assert raised.value.code == "provider_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("context_tokens", "asked", "expected"),
+    [(8192, 16_384, 8192 - 64 - 4), (128_000, 16_384, 16_384), (256, 50, 50), (256, 16_384, 188)],
+)
+def test_no_more_is_requested_than_fits(context_tokens: int, asked: int, expected: int) -> None:
+    model = Model("p/m", "p", "m", context_tokens)
+    kept: Any = [(Turn("user", [{"type": "text", "text": "hi"}]), None)]
+
+    assert _output_that_fits(model, None, kept, asked) == expected
