@@ -82,6 +82,13 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
     "finish-unknown": (HELLO, "other", ESTIMATED),
     "reasoning-content": (THOUGHT, "stop", ESTIMATED),
     "reasoning": (THOUGHT, "stop", ESTIMATED),
+    "think-tags": (
+        [{"type": "reasoning", "text": "hm so\n"}, text(GREETING)],
+        "stop",
+        ESTIMATED,
+    ),
+    "think-tags-later": ([text("Hello <think>x</think>")], "stop", ESTIMATED),
+    "think-tags-unclosed": ([{"type": "reasoning", "text": "hm so"}], "stop", ESTIMATED),
     "tool-calls": (
         [text("look"), call("call_a", "tide", '{"port":"Dover"}'), call("call_b", "wind", "{}")],
         "tool_calls",

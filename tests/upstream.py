@@ -94,6 +94,9 @@ STREAMS: dict[str, Iterable[str]] = {
         *HELLO,
         *ENDED,
     ],
+    "think-tags": [*text_chunks("<thi", "nk>\nhm ", "so\n</th", "ink>", "\n\n"), *HELLO, *ENDED],
+    "think-tags-later": [*text_chunks("Hello ", "<think>", "x</think>"), *ENDED],
+    "think-tags-unclosed": [*text_chunks("<thinking>hm ", "so"), *ENDED],
     "alternating": [chunk({"reasoning_content": "h"}), *text_chunks("x")] * 50 + ENDED,
     "tool-calls": [
         *text_chunks("look"),

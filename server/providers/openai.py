@@ -11,6 +11,7 @@ from server.parts import Parts, joined_text
 from server.providers.adjustments import Adjustments, Negotiation
 from server.providers.base import Delta, ModelRequest
 from server.providers.openai_chunks import AnswerParser, error_of
+from server.providers.thoughts import Thoughts
 from server.providers.upstream import Upstream, headers_with
 from server.settings import ProviderSettings
 
@@ -29,7 +30,7 @@ class OpenAI:
         # OpenAI's newer models refuse the name that most other servers use.
         is_openai = (urlsplit(self._url).hostname or "").endswith(("openai.com", "azure.com"))
         self._limit = "max_completion_tokens" if is_openai else "max_tokens"
-        self._extra = settings.extra_body
+        self._extra, self._tags = settings.extra_body, settings.thinking_tags
         self._learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:  # noqa: ARG002  the format cannot
@@ -42,7 +43,10 @@ class OpenAI:
             as_user = negotiation.adjustments.system_as_user
             return negotiation.body(self._body(request, system_as_user=as_user))
 
-        return self._upstream.deltas(body, AnswerParser(), negotiation)
+        return self._upstream.deltas(body, AnswerParser(self._new_thoughts()), negotiation)
+
+    def _new_thoughts(self) -> Thoughts | None:
+        return None if self._tags == "off" else Thoughts(opened=self._tags == "open")
 
     async def close(self) -> None:
         await self._upstream.close()

@@ -30,6 +30,7 @@ from server.providers.lenient import (
     read_json,
     typed,
 )
+from server.providers.thoughts import Thoughts
 
 DONE = b"[done]"
 _REASONS = {"stop", "length", "tool_calls", "content_filter"}
@@ -44,8 +45,9 @@ _TOO_LONG_WORDS = (
 class AnswerParser:
     """Parses the chunks of one answer. The usage may follow the finish reason."""
 
-    def __init__(self) -> None:
+    def __init__(self, thoughts: Thoughts | None = None) -> None:
         self.begun = self.done = self.finished = False
+        self._thoughts = thoughts
         self.reason: str | None = None
         self._finish_is_reliable = True
         self._calls: dict[int, dict[str, str]] = {}
@@ -79,7 +81,11 @@ class AnswerParser:
                 yield ReasoningDelta(self._characters.join(reasoning, clean=clean))
             if text := _text(delta) or typed(delta, "refusal", str):
                 self.begun = output = True
-                yield TextDelta(self._characters.join(text, clean=clean))
+                text = self._characters.join(text, clean=clean)
+                if self._thoughts is None:
+                    yield TextDelta(text)
+                else:
+                    yield from self._thoughts.feed(text)
             for piece in typed(delta, "tool_calls", list):
                 self.begun = output = True
                 self._add_call(piece)
@@ -99,6 +105,8 @@ class AnswerParser:
                 "The model's stream ended without a finish reason.",
                 retryable=True,
             )
+        if self._thoughts is not None:
+            yield from self._thoughts.end()
         for index, call in sorted(self._calls.items()):
             yield ToolCall(
                 *(

@@ -329,6 +329,12 @@ class ProviderSettings(Section):
         description="The models' own limit of an answer, in tokens. If not set, it is learned when "
         "a server refuses more.",
     )
+    thinking_tags: Literal["detect", "open", "off"] = Field(
+        "detect",
+        description='For kind "openai": "detect" takes <think>…</think> at the beginning of an '
+        'answer as reasoning. "open": answers begin inside it, because the models\' template opens '
+        'it. "off": it is text.',
+    )
     api_key_header: str = Field(
         "",
         pattern=r"^[A-Za-z0-9-]*$",
