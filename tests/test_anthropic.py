@@ -114,7 +114,6 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
     "refusal": ([text("I will")], "content_filter", BILLED),
     "pause-turn": (HELLO, "other", BILLED),
     "reason-unknown": (HELLO, "other", BILLED),
-    "nothing": ([], "stop", BILLED),
     "no-reason": (HELLO, "other", {"input_tokens": 11, "output_tokens": 1, "estimated": True}),
     "no-message-stop": (WHOLE, "stop", BILLED),
     "no-message-stop-no-blank": (WHOLE, "stop", BILLED),
@@ -192,6 +191,7 @@ FAILED: dict[str, tuple[str, str, int]] = {
         for type, code in CODES.items()
     },
     "error-too-long": ("context_too_long", "", 1),
+    "nothing": ("empty_answer", "", 1),
     "eof-at-once": ("provider_protocol", "", 1),
     "eof-after-start": ("provider_protocol", "", 1),
     "eof-without-reason": ("provider_protocol", GREETING, 1),

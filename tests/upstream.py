@@ -158,6 +158,7 @@ STREAMS: dict[str, Iterable[str]] = {
     "error-text": [*HELLO, event({"error": "boom \0 there"})],
     "no-done": [*HELLO, STOP],
     "no-done-no-blank": [*HELLO, STOP.rstrip("\n")],
+    "empty": [ROLE, chunk({"content": ""}), STOP, DONE],
     "done-no-finish": [*HELLO, DONE],
     "done-in-other-words": [*HELLO, STOP, "data:  [Done] \n\n"],
     "junk-after-finish": [*HELLO, STOP, "data: }{\n\n", "data: 17\n\n", DONE],

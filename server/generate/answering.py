@@ -294,6 +294,10 @@ class Answering:
                     self._cost.counted = counts
                 case Finish(reason):
                     self._cost.finished = True
+                    if reason in ("stop", "other") and self._is_empty:
+                        raise ProviderError(
+                            "empty_answer", "The model returned an empty answer.", retryable=True
+                        )
                     return Outcome(Status.COMPLETED, reason)
             output_bytes = self._prefix_bytes + self._cost.output_bytes
             if output_bytes > self._limits.output_max_bytes or self.log.full:
@@ -301,6 +305,10 @@ class Answering:
         raise ProviderError(
             "provider_protocol", "The model's stream ended without a finish reason.", retryable=True
         )
+
+    @property
+    def _is_empty(self) -> bool:
+        return self._first_token_at is None and not self._prefix_bytes
 
     def _count(self, text: str) -> None:
         self._cost.output_bytes += len(text) if text.isascii() else len(text.encode())
