@@ -207,7 +207,7 @@ FAILED: dict[str, tuple[str, str, int]] = {
     "json-200-proxy": ("provider_refused", "", 1),
     "reset-midstream": ("provider_unavailable", GREETING, 1),
     "400": ("invalid_request", "", 1),
-    "400-too-long": ("context_too_long", "", 2),
+    "400-too-long": ("context_too_long", "", 1),
     "400-no-room": ("context_too_long", "", 2),
     "401": ("provider_refused", "", 1),
     "402": ("provider_refused", "", 1),

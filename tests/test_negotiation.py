@@ -12,6 +12,7 @@ from server.providers.anthropic import Anthropic
 from server.providers.base import ModelRequest, Provider, ProviderError, TextDelta, Turn
 from server.providers.openai import OpenAI
 from server.providers.registry import Model
+from server.providers.upstream import proxy_of
 from server.settings import ProviderSettings
 from tests import upstream_anthropic
 from tests.upstream import ENDED, HELLO, OPENAI, Format, Upstream, head, refusal_of
@@ -73,6 +74,37 @@ def has_little_room_and_says_nothing(body: dict[str, Any]) -> str | None:
     return "exceeds the available context size" if body["max_tokens"] > 1500 else None
 
 
+def has_a_range(body: dict[str, Any]) -> str | None:
+    most = "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"
+    return most if body["max_tokens"] > 8192 else None
+
+
+def counts_new_tokens(body: dict[str, Any]) -> str | None:
+    if body["max_tokens"] + 20 > 8193:
+        return (
+            "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193. Given: 20 "
+            f"`inputs` tokens and {body['max_tokens']} `max_new_tokens`"
+        )
+    return None
+
+
+def adds_up(body: dict[str, Any]) -> str | None:
+    if body["max_tokens"] > 10_000:
+        return (
+            "input length and `max_tokens` exceed context limit: 190000 + "
+            f"{body['max_tokens']} > 200000, context_length_exceeded"
+        )
+    return None
+
+
+def has_a_long_prompt(_body: dict[str, Any]) -> str | None:
+    return "prompt is too long: 210000 tokens > 200000 maximum context length"
+
+
+def filters(body: dict[str, Any]) -> str | None:
+    return "Your request was blocked by our content filtering system."
+
+
 def takes_no_system_role(body: dict[str, Any]) -> str | None:
     if body["messages"][0]["role"] == "system":
         return "System role not supported"
@@ -90,6 +122,11 @@ SERVERS: dict[str, Refuse] = {
         wants_no_stream_options,
         wants_neither,
         writes_little,
+        has_a_range,
+        counts_new_tokens,
+        adds_up,
+        has_a_long_prompt,
+        filters,
         has_little_room,
         has_little_room_and_says_nothing,
         takes_no_system_role,
@@ -144,6 +181,9 @@ def bodies(upstream: Upstream, model: str) -> list[dict[str, Any]]:
         ("wants_no_stream_options", 2, True, {"max_tokens": 16_384}),
         ("wants_neither", 3, True, {"max_tokens": 16_384}),
         ("writes_little", 2, True, {"max_tokens": 4096}),
+        ("has_a_range", 2, True, {"max_tokens": 8192}),
+        ("counts_new_tokens", 2, False, {"max_tokens": 8173}),
+        ("adds_up", 2, False, {"max_tokens": 10_000}),
         ("has_little_room", 2, False, {"max_tokens": 2042}),
         ("has_little_room_and_says_nothing", 2, False, {"max_tokens": 1024}),
     ],
@@ -171,6 +211,37 @@ async def test_a_server_without_system_role_gets_it_in_the_first_message(
 
     [message] = bodies(upstream, "takes_no_system_role")[-1]["messages"]
     assert message == {"role": "user", "content": "Be brief.\n\nhi"}
+
+
+@pytest.mark.parametrize("model", ["has_a_long_prompt", "filters"])
+async def test_a_refusal_that_nothing_helps_against_is_not_repeated(
+    model: str, upstream: Upstream
+) -> None:
+    async with opened(OpenAI, upstream) as provider:
+        with pytest.raises(ProviderError):
+            await answer(provider, request(model))
+
+    assert len(bodies(upstream, model)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "bypass", "proxy"),
+    [
+        ("http://[::1]:8000/v1", "::1", None),
+        ("http://user:pass@localhost/v1", "localhost", None),
+        ("http://model.invalid/v1", "example.org", "http://proxy:3128"),
+        ("http://api.example.org/v1", ".example.org", None),
+    ],
+)
+def test_no_proxy_is_read_as_curl_does(
+    url: str, bypass: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "proxy:3128")
+    monkeypatch.setenv("no_proxy", bypass)
+
+    assert proxy_of(url) == proxy
 
 
 async def test_a_server_that_refuses_everything_is_not_asked_for_ever(upstream: Upstream) -> None:

@@ -176,6 +176,7 @@ async def test_a_pause_after_a_finish_reason_with_text_is_waited_for(
 
 FAILED: dict[str, tuple[str, str, int]] = {
     "error-midstream": ("provider_unavailable", GREETING, 1),
+    "error-between-finishes": ("provider_unavailable", GREETING, 1),
     "error-text": ("provider_unavailable", GREETING, 1),
     "error-200": ("provider_unavailable", "", 3),
     "error-200-rate": ("provider_rate_limited", "", 3),

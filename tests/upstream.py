@@ -163,6 +163,10 @@ STREAMS: dict[str, Iterable[str]] = {
     "done-in-other-words": [*HELLO, STOP, "data:  [Done] \n\n"],
     "junk-after-finish": [*HELLO, STOP, "data: }{\n\n", "data: 17\n\n", DONE],
     "error-after-finish": [*HELLO, STOP, event({"error": {"message": "too late"}})],
+    "error-between-finishes": [
+        *[chunk({"content": word}, finish="stop") for word in ("Hel", "lo ", "wörld 🌊")],
+        event({"error": {"message": "the model fell over", "code": 500}}),
+    ],
     "huge-line-after-finish": [*HELLO, STOP, "data: " + "x" * 3_000_000],
     "finish-too-early": [*HELLO[:2], STOP, *HELLO[2:], *ENDED],
     "tool-calls-one-index": [

@@ -110,6 +110,7 @@ class Answering:
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
+        self._continues = False
         self.needs_title = False
         """Whether a title can now be generated for its conversation."""
 
@@ -218,6 +219,7 @@ class Answering:
                 "provider_unavailable",
                 f"The model {self.generation.model} is no longer available.",
             )
+        self._continues = bool(prefix)
         self._prefix_bytes = sum(len(part.get("text", "").encode()) for part in prefix)
         request = self._request._replace(prefix=prefix)
         for tries in count(1):
@@ -308,7 +310,7 @@ class Answering:
 
     @property
     def _is_empty(self) -> bool:
-        return self._first_token_at is None and not self._prefix_bytes
+        return self._first_token_at is None and not self._continues
 
     def _count(self, text: str) -> None:
         self._cost.output_bytes += len(text) if text.isascii() else len(text.encode())

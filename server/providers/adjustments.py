@@ -20,13 +20,23 @@ LITTLE_TOKENS: Final = 1024
 OPTIONAL: Final = ("stream_options", "temperature")
 LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _REFUSALS: Final = frozenset({"provider_refused", "invalid_request", "context_too_long"})
-_CONTEXT: Final = re.compile(r"context (?:length|size|window)\D{0,40}?(\d{3,})")
+_CONTEXT: Final = re.compile(
+    r"context (?:length|size|window)\D{0,40}?(\d{3,})"
+    r"|max_new_tokens\W{1,3}must be <= (\d+)"
+    r"|\d \+ \d+ > (\d+)"
+)
 _PROMPT: Final = re.compile(
     r"(\d+) (?:tokens )?(?:in the (?:messages|prompt|input)|(?:input|prompt) tokens)"
     r"|(?:messages|prompt|input) (?:resulted in|has|is|contains)\D{0,20}(\d+)"
+    r"|given: (\d+)"
+    r"|(\d+) \+ \d+ > \d"
 )
 _AT_MOST: Final = re.compile(
     r"(?:at most|maximum|max |<=|less than or equal to|\d >)\D{0,40}?(\d{2,})"
+    r"|[\[(]\d+, ?(\d{2,})[\])]"
+)
+_SYSTEM_ROLE: Final = re.compile(
+    r"system\W{0,3} role|role\W{1,3}system|system (?:message|prompt|instruction)"
 )
 
 
@@ -89,7 +99,7 @@ class Negotiation:
         if context and prompt:
             self._room = context - prompt
             return OUTPUT_MIN_TOKENS <= self._room < requested
-        if self._room is not None or requested <= LITTLE_TOKENS:
+        if self._room is not None or requested <= LITTLE_TOKENS or "prompt is too long" in words:
             return False
         self._room = LITTLE_TOKENS
         return True
@@ -115,7 +125,7 @@ class Negotiation:
 
     def _move_system_prompt(self, body: dict[str, Any], words: str) -> bool:
         first: dict[str, Any] = next(iter(body.get("messages", [])), {})
-        if first.get("role") != "system" or "system" not in words:
+        if first.get("role") != "system" or not _SYSTEM_ROLE.search(words):
             return False
         self.adjustments = replace(self.adjustments, system_as_user=True)
         return True

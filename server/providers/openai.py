@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from server.parts import Parts, joined_text
-from server.providers.adjustments import Adjustments, Negotiation
+from server.providers.adjustments import LIMITS, Adjustments, Negotiation
 from server.providers.base import Delta, ModelRequest
 from server.providers.openai_chunks import AnswerParser, error_of
 from server.providers.thoughts import Thoughts
@@ -70,6 +70,8 @@ class OpenAI:
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if not self._extra.keys().isdisjoint(LIMITS):
+            del body[self._limit]
         return body | self._extra
 
 

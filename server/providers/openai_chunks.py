@@ -39,6 +39,7 @@ _TOO_LONG_WORDS = (
     "maximum context length",
     "context_length_exceeded",
     "exceeds the available context size",
+    "max_new_tokens` must be <=",
 )
 
 
@@ -58,7 +59,7 @@ class AnswerParser:
 
     @property
     def complete(self) -> bool:
-        return self.reason is not None
+        return self.reason is not None and self._finish_is_reliable
 
     def feed(self, data: bytes) -> Iterator[Delta]:
         if data[:1] != b"{" and data.strip().lower() == DONE:

@@ -71,9 +71,12 @@ class Reader:
 
     def end(self) -> Iterable[Delta]:
         """The deltas known only at the end. Raises ProviderError or ProtocolViolation."""
-        if self.malformed and not self._answer.complete:
-            raise self.malformed[0]
-        return self._answer.end()
+        try:
+            return list(self._answer.end())
+        except ProviderError:
+            if self.malformed:
+                raise self.malformed[0] from None
+            raise
 
     def _read_event(self, data: bytes, deltas: list[Delta]) -> None:
         try:

@@ -44,9 +44,11 @@ def proxy_of(url: str) -> str | None:
     aiohttp's own `trust_env` also sends passwords from ~/.netrc.
     """
     parts = urlsplit(url)
-    if proxy_bypass(parts.netloc):
+    host = parts.hostname or ""
+    if proxy_bypass(host) or (":" in host and proxy_bypass(f"[{host}]")):
         return None
-    return getproxies_environment().get(parts.scheme)
+    proxy = getproxies_environment().get(parts.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 class Upstream:
