@@ -14,7 +14,9 @@ from aiohttp import web
 
 from tests.client import Client, check_law, content_of, parse, text_of
 from tests.databases import both_databases
+from tests.readers import reading
 from tests.system import System
+from tests.waiting import condition
 
 QUICK = "/demo tokens=1 rate=0"
 STALLED = "/demo tokens=10 rate=0 stall_after=5"
@@ -296,18 +298,14 @@ async def test_deleting_a_conversation_cancels_its_answer_and_ends_its_streams(
         Client(tidemark.of("web")[1].url, own_key) as other,
     ):
         sent = await stalled(one)
-        readers = [
-            asyncio.create_task(reader.read(sent["generation_id"])) for reader in (one, other)
-        ]
-        await other.read(sent["generation_id"], stop_after=3)
+        async with reading(one, sent) as first, reading(other, sent) as second:
+            seen = [*first, *second]
+            await condition(lambda: all(seen))
+            deleted = await other.http.delete(f"/api/conversations/{sent['conversation_id']}")
+            assert deleted.status_code == 204
 
-        assert (
-            await other.http.delete(f"/api/conversations/{sent['conversation_id']}")
-        ).status_code == 204
-
-        async with asyncio.timeout(15):
-            for events in await asyncio.gather(*readers):
-                assert events[-1].type == "cancelled"
+        for events in seen:
+            assert events[-1].type == "cancelled"
 
 
 # Reading messages

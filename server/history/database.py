@@ -11,13 +11,14 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 import orjson
 import stamina
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Session
 
 from server.errors import Unavailable
 from server.history.changes import CHANGED, OnChange
+from server.history.postgres import postgres_engine
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +27,6 @@ SQLITE_READERS = 2
 BUSY_TIMEOUT_S = 5
 COLLISIONS_MAX = 3
 POSTGRES_CONNECTIONS = 10
-POSTGRES_STATEMENT_TIMEOUT_S = 30
 SQLITE_READ_MAX_S = 30.0
 SQLITE_STEPS_BETWEEN_CHECKS = 100_000  # about a millisecond
 
@@ -122,20 +122,14 @@ class PostgresDatabase:
 
     def __init__(self, url: str, on_change: OnChange) -> None:
         self._on_change = on_change
-        self._engine = create_async_engine(
+        self._engine = postgres_engine(
             url,
             pool_size=POSTGRES_CONNECTIONS,
             max_overflow=0,
             pool_timeout=BUSY_TIMEOUT_S,
-            hide_parameters=True,
             json_serializer=dump_json,
             json_deserializer=orjson.loads,
-            connect_args={
-                "timeout": BUSY_TIMEOUT_S,
-                "command_timeout": POSTGRES_STATEMENT_TIMEOUT_S,
-            },
         )
-        event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
 
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -172,12 +166,6 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         await self._engine.dispose()
-
-
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Makes the pool replace a connection that asyncpg knows to be closed."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError
 
 
 @asynccontextmanager
@@ -270,8 +258,11 @@ def _raise(error: BaseException) -> NoReturn:
     """Raises Collision or DatabaseAway if a retry may succeed, and any other error as it is."""
     cause = getattr(error, "orig", None) or error
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
-    if str(getattr(cause, "sqlstate", None) or "").startswith("40"):
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if state.startswith("40"):
         raise Collision(reason) from error
+    if state in _STATEMENT_OF_ANOTHER:
+        raise DatabaseAway(f"{reason}; {_POOLER_HINT}") from error
     if _is_away(error, cause):
         raise DatabaseAway(reason) from error
     raise error
@@ -292,6 +283,8 @@ def _is_away(error: BaseException, cause: BaseException) -> bool:
 
 
 _DEADLINE = "read_deadline"
+_STATEMENT_OF_ANOTHER = frozenset({"26000", "42P05"})
+_POOLER_HINT = "behind a pooler in transaction mode, add pooler=transaction to database.url"
 _SQLITE_AWAY = ("locked", "busy", "full", "unable to open", "disk I/O", "readonly", "interrupted")
 _POSTGRES_AWAY = frozenset({"08", "53", "55", "57", "58"})
 """Classes of SQLSTATE: connection, resources, locks, operator intervention, system errors.

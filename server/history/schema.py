@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import Session
 
 from server.errors import StartError
 from server.history.database import Database, DatabaseAway, dump_json, sqlite_engine
+from server.history.postgres import postgres_engine
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -67,7 +67,7 @@ async def migrate(url: str) -> tuple[int, int]:
     try:
         if url.startswith("sqlite"):
             return await asyncio.to_thread(_migrate_sqlite, url)
-        engine = create_async_engine(url, json_serializer=dump_json)
+        engine = postgres_engine(url, json_serializer=dump_json)
         try:
             async with engine.begin() as connection:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))

@@ -96,8 +96,13 @@ def _with(section: S, key: str, value: str, wrong: str) -> S:
     """The section with this value; raises SettingsError, which begins with `wrong`."""
     try:
         return type(section).model_validate({**section.model_dump(), key: value})
-    except ValidationError:
-        raise SettingsError(f"{wrong}: expected {_expected(type(section), key)}.") from None
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        own = first["type"] == "value_error"
+        expected = (
+            str(first["ctx"]["error"]) if own else f"expected {_expected(type(section), key)}"
+        )
+        raise SettingsError(f"{wrong}: {expected}.") from None
 
 
 def _absolute(section: S, base: Path) -> S:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from server.errors import SettingsError
+from server.postgres_url import parse_postgres_url
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 PLATFORM_VARIABLES = {
@@ -135,12 +136,20 @@ class DatabaseSettings(Section):
         "",
         pattern=r"^(|sqlite:///.+|postgres(ql)?(\+asyncpg)?://.+)$",
         json_schema_extra={"expected": "a postgresql:// or sqlite:/// URL, or an empty string"},
-        description='The database, e.g. "postgresql://user@host/name". If empty, SQLite in the '
-        "data folder, which is for one machine only.",
+        description='The database, e.g. "postgresql://user@host/name?sslmode=require", with the '
+        "options that psql takes. Behind a pooler in transaction mode, add pooler=transaction. If "
+        "empty, SQLite in the data folder, which is for one machine only.",
     )
     url_file: Path | None = Field(
         None, examples=["secrets/database-url"], description="A file to read url from."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _has_known_options(cls, url: str) -> str:
+        if url.startswith("postgres"):
+            parse_postgres_url(url)
+        return url
 
 
 class RedisSettings(Section):

@@ -12,10 +12,13 @@ export async function copy(text: string, button: HTMLElement): Promise<void> {
   } catch {
     const field = document.createElement("textarea");
     field.value = text;
-    document.body.append(field);
+    // Inside an open dialog, only what is in it can be selected.
+    button.before(field);
     field.select();
-    document.execCommand("copy");
+    const done = document.execCommand("copy");
     field.remove();
+    button.focus();
+    if (!done) return;
   }
   button.dataset.done = "true";
   setTimeout(() => delete button.dataset.done, copied_ms);
