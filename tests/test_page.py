@@ -185,6 +185,14 @@ def test_formulas_are_typeset_and_prices_are_not(window: Window) -> None:
     expect(window.text).to_contain_text("$5 or $10 or")
 
 
+def test_a_range_is_not_struck_through(window: Window) -> None:
+    window.send("/demo rate=0\n€80~120 or €90~130, not ~~100~~")
+    window.wait_until_settled()
+
+    expect(window.text).to_contain_text("€80~120 or €90~130, not 100")
+    assert window.text.locator("del").all_inner_texts().count("100") == 1
+
+
 def test_a_sign_in_link_signs_in_and_its_token_leaves_the_address_bar(
     served: System, new_window: NewWindow
 ) -> None:

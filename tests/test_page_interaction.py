@@ -135,6 +135,11 @@ def test_conversations_can_be_pinned_renamed_archived_and_deleted(
     window.page.get_by_label("Title").fill("The first one")
     window.page.keyboard.press("Enter")
     expect(other.page.locator(".side .row").first).to_contain_text("The first one")
+    choose(0, "Rename")
+    window.page.get_by_label("Title").fill("Discarded")
+    window.page.keyboard.press("Escape")
+    expect(rows.first).to_contain_text("The first one")
+    assert window.faults == []
     expect(other.page.get_by_role("heading", name="Pinned")).to_be_visible()
     choose(1, "Archive")
     expect(other.page.locator(".side .row")).to_have_count(1)
@@ -144,6 +149,42 @@ def test_conversations_can_be_pinned_renamed_archived_and_deleted(
 
     expect(other.page.locator(".side .row")).to_have_count(1)
     expect(window.page).to_have_url(f"{window.url}/")
+
+
+def press_while_composing(window: Window, key: str) -> None:
+    """Press a key as Safari reports it when it only confirms the text of an input method."""
+    window.page.evaluate(
+        """key => document.activeElement.dispatchEvent(
+            new KeyboardEvent("keydown", { key, keyCode: 229, bubbles: true, cancelable: true }))""",
+        key,
+    )
+
+
+def test_a_key_of_an_input_method_neither_sends_nor_stops(window: Window) -> None:
+    field = window.page.locator("#message")
+    field.fill("/demo tokens=1000 rate=20\nにほんご")
+    press_while_composing(window, "Enter")
+    expect(field).not_to_have_value("")
+    expect(window.page.locator(".question")).to_have_count(0)
+
+    window.page.keyboard.press("Enter")
+    expect(window.button("Stop")).to_be_visible()
+    press_while_composing(window, "Escape")
+    before = len(window.words())
+    window.page.wait_for_function(
+        "before => document.querySelector('.answer').textContent.split(' ').length > before + 5",
+        arg=before,
+    )
+    expect(window.button("Stop")).to_be_visible()
+
+
+def test_a_file_that_is_dropped_does_not_replace_the_page(window: Window) -> None:
+    taken = window.page.evaluate(
+        """() => ["dragover", "drop"].map((type) =>
+            !document.body.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true })))"""
+    )
+
+    assert taken == [True, True]
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 // Keyboard shortcuts of the whole page.
+import { isComposing } from "./composing";
 import { go, openId, stop, writing } from "./conversation";
 import { list, showsArchived } from "./conversations";
 import { dialog, listOpen } from "./overlays";
@@ -9,7 +10,7 @@ export const listen = (): void => addEventListener("keydown", onKeyDown);
 function onKeyDown(event: KeyboardEvent): void {
   if (
     event.defaultPrevented ||
-    event.isComposing ||
+    isComposing(event) ||
     document.querySelector("dialog[open], [popover]:popover-open")
   )
     return;

@@ -19,6 +19,8 @@ applySettings();
 render(<Page />, document.getElementById("page")!);
 listen();
 addEventListener("pagehide", saveDraft);
+// Otherwise the browser leaves the page for a file that is dropped on it.
+for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
 
 await signIn();
 if (session.value === "ready") {

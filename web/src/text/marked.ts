@@ -43,6 +43,10 @@ export const marked = new Marked({
       renderer: ({ raw, text }) => shown(text, raw.startsWith("$$") || raw.startsWith("\\[")),
     },
   ],
+  tokenizer: {
+    // "€80~120" is a range.
+    del: (source) => (source.startsWith("~~") ? false : undefined),
+  },
   renderer: {
     // Nothing is fetched because a model wrote a URL: an image becomes a link.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,

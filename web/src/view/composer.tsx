@@ -1,6 +1,7 @@
 // The message field, with the Send or Stop button.
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { isComposing } from "../composing";
 import { openId, stop, tree, writing } from "../conversation";
 import { draft, write } from "../drafts";
 import { modelHere, systemPromptHere } from "../models";
@@ -23,7 +24,7 @@ export function Composer() {
   const submit = () =>
     isReady() && sendDraft({ model: modelHere.peek(), systemPrompt: systemPromptHere.peek() });
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.key !== "Enter" || event.isComposing || event.shiftKey) return;
+    if (event.key !== "Enter" || isComposing(event) || event.shiftKey) return;
     const asked = event.ctrlKey || event.metaKey || (settings.value.enterSends && !coarse());
     if (!asked) return;
     event.preventDefault();

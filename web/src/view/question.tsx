@@ -1,6 +1,7 @@
 // A question: sent, pending, or being edited.
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { isComposing } from "../composing";
 import { openId, writing } from "../conversation";
 import { returnToDraft, retry, send, type Sent } from "../sending";
 import { textOf } from "../state/outbox";
@@ -45,6 +46,7 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
     onDone();
   };
   const onKeyDown = (event: KeyboardEvent) => {
+    if (isComposing(event)) return;
     if (event.key === "Escape") (event.stopPropagation(), onDone());
     if (event.key === "Enter" && (event.metaKey || event.ctrlKey)) (event.preventDefault(), ask());
   };

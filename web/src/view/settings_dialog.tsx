@@ -60,7 +60,10 @@ function SignOut({ guest }: { guest: boolean }) {
       class="button"
       onClick={() => (sure.value ? void signOut() : (sure.value = true))}
     >
-      {guest && sure.value ? "Sign out and lose these conversations" : "Sign out"}
+      {/* With a key of its own, the text also changes where the browser has translated it. */}
+      <span key={sure.value}>
+        {guest && sure.value ? "Sign out and lose these conversations" : "Sign out"}
+      </span>
     </button>
   );
 }

@@ -1,6 +1,7 @@
 // The sidebar: search, conversations by day, the account.
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { isComposing } from "../composing";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
 import { dialog, listOpen } from "../overlays";
@@ -174,21 +175,26 @@ function Rename({
 }) {
   const field = useRef<HTMLInputElement>(null);
   useLayoutEffect(() => field.current?.select(), []);
-  const save = () => {
+  const ended = useRef(false);
+  const end = (saves: boolean) => {
+    if (ended.current) return; // removing the field blurs it
+    ended.current = true;
     const name = field.current!.value.trim();
-    if (name && name !== title) void change(id, { title: name });
+    if (saves && name && name !== title) void change(id, { title: name });
     onDone();
   };
   return (
     <li class="row">
-      <form onSubmit={(event) => (event.preventDefault(), save())}>
+      <form onSubmit={(event) => (event.preventDefault(), end(true))}>
         <input
           ref={field}
           aria-label="Title"
           defaultValue={title}
           maxLength={200}
-          onBlur={save}
-          onKeyDown={(event) => event.key === "Escape" && (event.stopPropagation(), onDone())}
+          onBlur={() => end(true)}
+          onKeyDown={(event) =>
+            event.key === "Escape" && !isComposing(event) && (event.stopPropagation(), end(false))
+          }
         />
       </form>
     </li>
