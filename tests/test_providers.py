@@ -76,6 +76,7 @@ COMPLETED: dict[str, tuple[list[dict[str, Any]], str, Any]] = {
     "usage-every-chunk": ([text("abc")], "stop", {"input_tokens": 11, "output_tokens": 2}),
     "usage-null": ([text("x")], "stop", ESTIMATED),
     "usage-floats": (HELLO, "stop", {"input_tokens": 11, "output_tokens": 0}),
+    "few-messages": (HELLO, "stop", ESTIMATED),
     "finish-own-chunk": (HELLO, "length", ESTIMATED),
     "finish-with-text": ([text("all")], "stop", ESTIMATED),
     "content-filter": (HELLO, "content_filter", ESTIMATED),
@@ -418,6 +419,23 @@ async def test_the_oldest_turns_are_left_out_and_counted_in_the_snapshot(
     assert turns(upstream)[-1][1].startswith("5 ")
     assert snapshot["context"] == {"messages_left_out": 11 - len(roles)}
     assert 0 < snapshot["context"]["messages_left_out"] < 11
+
+
+@pytest.mark.quick
+async def test_what_the_server_finds_too_long_is_left_out_and_counted(
+    caller: Client, upstream: Upstream
+) -> None:
+    sent = await caller.send("0", model="up/plain")
+    await caller.read_through(sent["generation_id"])
+    options = {"conversation_id": sent["conversation_id"]}
+    for n in range(1, 4):
+        await ask(caller, "plain", str(n), **options)
+
+    _, snapshot = await ask(caller, "few-messages", "4", **options)
+
+    assert turns(upstream) == [("user", "3"), ("assistant", GREETING), ("user", "4")]
+    assert snapshot["status"] == "completed"
+    assert snapshot["context"] == {"messages_left_out": 6}
 
 
 async def test_the_key_is_in_no_log(new_system: Make, upstream: Upstream, tmp_path: Path) -> None:

@@ -381,6 +381,15 @@ def refusal_of(status: str, body: Any) -> Answer:
     return answer
 
 
+async def few_messages(upstream: "Upstream", writer: asyncio.StreamWriter) -> None:
+    """Refuse more than three messages as too long."""
+    if len(upstream.requests[-1].body["messages"]) > 3:
+        await refuse(writer, "400 Bad Request", TOO_LONG)
+    else:
+        await head(writer)
+        writer.write("".join([*HELLO, *ENDED]).encode())
+
+
 TOO_LONG = {
     "message": "This model's maximum context length is 8192 tokens.",
     "code": "context_length_exceeded",
@@ -426,6 +435,7 @@ SCRIPTS: dict[str, Answer] = {
         pause_s=0.5,
     ),
     "503-text": refusal("503 Service Unavailable", "loading model"),
+    "few-messages": few_messages,
     "401": unauthorized,
     "404": refusal(
         "404 Not Found", {"message": "The model does not exist.", "code": "model_not_found"}

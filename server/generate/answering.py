@@ -15,7 +15,15 @@ from server.faults import reach
 from server.generate.claim import Claimed
 from server.generate.owned_log import Found, OwnedLog, Superseded
 from server.generate.writer import LogWriter
-from server.history.claims import Ending, Progress, checkpoint, give_back, hand_over, settle
+from server.history.claims import (
+    Ending,
+    Progress,
+    checkpoint,
+    give_back,
+    hand_over,
+    note_left_out,
+    settle,
+)
 from server.history.database import Database, DatabaseAway, until_available
 from server.history.generations import Written
 from server.history.tables import Generation, Status, now
@@ -27,6 +35,7 @@ from server.parts import Parts
 from server.providers.base import (
     Delta,
     Finish,
+    LeftOut,
     Provider,
     ProviderError,
     ReasoningDelta,
@@ -107,6 +116,7 @@ class Answering:
         self._stopped: Stop | None = None
         self._generating: asyncio.Task[Outcome] | None = None
         self._begun = False
+        self._left_out = claimed.messages_left_out
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
@@ -292,6 +302,10 @@ class Answering:
                 case ToolCall():
                     self._count(delta.arguments)
                     self.log.event(EventType.TOOL_CALL, delta._asdict())
+                case LeftOut(turns):
+                    await self._write_until_stored(
+                        note_left_out, self.log.fence, self._left_out + turns
+                    )
                 case Usage(counts):
                     self._cost.counted = counts
                 case Finish(reason):

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from server.logs import log
-from server.providers.base import ProviderError
+from server.providers.base import ModelRequest, ProviderError
 
-TRIES_MAX: Final = 4
+TRIES_MAX: Final = 5
 OUTPUT_MIN_TOKENS: Final = 64
 LITTLE_TOKENS: Final = 1024
 """What is requested, once, if a server refuses more without saying how much fits."""
@@ -56,10 +56,15 @@ class Negotiation:
     `learned` is shared by all requests to a provider, by model.
     """
 
-    def __init__(self, learned: dict[str, Adjustments], model: str) -> None:
-        self.adjustments = learned.get(model, Adjustments())
-        self._learned, self._model = learned, model
+    def __init__(self, learned: dict[str, Adjustments], request: ModelRequest) -> None:
+        self.request = request
+        self.left_out = 0
+        """How many of the oldest turns `request` lacks by now."""
+
+        self.adjustments = learned.get(request.model, Adjustments())
+        self._learned, self._model = learned, request.model
         self._room: int | None = None  # for the output of this request alone
+        self._asked_for_little = False
         self._tries = 0
 
     def body(self, usual: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +92,8 @@ class Negotiation:
         words = error.message.lower()
         limit = next((name for name in LIMITS if name in body), None)
         if error.code == "context_too_long":
-            return limit is not None and self._ask_for_less(body[limit], words)
+            less = limit is not None and self._ask_for_less(body[limit], words)
+            return less or self._leave_turns_out()
         return (
             (limit is not None and self._change_limit(limit, body[limit], words))
             or self._leave_out(body, words)
@@ -97,11 +103,26 @@ class Negotiation:
     def _ask_for_less(self, requested: int, words: str) -> bool:
         context, prompt = _number(_CONTEXT, words), _number(_PROMPT, words)
         if context and prompt:
-            self._room = context - prompt
-            return OUTPUT_MIN_TOKENS <= self._room < requested
-        if self._room is not None or requested <= LITTLE_TOKENS or "prompt is too long" in words:
+            room = context - prompt
+            fits = OUTPUT_MIN_TOKENS <= room < requested
+            self._room = room if fits else self._room
+            return fits
+        if self._asked_for_little or requested <= LITTLE_TOKENS or "prompt is too long" in words:
             return False
-        self._room = LITTLE_TOKENS
+        self._room, self._asked_for_little = LITTLE_TOKENS, True
+        return True
+
+    def _leave_turns_out(self) -> bool:
+        """Leaves out the older half of the turns, or a little more: the first is a question."""
+        turns = self.request.turns
+        kept = turns[len(turns) // 2 :]
+        while kept and kept[0].role != "user":
+            kept = kept[1:]
+        if not kept or len(kept) == len(turns):
+            return False
+        self.left_out += len(turns) - len(kept)
+        self.request = self.request._replace(turns=kept)
+        self._room = None
         return True
 
     def _change_limit(self, limit: str, requested: int, words: str) -> bool:

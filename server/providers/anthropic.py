@@ -53,9 +53,9 @@ class Anthropic:
         )
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        negotiation = Negotiation(self._learned, request.model)
+        negotiation = Negotiation(self._learned, request)
         return self._upstream.deltas(
-            lambda: negotiation.body(self._body(request)),
+            lambda: negotiation.body(self._body(negotiation.request)),
             AnswerParser(joined_text(request.prefix)),
             negotiation,
         )

@@ -46,6 +46,12 @@ class Usage(NamedTuple):
     counts: dict[str, Any]
 
 
+class LeftOut(NamedTuple):
+    """The oldest turns that were not sent after all, because the server found them too long."""
+
+    turns: int
+
+
 class Finish(NamedTuple):
     """The model has finished: `stop length tool_calls content_filter other`.
 
@@ -55,7 +61,7 @@ class Finish(NamedTuple):
     reason: str
 
 
-Delta = TextDelta | ReasoningDelta | ToolCall | Usage | Finish
+Delta = TextDelta | ReasoningDelta | ToolCall | Usage | LeftOut | Finish
 
 
 class ProviderError(TidemarkError):

@@ -28,7 +28,8 @@ class OpenAI:
             self._url, headers_with(settings, headers_of, key), key, settings, error_of
         )
         # OpenAI's newer models refuse the name that most other servers use.
-        is_openai = (urlsplit(self._url).hostname or "").endswith(("openai.com", "azure.com"))
+        host = f".{urlsplit(self._url).hostname}"
+        is_openai = host.endswith((".openai.com", ".azure.com"))
         self._limit = "max_completion_tokens" if is_openai else "max_tokens"
         self._extra, self._tags = settings.extra_body, settings.thinking_tags
         self._learned: dict[str, Adjustments] = {}
@@ -37,11 +38,11 @@ class OpenAI:
         return False
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        negotiation = Negotiation(self._learned, request.model)
+        negotiation = Negotiation(self._learned, request)
 
         def body() -> dict[str, Any]:
             as_user = negotiation.adjustments.system_as_user
-            return negotiation.body(self._body(request, system_as_user=as_user))
+            return negotiation.body(self._body(negotiation.request, system_as_user=as_user))
 
         return self._upstream.deltas(body, AnswerParser(self._new_thoughts()), negotiation)
 

@@ -15,7 +15,7 @@ import orjson
 
 from server.logs import log
 from server.providers.adjustments import Negotiation
-from server.providers.base import Delta, ProviderError
+from server.providers.base import Delta, LeftOut, ProviderError
 from server.providers.lenient import ProtocolViolation, error_in
 from server.providers.reader import Reader, StreamParser
 from server.providers.sse_parser import EVENT_MAX_BYTES, EventTooLong, SilenceTimeout
@@ -86,6 +86,8 @@ class Upstream:
         """
         idle_s = self._limits.idle_timeout_s
         async with self._request(body, negotiation) as (response, timeout):
+            if negotiation.left_out:
+                yield LeftOut(negotiation.left_out)
             reader = Reader(answer)
             chunk = await _first(response, timeout, answer)
             while chunk is not None:
