@@ -97,6 +97,9 @@ async def kill_at_every_point(system: System, points: list[Point]) -> dict[str, 
                 await begin(system, dying, point.fault)
                 next_dying = waiting_worker(system, following.fault) if following else dying
                 await death_of(dying)
+                if point in TAKEN_OVER:  # by the ordinary worker, not by the next that dies
+                    id = each["generation_id"]
+                    await condition(lambda id=id: system.row(id).attempt > 1, 60)  # type: ignore[misc]
                 dying = next_dying
             system.start_worker()
         return {fault: await outcome_of(system, client, sent[fault], seen[fault]) for fault in sent}
