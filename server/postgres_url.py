@@ -45,6 +45,8 @@ def parse_postgres_url(url: str) -> PostgresUrl:
     if scheme not in SCHEMES:
         raise ValueError("expected a URL that begins with postgresql://")
     _check_ports(host)
+    if (ssl := options.pop("ssl", None)) is not None:  # of JDBC, which libpq takes, and of asyncpg
+        options.setdefault("sslmode", "require" if ssl == "true" else ssl)
     known = _DRIVER | _SERVER | _WITHOUT_EFFECT | _POOLER | {"connect_timeout"}
     if unknown := sorted(options.keys() - known):
         raise ValueError(f"expected an option of PostgreSQL instead of {unknown[0]!r}")

@@ -40,6 +40,14 @@ STATEMENTS = 20
             PostgresUrl("postgresql://h/d?application_name=a+b", 10.0, False, False),
         ),
         (
+            "postgresql://h/d?ssl=true",
+            PostgresUrl("postgresql://h/d?sslmode=require", None, False, False),
+        ),
+        (
+            "postgresql+asyncpg://h/d?ssl=verify-full",
+            PostgresUrl("postgresql://h/d?sslmode=verify-full", None, False, False),
+        ),
+        (
             "postgresql://h/d?sslmode=verify-full&sslrootcert=system",
             PostgresUrl("postgresql://h/d", None, True, False),
         ),
