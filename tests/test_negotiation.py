@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.generate.claim import _output_that_fits
+from server.generate.claim import _KeptTurn, _output_that_fits
 from server.providers.anthropic import Anthropic
 from server.providers.base import ModelRequest, Provider, ProviderError, TextDelta, Turn
 from server.providers.openai import OpenAI
@@ -324,6 +324,6 @@ async def test_a_proxy_of_the_environment_is_used_and_no_proxy_honoured(
 )
 def test_no_more_is_requested_than_fits(context_tokens: int, asked: int, expected: int) -> None:
     model = Model("p/m", "p", "m", context_tokens)
-    kept: Any = [(Turn("user", [{"type": "text", "text": "hi"}]), None)]
+    kept = [_KeptTurn(Turn("user", [{"type": "text", "text": "hi"}]), None, 4)]
 
     assert _output_that_fits(model, None, kept, asked) == expected

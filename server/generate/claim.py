@@ -17,15 +17,13 @@ from server.history.tree import PromptMessage, count_sendable, prompt_branch
 from server.lifecycle.prompt import CONTEXT_MAX_MESSAGES, turn_of
 from server.lifecycle.usage import tokens_in, tokens_of
 from server.parts import Parts
+from server.providers.adjustments import OUTPUT_MIN_TOKENS
 from server.providers.base import ModelRequest, Turn
 from server.providers.registry import Model, Models
 
 TURN_TOKENS = 4
 TEMPLATE_TOKENS = 64
 """What the model's own template may add to a prompt."""
-
-OUTPUT_MIN_TOKENS = 64
-"""What is requested even if the estimate leaves less, because it is an estimate."""
 
 
 class Claimed(NamedTuple):
@@ -99,10 +97,11 @@ def _prepare(
 
 
 class _KeptTurn(NamedTuple):
-    """A turn that fits the model, and the message above it."""
+    """A turn that fits the model, the message above it, and an estimate of its tokens."""
 
     turn: Turn
     parent_id: str | None
+    tokens: int
 
 
 def _room(model: Model, system_prompt: str | None, output_tokens: int) -> int:
@@ -114,9 +113,11 @@ def _room(model: Model, system_prompt: str | None, output_tokens: int) -> int:
 def _output_that_fits(
     model: Model, system_prompt: str | None, kept: list[_KeptTurn], output_tokens: int
 ) -> int:
-    """How long the answer may be: servers refuse a request that could exceed the context."""
-    turns = [turn for turn, _parent_id in kept]
-    prompt = tokens_of(system_prompt or "") + sum(TURN_TOKENS + tokens_in(t.parts) for t in turns)
+    """How long the answer may be: servers refuse a request that could exceed the context.
+
+    Never less than OUTPUT_MIN_TOKENS, because the prompt's size is an estimate.
+    """
+    prompt = tokens_of(system_prompt or "") + sum(each.tokens for each in kept)
     left = model.context_tokens - prompt - TEMPLATE_TOKENS
     return max(min(output_tokens, left), min(output_tokens, OUTPUT_MIN_TOKENS))
 
@@ -131,10 +132,11 @@ def _newest_that_fit(newest_first: Iterable[PromptMessage], room: int) -> list[_
         turn = turn_of(message)
         if turn is None:
             continue
-        room -= TURN_TOKENS + tokens_in(turn.parts)
+        tokens = TURN_TOKENS + tokens_in(turn.parts)
+        room -= tokens
         if room < 0 and kept:
             break
-        kept.append(_KeptTurn(turn, message.parent_id))
+        kept.append(_KeptTurn(turn, message.parent_id, tokens))
     kept.reverse()
     while len(kept) > 1 and kept[0].turn.role != Role.USER:
         kept.pop(0)

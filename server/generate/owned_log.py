@@ -69,7 +69,7 @@ class OwnedLog:
         self.whole = False  # the log in Redis is known to be complete
         self.complete = False  # `events` has everything that Redis may lack
         self.full = False  # the answer has reached the limit of events or parts
-        self.delta_sent_at = -inf  # monotonic; infinite unless the last event is a delta
+        self.delta_sent_at = -inf  # monotonic; -inf unless the last event that was sent is a delta
         self.opened: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self.superseded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending: list[tuple[EventType, list[str] | dict[str, Any]]] = []

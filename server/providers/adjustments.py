@@ -14,6 +14,8 @@ from server.providers.base import ModelRequest, ProviderError
 
 TRIES_MAX: Final = 5
 OUTPUT_MIN_TOKENS: Final = 64
+"""A request for a shorter answer is not worth a try."""
+
 LITTLE_TOKENS: Final = 1024
 """What is requested, once, if a server refuses more without saying how much fits."""
 
