@@ -26,6 +26,7 @@ from server.identity.callers import Callers
 from server.identity.credentials import cookie_name
 from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
+from server.lifecycle.redis_check import RedisHealth
 from server.lifecycle.row_events import ends_in
 from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
@@ -98,10 +99,10 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         yield {
             "services": services,
             "presence": presence,
+            "redis_health": RedisHealth(resources.redis, settings.redis.key_prefix),
             "callers": Callers(resources.database),
             "guest_limit": GuestLimit(
                 resources.redis,
-                settings.redis_url,
                 key_prefix=settings.redis.key_prefix,
                 per_hour=settings.auth.guest_sessions_max_per_hour_per_ip,
             ),

@@ -19,6 +19,7 @@ from server.history.titles import due_titles
 from server.lifecycle.queue import (
     GENERATE,
     TITLE,
+    JobClient,
     answers_queue,
     chores_queue,
     control_channel,
@@ -48,16 +49,13 @@ class Worker:
         settings = resources.settings
         self._resources, self._ownership = resources, ownership
         self._tail = Tail(settings.redis_url)
-        redis, key_prefix, slots = (
-            resources.redis,
-            settings.redis.key_prefix,
-            settings.worker.concurrency,
-        )
+        key_prefix, slots = settings.redis.key_prefix, settings.worker.concurrency
+        jobs = JobClient(resources.redis, key_prefix)
         self._answers = QueueWorker(
-            redis, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots
+            jobs, answers_queue(key_prefix), GENERATE, ownership.take, slots=slots
         )
         self._titles = QueueWorker(
-            redis, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS
+            jobs, chores_queue(key_prefix), TITLE, titler.title, slots=CHORES_SLOTS
         )
         self._queues = (
             [self._answers, self._titles] if settings.generation.titles else [self._answers]

@@ -8,6 +8,7 @@ other end close.
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Coroutine
@@ -62,7 +63,7 @@ class Connection:
 
     def cut(self) -> None:
         """Close it with a RST."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # a closed TLS transport has no socket
             self.client.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, RESET
             )
@@ -70,10 +71,13 @@ class Connection:
 
 
 class Proxy:
-    """Listens on a local `port` and connects to `upstream`. Use it as a context manager."""
+    """Listens on a local `port`, with TLS if there is a `tls`, and connects to `upstream`.
 
-    def __init__(self, upstream: Path) -> None:
-        self._upstream = upstream
+    Use it as a context manager.
+    """
+
+    def __init__(self, upstream: Path, tls: ssl.SSLContext | None = None) -> None:
+        self._upstream, self._tls = upstream, tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -97,6 +101,10 @@ class Proxy:
     def be(self, mode: Mode) -> None:
         """Set the mode; connections that became silent or deaf stay so."""
         self._do(self._be(mode))
+
+    def lead_to(self, upstream: Path) -> None:
+        """Connect to another server from now on; connections that exist stay."""
+        self._upstream = upstream
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -124,7 +132,7 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def _close(self) -> None:

@@ -171,7 +171,7 @@ async def fail_at(linked: Linked, sql: Sql, step: str, then: Then) -> None:
 async def test_an_answer_survives_a_link_fault_while_its_job_is_enqueued(
     linked: Linked, sql: Sql, then: Then
 ) -> None:
-    trap = linked.web_link.trap(b"queue:answers", then)
+    trap = linked.web_link.trap(b"jobs:answers", then)
     async with Client(linked.system.web.url, linked.key) as client:
         sent = await client.send(f"/demo {PACED}\n{then}")
         assert trap.sprung.is_set()

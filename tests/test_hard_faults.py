@@ -178,7 +178,7 @@ async def test_running_and_queued_answers_wait_for_a_new_worker(
             await some_tokens(seen)
             system.worker.kill()
             queued = await client.send("/demo tokens=20 rate=0\nqueued")
-            system.redis().delete("tidemark:queue:answers")  # its job is lost as well
+            system.redis().delete("tidemark:jobs:answers")  # its job is lost as well
             system.start_worker()
         await check_all(client, running, seen)
         events = await client.read_through(queued["generation_id"])

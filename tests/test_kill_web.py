@@ -78,7 +78,7 @@ class Scenario:
                 )
                 self.follow(COMMITTED, again.json(), tasks)
                 self.follow(JOB_LOST, await client.send(f"/demo {PACED}\n{JOB_LOST}"), tasks)
-                assert system.redis().delete("tidemark:queue:answers") == 1
+                assert system.redis().delete("tidemark:jobs:answers") == 1
                 await condition(
                     lambda: all(
                         events[-1].type == "cancelled"

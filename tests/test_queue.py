@@ -7,7 +7,7 @@ from arq.connections import ArqRedis
 
 from server.generate.arq_worker import QueueWorker
 from server.ids import Prefix, new_id
-from server.lifecycle.queue import GENERATE, Queue, answers_queue
+from server.lifecycle.queue import GENERATE, JobClient, Queue, answers_queue
 from tests.client import Client
 from tests.system import System
 from tests.waiting import condition
@@ -27,7 +27,7 @@ async def run(redis: ArqRedis, count: int) -> list[str]:
     async def take(id: str) -> None:
         taken.append(id)
 
-    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    worker = QueueWorker(JobClient(redis, PREFIX), NAME, GENERATE, take, slots=1)
     working = asyncio.create_task(worker.main())
     await condition(lambda: len(taken) >= count)
     worker.stop_taking()
@@ -41,7 +41,7 @@ async def test_a_lost_job_is_enqueued_again_before_all_others(redis: ArqRedis) -
     for id in ids:
         await queue.put(id)
     await redis.zrem(NAME, ids[0])  # as if popped by a worker that died: its data remain
-    await redis.incr(f"arq:retry:{ids[0]}")
+    await redis.incr(f"{PREFIX}arq:retry:{ids[0]}")
 
     assert await queue.put_missing(ids) == 1
 
@@ -57,7 +57,7 @@ async def test_a_worker_whose_slots_are_all_taken_stops_taking(redis: ArqRedis) 
         begun.set()
         await ending.wait()
 
-    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    worker = QueueWorker(JobClient(redis, PREFIX), NAME, GENERATE, take, slots=1)
     working = asyncio.create_task(worker.main())
     await queue.put(first)
     await begun.wait()
@@ -100,7 +100,7 @@ async def test_a_job_passed_on_while_running_is_kept(redis: ArqRedis) -> None:
         await queue.pass_on(id, "wrk_draining")
         worker.stop_taking()
 
-    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    worker = QueueWorker(JobClient(redis, PREFIX), NAME, GENERATE, take, slots=1)
     await queue.put(id)
     await worker.main()
     await condition(lambda: not worker.tasks)
@@ -114,7 +114,7 @@ async def test_a_job_popped_by_a_stopping_worker_is_returned(redis: ArqRedis) ->
     async def take(id: str) -> None:
         raise AssertionError("a stopping worker must not take jobs")
 
-    worker = QueueWorker(redis, NAME, GENERATE, take, slots=1)
+    worker = QueueWorker(JobClient(redis, PREFIX), NAME, GENERATE, take, slots=1)
     working = asyncio.create_task(worker.main())
     await asyncio.sleep(0)  # let it start waiting for a job
     worker.stop_taking()
@@ -138,7 +138,7 @@ async def test_a_lost_job_is_enqueued_again_while_the_queue_is_full(tmp_path_fac
             busy = await client.send("/demo tokens=5 stall_after=1")
             await condition(lambda: system.row(busy["generation_id"]).owner)
             sent = [await client.send(f"/demo tokens=1\n{n}") for n in range(4)]
-            name, ids = "tidemark:queue:answers", [each["generation_id"] for each in sent]
+            name, ids = "tidemark:jobs:answers", [each["generation_id"] for each in sent]
             before = system.redis().zcard(name)
             [lost] = system.redis().zrange(name, 0, 0)
             assert system.redis().zrem(name, lost) == 1

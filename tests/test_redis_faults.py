@@ -50,7 +50,7 @@ Fault = Callable[[System], Awaitable[None]]
 
 async def fault_at(linked: Linked, sql: Sql, match: bytes, fault: Fault, case: str) -> Outcome:
     """Hold the bytes `match` of an answer while the fault happens, then forward them."""
-    link = linked.web_link if match == b"queue:answers" else linked.worker_link
+    link = linked.web_link if match == b"jobs:answers" else linked.worker_link
     trap = link.trap(match, "hold")
     async with Client(linked.system.web.url, linked.key) as client:
         sending = asyncio.create_task(client.send(f"/demo {PACED}\n{case}"))
@@ -83,7 +83,7 @@ async def test_an_answer_survives_a_fault_while_its_job_is_enqueued(
     linked: Linked, sql: Sql, fault: Fault
 ) -> None:
     outcome = await fault_at(
-        linked, sql, b"queue:answers", fault, f"Valkey {fault.__name__} as the job is sent"
+        linked, sql, b"jobs:answers", fault, f"Valkey {fault.__name__} as the job is sent"
     )
 
     assert outcome.types & {"resumed", "restarted", "snapshot"} == set()

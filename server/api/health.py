@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +18,7 @@ from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
 from server.identity.loopback import from_this_machine
 from server.lifecycle.queue import answers_queue, worker_key
+from server.lifecycle.redis_check import RedisHealth
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
 from server.settings import Settings
 
@@ -30,16 +31,21 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Reports whether this process can serve: whether the database is reachable and migrated.
+    """Reports whether this process can serve.
 
-    Redis is not required: messages are accepted without it.
+    It can when the database is reachable and migrated, and Redis is either unreachable, as messages
+    are accepted without it, or does what is needed.
     """
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            ready = await request.state.services.database.read(schema_is_current)
+            migrated = await request.state.services.database.read(schema_is_current)
     except (DatabaseAway, TimeoutError):
-        ready = False
-    return Json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+        migrated = False
+    refused = bool(await request.state.redis_health.refusal())
+    if migrated and not refused:
+        return Json({"status": "ready"})
+    reason = "redis refuses commands" if migrated else "database not ready"
+    return Json({"status": "not ready", "reason": reason}, 503)
 
 
 async def status(request: Request) -> Response:
@@ -47,7 +53,8 @@ async def status(request: Request) -> Response:
     check_operator(request, request.state.services.settings)
     resources = request.state.services
     database, redis = await asyncio.gather(
-        _database(resources.database), _redis(resources.redis, resources.settings.redis.key_prefix)
+        _database(resources.database),
+        _redis(resources.redis, request.state.redis_health, resources.settings.redis.key_prefix),
     )
     web = {
         "version": __version__,
@@ -87,10 +94,12 @@ async def _database(database: Database) -> dict[str, Any]:
         return {"ok": False, "reason": str(error) or "timed out"}
 
 
-async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
+async def _redis(redis: Any, health: RedisHealth, key_prefix: str) -> dict[str, Any]:
+    if refusal := await health.refusal():
+        return {"ok": False, "reason": refusal}
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            info = await redis.info("memory")
+            info = await _memory(redis)
             keys = [
                 key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)
             ]
@@ -102,9 +111,16 @@ async def _redis(redis: Any, key_prefix: str) -> dict[str, Any]:
             queued = await redis.zcard(answers_queue(key_prefix))
     except (RedisError, TimeoutError) as error:
         return {"ok": False, "reason": str(error) or "timed out"}
-    memory = {
+    return {"ok": True, "memory": info, "queued_jobs": queued, "workers": workers}
+
+
+async def _memory(redis: Any) -> dict[str, Any] | None:
+    try:
+        info = await redis.info("memory")
+    except NoPermissionError:
+        return None
+    return {
         "used_bytes": info["used_memory"],
         "max_bytes": info["maxmemory"],
         "policy": info["maxmemory_policy"],
     }
-    return {"ok": True, "memory": memory, "queued_jobs": queued, "workers": workers}

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
 from server.lifecycle.queue import open_redis
+from server.lifecycle.redis_check import RedisRefuses, check_redis
 from server.providers.registry import KINDS, Models
 from server.providers.upstream import headers_with, proxy_of
 from server.serve.pages import FOLDER
@@ -72,18 +73,29 @@ async def _database(settings: Settings) -> Finding:
 
 
 async def _redis(settings: Settings) -> Finding:
-    redis: Any = open_redis(settings.redis_url, connections=1)
+    redis: Any = open_redis(settings.redis_url, connections=2)
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S):
+        await check_redis(redis, settings.redis.key_prefix)
+        try:
             info = await redis.info()
-    except (RedisError, OSError, TimeoutError) as error:
+        except NoPermissionError:
+            return Finding(
+                "redis",
+                "in order; its user has no right to INFO",
+                "With it, a worker that loses its connection to Redis does not have to write the "
+                "log of each answer again, and the memory is checked.",
+            )
+    except RedisRefuses as error:
+        advice = "Check redis.url, and the rights of its user for redis.key_prefix."
+        return Finding("redis", f"cannot be used: {str(error).rstrip('.')}", advice, broken=True)
+    except RedisError as error:
         if settings.embedded_redis:
             return Finding(
                 "redis", "the embedded Valkey is not running", "`tidemark up` starts it."
             )
         return Finding(
             "redis",
-            f"not reachable: {error or 'timed out'}",
+            f"not reachable: {error}",
             "Check redis.url, and that the server is running.",
             broken=True,
         )

@@ -10,6 +10,7 @@ from server.errors import StartError
 from server.history.database import open_database
 from server.history.schema import WAIT_S, wait_for_schema
 from server.lifecycle.queue import open_redis
+from server.lifecycle.redis_check import RedisRefuses, check_redis
 from server.settings import Settings
 
 
@@ -45,19 +46,24 @@ async def _wait(settings: Settings, *, redis_too: bool) -> None:
     async with open_database(settings.database_url) as database:
         await wait_for_schema(database)
     if redis_too:
-        await wait_for_redis(settings.redis_url)
+        await wait_for_redis(settings)
 
 
-async def wait_for_redis(url: str, wait_s: float = WAIT_S) -> None:
-    """Waits until Redis answers; raises StartError after `wait_s`."""
-    redis, deadline = open_redis(url, connections=1), monotonic() + wait_s
+async def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:
+    """Waits until Redis does what is needed; raises StartError after `wait_s`, or if it never will."""
+    redis, deadline = open_redis(settings.redis_url, connections=2), monotonic() + wait_s
     try:
         while True:
             try:
-                await redis.ping()
-            except RedisError as error:
+                await check_redis(redis, settings.redis.key_prefix)
+            except (RedisError, RedisRefuses) as error:
+                if isinstance(error, RedisRefuses) and error.lasting:
+                    raise StartError(f"Redis cannot be used: {error}") from error
                 if monotonic() > deadline:
-                    raise StartError(f"Redis was not ready after {wait_s:g} s: {error}.") from error
+                    reason = str(error).rstrip(".")
+                    raise StartError(
+                        f"Redis was not ready after {wait_s:g} s: {reason}."
+                    ) from error
                 await asyncio.sleep(0.02)
             else:
                 return

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any, cast
 
 import orjson
-from arq.connections import ArqRedis
 from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker, func
 from redis.exceptions import RedisError
 
 from server.faults import reach
+from server.lifecycle.queue import JobClient
 from server.logs import log
 
 BLOCK_S = 1.0  # less than the client's socket time-out
@@ -29,7 +29,7 @@ class QueueWorker(Worker):
 
     def __init__(
         self,
-        redis: ArqRedis,
+        jobs: JobClient,
         queue: str,
         job: str,
         run: Callable[[str], Awaitable[None]],
@@ -38,7 +38,7 @@ class QueueWorker(Worker):
     ) -> None:
         super().__init__(
             functions=[_function(job, run)],
-            redis_pool=redis,
+            redis_pool=jobs,
             queue_name=queue,
             max_jobs=slots,
             keep_result=0,

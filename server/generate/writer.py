@@ -45,6 +45,9 @@ GATHER_S = 0.025
 """A delta that follows another within this time waits for the next one, at most as long again. At
 50 tokens/s, that makes one event of two; tokens at less than 40/s are never held back."""
 
+PING_EVERY_S = 15.0
+"""While there is nothing to write: load balancers drop connections that are idle for longer."""
+
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 LOG_RETRY_MAX_S = 5.0
 
@@ -123,8 +126,7 @@ class LogWriter:
                 await self._prepare(link)
                 self._work.set()
                 while True:
-                    await self._work.wait()
-                    self._work.clear()
+                    await self._wait_for_work(link)
                     await self._open(link)
                     written = await self._append(link)
                     await self._close(link)
@@ -139,6 +141,15 @@ class LogWriter:
                     await link.close()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    async def _wait_for_work(self, link: Link) -> None:
+        since = monotonic()
+        timer = asyncio.get_running_loop().call_later(PING_EVERY_S, self._work.set)
+        await self._work.wait()
+        timer.cancel()
+        self._work.clear()
+        if monotonic() - since >= PING_EVERY_S:
+            await link.execute([("PING",)])
 
     async def _prepare(self, link: Link) -> None:
         """Loads the scripts. On a new connection, the clock is read and every log is reopened."""

@@ -18,10 +18,9 @@ IPV6_PREFIX = 64
 class GuestLimit:
     """How many guest sessions one address may open in an hour."""
 
-    def __init__(self, redis: Redis, url: str, *, key_prefix: str, per_hour: int) -> None:
-        uri = f"async+redis+{url}" if url.startswith("unix") else f"async+{url}"
+    def __init__(self, redis: Redis, *, key_prefix: str, per_hour: int) -> None:
         storage = RedisStorage(
-            uri,
+            "async+redis://",  # its client uses the pool, whatever the address
             implementation="redispy",
             key_prefix=f"{key_prefix}limits",
             connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # its stub knows only scalars

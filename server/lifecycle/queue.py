@@ -1,6 +1,7 @@
 """The queue: dispatches generation ids to workers. The claim in SQL decides who owns one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 from arq.connections import ArqRedis
@@ -10,6 +11,7 @@ from arq.utils import timestamp_ms
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from server.ids import made_at_ms
 from server.logs import log
@@ -18,16 +20,51 @@ from server.stream.pools import REDIS_TIMEOUT_S, open_pool
 GENERATE = "generate"
 TITLE = "title"
 JOB_KEPT_MS = 86_400_000
+ARQ = "arq:"
+
+
+class JobClient(ArqRedis):
+    """A client whose pipelines put the installation's prefix before the keys of arq's jobs.
+
+    arq gives those keys constant names, and touches them in pipelines only.
+    """
+
+    def __init__(self, redis: ArqRedis, key_prefix: str) -> None:
+        super().__init__(
+            pool_or_conn=redis.connection_pool,
+            job_serializer=orjson.dumps,
+            job_deserializer=orjson.loads,
+        )
+        self._key_prefix = key_prefix
+
+    @override
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """A pipeline for jobs."""
+        pool, callbacks = self.connection_pool, self.response_callbacks
+        return _JobPipeline(self._key_prefix, pool, callbacks, transaction, shard_hint)
+
+
+class _JobPipeline(Pipeline):
+    def __init__(self, key_prefix: str, *args: Any) -> None:
+        super().__init__(*args)
+        self._key_prefix = key_prefix
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        command, *rest = (
+            f"{self._key_prefix}{word}" if isinstance(word, str) and word.startswith(ARQ) else word
+            for word in args
+        )
+        return super().execute_command(command, *rest, **options)
 
 
 def answers_queue(key_prefix: str) -> str:
     """The sorted set that holds the jobs of answers."""
-    return f"{key_prefix}queue:answers"
+    return f"{key_prefix}jobs:answers"
 
 
 def chores_queue(key_prefix: str) -> str:
     """The sorted set of background jobs. They have slots of their own."""
-    return f"{key_prefix}queue:chores"
+    return f"{key_prefix}jobs:chores"
 
 
 def control_channel(key_prefix: str, owner: str) -> bytes:
@@ -65,11 +102,27 @@ def _add(pipe: Pipeline, job: str, id: str, queue: str, job_id: str, score: int)
     pipe.zadd(queue, {job_id: score}, nx=True)
 
 
+async def try_queue(jobs: JobClient, key_prefix: str, job_id: str) -> None:
+    """Uses each command of the queue and of jobs once, on keys of its own. Raises RedisError."""
+    queue = f"{answers_queue(key_prefix)}:{job_id}"
+    async with jobs.pipeline(transaction=True) as pipe:
+        _add(pipe, GENERATE, job_id, queue, job_id, 0)
+        await pipe.execute()
+    await jobs.zmscore(queue, [job_id])
+    await jobs.bzpopmin(queue, timeout=1)
+    async with jobs.pipeline(transaction=True) as pipe:
+        pipe.get(f"{job_key_prefix}{job_id}")
+        pipe.incr(f"{retry_key_prefix}{job_id}")
+        pipe.expire(f"{retry_key_prefix}{job_id}", 1)
+        pipe.delete(f"{job_key_prefix}{job_id}", f"{retry_key_prefix}{job_id}")
+        await pipe.execute()
+
+
 class Queue:
     """Enqueues generations for workers. A generation has one job, which carries its id."""
 
     def __init__(self, redis: ArqRedis, key_prefix: str) -> None:
-        self._redis, self._key_prefix = redis, key_prefix
+        self._redis, self._key_prefix = JobClient(redis, key_prefix), key_prefix
         self._name = answers_queue(key_prefix)
 
     async def put(self, generation_id: str) -> bool:

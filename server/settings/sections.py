@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from server.errors import SettingsError
 from server.postgres_url import parse_postgres_url
+from server.redis_url import parse_redis_url
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 PLATFORM_VARIABLES = {
@@ -155,13 +156,13 @@ class DatabaseSettings(Section):
 class RedisSettings(Section):
     url: str = Field(
         "embedded",
-        pattern=r"^(embedded|(redis|rediss|unix)://.+)$",
+        pattern=r"^(embedded|(rediss?(\+sentinel)?|unix)://.+)$",
         json_schema_extra={
             "expected": "'embedded', or a URL that begins with redis://, rediss:// or unix://"
         },
         description='"embedded" runs a Valkey of its own; otherwise the URL of a Redis or Valkey '
-        'server: "redis://…", "rediss://…" or "unix://…". That server needs '
-        "`maxmemory-policy noeviction`.",
+        'server: "redis://…", "rediss://…", "unix://…" or "redis+sentinel://HOST,HOST/NAME". That '
+        "server needs `maxmemory-policy noeviction`, and must not be a cluster.",
     )
     url_file: Path | None = Field(
         None, examples=["secrets/redis-url"], description="A file to read url from."
@@ -170,10 +171,16 @@ class RedisSettings(Section):
         "tidemark:",
         pattern=r"^[^\s{}]{0,64}$",
         json_schema_extra={"expected": "at most 64 characters, without spaces and braces"},
-        description="The prefix of keys and channels; installations that share a server need "
-        "different ones. The keys of single jobs have the prefix of the queue library instead: "
-        "arq:job: and arq:retry:.",
+        description="The prefix of all keys and channels; installations that share a server need "
+        "different ones.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url != "embedded":
+            parse_redis_url(url)
+        return url
 
 
 class WorkerSettings(Section):

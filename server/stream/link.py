@@ -11,10 +11,9 @@ from typing import Any, Self
 
 import hiredis
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from server.stream.pools import REDIS_TIMEOUT_S, open_pool
+from server.stream.pools import REDIS_TIMEOUT_S, PrimaryConnection, open_pool
 
 READ_BYTES = 1 << 18
 
@@ -28,19 +27,24 @@ class LinkLost(Exception):
 class Link:
     """A connection for either commands (`execute`) or subscriptions (`send` and `receive`)."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: PrimaryConnection) -> None:
         self._connection = connection
         self._parser = hiredis.Reader(notEnoughData=Ellipsis)
 
     @classmethod
     async def connect(cls, url: str) -> Self:
         """A new connection to `url`; raises LinkLost."""
-        connection: AbstractConnection = open_pool(ConnectionPool, url).make_connection()  # type: ignore[no-untyped-call]
+        connection: PrimaryConnection = open_pool(ConnectionPool, url).make_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()
         except RedisError as error:
             raise LinkLost(str(error)) from error
         return cls(connection)
+
+    @property
+    def demoted(self) -> bool:
+        """Whether the server may have become a replica since this connection was made."""
+        return self._connection.demoted
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to `commands`, in order, sent in one write.

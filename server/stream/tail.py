@@ -71,6 +71,8 @@ class Tail:
                     break
                 except TimeoutError:
                     silent_s += PING_EVERY_S
+                    if link.demoted:
+                        raise LinkLost("the server is a replica now") from None
                     if silent_s >= SILENCE_S:
                         raise LinkLost(f"no data for {SILENCE_S:g} s") from None
                     link.send([("PING",)])

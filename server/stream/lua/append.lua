@@ -39,6 +39,9 @@ if #fresh > 0 then
   redis.call("PUBLISH", ARGV[2], table.concat(published, "\n"))
 end
 if ARGV[4] == "whole" then
-  redis.call("HSET", KEYS[1], "whole", string.match(redis.call("INFO", "server"), "run_id:(%x+)"))
+  local info = redis.pcall("INFO", "server")
+  if type(info) == "string" then
+    redis.call("HSET", KEYS[1], "whole", string.match(info, "run_id:(%x+)"))
+  end
 end
 return 1

@@ -10,7 +10,9 @@ if time[1] * 1000000 + time[2] > tonumber(ARGV[2]) then
   return {"late"} -- the SQL beat that allowed this call is too old: another attempt may own the log
 end
 
-local run_id = string.match(redis.call("INFO", "server"), "run_id:(%x+)")
+-- A user without the right to INFO gets an error: then a log that is adopted counts as incomplete.
+local info = redis.pcall("INFO", "server")
+local run_id = type(info) == "string" and string.match(info, "run_id:(%x+)")
 local state = redis.call("HMGET", KEYS[1], "epoch", "seq", "closed", "whole")
 local epoch, seq, whole = state[1], tonumber(state[2]), state[4]
 
@@ -29,11 +31,13 @@ end
 if not epoch then
   redis.call("DEL", KEYS[1], KEYS[2])
   -- A new log of a later attempt may have lost events.
-  seq, whole = 1, ARGV[4] == "first" and run_id or ""
-  redis.call("HSET", KEYS[1], "seq", seq, "whole", whole)
+  seq, whole = 1, ARGV[4] == "first"
+  redis.call("HSET", KEYS[1], "seq", seq, "whole", whole and run_id or "")
+else
+  whole = run_id and whole == run_id
 end
 redis.call("HSET", KEYS[1], "epoch", ARGV[1])
 redis.call("PEXPIRE", KEYS[1], ARGV[3])
 redis.call("PEXPIRE", KEYS[2], ARGV[3])
 local entries = ARGV[5] == "entries" and redis.call("XRANGE", KEYS[2], "-", "+") or {}
-return {"open", whole == run_id and 1 or 0, seq, entries}
+return {"open", whole and 1 or 0, seq, entries}
