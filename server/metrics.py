@@ -16,3 +16,11 @@ LOG_LOSSES = Counter(
 TAKEOVERS = Counter(
     "tidemark_takeovers_total", "Answers this worker took over from a dead owner, or was handed."
 )
+POOL_TIMEOUTS = Counter(
+    "tidemark_database_pool_timeouts_total",
+    "Transactions that waited in vain for a connection of this process.",
+)
+CONNECTIONS_REFUSED = Counter(
+    "tidemark_database_connections_refused_total",
+    "Connections that PostgreSQL refused, because it has no more.",
+)

@@ -8,7 +8,7 @@ from arq.connections import ArqRedis
 
 from server.changes.follower import Changes
 from server.changes.watches import Announcer
-from server.history.database import Database, open_database
+from server.history.database import Database, Pool, open_database
 from server.identity.search_slots import SearchSlots
 from server.ids import Prefix, new_id
 from server.lifecycle.queue import Queue, open_redis
@@ -49,7 +49,8 @@ async def open_resources(settings: Settings, name: str = "") -> AsyncIterator[Re
     limits, key_prefix = settings.generation, settings.redis.key_prefix
     try:
         announcer = Announcer(redis, key_prefix)
-        async with open_database(settings.database_url, announcer.publish) as database:
+        pool = Pool(settings.database.pool_size, settings.database.pool_wait_s)
+        async with open_database(settings.database_url, announcer.publish, pool=pool) as database:
             settler = Settler(
                 f"{name}-settler",
                 database,

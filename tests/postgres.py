@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -25,6 +26,14 @@ class Postgres:
         name = f"tidemark_{next(self._databases)}"
         self._server.psql(f"CREATE DATABASE {name}")
         return str(self._server.get_uri(name))
+
+    def new_limited_url(self, connections: int) -> str:
+        """The same, as a user that may have so many connections at a time."""
+        url = self.new_url()
+        name = urlsplit(url).path.removeprefix("/")
+        self._server.psql(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {connections}")
+        self._server.psql(f"ALTER DATABASE {name} OWNER TO {name}")
+        return url.replace("//postgres", f"//{name}", 1)
 
     def stop(self) -> None:
         """Stop the server and end its connections, as an operator does."""

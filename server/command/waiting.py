@@ -11,6 +11,7 @@ from server.history.database import open_database
 from server.history.schema import WAIT_S, wait_for_schema
 from server.lifecycle.queue import open_redis
 from server.lifecycle.redis_check import RedisRefuses, check_redis
+from server.logs import log
 from server.settings import Settings
 
 
@@ -52,6 +53,7 @@ async def _wait(settings: Settings, *, redis_too: bool) -> None:
 async def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:
     """Waits until Redis does what is needed; raises StartError after `wait_s`, or if it never will."""
     redis, deadline = open_redis(settings.redis_url, connections=2), monotonic() + wait_s
+    logged = ""
     try:
         while True:
             try:
@@ -64,6 +66,8 @@ async def wait_for_redis(settings: Settings, wait_s: float = WAIT_S) -> None:
                     raise StartError(
                         f"Redis was not ready after {wait_s:g} s: {reason}."
                     ) from error
+                if str(error) != logged:
+                    log.info("waiting_for_redis", reason=(logged := str(error)))
                 await asyncio.sleep(0.02)
             else:
                 return

@@ -5,8 +5,10 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from math import inf
+from random import uniform
 from time import monotonic
-from typing import Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, NoReturn, ParamSpec, Protocol, TypeVar
 
 import orjson
 import stamina
@@ -19,6 +21,8 @@ from sqlmodel import Session
 from server.errors import Unavailable
 from server.history.changes import CHANGED, OnChange
 from server.history.postgres import postgres_engine
+from server.logs import log
+from server.metrics import CONNECTIONS_REFUSED, POOL_TIMEOUTS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +30,8 @@ T = TypeVar("T")
 SQLITE_READERS = 2
 BUSY_TIMEOUT_S = 5
 COLLISIONS_MAX = 3
-POSTGRES_CONNECTIONS = 10
+CROWDED_PAUSE_S = 0.05
+REPORT_EVERY_S = 10.0
 SQLITE_READ_MAX_S = 30.0
 SQLITE_STEPS_BETWEEN_CHECKS = 100_000  # about a millisecond
 
@@ -47,6 +52,20 @@ class DatabaseAway(Unavailable):
 
 class Collision(DatabaseAway):
     """PostgreSQL rolled this transaction back because of another one; a retry can succeed."""
+
+
+class Crowded(DatabaseAway):
+    """PostgreSQL has no connection left for this program. No statement was sent."""
+
+
+class Pool(NamedTuple):
+    """How many connections to PostgreSQL a process has, and how long a transaction waits for one."""
+
+    size: int
+    wait_s: float
+
+
+DEFAULT_POOL = Pool(size=10, wait_s=5.0)
 
 
 class Database(Protocol):
@@ -120,13 +139,14 @@ class SqliteDatabase:
 class PostgresDatabase:
     """PostgreSQL through asyncpg; functions run in a greenlet of SQLAlchemy."""
 
-    def __init__(self, url: str, on_change: OnChange) -> None:
-        self._on_change = on_change
+    def __init__(self, url: str, on_change: OnChange, pool: Pool) -> None:
+        self._on_change, self._wait_s = on_change, pool.wait_s
+        self._reported_at = -inf
         self._engine = postgres_engine(
             url,
-            pool_size=POSTGRES_CONNECTIONS,
+            pool_size=pool.size,
             max_overflow=0,
-            pool_timeout=BUSY_TIMEOUT_S,
+            pool_timeout=pool.wait_s,
             json_serializer=dump_json,
             json_deserializer=orjson.loads,
         )
@@ -142,6 +162,27 @@ class PostgresDatabase:
         return await self._run(fn, *args, **kwargs)
 
     async def _run(
+        self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Runs `fn` once there is a connection: one that the server refuses may be free soon."""
+        deadline = monotonic() + self._wait_s
+        while True:
+            try:
+                return await self._transact(fn, *args, **kwargs)
+            except Crowded as error:
+                self._report(error)
+                if monotonic() > deadline:
+                    raise
+                await asyncio.sleep(CROWDED_PAUSE_S * uniform(0.5, 1.5))
+
+    def _report(self, error: Crowded) -> None:
+        CONNECTIONS_REFUSED.inc()
+        if monotonic() - self._reported_at > REPORT_EVERY_S:
+            self._reported_at = monotonic()
+            open_now = self._engine.pool.checkedout() + self._engine.pool.checkedin()  # type: ignore[attr-defined]  # of QueuePool
+            log.warning("database_connections_refused", reason=error.reason, open=open_now)
+
+    async def _transact(
         self, fn: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         changed: dict[str, int] = {}
@@ -170,7 +211,7 @@ class PostgresDatabase:
 
 @asynccontextmanager
 async def open_database(
-    url: str, on_change: OnChange = lambda _changed: None
+    url: str, on_change: OnChange = lambda _changed: None, *, pool: Pool = DEFAULT_POOL
 ) -> AsyncIterator[Database]:
     """The database at `url` (`Settings.database_url`), closed at the end. Opens no connection yet.
 
@@ -183,7 +224,7 @@ async def open_database(
         finally:
             sqlite.close()
     else:
-        postgres = PostgresDatabase(url, on_change)
+        postgres = PostgresDatabase(url, on_change, pool)
         try:
             yield postgres
         finally:
@@ -259,6 +300,11 @@ def _raise(error: BaseException) -> NoReturn:
     cause = getattr(error, "orig", None) or error
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
     state = str(getattr(cause, "sqlstate", None) or "")
+    if state == "53300":
+        raise Crowded(reason) from error
+    if isinstance(cause, PoolTimeoutError):
+        POOL_TIMEOUTS.inc()
+        raise DatabaseAway("all connections of this process are in use") from error
     if state.startswith("40"):
         raise Collision(reason) from error
     if state in _STATEMENT_OF_ANOTHER:

@@ -11,6 +11,7 @@ from sqlmodel import Session
 from server.errors import StartError
 from server.history.database import Database, DatabaseAway, dump_json, sqlite_engine
 from server.history.postgres import postgres_engine
+from server.logs import log
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -42,7 +43,7 @@ def schema_is_current(session: Session) -> bool:
 
 async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
     """Waits until the database has a current schema; raises StartError after `wait_s`."""
-    deadline, reason = monotonic() + wait_s, "no answer"
+    deadline, reason, logged = monotonic() + wait_s, "no answer", ""
     while True:
         try:
             async with asyncio.timeout(max(0.1, deadline - monotonic())):
@@ -59,6 +60,9 @@ async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:
             reason = "no answer"
         if monotonic() > deadline:
             raise StartError(f"The database was not ready after {wait_s:g} s: {reason}.")
+        if reason != logged:
+            log.info("waiting_for_database", reason=reason)
+            logged = reason
         await asyncio.sleep(0.05)
 
 

@@ -20,10 +20,9 @@ from server.settings.sections import (
     GraphqlSettings,
     ProviderSettings,
     Section,
-    Settings,
-    embedded_socket,
     read_secret,
 )
+from server.settings.settings import Settings, embedded_socket
 
 __all__ = [
     "LOOPBACK_HOSTS",
