@@ -23,7 +23,6 @@ from server.errors import MethodNotAllowed, NotFound, Refused
 from server.graph.view import GraphView
 from server.history.database import DatabaseAway
 from server.identity.callers import Callers
-from server.identity.credentials import cookie_name
 from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
 from server.lifecycle.redis_check import RedisHealth
@@ -68,7 +67,7 @@ def build_app(settings: Settings) -> Starlette:
         ],
         middleware=[
             *_cors(settings),  # outermost: pages of other origins read refusals and faults, too
-            Middleware(Edge, settings=settings, cookie=cookie_name(settings)),
+            Middleware(Edge, settings=settings),
         ],
         exception_handlers={HTTPException: _not_routed},
         lifespan=lambda app: _lifespan(app, settings),
@@ -100,7 +99,7 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
             "services": services,
             "presence": presence,
             "redis_health": RedisHealth(resources.redis, settings.redis.key_prefix),
-            "callers": Callers(resources.database),
+            "callers": Callers(resources.database, session_ttl_s=settings.auth.session_ttl_s),
             "guest_limit": GuestLimit(
                 resources.redis,
                 key_prefix=settings.redis.key_prefix,

@@ -3,17 +3,19 @@
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import Forbidden, Refused, Unreadable
+from server.identity.credentials import has_session_cookie
 from server.ids import Prefix, new_id
 from server.logs import log
 from server.metrics import REQUESTS_FAILED
 from server.serve.refusals import REQUEST_ID_HEADER, log_refusal, problem
 from server.settings import LOOPBACK_HOSTS, Settings
 
-ANY_HOST_PATHS = frozenset({"/healthz", "/readyz"})
+ANY_HOST_PATHS = frozenset({"/healthz", "/readyz", "/status", "/metrics"})
+"""Probes and scrapers use the address of a process. The last two ask for a token, or check more."""
 PRIVATE_PATHS = ("/api/", "/graphql")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -37,8 +39,8 @@ class InternalError(Refused):
 class Edge:
     """The outermost middleware."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, cookie: str) -> None:
-        self._app, self._cookie = app, cookie
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
         public = urlsplit(settings.server.public_url)
         self._own_origin = f"{public.scheme}://{public.netloc}" if public.netloc else None
         self._hosts = (
@@ -102,19 +104,20 @@ class Edge:
         if headers.get("authorization", "").lower().startswith("bearer "):
             return
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
-            self._check_site(headers, f"{scope['scheme']}://{host}", Request(scope).cookies)
-        elif scope["type"] == "websocket" and self._cookie in HTTPConnection(scope).cookies:
+            self._check_site(HTTPConnection(scope), f"{scope['scheme']}://{host}")
+        elif scope["type"] == "websocket" and has_session_cookie(HTTPConnection(scope)):
             scheme = "https" if scope["scheme"] == "wss" else "http"
             self._check_origin(headers, f"{scheme}://{host}")
 
-    def _check_site(self, headers: Headers, here: str, cookies: dict[str, str]) -> None:
+    def _check_site(self, connection: HTTPConnection, here: str) -> None:
+        headers = connection.headers
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if origin is not None:
             allowed = self._is_ours(origin, here)
         elif site is not None:
             allowed = site == "same-origin"
         else:
-            allowed = self._cookie not in cookies  # not a browser
+            allowed = not has_session_cookie(connection)  # not a browser
         if not allowed:
             raise Forbidden("cross_site", "Cross-site requests must use an API key.")
 

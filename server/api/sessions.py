@@ -7,11 +7,13 @@ from server.api.http import Json, read_body
 from server.api.present import Session, SessionPreview
 from server.errors import Unauthenticated
 from server.identity.callers import Caller
-from server.identity.credentials import caller_of, cookie_name
+from server.identity.credentials import caller_of, cookie_name, is_secure, session_token
 from server.identity.loopback import from_this_machine
-from server.settings import Settings
 from server.verbs import sessions
 from server.verbs.sessions import OpenedSession, OpenSession, PreviewSession
+
+COOKIE_KEPT_S = 400 * 86_400
+"""As long as browsers keep a cookie: the server decides when its session ends."""
 
 
 async def open_(request: Request) -> Response:
@@ -21,7 +23,7 @@ async def open_(request: Request) -> Response:
     """
     body, services = await read_body(request, OpenSession), request.state.services
     if body.token is None and (caller := await _signed_in(request)) is not None:
-        return Json(await _session_json(request, caller))
+        return await _shown(request, caller)
     if body.token is not None:
         opened = await sessions.open_with_link(
             services, request.state.callers, body, _session_token(request)
@@ -29,7 +31,7 @@ async def open_(request: Request) -> Response:
     else:
         opened = await _open_as_guest(request)
     response = Json(await _session_json(request, opened.caller), 201)
-    _set_cookie(response, services.settings, opened.token)
+    _set_cookie(response, request, opened.token)
     return response
 
 
@@ -45,8 +47,8 @@ async def preview(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """Shows who is signed in."""
-    return Json(await _session_json(request, await caller_of(request)))
+    """Shows who is signed in, and prolongs the cookie."""
+    return await _shown(request, await caller_of(request))
 
 
 async def close(request: Request) -> Response:
@@ -55,8 +57,16 @@ async def close(request: Request) -> Response:
     response = Response(status_code=204)
     await sessions.close(services, request.state.callers, caller)
     if caller.session_sha256 is not None:
-        name, secure = cookie_name(services.settings), _is_secure(services.settings)
+        secure = is_secure(services.settings)
+        name = cookie_name(services.settings, request)
         response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
+    return response
+
+
+async def _shown(request: Request, caller: Caller) -> Response:
+    response = Json(await _session_json(request, caller))
+    if caller.session_sha256 is not None and (token := _session_token(request)):
+        _set_cookie(response, request, token)
     return response
 
 
@@ -69,20 +79,17 @@ async def _open_as_guest(request: Request) -> OpenedSession:
 
 
 def _session_token(request: Request) -> str | None:
-    return request.cookies.get(cookie_name(request.state.services.settings))
+    return session_token(request.state.services.settings, request)
 
 
-def _is_secure(settings: Settings) -> bool:
-    return settings.server.public_url.startswith("https://")
-
-
-def _set_cookie(response: Response, settings: Settings, token: str) -> None:
+def _set_cookie(response: Response, request: Request, token: str) -> None:
+    settings = request.state.services.settings
     response.set_cookie(
-        cookie_name(settings),
+        cookie_name(settings, request),
         token,
-        max_age=int(settings.auth.session_ttl_s),
+        max_age=COOKIE_KEPT_S,
         path="/",
-        secure=_is_secure(settings),
+        secure=is_secure(settings),
         httponly=True,
         samesite="lax",
     )

@@ -242,6 +242,16 @@ def find_session(session: Session, sha256: str) -> CredentialOwner | None:
     )
 
 
+def prolong_session(session: Session, sha256: str, ttl_s: float) -> None:
+    """Lets a session that has not expired last for `ttl_s` from now on."""
+    of_session = col(BrowserSession.sha256) == sha256, col(BrowserSession.expires_at) > now()
+    session.execute(
+        update(BrowserSession)
+        .where(*of_session)
+        .values(expires_at=now() + timedelta(seconds=ttl_s))
+    )
+
+
 def close_session(session: Session, sha256: str) -> list[ApiKey]:
     """Signs a browser out, and returns the keys that this revokes.
 

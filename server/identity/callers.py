@@ -1,11 +1,15 @@
 """Callers: who makes a request, by API key or session cookie. Look-ups are cached for 2.5 s."""
 
+from contextlib import suppress
+from datetime import datetime
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
 from server.errors import Unauthenticated
-from server.history.accounts import CredentialOwner, find_key, find_session
-from server.history.database import Database
+from server.history.accounts import CredentialOwner, find_key, find_session, prolong_session
+from server.history.database import Database, DatabaseAway
+from server.history.tables import now
 from server.identity.secrets import digest, is_key
 from server.logs import audit
 
@@ -28,8 +32,8 @@ class Caller(NamedTuple):
 class Callers:
     """Finds callers. A revoked credential is refused within seconds."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, session_ttl_s: float) -> None:
+        self._database, self._session_ttl_s = database, session_ttl_s
         self._cached_until: dict[str, tuple[float, Caller]] = {}
 
     async def by_key(self, secret: str) -> Caller:
@@ -55,7 +59,15 @@ class Callers:
         found: CredentialOwner | None = await self._database.read(find_session, sha256)
         if found is None:
             raise Unauthenticated("This session has expired; sign in again.")
+        await self._prolong(sha256, found.expires_at)
         return self._cache(sha256, Caller(found.account_id, found.user_id, None, sha256))
+
+    async def _prolong(self, sha256: str, expires_at: datetime | None) -> None:
+        """Prolongs a session that is used in the second half of its life."""
+        rest_s = (expires_at - now()).total_seconds() if expires_at else inf
+        if rest_s < self._session_ttl_s / 2:
+            with suppress(DatabaseAway):  # the next request tries again
+                await self._database.write(prolong_session, sha256, self._session_ttl_s)
 
     def forget(self, sha256: str) -> None:
         """Drops a credential that was just revoked from the cache."""

@@ -1,5 +1,7 @@
 """Credentials: the API key or session cookie of a request."""
 
+from urllib.parse import urlsplit
+
 from starlette.requests import HTTPConnection
 
 from server.errors import Unauthenticated
@@ -7,11 +9,41 @@ from server.identity.callers import Caller, Callers
 from server.settings import Settings
 
 COOKIE = "tidemark_session"
+HOST_PREFIX = "__Host-"
 
 
-def cookie_name(settings: Settings) -> str:
-    """The name of the session cookie; over https, `__Host-` binds it to this host."""
-    return f"__Host-{COOKIE}" if settings.server.public_url.startswith("https://") else COOKIE
+def cookie_name(settings: Settings, connection: HTTPConnection) -> str:
+    """The name of the session cookie; over https, `__Host-` binds it to this host.
+
+    Browsers send a cookie to all ports of a host: the port in the name keeps installations apart.
+    """
+    port = _port(connection.headers.get("host", ""))
+    name = f"{COOKIE}_{port}" if port else COOKIE
+    return f"{HOST_PREFIX}{name}" if is_secure(settings) else name
+
+
+def is_secure(settings: Settings) -> bool:
+    """Whether browsers reach this server over https only."""
+    return settings.server.public_url.startswith("https://")
+
+
+def session_token(settings: Settings, connection: HTTPConnection) -> str | None:
+    """The token in the session cookie. Cookies of earlier versions have no port in their names."""
+    name = cookie_name(settings, connection)
+    without_port = f"{HOST_PREFIX}{COOKIE}" if is_secure(settings) else COOKIE
+    return connection.cookies.get(name) or connection.cookies.get(without_port)
+
+
+def has_session_cookie(connection: HTTPConnection) -> bool:
+    """Whether there is a session cookie, of whatever installation on this host."""
+    return any(name.removeprefix(HOST_PREFIX).startswith(COOKIE) for name in connection.cookies)
+
+
+def _port(host: str) -> int | None:
+    try:
+        return urlsplit(f"//{host}").port
+    except ValueError:
+        return None
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:
@@ -20,7 +52,7 @@ async def caller_of(connection: HTTPConnection) -> Caller:
     authorization = connection.headers.get("authorization")
     if authorization is not None:
         return await caller_by(callers, authorization)
-    token = connection.cookies.get(cookie_name(connection.state.services.settings))
+    token = session_token(connection.state.services.settings, connection)
     if not token:
         raise Unauthenticated
     return await callers.by_session(token)

@@ -277,7 +277,9 @@ class AuthSettings(Section):
         20, description="The maximum number of guest sessions that one address can open per hour."
     )
     session_ttl_s: Seconds = Field(
-        2_592_000, description="How long a browser stays signed in, in seconds (30 days)."
+        2_592_000,
+        description="How long a browser stays signed in after it was last used, in seconds (30 "
+        "days).",
     )
 
 
