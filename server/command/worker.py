@@ -9,6 +9,7 @@ import uvicorn
 import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -74,9 +75,12 @@ async def worker_http(settings: Settings) -> AsyncIterator[None]:
         check_operator(request, settings)
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
-    app = Starlette(routes=[Route("/healthz", healthz), Route("/metrics", metrics)])
+    app = Starlette(
+        routes=[Route("/healthz", healthz), Route("/metrics", metrics)],
+        middleware=[Middleware(Edge, settings=settings)],
+    )
     config = uvicorn.Config(
-        Edge(app, settings, cookie=""),
+        app,
         lifespan="off",
         log_config=None,
         access_log=False,
