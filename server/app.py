@@ -73,6 +73,7 @@ def build_app(settings: Settings) -> Starlette:
         lifespan=lambda app: _lifespan(app, settings),
     )
     app.state.stop = lambda: None
+    app.state.draining = False
     return app
 
 

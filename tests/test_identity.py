@@ -438,6 +438,22 @@ CROSS_SITE = {
     "a word": {"Sec-Fetch-Site": "nonsense"},
     "nothing": {},
 }
+
+
+async def test_a_proxy_that_hides_https_is_explained(
+    guest: tuple[str, Turn], signed_out: Client
+) -> None:
+    host = signed_out.http.base_url.netloc.decode()
+    headers = {"Cookie": f"{COOKIE}={guest[0]}", "Origin": f"https://{host}"}
+
+    refused = await signed_out.http.post("/api/messages", json={"text": "x"}, headers=headers)
+
+    assert (
+        f"set server.public_url to 'https://{host}'"
+        in problem_of(refused, 403, "cross_site")["detail"]
+    )
+
+
 CHANGING = [operation for operation in OPERATIONS if operation.method != "GET"]
 
 

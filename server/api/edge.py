@@ -65,12 +65,7 @@ class Edge:
                 started = True
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = request_id
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["path"].startswith(PRIVATE_PATHS):
-                    headers.setdefault("Cache-Control", "no-store")
+                _add_headers(message, scope, request_id)
             await send(message)
 
         try:
@@ -119,17 +114,43 @@ class Edge:
         else:
             allowed = not has_session_cookie(connection)  # not a browser
         if not allowed:
-            raise Forbidden("cross_site", "Cross-site requests must use an API key.")
+            raise _cross_site(origin, here, "Cross-site requests must use an API key.")
 
     def _check_origin(self, headers: Headers, here: str) -> None:
         """Refuses cross-site handshakes: browsers allow them, and send the cookie."""
         origin = headers.get("origin")
         if origin is None or not self._is_ours(origin, here):
             detail = "Cross-site WebSocket handshakes with a session cookie are not allowed."
-            raise Forbidden("cross_site", detail)
+            raise _cross_site(origin, here, detail)
 
     def _is_ours(self, origin: str, here: str) -> bool:
         return origin in {here, self._own_origin} | self._origins
+
+
+def _cross_site(origin: str | None, here: str, detail: str) -> Forbidden:
+    if origin == here.replace("http://", "https://", 1):
+        detail = (
+            f"The page was opened at {origin}, but its request arrived over http: set "
+            f"server.public_url to {origin!r}, or server.trusted_proxies to the address of the "
+            "proxy, which has to send X-Forwarded-Proto."
+        )
+    return Forbidden("cross_site", detail)
+
+
+def _add_headers(message: Message, scope: Scope, request_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers[REQUEST_ID_HEADER] = request_id
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if message["type"] == "http.response.start" and _is_draining(scope):
+        headers["Connection"] = "close"
+    if scope["path"].startswith(PRIVATE_PATHS):
+        headers.setdefault("Cache-Control", "no-store")
+
+
+def _is_draining(scope: Scope) -> bool:
+    """Whether this process stops soon: clients have to leave connections that will be closed."""
+    return getattr(scope["app"].state, "draining", False)
 
 
 def _hostname(host: str) -> str:

@@ -36,6 +36,8 @@ async def readyz(request: Request) -> Response:
     It can when the database is reachable and migrated, and Redis is either unreachable, as messages
     are accepted without it, or does what is needed.
     """
+    if request.app.state.draining:
+        return Json({"status": "not ready", "reason": "shutting down"}, 503)
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             migrated = await request.state.services.database.read(schema_is_current)

@@ -15,6 +15,7 @@ from server.history.database import DatabaseAway, open_database
 from server.history.schema import schema_is_current
 from server.history.tables import ApiKey, now
 from server.identity.secrets import digest, new_key, new_token
+from server.serve.listening import shown_address
 from server.settings import Settings
 from server.times import rfc3339
 
@@ -83,10 +84,8 @@ def link(settings: Settings, email: str) -> str:
         )
 
     _write(settings, add)
-    base = (
-        settings.server.public_url.rstrip("/")
-        or f"http://{settings.server.host}:{settings.server.port}"
-    )
+    server = settings.server
+    base = server.public_url.rstrip("/") or shown_address(server.host, server.port)
     return f"{base}/#token={token}"
 
 

@@ -60,11 +60,14 @@ def _children(settings: Settings, listening: socket.socket) -> list[Child]:
     worker = settings.model_copy(
         update={"worker": settings.worker.model_copy(update={"drain_s": drain_s})}
     )
+    web = settings.model_copy(
+        update={"server": settings.server.model_copy(update={"shutdown_delay_s": 0})}
+    )
     redis_log = settings.data_dir / "redis" / "valkey.log"
     redis = Child("redis", lambda: Run(partial(run_redis, settings)), base=True, log=redis_log)
     return [
         *([redis] if settings.embedded_redis else []),
-        *(web_child(settings, listening) for _ in range(settings.server.processes)),
+        *(web_child(web, listening) for _ in range(settings.server.processes)),
         *(worker_child(worker) for _ in range(settings.worker.processes)),
     ]
 

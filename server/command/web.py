@@ -1,8 +1,12 @@
 """`tidemark web`: one web process."""
 
 import asyncio
+import signal
 import socket
 from functools import partial
+from math import inf
+from time import monotonic
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,19 +26,33 @@ from server.serve.web_socket import LingeringSocket
 from server.settings import Settings
 
 GRACEFUL_S = 5
-KEEP_ALIVE_S = 30
 END_WITHIN_S = GRACEFUL_S + 3
 
 
 class WebServer(uvicorn.Server):
-    """uvicorn, but it ends event streams between two events before it closes connections."""
+    """uvicorn, but it ends event streams between two events before it closes connections.
 
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+    After SIGTERM, it first serves on for `delay_s` while /readyz is 503, so that load balancers stop
+    sending requests. Another signal ends that.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: Starlette, delay_s: float) -> None:
         super().__init__(config)
-        self._streams = app.state
+        self._state, self._delay_s = app.state, delay_s
+        self._exit_at = inf
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and self._delay_s and not self._state.draining:
+            self._state.draining = True
+            self._exit_at = monotonic() + self._delay_s
+            return
+        super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or monotonic() >= self._exit_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._streams.stop()
+        self._state.stop()
         await super().shutdown(sockets)
         # uvicorn would raise them again, and a clean stop would look like a crash.
         self._captured_signals.clear()
@@ -45,7 +63,8 @@ def run_webs(settings: Settings, processes: int) -> int:
     raise_descriptor_limit()
     listening = listen(settings.server.host, settings.server.port)
     children = [web_child(settings, listening) for _ in range(processes)]
-    return Supervisor(children, end_within_s=END_WITHIN_S).run()
+    end_within_s = settings.server.shutdown_delay_s + END_WITHIN_S
+    return Supervisor(children, end_within_s=end_within_s).run()
 
 
 def web_child(settings: Settings, listening: socket.socket) -> Child:
@@ -76,7 +95,7 @@ def run_web(settings: Settings, listening: socket.socket | None = None) -> None:
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=settings.server.keep_alive_s,
         timeout_graceful_shutdown=GRACEFUL_S,
         ws_max_size=settings.server.body_max_bytes,
         # It would compress the same bytes again for every subscriber, and take 40 KB for each.
@@ -85,7 +104,8 @@ def run_web(settings: Settings, listening: socket.socket | None = None) -> None:
         backlog=2048,
     )
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(settings, WebServer(config, app), listening))
+        server = WebServer(config, app, settings.server.shutdown_delay_s)
+        runner.run(_serve(settings, server, listening))
 
 
 async def _serve(settings: Settings, server: WebServer, listening: socket.socket) -> None:

@@ -39,7 +39,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address to type into a browser, e.g. `http://127.0.0.1:8000`."""
+    """The address of this socket to type into a browser."""
     host, port = listening.getsockname()[:2]
-    host = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host  # noqa: S104  only displayed
+    return shown_address(host, port)
+
+
+def shown_address(host: str, port: int) -> str:
+    """An address to type into a browser, e.g. `http://127.0.0.1:8000` for `0.0.0.0`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  only displayed
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

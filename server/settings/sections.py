@@ -97,6 +97,21 @@ class ServerSettings(Section):
         description="The maximum number of connections of a web process. It is lowered to what the "
         "limit of open files allows.",
     )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="How long an idle connection is kept open, in seconds: longer than a load "
+        "balancer does, which might otherwise send a request as it is closed.",
+    )
+    shutdown_delay_s: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="How long a web process serves on after SIGTERM, while /readyz is 503, before "
+        "it stops listening, in seconds. For load balancers that take time to notice. `up` does not "
+        "wait.",
+    )
     streams_max_per_account: int = Field(
         1_000,
         ge=1,

@@ -155,6 +155,7 @@ def test_a_link_uses_the_public_url_or_the_local_address(
     command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("user", "create", "ada@example.org")
+    monkeypatch.setenv("TIDEMARK_SERVER__HOST", "0.0.0.0")
     local = command("user", "link", "ada@example.org")
     monkeypatch.setenv("TIDEMARK_SERVER__PUBLIC_URL", "https://chat.example/")
 
