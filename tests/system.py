@@ -105,6 +105,13 @@ class System(Installation):
             self.wait_ready(web)
         return web
 
+    def start_web_on(self, port: int) -> Process:
+        """Start a web process that listens itself, once it can serve."""
+        environment = {"TIDEMARK_SERVER__PORT": str(port)}
+        web = self._spawn("web", ["web"], f"http://127.0.0.1:{port}", environment=environment)
+        self.wait_ready(web)
+        return web
+
     def start_worker(self, *, module: str = "server", **environment: str) -> Process:
         name = new_id(Prefix.WORKER)
         worker = self._spawn(

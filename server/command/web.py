@@ -73,13 +73,10 @@ def web_child(settings: Settings, listening: socket.socket) -> Child:
 
 def run_web(settings: Settings, listening: socket.socket | None = None) -> None:
     """Serves until it is stopped. Raises StartError."""
+    if listening is None and (fd := inherited_socket()) is not None:
+        listening = socket.socket(fileno=fd)
     if listening is None:
-        fd = inherited_socket()
-        listening = (
-            socket.socket(fileno=fd)
-            if fd is not None
-            else listen(settings.server.host, settings.server.port)
-        )
+        listen(settings.server.host, settings.server.port).close()  # whether that will be possible
     app = build_app(settings)
     tune_gc()
     descriptors = raise_descriptor_limit()
@@ -108,7 +105,9 @@ def run_web(settings: Settings, listening: socket.socket | None = None) -> None:
         runner.run(_serve(settings, server, listening))
 
 
-async def _serve(settings: Settings, server: WebServer, listening: socket.socket) -> None:
+async def _serve(settings: Settings, server: WebServer, listening: socket.socket | None) -> None:
+    """Listens once it can serve: until then, load balancers ask another process."""
     # uvicorn takes over the signals when it starts to serve.
     if await wait_for_services(settings, stop_on_signals(), redis_too=False):
-        await server.serve([listening])
+        with listening or listen(settings.server.host, settings.server.port) as ready:
+            await server.serve([ready])
