@@ -18,17 +18,22 @@ UPSTREAMS = ("127.0.0.1:8001", "127.0.0.1:8002")
 
 
 @contextmanager
-def running_nginx(ports: tuple[int, int], *changes: tuple[str, str]) -> Iterator[str]:
+def running_nginx(
+    ports: tuple[int, int], *changes: tuple[str, str], port: int | None = None
+) -> Iterator[str]:
     """Run nginx before web processes on these ports; its URL. `changes` are of its configuration."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         if os.environ.get("CI"):
             pytest.fail("no nginx")
         pytest.skip("no nginx here")
-    listening = free_port()
+    listening = port or free_port()
     text = SHIPPED.read_text()
     for old, new in (
-        *((address, f"127.0.0.1:{port}") for address, port in zip(UPSTREAMS, ports, strict=True)),
+        *(
+            (address, f"127.0.0.1:{upstream}")
+            for address, upstream in zip(UPSTREAMS, ports, strict=True)
+        ),
         ("listen 80;", f"listen 127.0.0.1:{listening};"),
         *changes,
     ):

@@ -69,4 +69,4 @@ def test_without_the_built_page_the_error_names_the_build_command(
     monkeypatch.setattr(pages, "FOLDER", tmp_path)
 
     with pytest.raises(NotFound, match="npm run build"):
-        pages.html_page("docs.html")
+        pages.html_page("docs.html", "")

@@ -44,7 +44,7 @@ const licences: Plugin = {
 };
 
 export default defineConfig({
-  base: "/",
+  base: "./",
   plugins: [onlyWoff2, licences],
   build: {
     outDir: "../server/page",

@@ -22,7 +22,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -49,11 +49,13 @@ class Edge:
             | ({public.hostname} if public.hostname else set())
         )
         self._origins = frozenset(settings.server.allowed_origins)
+        self._base_path = settings.server.base_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        scope = self._below_base(scope)
         request_id = new_id(Prefix.REQUEST)
         scope.setdefault("state", {})["request_id"] = request_id
         scope["state"]["send"] = send  # streams bypass the wrapper, which would cost every event
@@ -86,6 +88,13 @@ class Edge:
             detail = f"Internal server error. The server logged it with request id {request_id}."
             error = InternalError("internal", detail)
             await problem(error, request_id)(scope, receive, send_with_headers)
+
+    def _below_base(self, scope: Scope) -> Scope:
+        """The request as it is without the path of public_url, which a proxy may have removed."""
+        base, path = self._base_path, scope["path"]
+        if base and (path == base or path.startswith(f"{base}/")):
+            return {**scope, "path": path.removeprefix(base) or "/"}
+        return scope
 
     def _check(self, scope: Scope) -> None:
         """Refuses requests for other hosts, and cross-site requests of browsers."""

@@ -58,8 +58,10 @@ async def _ask(request: Request, caller: Caller, what: Ask) -> Response:
         return await _ask_for_stream(request, caller, what)
     services, key = request.state.services, idempotency_key(request)
     generation, replayed = await ask(services, caller, what, key=key)
-    headers = {"Location": f"/api/generations/{generation.id}"} | _replay_headers(replayed)
-    return Json(requested_answer_json(generation), 202, headers)
+    base_path = services.settings.server.base_path
+    location = f"{base_path}/api/generations/{generation.id}"
+    headers = {"Location": location} | _replay_headers(replayed)
+    return Json(requested_answer_json(generation, base_path), 202, headers)
 
 
 async def _ask_for_stream(request: Request, caller: Caller, what: Ask) -> Response:

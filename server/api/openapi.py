@@ -28,7 +28,7 @@ EVENT = {
 }
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; form-action 'none'"
 )
 REFUSALS = {
     400: "The request could not be read.",
@@ -44,14 +44,16 @@ REFUSALS = {
 }
 
 
-async def document(_request: Request) -> Response:
+async def document(request: Request) -> Response:
     """Returns openapi.json."""
-    return Json(openapi())
+    base_path = request.state.services.settings.server.base_path
+    return Json(openapi() | ({"servers": [{"url": base_path}]} if base_path else {}))
 
 
-async def docs(_request: Request) -> Response:
+async def docs(request: Request) -> Response:
     """Shows openapi.json in Swagger UI."""
-    return html_page("docs.html", DOCS_POLICY)
+    base_path = request.state.services.settings.server.base_path
+    return html_page("docs.html", base_path, DOCS_POLICY)
 
 
 @functools.cache

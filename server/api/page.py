@@ -20,6 +20,6 @@ class Assets(StaticFiles):
         return response
 
 
-async def show(_request: Request) -> Response:
+async def show(request: Request) -> Response:
     """Shows the chat page, at each of its URLs."""
-    return html_page("index.html")
+    return html_page("index.html", request.state.services.settings.server.base_path)

@@ -158,7 +158,7 @@ class Health(TypedDict):
     status: str
 
 
-def requested_answer_json(generation: Generation) -> RequestedAnswer:
+def requested_answer_json(generation: Generation, base_path: str) -> RequestedAnswer:
     """The ids of a requested answer."""
     return {
         "conversation_id": generation.conversation_id,
@@ -166,7 +166,7 @@ def requested_answer_json(generation: Generation) -> RequestedAnswer:
         "message_id": generation.message_id,
         "generation_id": generation.id,
         "model": generation.model,
-        "events_url": f"/api/generations/{generation.id}/events",
+        "events_url": f"{base_path}/api/generations/{generation.id}/events",
     }
 
 

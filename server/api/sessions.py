@@ -7,7 +7,13 @@ from server.api.http import Json, read_body
 from server.api.present import Session, SessionPreview
 from server.errors import Unauthenticated
 from server.identity.callers import Caller
-from server.identity.credentials import caller_of, cookie_name, is_secure, session_token
+from server.identity.credentials import (
+    caller_of,
+    cookie_name,
+    cookie_path,
+    is_secure,
+    session_token,
+)
 from server.identity.loopback import from_this_machine
 from server.verbs import sessions
 from server.verbs.sessions import OpenedSession, OpenSession, PreviewSession
@@ -59,7 +65,8 @@ async def close(request: Request) -> Response:
     if caller.session_sha256 is not None:
         secure = is_secure(services.settings)
         name = cookie_name(services.settings, request)
-        response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
+        path = cookie_path(services.settings)
+        response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="lax")
     return response
 
 
@@ -88,7 +95,7 @@ def _set_cookie(response: Response, request: Request, token: str) -> None:
         cookie_name(settings, request),
         token,
         max_age=COOKIE_KEPT_S,
-        path="/",
+        path=cookie_path(settings),
         secure=is_secure(settings),
         httponly=True,
         samesite="lax",

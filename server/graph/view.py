@@ -26,7 +26,7 @@ JSON_BODY: Final = re.compile(r'application/json *(; *charset *= *"?utf-?8"? *)?
 IDE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "frame-ancestors 'none'; base-uri 'self'; form-action 'none'"
 )
 """GraphiQL creates inline styles, and its fonts are embedded in its style sheet."""
 
@@ -38,6 +38,7 @@ class GraphView:
         self._operations = Operations(Schema(settings.graphql))
         self._ide = settings.graphql.ide
         self._body_max_bytes = settings.server.body_max_bytes
+        self._base_path = settings.server.base_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -53,7 +54,7 @@ class GraphView:
 
     async def _respond(self, request: Request) -> Response:
         if self._ide and _is_page_request(request):
-            return html_page("graphiql.html", IDE_POLICY)
+            return html_page("graphiql.html", self._base_path, IDE_POLICY)
         if request.method != "POST":
             detail = f"{request.method} is not allowed here; use POST."
             raise MethodNotAllowed("method_not_allowed", detail)

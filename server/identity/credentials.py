@@ -9,17 +9,16 @@ from server.identity.callers import Caller, Callers
 from server.settings import Settings
 
 COOKIE = "tidemark_session"
-HOST_PREFIX = "__Host-"
+PREFIXES = ("", "__Host-", "__Secure-")
 
 
 def cookie_name(settings: Settings, connection: HTTPConnection) -> str:
-    """The name of the session cookie; over https, `__Host-` binds it to this host.
+    """The name of the session cookie; over https, `__Host-` or `__Secure-` binds it to this host.
 
     Browsers send a cookie to all ports of a host: the port in the name keeps installations apart.
     """
     port = _port(connection.headers.get("host", ""))
-    name = f"{COOKIE}_{port}" if port else COOKIE
-    return f"{HOST_PREFIX}{name}" if is_secure(settings) else name
+    return _prefix(settings) + (f"{COOKIE}_{port}" if port else COOKIE)
 
 
 def is_secure(settings: Settings) -> bool:
@@ -30,13 +29,24 @@ def is_secure(settings: Settings) -> bool:
 def session_token(settings: Settings, connection: HTTPConnection) -> str | None:
     """The token in the session cookie. Cookies of earlier versions have no port in their names."""
     name = cookie_name(settings, connection)
-    without_port = f"{HOST_PREFIX}{COOKIE}" if is_secure(settings) else COOKIE
-    return connection.cookies.get(name) or connection.cookies.get(without_port)
+    return connection.cookies.get(name) or connection.cookies.get(_prefix(settings) + COOKIE)
 
 
 def has_session_cookie(connection: HTTPConnection) -> bool:
     """Whether there is a session cookie, of whatever installation on this host."""
-    return any(name.removeprefix(HOST_PREFIX).startswith(COOKIE) for name in connection.cookies)
+    prefixed = tuple(f"{prefix}{COOKIE}" for prefix in PREFIXES)
+    return any(name.startswith(prefixed) for name in connection.cookies)
+
+
+def cookie_path(settings: Settings) -> str:
+    """The path below which browsers send the session cookie."""
+    return f"{settings.server.base_path}/"
+
+
+def _prefix(settings: Settings) -> str:
+    if not is_secure(settings):
+        return ""
+    return "__Secure-" if settings.server.base_path else "__Host-"  # the latter is for a whole host
 
 
 def _port(host: str) -> int | None:

@@ -1,9 +1,10 @@
 """The built pages in `server/page`, whose HTML files are served with a content security policy."""
 
+from html import escape
 from pathlib import Path
 from typing import Final
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 import server
 from server.errors import NotFound
@@ -14,15 +15,17 @@ NOT_BUILT: Final = (
 )
 
 
-def html_page(name: str, policy: str | None = None) -> Response:
-    """A built page, with its own content security policy if it has one.
+def html_page(name: str, base_path: str, policy: str | None = None) -> Response:
+    """A built page whose addresses are below `base_path`, with its own policy if it has one.
 
     Raises NotFound if this copy was installed without the pages.
     """
-    file = FOLDER / name
-    if not file.is_file():
-        raise NotFound(detail=NOT_BUILT)
+    try:
+        html = (FOLDER / name).read_text()
+    except FileNotFoundError:
+        raise NotFound(detail=NOT_BUILT) from None
+    html = html.replace("<head>", f'<head>\n    <base href="{escape(base_path)}/" />', 1)
     headers = {"Cache-Control": "no-cache"}
     if policy is not None:
         headers["Content-Security-Policy"] = policy
-    return FileResponse(file, headers=headers)
+    return HTMLResponse(html, headers=headers)

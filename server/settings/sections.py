@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -63,10 +64,11 @@ class ServerSettings(Section):
     port: Port = Field(8000, description="The port to listen on; 0 picks a free one.")
     public_url: str = Field(
         "",
-        pattern=r"^(https?://[^/\s]+)?/?$",
-        json_schema_extra={"expected": "an http or https URL without a path, or an empty string"},
-        description='The URL of this server as users see it, e.g. "https://chat.example.org". '
-        "Requests to its host are accepted, and with https session cookies are secure.",
+        pattern=r"^(https?://[^/\s?#]+(/[A-Za-z0-9._~/-]*)?)?$",
+        json_schema_extra={"expected": "an http or https URL, or an empty string"},
+        description='The URL of this server as users see it, e.g. "https://chat.example.org" or '
+        '"https://example.org/chat". Requests to its host are accepted, and with https session '
+        "cookies are secure.",
     )
     allowed_hosts: list[str] = Field(
         [],
@@ -129,6 +131,11 @@ class ServerSettings(Section):
         examples=["secrets/metrics-token"],
         description="A file to read metrics_token from.",
     )
+
+    @property
+    def base_path(self) -> str:
+        """The path of public_url without a slash at its end, e.g. `/chat`; else empty."""
+        return urlsplit(self.public_url).path.rstrip("/")
 
 
 class DataSettings(Section):

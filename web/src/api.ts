@@ -1,4 +1,5 @@
 // Calls to the HTTP API; every failure is a `Problem`.
+import { at } from "./root";
 
 /** A failed request; `status` 0 means that the server was not reached. */
 export class Problem extends Error {
@@ -32,7 +33,7 @@ export async function call<T>(
   if (body) headers["content-type"] = "application/json";
   if (idempotencyKey) headers["idempotency-key"] = idempotencyKey;
   try {
-    const response = await fetch(path, {
+    const response = await fetch(at(path), {
       ...{
         method,
         headers,

@@ -22,6 +22,7 @@ import {
 } from "./state/tree";
 import { cost_ms } from "./text/painter";
 import { followPage, type Link } from "./stream";
+import { at, herePath } from "./root";
 
 const draw_every_ms = 33; // tokens may arrive faster than is worth rendering
 const draw_most_ms = 250;
@@ -64,10 +65,10 @@ function draw(): void {
 
 // ── Navigation ───────────────────────────────────────────────────────────
 
-export const addressed = () => /^\/c\/([^/]+)/.exec(location.pathname)?.[1] ?? null;
+export const addressed = () => /^\/c\/([^/]+)/.exec(herePath())?.[1] ?? null;
 
 export function go(id: string | null): void {
-  if (id !== addressed()) history.pushState(null, "", id ? `/c/${id}` : "/");
+  if (id !== addressed()) history.pushState(null, "", at(id ? `/c/${id}` : "/"));
   open(id);
 }
 
@@ -109,7 +110,7 @@ async function follow(conversationId: string | null): Promise<void> {
 
 function leave(why: string): void {
   remembered.delete(latest.id ?? "");
-  history.replaceState(null, "", "/");
+  history.replaceState(null, "", at("/"));
   latest = emptyTree(null);
   open(null);
   notify(why);

@@ -4,6 +4,7 @@
 import scriptUrl from "swagger-ui-dist/swagger-ui-bundle.js?url";
 import "swagger-ui-dist/swagger-ui.css";
 import "./docs.css";
+import { at } from "./root";
 
 interface SwaggerOptions {
   url: string;
@@ -24,7 +25,7 @@ const script = document.createElement("script");
 script.src = scriptUrl;
 script.onload = () =>
   SwaggerUIBundle({
-    url: "/api/openapi.json",
+    url: at("/api/openapi.json"),
     domNode: document.getElementById("docs"),
     deepLinking: true,
     defaultModelsExpandDepth: 0, // the list of schemas is folded

@@ -21,6 +21,7 @@ import {
 import { accept, branch, emptyTree } from "./state/tree";
 import { save, load, namesOf, onOtherTab, tab } from "./store";
 import { waitOrOnline } from "./stream";
+import { at, herePath } from "./root";
 
 export interface Sent {
   pending: Pending;
@@ -115,9 +116,9 @@ function arrived(pending: Pending, accepted: Accepted): void {
     here === null &&
     tree.value.id === null &&
     pending.tab === tab &&
-    location.pathname === "/"
+    herePath() === "/"
   ) {
-    history.pushState(null, "", `/c/${accepted.conversation_id}`);
+    history.pushState(null, "", at(`/c/${accepted.conversation_id}`));
     const empty = { ...emptyTree(accepted.conversation_id), opened: true };
     const unsent = draft.peek(); // typed while the first message was being sent
     write("");

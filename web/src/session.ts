@@ -5,6 +5,7 @@ import { notify } from "./notices";
 import type { Session } from "./state/shapes";
 import { type SignInChoice, type SignInPreview, signInBody, tokenOf } from "./state/sign_in";
 import { save, load, onOtherTab } from "./store";
+import { at } from "./root";
 
 export const session = signal<"starting" | "confirming" | "unreachable" | "ready" | "signed_out">(
   "starting",
@@ -97,7 +98,7 @@ async function confirmSignIn(token: string): Promise<SignInChoice> {
 export async function signOut(): Promise<void> {
   try {
     await call("DELETE", "/api/session");
-    location.assign("/");
+    location.assign(at("/"));
   } catch (error) {
     report(error);
   }

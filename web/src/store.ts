@@ -1,7 +1,9 @@
 // The browser's storage: settings, drafts, pending messages. The page also works where storage is
 // disabled or full.
 
-const prefix = "tidemark:";
+import { at } from "./root";
+
+const prefix = `tidemark:${at("")}`;
 
 export function load<T>(name: string): T | null {
   try {

@@ -4,6 +4,7 @@ import { createParser } from "eventsource-parser";
 import { failureFrom, Problem } from "./api";
 import { untilSeen, withSlot } from "./stream_slots";
 import type { PageEvent } from "./state/shapes";
+import { at } from "./root";
 
 // the server sends a heartbeat every 15 s: after this silence the connection is dead
 const silence_max_ms = 40_000;
@@ -62,7 +63,7 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
     const cursor = follower.cursor();
     const query = conversationId ? `?conversation_id=${encodeURIComponent(conversationId)}` : "";
     const headers = { accept: "text/event-stream", ...(cursor ? { "last-event-id": cursor } : {}) };
-    const response = await fetch(`/api/events${query}`, { headers, cache: "no-store", signal });
+    const response = await fetch(at(`/api/events${query}`), { headers, cache: "no-store", signal });
     if (!response.ok || !response.body) throw await failureFrom(response);
     let events: PageEvent[] = [];
     let last = "";

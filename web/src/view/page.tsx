@@ -15,6 +15,7 @@ import { ConnectionStatus } from "./connection_status";
 import { deleteHere, Side } from "./side";
 import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
+import { at } from "../root";
 
 export function Page() {
   if (session.value !== "ready") return <StartScreen />;
@@ -141,7 +142,7 @@ function StartScreen() {
           </p>
           <pre tabIndex={0}>tidemark user link you@example.org</pre>
           <p>
-            <a href="/">Try again</a>
+            <a href={at("/")}>Try again</a>
           </p>
         </div>
       )}

@@ -3,6 +3,7 @@ import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
 import { listOpen } from "../overlays";
 import { type Found, more } from "../search";
+import { at } from "../root";
 
 export function Results({ found: { hits, next, busy } }: { found: Found }) {
   return (
@@ -34,7 +35,7 @@ function Result({ hit: { conversation, message, excerpt } }: { hit: Hit }) {
   );
   return (
     <li>
-      <a href={`/c/${conversation.id}`} onClick={show}>
+      <a href={at(`/c/${conversation.id}`)} onClick={show}>
         <span class="title">{message ? conversation.title || "Untitled" : pieces}</span>
         {message && <span class="excerpt">{pieces}</span>}
       </a>

@@ -12,6 +12,7 @@ import type { Conversation } from "../state/shapes";
 import { Icon, Mark } from "./icon";
 import { Menu } from "./menu";
 import { Results } from "./results";
+import { at } from "../root";
 
 export const choose = (id: string | null) => (event: MouseEvent) => {
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
@@ -35,12 +36,12 @@ export function Side() {
         aria-label="Conversations"
       >
         <div class="side-head">
-          <a class="wordmark" href="/" onClick={choose(null)} aria-label="Tidemark">
+          <a class="wordmark" href={at("/")} onClick={choose(null)} aria-label="Tidemark">
             <Mark /> Tidemark
           </a>
           <a
             class="icon-button"
-            href="/"
+            href={at("/")}
             onClick={choose(null)}
             aria-label="New chat"
             title="New chat (n)"
@@ -140,7 +141,7 @@ function Row({ conversation }: { conversation: Conversation }) {
   return (
     <li class={current ? "row current" : "row"}>
       <a
-        href={`/c/${id}`}
+        href={at(`/c/${id}`)}
         aria-current={current ? "page" : undefined}
         onClick={choose(id)}
         title={title}
