@@ -326,4 +326,4 @@ def test_no_more_is_requested_than_fits(context_tokens: int, asked: int, expecte
     model = Model("p/m", "p", "m", context_tokens)
     kept = [_KeptTurn(Turn("user", [{"type": "text", "text": "hi"}]), None, 4)]
 
-    assert _output_that_fits(model, None, kept, asked) == expected
+    assert _output_that_fits(model, 0, kept, asked) == expected

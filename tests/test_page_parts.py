@@ -24,7 +24,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """An installation whose answers end after 40 tokens."""
     settings = {
         "auth": {"guest_sessions_max_per_hour_per_ip": 1000},
-        "generation": {"output_max_tokens": 40},
+        "generation": {"output_max_tokens": 40, "demo": True, "default_model": "demo"},
+        "providers": {"gone": {"base_url": "http://127.0.0.1:9/v1", "models": ["nobody"]}},
     }
     system = System(tmp_path_factory.mktemp("parts"), settings)
     try:
@@ -59,6 +60,23 @@ def test_a_truncated_answer_can_be_continued(window: Window) -> None:
     assert window.words() == window.stored()["text"].split(" ")
     assert len(window.words()) == 60
     expect(window.page.locator(".answer")).to_have_count(1)
+
+
+def test_an_answer_whose_continuation_fails_is_still_shown_with_the_error(window: Window) -> None:
+    window.send("/demo tokens=60 rate=0\nlong")
+    expect(window.answer).to_contain_text("reached its length limit")
+    before = window.words()
+    window.page.route(
+        "**/continue", lambda route: route.continue_(post_data='{"model": "gone/nobody"}')
+    )
+
+    window.button("Continue").click()
+
+    expect(window.answer.locator(".failure")).to_contain_text(
+        "Continuing the answer failed.", timeout=30_000
+    )
+    expect(window.button("Continue")).to_be_enabled()
+    assert window.words() == before == window.stored()["text"].split(" ")
 
 
 def test_a_system_prompt_set_in_a_new_conversation_is_sent_with_it(window: Window) -> None:

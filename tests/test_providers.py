@@ -197,6 +197,7 @@ FAILED: dict[str, tuple[str, str, int]] = {
     "context-too-long-words": ("context_too_long", "", 2),
     "eof-without-finish": ("provider_protocol", GREETING, 1),
     "empty": ("empty_answer", "", 1),
+    "thought-cut": ("provider_protocol", "", 1),
     "eof-at-once": ("provider_protocol", "", 1),
     "cut-after-junk": ("provider_protocol", GREETING, 1),
     "much-junk": ("provider_protocol", GREETING, 1),

@@ -186,6 +186,7 @@ STREAMS: dict[str, Iterable[str]] = {
     "much-junk": [*HELLO, *["data: {oh no\n\n"] * 30, *ENDED],
     "eof-without-finish": HELLO,
     "eof-at-once": [],
+    "thought-cut": [chunk({"reasoning_content": "hm "})],
     "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
     "not-an-object": [*HELLO, "data: 17\n\n", *ENDED],
     "list-content": [

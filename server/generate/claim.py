@@ -81,12 +81,13 @@ def _prepare(
     output_tokens = min(options.get("max_output_tokens") or most, most)
     system_prompt = options.get("system_prompt")
     branch = prompt_branch(session, generation.question_id, limit=CONTEXT_MAX_MESSAGES)
-    kept = _newest_that_fit(branch, _room(model, system_prompt, output_tokens))
+    fixed_tokens = tokens_of(system_prompt or "") + tokens_in(base)
+    kept = _newest_that_fit(branch, _room(model, fixed_tokens, output_tokens))
     request = ModelRequest(
         model=model.name,
         turns=[each.turn for each in kept],
         system_prompt=system_prompt,
-        max_output_tokens=_output_that_fits(model, system_prompt, kept, output_tokens),
+        max_output_tokens=_output_that_fits(model, fixed_tokens, kept, output_tokens),
         temperature=options.get("temperature"),
         position=options.get("place", 0),
         prefix=[],
@@ -104,20 +105,20 @@ class _KeptTurn(NamedTuple):
     tokens: int
 
 
-def _room(model: Model, system_prompt: str | None, output_tokens: int) -> int:
+def _room(model: Model, fixed_tokens: int, output_tokens: int) -> int:
     """How many tokens are left for the turns."""
     reserved = min(output_tokens, model.context_tokens // 2)
-    return model.context_tokens - reserved - tokens_of(system_prompt or "")
+    return model.context_tokens - reserved - fixed_tokens
 
 
 def _output_that_fits(
-    model: Model, system_prompt: str | None, kept: list[_KeptTurn], output_tokens: int
+    model: Model, fixed_tokens: int, kept: list[_KeptTurn], output_tokens: int
 ) -> int:
     """How long the answer may be: servers refuse a request that could exceed the context.
 
     Never less than OUTPUT_MIN_TOKENS, because the prompt's size is an estimate.
     """
-    prompt = tokens_of(system_prompt or "") + sum(each.tokens for each in kept)
+    prompt = fixed_tokens + sum(each.tokens for each in kept)
     left = model.context_tokens - prompt - TEMPLATE_TOKENS
     return max(min(output_tokens, left), min(output_tokens, OUTPUT_MIN_TOKENS))
 

@@ -257,6 +257,7 @@ _SETTLE = _FENCED.values(
     ),
 ).returning(*G.c)
 _STAMP_MESSAGE = update(M).where(M.c.id == bindparam("message")).values(change=bindparam("stamp"))
+_RESTORE_MESSAGE = _STAMP_MESSAGE.values(generation_id=bindparam("shown"))
 _STAMP_CONVERSATION = (
     update(C)
     .where(C.c.id == bindparam("conversation"))
@@ -266,13 +267,16 @@ _STAMP_CONVERSATION = (
 
 
 def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> Settled | None:
-    """Ends a generation; the row if this fence settled it, now or by a call with a lost reply."""
+    """Ends a generation; the row if this fence settled it, now or by a call with a lost reply.
+
+    If it was to continue an answer and failed with nothing new, its message shows that answer again.
+    """
     change, at = next_change(session, account_id), now()
     values = {
         f"new_{name}": value for name, value in (ending._asdict() | {"finished_at": at}).items()
     }
-    settled = session.execute(_SETTLE, _fenced(fence) | values).one_or_none()
-    if settled is None:
+    ended = session.execute(_SETTLE, _fenced(fence) | values).one_or_none()
+    if ended is None:
         row = session.execute(_ROW, {"generation": fence.generation_id}).one_or_none()
         is_ours = (
             row is not None
@@ -280,20 +284,38 @@ def settle(session: Session, fence: Fence, account_id: str, ending: Ending) -> S
             and (row.owner, row.attempt) == (fence.owner, fence.attempt)
         )
         return Settled(cast("Generation", row), title_due=False) if is_ours else None
+    settled = cast("Generation", ended)
     if settled.account_id != account_id:  # a guest has signed in since
         change = next_change(session, settled.account_id)
-    session.execute(_STAMP_MESSAGE, {"message": settled.message_id, "stamp": change})
+    shown = settled.previous_id if _adds_nothing(session, settled) else None
+    message = {"message": settled.message_id, "stamp": change}
+    session.execute(
+        _RESTORE_MESSAGE if shown else _STAMP_MESSAGE, message | ({"shown": shown} if shown else {})
+    )
     stamp = {"conversation": settled.conversation_id, "stamp": change, "at": at}
     title_due = session.execute(_STAMP_CONVERSATION, stamp).scalar_one()
-    index_message(
-        session,
-        settled.account_id,
-        settled.conversation_id,
-        settled.message_id,
-        joined_text(ending.parts),
-        replace=settled.previous_id is not None,
-    )
-    return Settled(cast("Generation", settled), title_due)
+    if shown is None:
+        index_message(
+            session,
+            settled.account_id,
+            settled.conversation_id,
+            settled.message_id,
+            joined_text(ending.parts),
+            replace=settled.previous_id is not None,
+        )
+    return Settled(settled, title_due)
+
+
+def _adds_nothing(session: Session, ended: Generation) -> bool:
+    """Whether a continuation failed or was stopped before it wrote more than thoughts."""
+    if ended.previous_id is None or ended.status is Status.COMPLETED:
+        return False
+    before = _without_thoughts(content_of(session, ended.previous_id))
+    return _without_thoughts(ended.parts) in ([], before)
+
+
+def _without_thoughts(parts: Parts) -> Parts:
+    return [part for part in parts if part["type"] != "reasoning"]
 
 
 def mark_sealed(session: Session, generation_ids: Sequence[str]) -> None:

@@ -196,6 +196,8 @@ class PromptMessage(NamedTuple):
     role: Role
     status: Status
     parts: Parts
+    continues: bool
+    """Whether its generation continued an answer."""
 
 
 def _prompt_page() -> Select[Any]:
@@ -213,7 +215,15 @@ def _prompt_page() -> Select[Any]:
     )
     up = up.union_all(parents)
     return (
-        select(up.c.parent_id, up.c.chars, M.c.role, G.c.status, M.c.parts, G.c.parts)
+        select(
+            up.c.parent_id,
+            up.c.chars,
+            M.c.role,
+            G.c.status,
+            M.c.parts,
+            G.c.parts,
+            G.c.previous_id.isnot(None),
+        )
         .join_from(up, M, M.c.id == up.c.id)
         .outerjoin(G, G.c.id == up.c.generation_id)
         .order_by(up.c.height)
@@ -233,11 +243,10 @@ def prompt_branch(session: Session, leaf_id: str, *, limit: int) -> Iterator[Pro
     while next_id is not None and limit > 0 and read_chars < PROMPT_MAX_CHARS:
         rows = session.execute(_PROMPT_PAGE, {"leaf": next_id, "height_max": limit - 1}).all()
         next_id = None
-        for parent_id, _chars, role, status, question, answer in rows:
+        for parent_id, _chars, role, status, question, answer, continues in rows:
             next_id = parent_id
-            yield PromptMessage(
-                parent_id, role, status or Status.COMPLETED, question or answer or []
-            )
+            parts = question or answer or []
+            yield PromptMessage(parent_id, role, status or Status.COMPLETED, parts, continues)
         limit -= len(rows)
         read_chars += rows[-1].chars if rows else 0
 
@@ -248,7 +257,13 @@ _COUNT_SENDABLE = (
     .select_from(
         _COUNTED.join(M, M.c.id == _COUNTED.c.id).outerjoin(G, G.c.id == M.c.generation_id)
     )
-    .where(or_(M.c.role == Role.USER, G.c.status.in_((Status.COMPLETED, Status.CANCELLED))))
+    .where(
+        or_(
+            M.c.role == Role.USER,
+            G.c.status.in_((Status.COMPLETED, Status.CANCELLED)),
+            (G.c.status == Status.FAILED) & G.c.previous_id.isnot(None),
+        )
+    )
 )
 
 

@@ -1,12 +1,12 @@
 """What of a conversation is sent to a model, and an estimate of its tokens.
 
-Cancelled answers are sent with what they have; failed and empty answers and tool calls without a
-result are not.
+Cancelled answers are sent with what they have, and so are answers whose continuation failed; other
+failed answers, empty ones and tool calls without a result are not.
 """
 
 from sqlmodel import Session
 
-from server.history.tables import Generation, Role, Status
+from server.history.tables import ACTIVE, Generation, Role, Status
 from server.history.tree import PromptMessage, prompt_branch
 from server.lifecycle.usage import tokens_in, tokens_of
 from server.providers.base import Turn
@@ -25,7 +25,7 @@ def turn_of(message: PromptMessage) -> Turn | None:
     """What a model is sent of a message; None if it is not sent."""
     if message.role is Role.USER:
         return Turn(Role.USER, message.parts)
-    if message.status in (Status.FAILED, Status.QUEUED, Status.RUNNING):
+    if message.status in ACTIVE or (message.status is Status.FAILED and not message.continues):
         return None
     answered = {part["call_id"] for part in message.parts if part["type"] == "tool_result"}
     parts = [

@@ -54,7 +54,10 @@ class Regenerate:
 
 @dataclass(frozen=True)
 class Continue:
-    """More of an answer that was cut short, or a restart of one that failed or was cancelled."""
+    """More of an answer that was cut short, or a restart of one that failed or was cancelled.
+
+    The restart of a continuation keeps the content that it continued.
+    """
 
     operation: ClassVar = "continue"
     answer_id: str
@@ -189,8 +192,13 @@ def _plan_continue(
     if last.status is Status.COMPLETED and not cut_short:
         raise Conflict("answer_complete", "This answer is complete; it cannot be continued.")
     new = _generation(_target_of(session, answer), _question_of(answer), options, models)
-    previous = last if cut_short else None
+    previous = last if cut_short else _continued_by(session, last)
     return new._replace(answer=answer, previous=previous, metadata=options.metadata)
+
+
+def _continued_by(session: Session, last: Generation) -> Generation | None:
+    """The generation whose content `last` was to continue: it is what a retry continues, too."""
+    return session.get_one(Generation, last.previous_id) if last.previous_id else None
 
 
 def _generation(

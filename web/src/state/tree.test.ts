@@ -285,3 +285,29 @@ test("there is a cursor for older messages only if there are any", () => {
     "q9",
   );
 });
+
+test("an answer keeps its text when its continuation fails, and shows the error", () => {
+  const cut = answer("a1", "q1", {
+    generation_id: "gen_1",
+    content: [{ type: "text", text: "Hello" }],
+    finish_reason: "length",
+  });
+  const accepted: Accepted = {
+    ...{ conversation_id: "c", question_id: "q1", message_id: "a1", generation_id: "gen_2" },
+    ...{ model: "demo", events_url: "" },
+  };
+  const refused = {
+    ...{ type: "failed" as const, generation_id: "gen_2", seq: 2 },
+    ...{ code: "provider_refused", message: "no", retryable: false },
+  };
+
+  const before = after(emptyTree("c"), opened([question("q1", null), cut]));
+  const tree = after(accept(before, accepted, null, null), queued("gen_2"), refused, told(cut));
+
+  expect(answerOf(tree, tree.messages.get("a1")!)).toMatchObject({
+    ...{ status: "completed", finishReason: "length", error: { code: "provider_refused" } },
+    parts: [{ index: 0, part: { type: "text", text: "Hello" } }],
+  });
+  const again = after(accept(tree, { ...accepted, generation_id: "gen_3" }, null, null));
+  expect(answerOf(again, again.messages.get("a1")!).error).toBeNull();
+});

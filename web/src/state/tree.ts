@@ -142,7 +142,7 @@ function place(tree: Tree, message: Message): Tree {
   return {
     ...tree,
     messages,
-    answers: withStored(tree.answers, message),
+    answers: withFailure(tree, message, withStored(tree.answers, message)),
     ...(comes ? { leaf: message.id, wanted: null } : {}),
     ...(message.id === tree.ahead ? { ahead: null } : {}),
   };
@@ -160,6 +160,18 @@ function withStored(answers: Tree["answers"], message: Message): Tree["answers"]
     return live ? answers : new Map(answers).set(id, { ...blank, status: message.status });
   return live && active(live.status)
     ? new Map(answers).set(id, { ...answerFrom(message), seq: Infinity })
+    : answers;
+}
+
+/**
+ * A message whose continuation failed with nothing new goes back to the generation before, which is
+ * older than the failed one; the answer gets the error of the continuation.
+ */
+function withFailure(tree: Tree, message: Message, answers: Tree["answers"]): Tree["answers"] {
+  const [id, continuation] = [message.generation_id, tree.messages.get(message.id)?.generation_id];
+  const error = continuation ? answers.get(continuation)?.error : null;
+  return id && continuation && id < continuation && message.status === "completed" && error
+    ? new Map(answers).set(id, { ...answerFrom(message), seq: Infinity, error })
     : answers;
 }
 

@@ -74,10 +74,13 @@ function Ended({ message, answer, last }: { message: Message; answer: Answer; la
   const why = status === "completed" && finishReasonTexts[finishReason ?? ""];
   return (
     <>
-      {status === "failed" && (
+      {(status === "failed" || error) && (
         <div class="failure">
           <p>
-            <strong>The answer failed.</strong> {error?.message}
+            <strong>
+              {status === "failed" ? "The answer failed." : "Continuing the answer failed."}
+            </strong>{" "}
+            {error?.message}
           </p>
           {error && <code>{error.code}</code>}
         </div>
