@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.providers.anthropic import GO_ON
+from server.providers.continuing import GO_ON
 from tests.client import Client, Event, check_law, text_of
 from tests.in_process import InProcess
 from tests.scripted_models import (

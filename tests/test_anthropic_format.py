@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.errors import SettingsError
 from server.providers.anthropic import Anthropic, messages_of, url_of
-from server.providers.anthropic_events import AnswerParser, drop_repeated, error_of
+from server.providers.anthropic_events import AnswerParser, error_of
 from server.providers.base import (
     Delta,
     Finish,
@@ -24,6 +24,7 @@ from server.providers.base import (
     Turn,
     Usage,
 )
+from server.providers.continuing import drop_repeated
 from server.providers.lenient import ProtocolViolation
 from server.providers.sse_parser import EventParser, EventTooLong
 from server.settings import ProviderSettings, load_settings
@@ -408,11 +409,10 @@ def test_the_default_base_url_depends_on_the_kind_of_provider(tmp_path: Path) ->
     ("lines", "words"),
     [
         ('kind = "anthropic"\nmodels = ["x"]\nprefill = ["y"]', ["'y'", "models"]),
-        ('models = ["x"]\nprefill = ["x"]', ["anthropic"]),
         ('kind = "anthropic"\nprefill = true', ["list"]),
     ],
 )
-def test_prefill_is_only_accepted_for_models_of_an_anthropic_provider(
+def test_prefill_is_only_accepted_for_models_of_the_provider(
     lines: str, words: list[str], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"

@@ -161,10 +161,10 @@ ERRORS = {
         ),
     ),
     "a combination": (
-        "[providers.openai]\nmodels = ['a']\nprefill = ['a']\n",
+        "[providers.openai]\nmodels = ['a']\nprefill = ['b']\n",
         (
-            "['a'] is not a valid value for providers.openai.prefill: "
-            "expected an empty list, because kind is not 'anthropic'."
+            "['b'] is not a valid value for providers.openai.prefill: "
+            "expected names that are in models."
         ),
     ),
     "an unknown key": ("[server]\nprot = 1\n", "unknown setting server.prot."),

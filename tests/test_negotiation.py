@@ -10,12 +10,13 @@ import pytest
 from server.generate.claim import _KeptTurn, _output_that_fits
 from server.providers.anthropic import Anthropic
 from server.providers.base import ModelRequest, Provider, ProviderError, TextDelta, Turn
+from server.providers.continuing import GO_ON
 from server.providers.openai import OpenAI
 from server.providers.registry import Model
 from server.providers.upstream import proxy_of
 from server.settings import ProviderSettings
 from tests import upstream_anthropic
-from tests.upstream import ENDED, HELLO, OPENAI, Format, Upstream, head, refusal_of
+from tests.upstream import ENDED, HELLO, OPENAI, Format, Upstream, head, refusal_of, text_chunks
 
 pytestmark = pytest.mark.quick
 
@@ -283,6 +284,80 @@ async def test_anthropics_format_negotiates_too() -> None:
             assert await answer(provider, request("small"))
 
         assert bodies(upstream, "small")[-1]["max_tokens"] <= 8192
+
+
+CUT = [{"type": "text", "text": "Hello,\n\n"}]
+LAST_MUST_BE_A_USERS = {
+    "claude": "This model does not support assistant message prefill. "
+    "The conversation must end with a user message.",
+    "mistral": "Expected last role User or Tool (or Assistant with prefix True) for serving but "
+    "got assistant",
+    "vllm": "Cannot set `add_generation_prompt` to True when the last message is from the "
+    "assistant. Consider using `continue_final_message` instead.",
+    "llama.cpp": "Assistant response prefill is incompatible with enable_thinking.",
+}
+
+
+@pytest.mark.parametrize(
+    ("prefill", "messages"),
+    [
+        (["plain"], [("assistant", "Hello,")]),
+        ([], [("assistant", "Hello,"), ("user", GO_ON)]),
+    ],
+)
+async def test_a_cut_answer_ends_the_request_only_where_that_is_known_to_work(
+    prefill: list[str], messages: list[tuple[str, str]], upstream: Upstream
+) -> None:
+    values: dict[str, Any] = {
+        "models": ["plain"],
+        "prefill": prefill,
+        "prefill_body": {"continue_final_message": True},
+    }
+    async with opened(OpenAI, upstream, **values) as provider:
+        asked = request("plain", prefix=CUT)
+        assert await answer(provider, asked) == "Hello wörld 🌊"
+        assert provider.continues(asked) == bool(prefill)
+
+    sent = bodies(upstream, "plain")[-1]
+    assert [(m["role"], m["content"]) for m in sent["messages"][2:]] == messages
+    assert ("continue_final_message" in sent) == bool(prefill)
+
+
+@pytest.mark.parametrize("words", LAST_MUST_BE_A_USERS.values(), ids=LAST_MUST_BE_A_USERS)
+@pytest.mark.parametrize("kind", [OpenAI, Anthropic])
+async def test_a_model_that_refuses_a_last_message_of_its_own_is_asked_to_go_on(
+    kind: type[Any], words: str
+) -> None:
+    def refuse_assistant(body: dict[str, Any]) -> str | None:
+        return words if body["messages"][-1]["role"] == "assistant" else None
+
+    path, *texts = (
+        (OPENAI.path, *HELLO, *ENDED)
+        if kind is OpenAI
+        else (
+            upstream_anthropic.ANTHROPIC.path,
+            *upstream_anthropic.HELLO,
+            *upstream_anthropic.ENDED,
+        )
+    )
+    with Upstream(Format(path, {}, {"m": refuses(refuse_assistant, *texts)})) as upstream:
+        async with opened(kind, upstream, kind=kind.__name__.lower(), prefill=["m"]) as provider:
+            asked = request("m", prefix=CUT)
+            assert provider.continues(asked)
+            assert await answer(provider, asked)
+            assert not provider.continues(asked)
+            assert await answer(provider, asked)
+
+        sent = bodies(upstream, "m")
+        assert [body["messages"][-1]["role"] for body in sent] == ["assistant", "user", "user"]
+        assert GO_ON in str(sent[-1]["messages"][-1]["content"])
+
+
+async def test_white_space_at_the_cut_is_not_repeated() -> None:
+    texts = [*text_chunks("\n", "\nand", " more"), *ENDED]
+    with Upstream(Format(OPENAI.path, {"m": texts}, {})) as upstream:
+        async with opened(OpenAI, upstream, prefill=["m"]) as provider:
+            assert await answer(provider, request("m", prefix=CUT)) == "and more"
 
 
 async def test_headers_and_members_of_the_settings_are_sent(upstream: Upstream) -> None:

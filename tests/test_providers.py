@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.providers.continuing import GO_ON
 from server.providers.openai import completions_url
 from server.providers.sse_parser import EVENT_MAX_BYTES, EventParser, EventTooLong
 from tests.client import Client
@@ -399,7 +400,7 @@ async def test_a_truncated_answer_is_continued_from_its_text(
 ) -> None:
     whole = await continued(caller, "finish-own-chunk", "plain")
 
-    assert turns(upstream) == [("user", "go on"), ("assistant", GREETING)]
+    assert turns(upstream) == [("user", "go on"), ("assistant", GREETING), ("user", GO_ON)]
     assert whole == GREETING * 2
 
 

@@ -42,6 +42,12 @@ _SYSTEM_ROLE: Final = re.compile(
 )
 
 
+_PREFILL: Final = re.compile(
+    r"prefill|(?:last|final) (?:message|role)|(?:end|finish)s? with (?:a |an )?(?:user|assistant)"
+    r"|continue_final_message|add_generation_prompt"
+)
+
+
 @dataclass(frozen=True)
 class Adjustments:
     """How requests for one model differ from the usual ones."""
@@ -50,6 +56,7 @@ class Adjustments:
     limit: str | None = None
     output_max_tokens: int | None = None
     system_as_user: bool = False
+    no_prefill: bool = False
 
 
 class Negotiation:
@@ -99,6 +106,7 @@ class Negotiation:
         return (
             (limit is not None and self._change_limit(limit, body[limit], words))
             or self._leave_out(body, words)
+            or self._ask_to_go_on(body, words)
             or self._move_system_prompt(body, words)
         )
 
@@ -151,6 +159,13 @@ class Negotiation:
         if first.get("role") != "system" or not _SYSTEM_ROLE.search(words):
             return False
         self.adjustments = replace(self.adjustments, system_as_user=True)
+        return True
+
+    def _ask_to_go_on(self, body: dict[str, Any], words: str) -> bool:
+        last: dict[str, Any] = next(iter(body.get("messages", [])[-1:]), {})
+        if last.get("role") != "assistant" or not _PREFILL.search(words):
+            return False
+        self.adjustments = replace(self.adjustments, no_prefill=True)
         return True
 
 

@@ -13,16 +13,12 @@ from server.parts import joined_text
 from server.providers.adjustments import Adjustments, Negotiation
 from server.providers.anthropic_events import AnswerParser, error_of
 from server.providers.base import Delta, ModelRequest, Turn
+from server.providers.continuing import can_prefill, prefix_turns
 from server.providers.upstream import Upstream, headers_with
 from server.settings import ProviderSettings
 
 VERSION = "2023-06-01"
 TEMPERATURE_MAX = 1.0
-GO_ON = (
-    "Your answer was cut off. Go on exactly where it ends. Repeat nothing of it, "
-    "and say nothing about the interruption."
-)
-"""The request to a model that cannot continue its own message."""
 
 
 class Anthropic:
@@ -31,7 +27,7 @@ class Anthropic:
     def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
         self.models = settings.models
         self.context_tokens = settings.context_tokens
-        self._prefill = frozenset(settings.prefill)
+        self._prefill, self._prefill_body = frozenset(settings.prefill), settings.prefill_body
         key = (api_key or "").strip()
         self._upstream = Upstream(
             url_of(settings.base_url, "messages"),
@@ -44,18 +40,13 @@ class Anthropic:
         self._learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:
-        """A model continues text alone: reasoning and tool calls cannot be sent back."""
-        only_text = all(part["type"] == "text" for part in request.prefix)
-        return (
-            request.model in self._prefill
-            and only_text
-            and bool(joined_text(request.prefix).strip())
-        )
+        learned = self._learned.get(request.model, Adjustments())
+        return can_prefill(request, self._prefill, learned)
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         negotiation = Negotiation(self._learned, request)
         return self._upstream.deltas(
-            lambda: negotiation.body(self._body(negotiation.request)),
+            lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),
             AnswerParser(joined_text(request.prefix)),
             negotiation,
         )
@@ -63,31 +54,20 @@ class Anthropic:
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _body(self, request: ModelRequest) -> dict[str, Any]:
+    def _body(self, request: ModelRequest, learned: Adjustments) -> dict[str, Any]:
+        prefilled = can_prefill(request, self._prefill, learned)
+        prefix = prefix_turns(request, prefilled=prefilled)
         body: dict[str, Any] = {
             "model": request.model,
             "max_tokens": request.max_output_tokens,
-            "messages": messages_of([*request.turns, *self._prefix(request)]),
+            "messages": messages_of([*request.turns, *prefix]),
             "stream": True,
         }
         if request.system_prompt and request.system_prompt.strip():
             body["system"] = request.system_prompt
         if request.temperature is not None:
             body["temperature"] = min(request.temperature, TEMPERATURE_MAX)
-        return body | self._extra
-
-    def _prefix(self, request: ModelRequest) -> list[Turn]:
-        """The prefix: as the beginning of the model's message, or with a request to continue it."""
-        # The API refuses trailing white space in a prefix.
-        text = joined_text(request.prefix).rstrip()
-        if not text:
-            return []
-        turns = [Turn("assistant", [{"type": "text", "text": text}])]
-        return (
-            turns
-            if self.continues(request)
-            else [*turns, Turn("user", [{"type": "text", "text": GO_ON}])]
-        )
+        return body | self._extra | (self._prefill_body if prefilled else {})
 
 
 def headers_of(key: str) -> dict[str, str]:

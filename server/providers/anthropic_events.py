@@ -17,6 +17,7 @@ from server.providers.base import (
     ToolCall,
     Usage,
 )
+from server.providers.continuing import drop_repeated, white_space_after
 from server.providers.lenient import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
@@ -86,7 +87,7 @@ class AnswerParser:
     def __init__(self, prefix: str = "") -> None:
         self.begun = self.done = False
         self.reason: str | None = None
-        self._white_space = prefix[len(prefix.rstrip()) :]
+        self._white_space = white_space_after(prefix)
         self._calls: dict[int, _Call] = {}
         self._calls_begun = self._arguments_chars = 0
         self._unknown: set[int] = set()  # blocks of unknown types
@@ -243,18 +244,6 @@ class AnswerParser:
                 f"more than {CALLS_MAX} tool calls or open blocks, "
                 f"or {ARGUMENTS_MAX_CHARS} characters of arguments"
             )
-
-
-def drop_repeated(text: str, white_space: str) -> tuple[str, str]:
-    """`text` without the `white_space` it repeats, and what of that the next text may still repeat.
-
-    `white_space` ends the prefix that the model continues. It is not sent, because the API refuses
-    it, so the model often begins with it; what is repeated is dropped, once.
-    """
-    repeated = 0
-    while repeated < min(len(text), len(white_space)) and text[repeated] == white_space[repeated]:
-        repeated += 1
-    return text[repeated:], white_space[repeated:] if repeated == len(text) else ""
 
 
 def error_of(

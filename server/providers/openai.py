@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from server.parts import Parts, joined_text
 from server.providers.adjustments import LIMITS, Adjustments, Negotiation
 from server.providers.base import Delta, ModelRequest
+from server.providers.continuing import can_prefill, prefix_turns
 from server.providers.openai_chunks import AnswerParser, error_of
 from server.providers.thoughts import Thoughts
 from server.providers.upstream import Upstream, headers_with
@@ -32,35 +33,36 @@ class OpenAI:
         is_openai = host.endswith((".openai.com", ".azure.com"))
         self._limit = "max_completion_tokens" if is_openai else "max_tokens"
         self._extra, self._tags = settings.extra_body, settings.thinking_tags
+        self._prefill, self._prefill_body = frozenset(settings.prefill), settings.prefill_body
         self._learned: dict[str, Adjustments] = {}
 
-    def continues(self, request: ModelRequest) -> bool:  # noqa: ARG002  the format cannot
-        return False
+    def continues(self, request: ModelRequest) -> bool:
+        learned = self._learned.get(request.model, Adjustments())
+        return can_prefill(request, self._prefill, learned)
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         negotiation = Negotiation(self._learned, request)
+        answer = AnswerParser(self._new_thoughts(request), prefix=joined_text(request.prefix))
+        return self._upstream.deltas(
+            lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),
+            answer,
+            negotiation,
+        )
 
-        def body() -> dict[str, Any]:
-            as_user = negotiation.adjustments.system_as_user
-            return negotiation.body(self._body(negotiation.request, system_as_user=as_user))
-
-        return self._upstream.deltas(body, AnswerParser(self._new_thoughts()), negotiation)
-
-    def _new_thoughts(self) -> Thoughts | None:
-        return None if self._tags == "off" else Thoughts(opened=self._tags == "open")
+    def _new_thoughts(self, request: ModelRequest) -> Thoughts | None:
+        # A template opens a thought only where an answer begins.
+        opened = self._tags == "open" and not self.continues(request)
+        return None if self._tags == "off" else Thoughts(opened=opened)
 
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _body(self, request: ModelRequest, *, system_as_user: bool) -> dict[str, Any]:
-        messages = [
-            message for turn in request.turns for message in _messages(turn.role, turn.parts)
-        ]
-        messages += _messages(
-            "assistant", [part for part in request.prefix if part["type"] == "text"]
-        )
+    def _body(self, request: ModelRequest, learned: Adjustments) -> dict[str, Any]:
+        prefilled = can_prefill(request, self._prefill, learned)
+        turns = [*request.turns, *prefix_turns(request, prefilled=prefilled)]
+        messages = [message for turn in turns for message in _messages(turn.role, turn.parts)]
         if request.system_prompt:
-            role = "user" if system_as_user else "system"
+            role = "user" if learned.system_as_user else "system"
             messages.insert(0, {"role": role, "content": request.system_prompt})
         body: dict[str, Any] = {
             "model": request.model,
@@ -73,7 +75,7 @@ class OpenAI:
             body["temperature"] = request.temperature
         if not self._extra.keys().isdisjoint(LIMITS):
             del body[self._limit]
-        return body | self._extra
+        return body | self._extra | (self._prefill_body if prefilled else {})
 
 
 def headers_of(key: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from server.providers.base import (
     ToolCall,
     Usage,
 )
+from server.providers.continuing import drop_repeated, white_space_after
 from server.providers.lenient import (
     ARGUMENTS_MAX_CHARS,
     CALLS_MAX,
@@ -44,11 +45,15 @@ _TOO_LONG_WORDS = (
 
 
 class AnswerParser:
-    """Parses the chunks of one answer. The usage may follow the finish reason."""
+    """Parses the chunks of one answer. The usage may follow the finish reason.
 
-    def __init__(self, thoughts: Thoughts | None = None) -> None:
+    `prefix` is the text that the model continues.
+    """
+
+    def __init__(self, thoughts: Thoughts | None = None, prefix: str = "") -> None:
         self.begun = self.done = self.finished = False
         self._thoughts = thoughts
+        self._white_space = white_space_after(prefix)
         self.reason: str | None = None
         self._finish_is_reliable = True
         self._calls: dict[int, dict[str, str]] = {}
@@ -83,10 +88,12 @@ class AnswerParser:
             if text := _text(delta) or typed(delta, "refusal", str):
                 self.begun = output = True
                 text = self._characters.join(text, clean=clean)
-                if self._thoughts is None:
-                    yield TextDelta(text)
-                else:
+                if self._white_space:
+                    text, self._white_space = drop_repeated(text, self._white_space)
+                if self._thoughts is not None:
                     yield from self._thoughts.feed(text)
+                elif text:
+                    yield TextDelta(text)
             for piece in typed(delta, "tool_calls", list):
                 self.begun = output = True
                 self._add_call(piece)

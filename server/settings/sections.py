@@ -352,8 +352,13 @@ class ProviderSettings(Section):
     )
     prefill: list[str] = Field(
         [],
-        description='For kind "anthropic": those of `models` that can continue an answer whose '
-        'beginning they are given, e.g. ["claude-haiku-4-5"]. Claude 4.6 and later cannot.',
+        description="Those of `models` that continue an answer whose beginning is the last message, "
+        'e.g. ["claude-haiku-4-5"]; Claude 4.6 and later cannot. Others are asked to go on.',
+    )
+    prefill_body: dict[str, Any] = Field(
+        {},
+        description="Further members of requests that end with the beginning of an answer. vLLM "
+        "wants {add_generation_prompt = false, continue_final_message = true}.",
     )
     connect_timeout_s: Seconds = Field(10, description="The connect timeout, in seconds.")
     first_token_timeout_s: Seconds = Field(
@@ -399,8 +404,6 @@ class ProviderSettings(Section):
     @field_validator("prefill")
     @classmethod
     def _can_prefill(cls, names: list[str], others: ValidationInfo) -> list[str]:
-        if names and others.data.get("kind") == "openai":
-            raise ValueError("expected an empty list, because kind is not 'anthropic'")
         if set(names) - set(others.data.get("models", names)):
             raise ValueError("expected names that are in models")
         return names
