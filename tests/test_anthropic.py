@@ -190,6 +190,7 @@ FAILED: dict[str, tuple[str, str, int]] = {
         f"{type}-first": (code, "", 3 if code in RETRIED_CODES else 1)
         for type, code in CODES.items()
     },
+    "request_too_large-first": ("context_too_long", "", 2),
     "error-too-long": ("context_too_long", "", 1),
     "nothing": ("empty_answer", "", 1),
     "eof-at-once": ("provider_protocol", "", 1),

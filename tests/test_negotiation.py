@@ -16,9 +16,30 @@ from server.providers.registry import Model
 from server.providers.upstream import proxy_of
 from server.settings import ProviderSettings
 from tests import upstream_anthropic
-from tests.upstream import ENDED, HELLO, OPENAI, Format, Upstream, head, refusal_of, text_chunks
+from tests.upstream import (
+    ENDED,
+    HELLO,
+    OPENAI,
+    Format,
+    Upstream,
+    event,
+    head,
+    json_200,
+    refusal_of,
+    text_chunks,
+)
 
 pytestmark = pytest.mark.quick
+
+ANSWERS: dict[type[Any], list[str]] = {
+    OpenAI: [OPENAI.path, *HELLO, *ENDED],
+    Anthropic: [
+        upstream_anthropic.ANTHROPIC.path,
+        *upstream_anthropic.HELLO,
+        *upstream_anthropic.ENDED,
+    ],
+}
+"""The path of each format, and the events of an answer in it."""
 
 Refuse = Callable[[dict[str, Any]], str | None]
 """The words with which a server refuses a body, if it does."""
@@ -32,6 +53,25 @@ def refuses(limit: Refuse, *answer: str) -> Any:
         else:
             await head(writer)
             writer.write("".join(answer).encode())
+
+    return script
+
+
+def refuses_with_200(limit: Refuse, *answer: str, whole: bool, typed: bool) -> Any:
+    """Refuse in the body of a successful response: as one JSON object, or as the first event."""
+
+    async def script(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
+        words = limit(upstream.requests[-1].body)
+        if not words:
+            await head(writer)
+            writer.write("".join(answer).encode())
+            return
+        error = {"message": words} | ({"type": "invalid_request_error"} if typed else {})
+        if whole:
+            await json_200({"error": error})(upstream, writer)
+        else:
+            await head(writer)
+            writer.write((": busy\n\n" + event({"error": error})).encode())
 
     return script
 
@@ -53,6 +93,14 @@ def wants_neither(body: dict[str, Any]) -> str | None:
     if "temperature" in body:
         return "Unsupported value: 'temperature' does not support 0.5 with this model."
     return wants_no_stream_options(body)
+
+
+def wants_no_temperature(body: dict[str, Any]) -> str | None:
+    return "temperature is deprecated for this model" if "temperature" in body else None
+
+
+def knows_no_effort(body: dict[str, Any]) -> str | None:
+    return "Unrecognized request argument: reasoning_effort" if "reasoning_effort" in body else None
 
 
 def writes_little(body: dict[str, Any]) -> str | None:
@@ -122,6 +170,7 @@ SERVERS: dict[str, Refuse] = {
         wants_other_limit,
         wants_no_stream_options,
         wants_neither,
+        knows_no_effort,
         writes_little,
         has_a_range,
         counts_new_tokens,
@@ -202,6 +251,37 @@ async def test_a_refused_request_is_repeated_as_the_server_wants_it(
         await answer(provider, request(model))
         again = len(bodies(upstream, model)) - len(sent)
         assert again == (1 if remembered else tries)
+
+
+@pytest.mark.parametrize("typed", [True, False], ids=["typed", "untyped"])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole-body", "first-event"])
+@pytest.mark.parametrize("kind", [OpenAI, Anthropic])
+async def test_a_refusal_with_status_200_is_negotiated_like_others(
+    kind: type[Any], whole: bool, typed: bool
+) -> None:
+    def limit(body: dict[str, Any]) -> str | None:
+        refusal = wants_no_temperature(body)
+        return refusal or ("max_tokens: must be at most 4096" if body["max_tokens"] > 4096 else "")
+
+    path, *texts = ANSWERS[kind]
+    script = {"m": refuses_with_200(limit, *texts, whole=whole, typed=typed)}
+    with Upstream(Format(path, {}, script)) as upstream:
+        async with opened(kind, upstream, kind=kind.__name__.lower()) as provider:
+            assert await answer(provider, request("m")) == "Hello wörld 🌊"
+            assert await answer(provider, request("m")) == "Hello wörld 🌊"
+
+        assert len(bodies(upstream, "m")) == 4
+        assert bodies(upstream, "m")[-1]["max_tokens"] == 4096
+
+
+async def test_an_effort_is_sent_until_it_is_refused(upstream: Upstream) -> None:
+    async with opened(OpenAI, upstream, reasoning_effort="low") as provider:
+        for model in ("plain", "knows_no_effort", "knows_no_effort"):
+            assert await answer(provider, request(model))
+
+    assert bodies(upstream, "plain")[-1]["reasoning_effort"] == "low"
+    sent = ["reasoning_effort" in body for body in bodies(upstream, "knows_no_effort")]
+    assert sent == [True, False, False]
 
 
 async def test_a_server_without_system_role_gets_it_in_the_first_message(
@@ -331,15 +411,7 @@ async def test_a_model_that_refuses_a_last_message_of_its_own_is_asked_to_go_on(
     def refuse_assistant(body: dict[str, Any]) -> str | None:
         return words if body["messages"][-1]["role"] == "assistant" else None
 
-    path, *texts = (
-        (OPENAI.path, *HELLO, *ENDED)
-        if kind is OpenAI
-        else (
-            upstream_anthropic.ANTHROPIC.path,
-            *upstream_anthropic.HELLO,
-            *upstream_anthropic.ENDED,
-        )
-    )
+    path, *texts = ANSWERS[kind]
     with Upstream(Format(path, {}, {"m": refuses(refuse_assistant, *texts)})) as upstream:
         async with opened(kind, upstream, kind=kind.__name__.lower(), prefill=["m"]) as provider:
             asked = request("m", prefix=CUT)

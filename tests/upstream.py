@@ -186,6 +186,9 @@ STREAMS: dict[str, Iterable[str]] = {
     "much-junk": [*HELLO, *["data: {oh no\n\n"] * 30, *ENDED],
     "eof-without-finish": HELLO,
     "eof-at-once": [],
+    "blank": [*text_chunks("\n", " \n"), STOP, DONE],
+    "closing-tag-first": [*text_chunks("\n</th", "ink>", "\n\n"), *HELLO, *ENDED],
+    "error-200-detail": [event({"detail": "no such thing", "code": 400})],
     "thought-cut": [chunk({"reasoning_content": "hm "})],
     "not-json": [*HELLO, "data: {oh no\n\n", *ENDED],
     "not-an-object": [*HELLO, "data: 17\n\n", *ENDED],
@@ -434,6 +437,9 @@ SCRIPTS: dict[str, Answer] = {
         *[chunk({"content": word}, finish="stop") for word in ("Hel", "lo ", "wörld 🌊")],
         DONE,
         pause_s=0.5,
+    ),
+    "keeps-open-between-finishes": then_silence(
+        *[chunk({"content": word}, finish="stop") for word in ("Hel", "lo ", "wörld 🌊")]
     ),
     "503-text": refusal("503 Service Unavailable", "loading model"),
     "few-messages": few_messages,

@@ -120,7 +120,7 @@ class Answering:
         self._first_token_at: datetime | None = None
         self._cost = Cost(claimed.generation.usage, 0)
         self._prefix_bytes = 0
-        self._continues = False
+        self._continues, self._blank = False, True
         self.needs_title = False
         """Whether a title can now be generated for its conversation."""
 
@@ -300,6 +300,7 @@ class Answering:
                     self._count(text)
                     self.log.delta(EventType.REASONING_DELTA, text)
                 case ToolCall():
+                    self._blank = False
                     self._count(delta.arguments)
                     self.log.event(EventType.TOOL_CALL, delta._asdict())
                 case LeftOut(turns):
@@ -324,10 +325,12 @@ class Answering:
 
     @property
     def _is_empty(self) -> bool:
-        return self._first_token_at is None and not self._continues
+        return self._blank and not self._continues
 
     def _count(self, text: str) -> None:
         self._cost.output_bytes += len(text) if text.isascii() else len(text.encode())
+        if self._blank and text and not text.isspace():
+            self._blank = False
         if self._first_token_at is None:
             self._first_token_at = now()
 

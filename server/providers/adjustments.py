@@ -19,7 +19,7 @@ OUTPUT_MIN_TOKENS: Final = 64
 LITTLE_TOKENS: Final = 1024
 """What is requested, once, if a server refuses more without saying how much fits."""
 
-OPTIONAL: Final = ("stream_options", "temperature")
+OPTIONAL: Final = ("stream_options", "temperature", "reasoning_effort")
 LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _REFUSALS: Final = frozenset({"provider_refused", "invalid_request", "context_too_long"})
 _CONTEXT: Final = re.compile(
@@ -73,7 +73,7 @@ class Negotiation:
         self.adjustments = learned.get(request.model, Adjustments())
         self._learned, self._model = learned, request.model
         self._room: int | None = None  # for the output of this request alone
-        self._asked_for_little = False
+        self._asked_for_little = self._accepted = False
         self._tries = 0
 
     def body(self, usual: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +89,9 @@ class Negotiation:
 
     def accepted(self) -> None:
         """Keeps what was learned for the next requests."""
+        if self._accepted:
+            return
+        self._accepted = True
         if self._learned.get(self._model, Adjustments()) != self.adjustments:
             log.info("provider_adjusted", model=self._model, adjustments=repr(self.adjustments))
             self._learned[self._model] = self.adjustments
@@ -109,6 +112,17 @@ class Negotiation:
             or self._ask_to_go_on(body, words)
             or self._move_system_prompt(body, words)
         )
+
+    def refused_later(self, body: dict[str, Any], error: Exception) -> bool:
+        """Learns from an error that came with status 200 instead of an answer.
+
+        Without a status, an error whose type is not known may be a refusal as well.
+        """
+        if not isinstance(error, ProviderError):
+            return False
+        unknown = error.code == "provider_unavailable"
+        refusal = ProviderError("provider_refused", error.message) if unknown else error
+        return self.refused(body, refusal)
 
     def _ask_for_less(self, requested: int, words: str) -> bool:
         context, prompt = _number(_CONTEXT, words), _number(_PROMPT, words)

@@ -47,7 +47,7 @@ class Anthropic:
         negotiation = Negotiation(self._learned, request)
         return self._upstream.deltas(
             lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),
-            AnswerParser(joined_text(request.prefix)),
+            lambda: AnswerParser(joined_text(request.prefix)),
             negotiation,
         )
 

@@ -98,7 +98,7 @@ class AnswerParser:
     def complete(self) -> bool:
         return self.reason is not None
 
-    finished = complete
+    could_end = finished = complete
 
     def feed(self, data: bytes) -> Iterable[Delta]:
         event, clean = read_json(data)
@@ -122,8 +122,8 @@ class AnswerParser:
                 self.done = True
             case "message":
                 return self._whole_message(event, clean=clean)
-            case _ if error := event.get("error"):
-                raise error_of(error)
+            case kind if event.get("error") or (not kind and error_message(event)):
+                raise error_of(event.get("error") or event)
         return ()
 
     def end(self) -> Iterator[Delta]:

@@ -33,6 +33,7 @@ class OpenAI:
         is_openai = host.endswith((".openai.com", ".azure.com"))
         self._limit = "max_completion_tokens" if is_openai else "max_tokens"
         self._extra, self._tags = settings.extra_body, settings.thinking_tags
+        self._effort = settings.reasoning_effort
         self._prefill, self._prefill_body = frozenset(settings.prefill), settings.prefill_body
         self._learned: dict[str, Adjustments] = {}
 
@@ -42,10 +43,10 @@ class OpenAI:
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         negotiation = Negotiation(self._learned, request)
-        answer = AnswerParser(self._new_thoughts(request), prefix=joined_text(request.prefix))
+        prefix = joined_text(request.prefix)
         return self._upstream.deltas(
             lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),
-            answer,
+            lambda: AnswerParser(self._new_thoughts(request), prefix),
             negotiation,
         )
 
@@ -73,6 +74,8 @@ class OpenAI:
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if self._effort:
+            body["reasoning_effort"] = self._effort
         if not self._extra.keys().isdisjoint(LIMITS):
             del body[self._limit]
         return body | self._extra | (self._prefill_body if prefilled else {})

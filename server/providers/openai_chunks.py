@@ -36,6 +36,9 @@ from server.providers.thoughts import Thoughts
 DONE = b"[done]"
 _REASONS = {"stop", "length", "tool_calls", "content_filter"}
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error"}
+_REFUSED = {"invalid_request_error", "BadRequestError", "validation_error", "invalid_parameter"}
+"""What errors are called that come without a status, instead of an answer."""
+
 _TOO_LONG_WORDS = (
     "maximum context length",
     "context_length_exceeded",
@@ -55,7 +58,7 @@ class AnswerParser:
         self._thoughts = thoughts
         self._white_space = white_space_after(prefix)
         self.reason: str | None = None
-        self._finish_is_reliable = True
+        self._finish_is_reliable = self._finish_is_last = True
         self._calls: dict[int, dict[str, str]] = {}
         self._last_call = 0
         self._call_of_index: dict[int, int] = {}
@@ -66,6 +69,10 @@ class AnswerParser:
     def complete(self) -> bool:
         return self.reason is not None and self._finish_is_reliable
 
+    @property
+    def could_end(self) -> bool:
+        return self.reason is not None and self._finish_is_last
+
     def feed(self, data: bytes) -> Iterator[Delta]:
         if data[:1] != b"{" and data.strip().lower() == DONE:
             self.done = True
@@ -73,7 +80,7 @@ class AnswerParser:
         chunk, clean = read_json(data)
         if not isinstance(chunk, dict):
             raise MalformedEvent("a chunk is not an object")
-        if error := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
+        if error := chunk.get("error") or (chunk if _is_error(chunk) else None):
             raise error_of(error)
         if isinstance(usage := chunk.get("usage"), dict):
             yield Usage(_counts(usage))
@@ -101,6 +108,8 @@ class AnswerParser:
 
     def _finish(self, reason: str, *, output: bool) -> None:
         """Records a finish reason. Some servers send one with every chunk, before the end."""
+        if output or reason:
+            self._finish_is_last = bool(reason)
         if output:
             self._finish_is_reliable = self._finish_is_reliable and self.reason is None
         self.reason = reason or self.reason
@@ -173,6 +182,8 @@ def error_of(
         code in (0, 400, 413, 422) and any(known in message for known in _TOO_LONG_WORDS)
     ):
         return ProviderError("context_too_long", text)
+    if status is None and kinds & _REFUSED:
+        return ProviderError("provider_refused", text)
     if code == 429 or kinds & {"rate_limit_exceeded", "rate_limit_error", "insufficient_quota"}:
         can_wait = "insufficient_quota" not in kinds
         return ProviderError(
@@ -189,6 +200,11 @@ def error_of(
             retry_after_s=parse_retry_after(retry_after),
         )
     return ProviderError("provider_refused", text)
+
+
+def _is_error(chunk: dict[str, Any]) -> bool:
+    """Whether a chunk is itself the object that describes an error."""
+    return chunk.get("object") == "error" or ("choices" not in chunk and bool(error_message(chunk)))
 
 
 def _text(delta: dict[str, Any]) -> str:

@@ -26,6 +26,11 @@ class StreamParser(Protocol):
         ...
 
     @property
+    def could_end(self) -> bool:
+        """Whether a finish reason came last: if nothing follows, the answer is complete."""
+        ...
+
+    @property
     def finished(self) -> bool:
         """Whether no more output follows. Some servers send a finish reason with every piece."""
         ...

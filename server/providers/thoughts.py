@@ -18,8 +18,9 @@ class _State(Enum):
 class Thoughts:
     """Tells the thought of one answer from its text, wherever the stream is cut.
 
-    `opened`: the answer begins inside a thought, because the model's template opens it. Tags that
-    are not at the beginning are text.
+    `opened`: the answer begins inside a thought, because the model's template opens it. Without it,
+    a closing tag at the very beginning ends a thought that the template or the server removed. Tags
+    that are not at the beginning are text.
     """
 
     def __init__(self, *, opened: bool = False) -> None:
@@ -33,7 +34,7 @@ class Thoughts:
             return [TextDelta(text)]
         text, self._held = self._held + text, ""
         if self._state is _State.HEAD:
-            text = self._after_opening(text)
+            text = self._after_tag(text)
         deltas: list[Delta] = []
         if self._state is _State.THOUGHT:
             thought, text = self._until_closing(text)
@@ -55,13 +56,17 @@ class Thoughts:
         is_thought = self._state is _State.THOUGHT
         return [ReasoningDelta(held) if is_thought else TextDelta(held)]
 
-    def _after_opening(self, text: str) -> str:
+    def _after_tag(self, text: str) -> str:
         head = text.lstrip()
         for tag in OPENING:
             if head.startswith(tag):
                 self._state = _State.THOUGHT
                 return head[len(tag) :]
-        if any(tag.startswith(head) for tag in OPENING):
+        for tag in CLOSING:
+            if head.startswith(tag):
+                self._state = _State.AFTER
+                return head[len(tag) :]
+        if any(tag.startswith(head) for tag in OPENING + CLOSING):
             self._held = text
             return ""
         self._state = _State.ANSWER

@@ -25,6 +25,10 @@ ERROR_BODY_MAX_BYTES = 16_384
 AFTER_FINISH_S = 5.0
 """How long a server may take to end a stream whose answer is complete; only usage may follow."""
 
+BETWEEN_FINISHES_S = 30.0
+"""How long a server that sends a finish reason with every piece may be silent before its answer
+counts as complete."""
+
 ErrorOf = Callable[[Any, int | None, str | None], ProviderError]
 """Interprets an error: the error itself, the status it came with, and `Retry-After`."""
 
@@ -75,49 +79,65 @@ class Upstream:
         await self._http.close()
 
     async def deltas(
-        self, body: Callable[[], dict[str, Any]], answer: StreamParser, negotiation: Negotiation
+        self,
+        body: Callable[[], dict[str, Any]],
+        new_answer: Callable[[], StreamParser],
+        negotiation: Negotiation,
     ) -> AsyncGenerator[Delta, None]:
         """The answer to `body` as it arrives. Raises ProviderError.
 
         `body` is called for every try, of which there are several if the server refuses a
-        parameter.
+        parameter. Some servers do so with status 200, as the first event.
 
         There is no other generator between the socket and the caller: each would cost every token.
         """
         idle_s = self._limits.idle_timeout_s
-        async with self._request(body, negotiation) as (response, timeout):
-            if negotiation.left_out:
-                yield LeftOut(negotiation.left_out)
-            reader = Reader(answer)
-            chunk = await _first(response, timeout, answer)
-            while chunk is not None:
-                for delta in reader.read(chunk):
+        answer_by = asyncio.get_running_loop().time() + self._limits.first_token_timeout_s
+        refused = True
+        while refused:
+            refused, answer = False, new_answer()
+            async with self._request(body, negotiation, answer_by) as (response, sent, timeout):
+                if negotiation.left_out:
+                    yield LeftOut(negotiation.left_out)
+                reader = Reader(answer)
+                chunk = await _first(response, timeout, answer)
+                while chunk is not None:
+                    for delta in reader.read(chunk):
+                        yield delta
+                    if reader.error is not None:
+                        refused = not answer.begun and negotiation.refused_later(sent, reader.error)
+                        if not refused:
+                            raise reader.error
+                        break
+                    if answer.done or not chunk:
+                        break
+                    if answer.begun:  # only a token ends the wait for the first one
+                        negotiation.accepted()
+                        timeout.reset(_patience_s(answer, idle_s))
+                    chunk = await _next(response, timeout, answer)
+                if refused:
+                    continue
+                if reader.malformed:
+                    log.warning("events_malformed", url=self._url, number=len(reader.malformed))
+                for delta in reader.end():
                     yield delta
-                if reader.error is not None:
-                    raise reader.error
-                if answer.done or not chunk:
-                    break
-                if answer.begun:  # only a token ends the wait for the first one
-                    timeout.reset(min(idle_s, AFTER_FINISH_S) if answer.finished else idle_s)
-                chunk = await _next(response, timeout, answer)
-            if reader.malformed:
-                log.warning("events_malformed", url=self._url, number=len(reader.malformed))
-            for delta in reader.end():
-                yield delta
+                negotiation.accepted()
 
     @asynccontextmanager
     async def _request(
-        self, body: Callable[[], dict[str, Any]], negotiation: Negotiation
-    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, SilenceTimeout]]:
-        """Sends a request: the response and its timeout. Translates errors to ProviderError."""
+        self, body: Callable[[], dict[str, Any]], negotiation: Negotiation, answer_by: float
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, dict[str, Any], SilenceTimeout]]:
+        """Sends a request: the response, the body that was accepted, and the response's timeout.
+
+        Translates errors to ProviderError.
+        """
         loop, timeout = asyncio.get_running_loop(), None
-        answer_by = loop.time() + self._limits.first_token_timeout_s
         try:
             async with asyncio.timeout_at(answer_by):
-                response = await self._accepted(body, negotiation)
+                response, sent = await self._accepted(body, negotiation)
             async with response:
                 timeout = SilenceTimeout(answer_by - loop.time(), response.close)
-                yield response, timeout
+                yield response, sent, timeout
         except ProviderError as error:
             raise self._without_key(error) from None
         except (aiohttp.ClientError, OSError, EventTooLong, ProtocolViolation) as error:
@@ -130,8 +150,8 @@ class Upstream:
 
     async def _accepted(
         self, body: Callable[[], dict[str, Any]], negotiation: Negotiation
-    ) -> aiohttp.ClientResponse:
-        """The first response that is no refusal which another try answers."""
+    ) -> tuple[aiohttp.ClientResponse, dict[str, Any]]:
+        """The first response that is no refusal which another try answers, and its request."""
         while True:
             sent = body()
             # A redirect would be followed without the body.
@@ -139,8 +159,7 @@ class Upstream:
                 self._url, data=orjson.dumps(sent), allow_redirects=False
             )
             if response.status == 200:
-                negotiation.accepted()
-                return response
+                return response, sent
             async with response:
                 error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
                 retry_after = response.headers.get("Retry-After")
@@ -180,10 +199,10 @@ async def _next(
     try:
         chunk = await response.content.readany()
     except (aiohttp.ClientError, OSError):
-        if not answer.complete:
+        if not (answer.could_end if timeout.expired else answer.complete):
             raise
         return None
-    if timeout.expired and not answer.complete:
+    if timeout.expired and not answer.could_end:
         raise _silence_error()
     return chunk
 
@@ -193,6 +212,13 @@ async def _read(response: aiohttp.ClientResponse, size: int, body: bytes = b"") 
     while len(body) < size and (chunk := await response.content.readany()):
         body += chunk
     return body
+
+
+def _patience_s(answer: StreamParser, idle_s: float) -> float:
+    """How long the next event of an answer that has begun may take."""
+    if answer.finished:
+        return min(idle_s, AFTER_FINISH_S)
+    return min(idle_s, BETWEEN_FINISHES_S) if answer.could_end else idle_s
 
 
 def _failure(error: Exception, *, timed_out: bool) -> ProviderError:

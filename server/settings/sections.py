@@ -386,6 +386,13 @@ class ProviderSettings(Section):
         'answer as reasoning. "open": answers begin inside it, because the models\' template opens '
         'it. "off": it is text.',
     )
+    reasoning_effort: str = Field(
+        "",
+        pattern=r"^[a-z]{0,16}$",
+        json_schema_extra={"expected": "a word such as low"},
+        description='For kind "openai": how much the models reason, as their server calls it, e.g. '
+        '"low". If empty, the server decides. Left out for models that refuse it.',
+    )
     api_key_header: str = Field(
         "",
         pattern=r"^[A-Za-z0-9-]*$",
