@@ -13,7 +13,6 @@ from server.providers.base import ModelRequest, Provider, ProviderError, TextDel
 from server.providers.continuing import GO_ON
 from server.providers.openai import OpenAI
 from server.providers.registry import Model
-from server.providers.upstream import proxy_of
 from server.settings import ProviderSettings
 from tests import upstream_anthropic
 from tests.upstream import (
@@ -303,26 +302,6 @@ async def test_a_refusal_that_nothing_helps_against_is_not_repeated(
             await answer(provider, request(model))
 
     assert len(bodies(upstream, model)) == 1
-
-
-@pytest.mark.parametrize(
-    ("url", "bypass", "proxy"),
-    [
-        ("http://[::1]:8000/v1", "::1", None),
-        ("http://user:pass@localhost/v1", "localhost", None),
-        ("http://model.invalid/v1", "example.org", "http://proxy:3128"),
-        ("http://api.example.org/v1", ".example.org", None),
-    ],
-)
-def test_no_proxy_is_read_as_curl_does(
-    url: str, bypass: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("HTTP_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", "proxy:3128")
-    monkeypatch.setenv("no_proxy", bypass)
-
-    assert proxy_of(url) == proxy
 
 
 async def test_a_server_that_refuses_everything_is_not_asked_for_ever(upstream: Upstream) -> None:

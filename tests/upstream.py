@@ -7,6 +7,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -489,10 +490,20 @@ class Request:
 
 
 class Upstream:
-    """The server, in a thread with an event loop of its own, so that a test may block."""
+    """The server, in a thread with an event loop of its own, so that a test may block.
 
-    def __init__(self, format: Format = OPENAI) -> None:
+    It listens on `address`: an IP address, or the path of a Unix socket.
+    """
+
+    def __init__(
+        self,
+        format: Format = OPENAI,
+        *,
+        address: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.format = format
+        self._address, self._tls = address, tls
         self.requests: list[Request] = []
         self.request_counts: Counter[str] = Counter()
         self.model = ""
@@ -502,10 +513,13 @@ class Upstream:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._connected, "127.0.0.1", 0), self._loop
-        ).result(5)
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
         return self
+
+    async def _listen(self) -> asyncio.Server:
+        if self._address.startswith("/"):
+            return await asyncio.start_unix_server(self._connected, self._address)
+        return await asyncio.start_server(self._connected, self._address, 0, ssl=self._tls)
 
     def __exit__(self, *_: object) -> None:
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
@@ -516,8 +530,9 @@ class Upstream:
     @property
     def url(self) -> str:
         """Its address, without a path."""
-        host, port = self._server.sockets[0].getsockname()
-        return f"http://{host}:{port}"
+        host, port, *_ = self._server.sockets[0].getsockname()
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def sent_to(self, model: str) -> list[Request]:
         """The requests for a model."""

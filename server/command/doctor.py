@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import aiohttp
 from redis.exceptions import NoPermissionError, RedisError
 
+from server.errors import SettingsError
 from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
 from server.lifecycle.queue import open_redis
 from server.lifecycle.redis_check import RedisRefuses, check_redis
 from server.providers.registry import KINDS, Models
-from server.providers.upstream import headers_with, proxy_of
+from server.providers.upstream import headers_with
+from server.providers.way_out import UnusableProxy, cause_of, open_session, proxy_of, shown
 from server.serve.pages import FOLDER
 from server.settings import ProviderSettings, Settings
 
@@ -38,9 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
 
 async def _examine(settings: Settings) -> list[Finding]:
     found = [await _database(settings), await _redis(settings), _page(), _hosts(settings)]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CHECK_TIMEOUT_S)) as http:
-        for name, provider in settings.providers.items():
-            found.append(await _provider(http, name, provider))
+    found += [await _provider(name, provider) for name, provider in settings.providers.items()]
     return [*found, Finding("models", f"the default is {Models(settings).default.id}")]
 
 
@@ -133,7 +133,7 @@ def _hosts(settings: Settings) -> Finding:
     return Finding("hosts", f"listens on {server.host}:{server.port}")
 
 
-async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSettings) -> Finding:
+async def _provider(name: str, provider: ProviderSettings) -> Finding:
     about = f"provider {name}"
     key = provider.api_key() if provider.wants_key else None
     if provider.wants_key and not key:
@@ -150,25 +150,49 @@ async def _provider(http: aiohttp.ClientSession, name: str, provider: ProviderSe
         kind = KINDS[provider.kind]
         url = kind.url_of(provider.base_url, "models")
         headers = headers_with(provider, kind.headers_of, (key or "").strip())
-        async with http.get(url, headers=headers, proxy=proxy_of(url)) as response:
-            if response.status in (401, 403):
-                return Finding(
-                    about,
-                    f"rejected the API key ({response.status})",
-                    f"Check {provider.api_key_env or provider.api_key_file}.",
-                )
-            if response.status >= 500:
-                return Finding(
-                    about,
-                    f"answers with the server error {response.status}",
-                    f"Check the server at {provider.base_url}.",
-                )
-            return Finding(
-                about, f"reachable ({response.status}); models: {', '.join(provider.models)}"
-            )
+        timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_S)
+        async with (
+            open_session(url, provider, headers, timeout=timeout) as http,
+            http.get(url) as response,
+        ):
+            return _answered(name, provider, response.status, response.reason or "", url)
+    except (SettingsError, UnusableProxy) as error:
+        return Finding(about, f"cannot be used: {error}", f"Check providers.{name}.", broken=True)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return Finding(
             about,
-            f"not reachable: {error or 'timed out'}",
-            f"Check providers.{name}.base_url and the network.",
+            f"not reachable{_way(provider, url)}: {cause_of(error)}",
+            f"Check providers.{name}: base_url, proxy, ca_file; and the network.",
         )
+
+
+def _answered(name: str, provider: ProviderSettings, status: int, reason: str, url: str) -> Finding:
+    """The finding about a provider that responded."""
+    about = f"provider {name}"
+    if status == 407:
+        return Finding(
+            about,
+            f"not reachable{_way(provider, url)}: the proxy refused the request: {status} {reason}",
+            f"Check the user and password in providers.{name}.proxy, or in the environment.",
+        )
+    if status in (401, 403):
+        return Finding(
+            about,
+            f"rejected the API key ({status})",
+            f"Check {provider.api_key_env or provider.api_key_file}.",
+        )
+    if status >= 500:
+        return Finding(
+            about,
+            f"answers with the server error {status}",
+            f"Check the server at {provider.base_url}.",
+        )
+    models = ", ".join(provider.models)
+    return Finding(about, f"reachable{_way(provider, url)} ({status}); models: {models}")
+
+
+def _way(provider: ProviderSettings, url: str) -> str:
+    if provider.unix_socket is not None:
+        return f" over {provider.unix_socket}"
+    proxy = proxy_of(url, provider.proxy)
+    return f" through the proxy {shown(proxy)}" if proxy else ""

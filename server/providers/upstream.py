@@ -7,8 +7,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import orjson
@@ -19,6 +17,7 @@ from server.providers.base import Delta, LeftOut, ProviderError
 from server.providers.lenient import ProtocolViolation, error_in
 from server.providers.reader import Reader, StreamParser
 from server.providers.sse_parser import EVENT_MAX_BYTES, EventTooLong, SilenceTimeout
+from server.providers.way_out import UnusableProxy, cause_of, is_permanent, open_session
 from server.settings import ProviderSettings
 
 ERROR_BODY_MAX_BYTES = 16_384
@@ -42,19 +41,6 @@ def headers_with(
     return {**headers_of(key), **settings.extra_headers}
 
 
-def proxy_of(url: str) -> str | None:
-    """The proxy for a URL, from HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as curl reads them.
-
-    aiohttp's own `trust_env` also sends passwords from ~/.netrc.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if proxy_bypass(host) or (":" in host and proxy_bypass(f"[{host}]")):
-        return None
-    proxy = getproxies_environment().get(parts.scheme)
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
-
-
 class Upstream:
     """One URL of one server. Connections are reused."""
 
@@ -67,16 +53,21 @@ class Upstream:
         error_of: ErrorOf,
     ) -> None:
         self._url, self._key, self._limits, self._error_of = url, key, limits, error_of
-        self._http = aiohttp.ClientSession(
-            headers={**headers, "Accept": "text/event-stream", "Content-Type": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            auto_decompress=True,
-            proxy=proxy_of(url),
-        )
+        self._http: aiohttp.ClientSession | UnusableProxy
+        try:
+            self._http = open_session(
+                url,
+                limits,
+                {**headers, "Accept": "text/event-stream", "Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout_s),
+                auto_decompress=True,
+            )
+        except UnusableProxy as error:  # the other providers can be used
+            self._http = error
 
     async def close(self) -> None:
-        await self._http.close()
+        if isinstance(self._http, aiohttp.ClientSession):
+            await self._http.close()
 
     async def deltas(
         self,
@@ -140,7 +131,13 @@ class Upstream:
                 yield response, sent, timeout
         except ProviderError as error:
             raise self._without_key(error) from None
-        except (aiohttp.ClientError, OSError, EventTooLong, ProtocolViolation) as error:
+        except (
+            aiohttp.ClientError,
+            OSError,
+            EventTooLong,
+            ProtocolViolation,
+            UnusableProxy,
+        ) as error:
             raise self._without_key(
                 _failure(error, timed_out=timeout is not None and timeout.expired)
             ) from error
@@ -152,6 +149,8 @@ class Upstream:
         self, body: Callable[[], dict[str, Any]], negotiation: Negotiation
     ) -> tuple[aiohttp.ClientResponse, dict[str, Any]]:
         """The first response that is no refusal which another try answers, and its request."""
+        if isinstance(self._http, UnusableProxy):
+            raise self._http
         while True:
             sent = body()
             # A redirect would be followed without the body.
@@ -160,6 +159,10 @@ class Upstream:
             )
             if response.status == 200:
                 return response, sent
+            if response.status == 407:
+                response.close()
+                words = f"The proxy refused the request: 407 {response.reason}".rstrip()
+                raise ProviderError("provider_refused", f"{words}.")
             async with response:
                 error = error_in(await _read(response, ERROR_BODY_MAX_BYTES))
                 retry_after = response.headers.get("Retry-After")
@@ -232,8 +235,8 @@ def _failure(error: Exception, *, timed_out: bool) -> ProviderError:
         return ProviderError(
             "provider_timeout", "The model's server could not be reached in time.", retryable=True
         )
-    message = f"The connection to the model's server failed: {str(error) or type(error).__name__}."
-    return ProviderError("provider_unavailable", message, retryable=True)
+    message = f"The connection to the model's server failed: {cause_of(error)}."
+    return ProviderError("provider_unavailable", message, retryable=not is_permanent(error))
 
 
 def _silence_error() -> ProviderError:

@@ -360,6 +360,35 @@ class ProviderSettings(Section):
         description="Further members of requests that end with the beginning of an answer. vLLM "
         "wants {add_generation_prompt = false, continue_final_message = true}.",
     )
+    proxy: str = Field(
+        "",
+        pattern=r"^(none|https?://\S+)?$",
+        json_schema_extra={"expected": "'none', or the http or https URL of a proxy"},
+        description='The proxy to this server, e.g. "http://user:password@proxy:3128"; "none" uses '
+        "none. If empty, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY apply.",
+    )
+    ca_file: Path | None = Field(
+        None,
+        examples=["secrets/ca.pem"],
+        description="A file of certificates to trust instead of the system's.",
+    )
+    client_certificate: Path | None = Field(
+        None,
+        examples=["secrets/client.pem"],
+        description="A file with the certificate to present to this server, with its chain.",
+    )
+    client_key: Path | None = Field(
+        None,
+        examples=["secrets/client-key.pem"],
+        description="A file with the key of client_certificate, if that does not have it. It must "
+        "not need a password.",
+    )
+    unix_socket: Path | None = Field(
+        None,
+        examples=["/run/model.sock"],
+        description="The Unix socket on which this server listens. base_url then gives only the "
+        'path and the Host header, e.g. "http://localhost/v1".',
+    )
     connect_timeout_s: Seconds = Field(10, description="The connect timeout, in seconds.")
     first_token_timeout_s: Seconds = Field(
         300, description="The maximum wait for the first token of an answer, in seconds."
