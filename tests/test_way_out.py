@@ -90,11 +90,11 @@ async def examined(**values: Any) -> str:
         ("http://api.example.org/v1", {"all_proxy": PROXY, "no_proxy": ".example.org"}, None),
         ("http://api.example.org/v1", {"all_proxy": PROXY, "NO_PROXY": "x, Example.org."}, None),
         ("http://badexample.org/v1", {"all_proxy": PROXY, "no_proxy": "example.org"}, PROXY),
-        ("http://10.1.2.3:8000/v1", {"all_proxy": PROXY, "no_proxy": "10.0.0.0/8"}, None),
-        ("http://11.1.2.3:8000/v1", {"all_proxy": PROXY, "no_proxy": "x 10.0.0.0/8"}, PROXY),
-        ("http://10.1.2.3/v1", {"all_proxy": PROXY, "no_proxy": "10.1.2.3"}, None),
-        ("http://[fd00::5]/v1", {"all_proxy": PROXY, "no_proxy": "fd00::/8"}, None),
-        ("http://[2001:db8::5]/v1", {"all_proxy": PROXY, "no_proxy": "fd00::/8"}, PROXY),
+        ("http://10.1.2.3:8000/v1", {"http_proxy": PROXY, "no_proxy": "10.0.0.0/8"}, None),
+        ("http://11.1.2.3:8000/v1", {"http_proxy": PROXY, "no_proxy": "x 10.0.0.0/8"}, PROXY),
+        ("http://10.1.2.3/v1", {"http_proxy": PROXY, "no_proxy": "10.1.2.3"}, None),
+        ("http://[fd00::5]/v1", {"http_proxy": PROXY, "no_proxy": "fd00::/8"}, None),
+        ("http://[2001:db8::5]/v1", {"http_proxy": PROXY, "no_proxy": "fd00::/8"}, PROXY),
     ],
 )
 def test_the_environment_is_read_as_curl_does(

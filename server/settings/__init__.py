@@ -12,15 +12,14 @@ from pydantic_settings import SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as PydanticSettingsError
 
 from server.errors import SettingsError
+from server.settings.base import Section, read_secret
+from server.settings.providers import ProviderSettings
 from server.settings.sections import (
     LOOPBACK_HOSTS,
     PLATFORM_VARIABLES,
     DataSettings,
     GenerationSettings,
     GraphqlSettings,
-    ProviderSettings,
-    Section,
-    read_secret,
 )
 from server.settings.settings import Settings, embedded_socket
 

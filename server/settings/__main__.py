@@ -8,7 +8,8 @@ from textwrap import wrap
 
 from pydantic.fields import FieldInfo
 
-from server.settings.sections import PLATFORM_VARIABLES, Section
+from server.settings.base import Section
+from server.settings.sections import PLATFORM_VARIABLES
 from server.settings.settings import Settings
 
 WIDTH = 100

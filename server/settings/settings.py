@@ -14,6 +14,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from server.settings.base import read_secret
+from server.settings.providers import ProviderSettings
 from server.settings.sections import (
     PROVIDER_NAME,
     AuthSettings,
@@ -21,11 +23,9 @@ from server.settings.sections import (
     DataSettings,
     GenerationSettings,
     GraphqlSettings,
-    ProviderSettings,
     RedisSettings,
     ServerSettings,
     WorkerSettings,
-    read_secret,
 )
 
 
