@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import orjson
@@ -27,7 +27,8 @@ from server.lifecycle.queue import (
 )
 from server.logs import log
 from server.loops import keep
-from server.providers.registry import open_providers
+from server.providers.base import Provider
+from server.providers.registry import adjusted_models, open_providers
 from server.resources import Resources, open_resources
 from server.settings import Settings
 from server.stream.tail import Listener, Tail
@@ -45,9 +46,15 @@ OWNED_PER_SLOT = 4
 class Worker:
     """One worker process: `run` works until `stop` is set, then drains."""
 
-    def __init__(self, resources: Resources, ownership: Ownership, titler: Titler) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        ownership: Ownership,
+        titler: Titler,
+        providers: Mapping[str, Provider],
+    ) -> None:
         settings = resources.settings
-        self._resources, self._ownership = resources, ownership
+        self._resources, self._ownership, self._providers = resources, ownership, providers
         self._tail = Tail(settings.redis_url)
         key_prefix, slots = settings.redis.key_prefix, settings.worker.concurrency
         jobs = JobClient(resources.redis, key_prefix)
@@ -125,6 +132,7 @@ class Worker:
                 "answers": len(self._ownership),
                 "slots": settings.worker.concurrency,
                 "draining": self._ownership.draining,
+                "adjusted_models": adjusted_models(self._providers),
             }
             try:
                 await self._resources.redis.set(key, orjson.dumps(report), ex=REPORT_KEPT_S)
@@ -152,4 +160,4 @@ async def build_worker(settings: Settings, name: str = "") -> AsyncIterator[Work
             limits=settings.generation,
         )
         titler = Titler(resources.database, providers, resources.models)
-        yield Worker(resources, ownership, titler)
+        yield Worker(resources, ownership, titler, providers)

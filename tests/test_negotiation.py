@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.command.doctor import _adjusted
 from server.generate.claim import _KeptTurn, _output_that_fits
 from server.providers.anthropic import Anthropic
 from server.providers.base import ModelRequest, Provider, ProviderError, TextDelta, Turn
@@ -15,6 +17,8 @@ from server.providers.openai import OpenAI
 from server.providers.registry import Model
 from server.settings import ProviderSettings
 from tests import upstream_anthropic
+from tests.client import Client
+from tests.in_process import InProcess
 from tests.upstream import (
     ENDED,
     HELLO,
@@ -409,6 +413,36 @@ async def test_white_space_at_the_cut_is_not_repeated() -> None:
     with Upstream(Format(OPENAI.path, {"m": texts}, {})) as upstream:
         async with opened(OpenAI, upstream, prefill=["m"]) as provider:
             assert await answer(provider, request("m", prefix=CUT)) == "and more"
+
+
+async def test_what_was_learned_is_shown_to_operators(
+    upstream: Upstream, tmp_path: Path, valkey: str
+) -> None:
+    up = {"base_url": f"{upstream.url}/v1", "models": ["wants_neither", "writes_little"]}
+    with InProcess(tmp_path, valkey, {"providers": {"up": up}}) as installation:
+        client = Client(installation.url, installation.new_key())
+        for model in up["models"]:
+            sent = await client.send("hello", model=f"up/{model}", temperature=0.5)
+            await client.read_through(sent["generation_id"])
+        expected = {
+            "up/wants_neither": ["without stream_options, temperature"],
+            "up/writes_little": ["at most 4096 output tokens"],
+        }
+
+        async def is_reported() -> bool:
+            [worker] = (await client.http.get("/status")).json()["redis"]["workers"]
+            return bool(worker["adjusted_models"] == expected)
+
+        async with asyncio.timeout(10):
+            while not await is_reported():
+                await asyncio.sleep(0.1)
+        found = {each.about: each.fact for each in await _adjusted(installation.settings)}
+        await client.http.aclose()
+
+    assert found == {
+        f"model {id}": f"its server refused the usual requests; now {words}"
+        for id, [words] in expected.items()
+    }
 
 
 async def test_headers_and_members_of_the_settings_are_sent(upstream: Upstream) -> None:

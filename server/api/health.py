@@ -4,7 +4,6 @@ import asyncio
 from hmac import compare_digest
 from typing import Any
 
-import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from redis.exceptions import NoPermissionError, RedisError
 from starlette.requests import Request
@@ -17,7 +16,7 @@ from server.history.claims import count_open
 from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
 from server.identity.loopback import from_this_machine
-from server.lifecycle.queue import answers_queue, worker_key
+from server.lifecycle.queue import answers_queue, worker_reports
 from server.lifecycle.redis_check import RedisHealth
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
 from server.settings import Settings
@@ -102,14 +101,7 @@ async def _redis(redis: Any, health: RedisHealth, key_prefix: str) -> dict[str, 
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             info = await _memory(redis)
-            keys = [
-                key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)
-            ]
-            workers = [
-                orjson.loads(report)
-                for report in (await redis.mget(keys) if keys else [])
-                if report
-            ]
+            workers = await worker_reports(redis, key_prefix)
             queued = await redis.zcard(answers_queue(key_prefix))
     except (RedisError, TimeoutError) as error:
         return {"ok": False, "reason": str(error) or "timed out"}

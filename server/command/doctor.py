@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from server.errors import SettingsError
 from server.history.database import DatabaseAway, open_database
 from server.history.schema import REVISION, schema_revision
-from server.lifecycle.queue import open_redis
+from server.lifecycle.queue import open_redis, worker_reports
 from server.lifecycle.redis_check import RedisRefuses, check_redis
 from server.providers.registry import KINDS, Models
 from server.providers.upstream import headers_with
@@ -41,6 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
 async def _examine(settings: Settings) -> list[Finding]:
     found = [await _database(settings), await _redis(settings), _page(), _hosts(settings)]
     found += [await _provider(name, provider) for name, provider in settings.providers.items()]
+    found += await _adjusted(settings)
     return [*found, Finding("models", f"the default is {Models(settings).default.id}")]
 
 
@@ -109,6 +110,25 @@ async def _redis(settings: Settings) -> Finding:
     name, version = info.get("server_name", "redis"), info.get("valkey_version")
     version = version or info["redis_version"]
     return Finding("redis", f"{name} {version}, {info['used_memory_human']} of memory in use")
+
+
+async def _adjusted(settings: Settings) -> list[Finding]:
+    """The models whose servers refused the usual requests of the workers that run."""
+    redis: Any = open_redis(settings.redis_url, connections=1)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            reports = await worker_reports(redis, settings.redis.key_prefix)
+    except (RedisError, OSError, TimeoutError):
+        return []  # reported by `_redis`
+    finally:
+        await redis.aclose(close_connection_pool=True)
+    adjusted: dict[str, list[str]] = {}
+    for report in reports:
+        adjusted |= report.get("adjusted_models", {})
+    return [
+        Finding(f"model {id}", f"its server refused the usual requests; now {'; '.join(words)}")
+        for id, words in sorted(adjusted.items())
+    ]
 
 
 def _page() -> Finding:

@@ -77,6 +77,13 @@ def worker_key(key_prefix: str, owner: str) -> str:
     return f"{key_prefix}worker:{owner}"
 
 
+async def worker_reports(redis: Any, key_prefix: str) -> list[dict[str, Any]]:
+    """What the workers report about themselves. Raises RedisError."""
+    keys = [key async for key in redis.scan_iter(match=worker_key(key_prefix, "*"), count=1000)]
+    reports = await redis.mget(keys) if keys else []
+    return [orjson.loads(report) for report in reports if report]
+
+
 def open_redis(url: str, *, connections: int = 50) -> ArqRedis:
     """A pooled client, for arq and everything else; connects on first use.
 

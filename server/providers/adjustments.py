@@ -6,11 +6,11 @@ request for less. Nothing has been said by then.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from server.logs import log
-from server.providers.base import ModelRequest, ProviderError
+from server.providers.base import Adjustments, ModelRequest, ProviderError
 
 TRIES_MAX: Final = 5
 OUTPUT_MIN_TOKENS: Final = 64
@@ -48,17 +48,6 @@ _PREFILL: Final = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Adjustments:
-    """How requests for one model differ from the usual ones."""
-
-    without: frozenset[str] = frozenset()
-    limit: str | None = None
-    output_max_tokens: int | None = None
-    system_as_user: bool = False
-    no_prefill: bool = False
-
-
 class Negotiation:
     """One request and what it becomes, until the server accepts it or there is nothing to try.
 
@@ -93,7 +82,7 @@ class Negotiation:
             return
         self._accepted = True
         if self._learned.get(self._model, Adjustments()) != self.adjustments:
-            log.info("provider_adjusted", model=self._model, adjustments=repr(self.adjustments))
+            log.info("provider_adjusted", model=self._model, adjustments=self.adjustments.words())
             self._learned[self._model] = self.adjustments
 
     def refused(self, body: dict[str, Any], error: ProviderError) -> bool:

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from server.parts import joined_text
-from server.providers.adjustments import Adjustments, Negotiation
+from server.providers.adjustments import Negotiation
 from server.providers.anthropic_events import AnswerParser, error_of
-from server.providers.base import Delta, ModelRequest, Turn
+from server.providers.base import Adjustments, Delta, ModelRequest, Turn
 from server.providers.continuing import can_prefill, prefix_turns
 from server.providers.upstream import Upstream, headers_with
 from server.settings import ProviderSettings
@@ -37,14 +37,14 @@ class Anthropic:
             error_of,
         )
         self._extra = settings.extra_body
-        self._learned: dict[str, Adjustments] = {}
+        self.learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:
-        learned = self._learned.get(request.model, Adjustments())
+        learned = self.learned.get(request.model, Adjustments())
         return can_prefill(request, self._prefill, learned)
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        negotiation = Negotiation(self._learned, request)
+        negotiation = Negotiation(self.learned, request)
         return self._upstream.deltas(
             lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),
             lambda: AnswerParser(joined_text(request.prefix)),

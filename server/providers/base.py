@@ -1,6 +1,7 @@
 """The interface of a provider, which streams an answer to a request."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from server.errors import TidemarkError
@@ -84,6 +85,29 @@ class ProviderError(TidemarkError):
         )
 
 
+@dataclass(frozen=True)
+class Adjustments:
+    """How requests for one model differ from the usual ones."""
+
+    without: frozenset[str] = frozenset()
+    limit: str | None = None
+    output_max_tokens: int | None = None
+    system_as_user: bool = False
+    no_prefill: bool = False
+
+    def words(self) -> list[str]:
+        """The differences, for operators."""
+        without = ", ".join(sorted(self.without))
+        differences = {
+            f"without {without}": without,
+            f"with {self.limit} as the limit": self.limit,
+            f"at most {self.output_max_tokens} output tokens": self.output_max_tokens,
+            "the system prompt in the first message": self.system_as_user,
+            "no prefill": self.no_prefill,
+        }
+        return [words for words, differs in differences.items() if differs]
+
+
 class Provider(Protocol):
     """Streams answers. Keeps its connections until it is closed."""
 
@@ -92,6 +116,9 @@ class Provider(Protocol):
 
     context_tokens: int
     """The limit of a request and its answer together."""
+
+    learned: dict[str, Adjustments]
+    """How requests for a model differ from the usual ones, since its server refused those."""
 
     def continues(self, request: ModelRequest) -> bool:
         """Whether `stream` continues `request.prefix`, so that an answer survives a crash."""

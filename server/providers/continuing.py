@@ -7,8 +7,7 @@ Some models go on in the middle of a sentence if the last message is the beginni
 from collections.abc import Container
 
 from server.parts import joined_text
-from server.providers.adjustments import Adjustments
-from server.providers.base import ModelRequest, Turn
+from server.providers.base import Adjustments, ModelRequest, Turn
 
 GO_ON = (
     "Your answer was cut off. Go on exactly where it ends. Repeat nothing of it, "

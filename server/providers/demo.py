@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.parts import joined_text
 from server.providers.base import (
+    Adjustments,
     Delta,
     Finish,
     ModelRequest,
@@ -94,6 +95,9 @@ class Demo:
 
     models = ["demo"]
     context_tokens = 1_000_000
+
+    def __init__(self) -> None:
+        self.learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:
         try:

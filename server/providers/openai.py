@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from server.parts import Parts, joined_text
-from server.providers.adjustments import LIMITS, Adjustments, Negotiation
-from server.providers.base import Delta, ModelRequest
+from server.providers.adjustments import LIMITS, Negotiation
+from server.providers.base import Adjustments, Delta, ModelRequest
 from server.providers.continuing import can_prefill, prefix_turns
 from server.providers.openai_chunks import AnswerParser, error_of
 from server.providers.thoughts import Thoughts
@@ -35,14 +35,14 @@ class OpenAI:
         self._extra, self._tags = settings.extra_body, settings.thinking_tags
         self._effort = settings.reasoning_effort
         self._prefill, self._prefill_body = frozenset(settings.prefill), settings.prefill_body
-        self._learned: dict[str, Adjustments] = {}
+        self.learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:
-        learned = self._learned.get(request.model, Adjustments())
+        learned = self.learned.get(request.model, Adjustments())
         return can_prefill(request, self._prefill, learned)
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        negotiation = Negotiation(self._learned, request)
+        negotiation = Negotiation(self.learned, request)
         prefix = joined_text(request.prefix)
         return self._upstream.deltas(
             lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),

@@ -1,6 +1,6 @@
 """The models that this installation offers, and their providers."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -113,6 +113,16 @@ def usable_providers(settings: Settings) -> dict[str, ProviderSettings]:
         name: provider
         for name, provider in settings.providers.items()
         if not provider.wants_key or provider.api_key()
+    }
+
+
+def adjusted_models(providers: Mapping[str, Provider]) -> dict[str, list[str]]:
+    """What the servers of these providers turned out to want, by model id, in words."""
+    return {
+        f"{name}/{model}": words
+        for name, provider in providers.items()
+        for model, learned in provider.learned.items()
+        if (words := learned.words())
     }
 
 

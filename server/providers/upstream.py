@@ -110,9 +110,10 @@ class Upstream:
                     continue
                 if reader.malformed:
                     log.warning("events_malformed", url=self._url, number=len(reader.malformed))
-                for delta in reader.end():
-                    yield delta
+                ending = reader.end()
                 negotiation.accepted()
+                for delta in ending:
+                    yield delta
 
     @asynccontextmanager
     async def _request(
