@@ -173,6 +173,7 @@ SERVERS: dict[str, Refuse] = {
         wants_other_limit,
         wants_no_stream_options,
         wants_neither,
+        wants_no_temperature,
         knows_no_effort,
         writes_little,
         has_a_range,
@@ -275,6 +276,22 @@ async def test_a_refusal_with_status_200_is_negotiated_like_others(
 
         assert len(bodies(upstream, "m")) == 4
         assert bodies(upstream, "m")[-1]["max_tokens"] == 4096
+
+
+async def test_a_refusal_with_status_500_is_negotiated_if_it_names_a_parameter() -> None:
+    words = "1 validation error: {'loc': ('body', 'temperature'), 'msg': 'Input should be 1'}"
+
+    async def script(upstream: Upstream, writer: asyncio.StreamWriter) -> None:
+        if "temperature" in upstream.requests[-1].body:
+            body = {"error": {"message": words, "type": "internal_server_error"}}
+            await refusal_of("500 Internal Server Error", body)(upstream, writer)
+        else:
+            await head(writer)
+            writer.write("".join([*HELLO, *ENDED]).encode())
+
+    with Upstream(Format(OPENAI.path, {}, {"m": script})) as upstream:
+        async with opened(OpenAI, upstream) as provider:
+            assert await answer(provider, request("m")) == "Hello wörld 🌊"
 
 
 async def test_an_effort_is_sent_until_it_is_refused(upstream: Upstream) -> None:

@@ -21,6 +21,11 @@ LITTLE_TOKENS: Final = 1024
 
 OPTIONAL: Final = ("stream_options", "temperature", "reasoning_effort")
 LIMITS: Final = ("max_tokens", "max_completion_tokens")
+_REFUSING: Final = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unexpected|unknown|invalid|validation|not permitted"
+)
+"""Words of a refusal that comes with 5xx: some servers report all errors as their own."""
+
 _REFUSALS: Final = frozenset({"provider_refused", "invalid_request", "context_too_long"})
 _CONTEXT: Final = re.compile(
     r"context (?:length|size|window)\D{0,40}?(\d{3,})"
@@ -88,9 +93,12 @@ class Negotiation:
     def refused(self, body: dict[str, Any], error: ProviderError) -> bool:
         """Learns from a refusal of this body; whether another try can succeed."""
         self._tries += 1
-        if self._tries == TRIES_MAX or error.code not in _REFUSALS:
-            return False
         words = error.message.lower()
+        is_refusal = error.code in _REFUSALS or (
+            error.code == "provider_unavailable" and _REFUSING.search(words) is not None
+        )
+        if self._tries == TRIES_MAX or not is_refusal:
+            return False
         limit = next((name for name in LIMITS if name in body), None)
         if error.code == "context_too_long":
             less = limit is not None and self._ask_for_less(body[limit], words)

@@ -44,6 +44,8 @@ _TOO_LONG_WORDS = (
     "context_length_exceeded",
     "exceeds the available context size",
     "max_new_tokens` must be <=",
+    "ContextWindowExceededError",
+    "prompt is too long",
 )
 
 
