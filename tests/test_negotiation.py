@@ -425,6 +425,21 @@ async def test_a_model_that_refuses_a_last_message_of_its_own_is_asked_to_go_on(
         assert GO_ON in str(sent[-1]["messages"][-1]["content"])
 
 
+async def test_a_prefilled_answer_does_not_begin_inside_a_thought() -> None:
+    def refuse_prefill(body: dict[str, Any]) -> str | None:
+        return "no prefill" if body["messages"][-1]["role"] == "assistant" else None
+
+    thinking = [*text_chunks("hm</think>", "more"), *ENDED]
+    scripts = {"refusing": refuses(refuse_prefill, *thinking)}
+    streams = {"prefilling": [*text_chunks("more"), *ENDED]}
+    with Upstream(Format(OPENAI.path, streams, scripts)) as upstream:
+        models = ["prefilling", "refusing"]
+        values = {"models": models, "prefill": models, "thinking_tags": "open"}
+        async with opened(OpenAI, upstream, **values) as provider:
+            for model in models:
+                assert await answer(provider, request(model, prefix=CUT)) == "more"
+
+
 async def test_white_space_at_the_cut_is_not_repeated() -> None:
     texts = [*text_chunks("\n", "\nand", " more"), *ENDED]
     with Upstream(Format(OPENAI.path, {"m": texts}, {})) as upstream:

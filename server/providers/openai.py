@@ -46,14 +46,16 @@ class OpenAI:
         prefix = joined_text(request.prefix)
         return self._upstream.deltas(
             lambda: negotiation.body(self._body(negotiation.request, negotiation.adjustments)),
-            lambda: AnswerParser(self._new_thoughts(request), prefix),
+            lambda: AnswerParser(self._new_thoughts(request, negotiation.adjustments), prefix),
             negotiation,
         )
 
-    def _new_thoughts(self, request: ModelRequest) -> Thoughts | None:
+    def _new_thoughts(self, request: ModelRequest, learned: Adjustments) -> Thoughts | None:
+        if self._tags == "off":
+            return None
         # A template opens a thought only where an answer begins.
-        opened = self._tags == "open" and not self.continues(request)
-        return None if self._tags == "off" else Thoughts(opened=opened)
+        prefilled = can_prefill(request, self._prefill, learned)
+        return Thoughts(opened=self._tags == "open" and not prefilled)
 
     async def close(self) -> None:
         await self._upstream.close()

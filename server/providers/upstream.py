@@ -86,10 +86,11 @@ class Upstream:
         answer_by = asyncio.get_running_loop().time() + self._limits.first_token_timeout_s
         refused = True
         while refused:
-            refused, answer = False, new_answer()
+            refused = False
             async with self._request(body, negotiation, answer_by) as (response, sent, timeout):
                 if negotiation.left_out:
                     yield LeftOut(negotiation.left_out)
+                answer = new_answer()
                 reader = Reader(answer)
                 chunk = await _first(response, timeout, answer)
                 while chunk is not None:
