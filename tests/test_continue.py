@@ -1,6 +1,7 @@
 """Continuing an answer: it goes on from its text, and a failure does not cost the text."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from tests.client import Client
 from tests.in_process import InProcess
 from tests.scripted_models import GENERATION, ask
+from tests.system import System
 from tests.upstream import MODELS, Upstream
+from tests.waiting import condition
 
 GREETING = "Hello wörld 🌊"
 
@@ -127,3 +130,29 @@ async def test_an_answer_that_was_restored_can_be_found_and_is_sent_to_the_model
     assert assistants(upstream) == [GREETING]
     found = await caller.http.get(f"/api/conversations/{sent['conversation_id']}/messages")
     assert GREETING in [message["text"] for message in found.json()["data"]]
+
+
+@pytest.mark.slow
+async def test_a_continuation_without_a_worker_or_after_a_crash_can_be_stopped_without_loss(
+    new_system: Callable[..., System], upstream: Upstream
+) -> None:
+    up = {"base_url": f"{upstream.url}/v1", "models": MODELS}
+    system = await asyncio.to_thread(lambda: new_system(providers={"up": up}).start())
+    async with Client(system.web.url, await asyncio.to_thread(system.new_key)) as client:
+        sent = await cut_answer(client)
+        before = await client.message(sent["message_id"])
+
+        system.worker.kill()
+        queued = await go_on(client, sent["message_id"], "plain")
+        assert (await client.cancel(queued, wait_s=20))["status"] == "cancelled"
+        assert await client.message(sent["message_id"]) == before
+
+        system.start_worker()
+        requests = upstream.request_counts["slow-headers"]
+        waiting = await go_on(client, sent["message_id"], "slow-headers")
+        await condition(lambda: upstream.request_counts["slow-headers"] == requests + 1, 20)
+        system.worker.kill()
+        system.start_worker()
+        await condition(lambda: upstream.request_counts["slow-headers"] == requests + 2, 20)
+        assert (await client.cancel(waiting, wait_s=20))["text"] == GREETING
+        assert await client.message(sent["message_id"]) == before
