@@ -392,6 +392,7 @@ async def test_a_cut_answer_ends_the_request_only_where_that_is_known_to_work(
         "models": ["plain"],
         "prefill": prefill,
         "prefill_body": {"continue_final_message": True},
+        "prefill_message": {"prefix": True},
     }
     async with opened(OpenAI, upstream, **values) as provider:
         asked = request("plain", prefix=CUT)
@@ -401,6 +402,7 @@ async def test_a_cut_answer_ends_the_request_only_where_that_is_known_to_work(
     sent = bodies(upstream, "plain")[-1]
     assert [(m["role"], m["content"]) for m in sent["messages"][2:]] == messages
     assert ("continue_final_message" in sent) == bool(prefill)
+    assert ("prefix" in sent["messages"][-1]) == bool(prefill)
 
 
 @pytest.mark.parametrize("words", LAST_MUST_BE_A_USERS.values(), ids=LAST_MUST_BE_A_USERS)

@@ -35,6 +35,7 @@ class OpenAI:
         self._extra, self._tags = settings.extra_body, settings.thinking_tags
         self._effort = settings.reasoning_effort
         self._prefill, self._prefill_body = frozenset(settings.prefill), settings.prefill_body
+        self._prefill_message = settings.prefill_message
         self.learned: dict[str, Adjustments] = {}
 
     def continues(self, request: ModelRequest) -> bool:
@@ -67,9 +68,12 @@ class OpenAI:
         if request.system_prompt:
             role = "user" if learned.system_as_user else "system"
             messages.insert(0, {"role": role, "content": request.system_prompt})
+        messages = _merged(messages)
+        if prefilled:
+            messages[-1] |= self._prefill_message
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": _merged(messages),
+            "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
             self._limit: request.max_output_tokens,

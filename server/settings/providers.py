@@ -51,6 +51,11 @@ class ProviderSettings(Section):
         description="Further members of requests that end with the beginning of an answer. vLLM "
         "wants {add_generation_prompt = false, continue_final_message = true}.",
     )
+    prefill_message: dict[str, Any] = Field(
+        {},
+        description='For kind "openai": further members of that last message. Mistral and DeepSeek '
+        "want {prefix = true}.",
+    )
     proxy: str = Field(
         "",
         pattern=r"^(none|https?://\S+)?$",
