@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-INSTALL_MAX_S = 600
+INSTALL_MAX_S = 1200
 START_MAX_S = 180
 
 

@@ -16,7 +16,7 @@ from tests.test_negotiation import SERVERS, refuses
 from tests.upstream import ENDED, HELLO, OPENAI, STREAMS, Format, Upstream
 from tests.waiting import condition
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PACKAGE = "litellm[proxy]==1.108.7"
 MASTER_KEY = "sk-test-0123456789abcdef0123"
