@@ -242,6 +242,7 @@ async def test_the_error_message_of_the_server_is_passed_on(caller: Client) -> N
         ("404", "The model does not exist."),
         ("422-validator", "body.top_q: Extra inputs are not permitted"),
         ("400-nested", "nested words"),
+        ("eof-at-once", "the prompt may exceed its context"),
     ):
         _, snapshot = await ask(caller, model)
         assert words in snapshot["error"]["message"]

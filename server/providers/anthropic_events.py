@@ -16,6 +16,7 @@ from server.providers.base import (
     TextDelta,
     ToolCall,
     Usage,
+    cut_off,
 )
 from server.providers.continuing import drop_repeated, white_space_after
 from server.providers.lenient import (
@@ -128,11 +129,7 @@ class AnswerParser:
 
     def end(self) -> Iterator[Delta]:
         if self.reason is None and not (self.done and self.begun):
-            raise ProviderError(
-                "provider_protocol",
-                "The model's stream ended without a finish reason.",
-                retryable=True,
-            )
+            raise cut_off(begun=self.begun)
         for index in sorted(self._calls):
             yield from self._complete(index)
         yield Finish(_REASONS.get(self.reason or "", "other"))

@@ -85,6 +85,18 @@ class ProviderError(TidemarkError):
         )
 
 
+def cut_off(*, begun: bool) -> ProviderError:
+    """The error of a stream that ended before the answer did."""
+    # Some servers check the prompt only after the response has begun, and log what is wrong.
+    message = (
+        "The model's stream ended without a finish reason."
+        if begun
+        else "The model's server ended the stream before the answer began. "
+        "Its log may say why: the prompt may exceed its context."
+    )
+    return ProviderError("provider_protocol", message, retryable=True)
+
+
 @dataclass(frozen=True)
 class Adjustments:
     """How requests for one model differ from the usual ones."""

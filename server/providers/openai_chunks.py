@@ -14,6 +14,7 @@ from server.providers.base import (
     TextDelta,
     ToolCall,
     Usage,
+    cut_off,
 )
 from server.providers.continuing import drop_repeated, white_space_after
 from server.providers.lenient import (
@@ -119,11 +120,7 @@ class AnswerParser:
 
     def end(self) -> Iterator[Delta]:
         if self.reason is None and not (self.done and self.begun):
-            raise ProviderError(
-                "provider_protocol",
-                "The model's stream ended without a finish reason.",
-                retryable=True,
-            )
+            raise cut_off(begun=self.begun)
         if self._thoughts is not None:
             yield from self._thoughts.end()
         for index, call in sorted(self._calls.items()):
