@@ -177,7 +177,8 @@ async def _provider(name: str, provider: ProviderSettings) -> Finding:
         ):
             return _answered(name, provider, response.status, response.reason or "", url)
     except (SettingsError, UnusableProxy) as error:
-        return Finding(about, f"cannot be used: {error}", f"Check providers.{name}.", broken=True)
+        fact = f"cannot be used: {str(error).rstrip('.')}"
+        return Finding(about, fact, f"Check providers.{name}.", broken=True)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return Finding(
             about,

@@ -12,7 +12,9 @@ from typing import Any, Final
 from server.logs import log
 from server.providers.base import Adjustments, ModelRequest, ProviderError
 
-TRIES_MAX: Final = 5
+TRIES_MAX: Final = 8
+"""More than there are things to learn about one model: some servers name one at a time."""
+
 OUTPUT_MIN_TOKENS: Final = 64
 """A request for a shorter answer is not worth a try."""
 
@@ -45,8 +47,6 @@ _AT_MOST: Final = re.compile(
 _SYSTEM_ROLE: Final = re.compile(
     r"system\W{0,3} role|role\W{1,3}system|system (?:message|prompt|instruction)"
 )
-
-
 _PREFILL: Final = re.compile(
     r"prefill|(?:last|final) (?:message|role)|(?:end|finish)s? with (?:a |an )?(?:user|assistant)"
     r"|continue_final_message|add_generation_prompt"

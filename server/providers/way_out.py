@@ -119,7 +119,7 @@ def _unreadable(setting: str, files: Any, error: OSError) -> SettingsError:
     names = ", ".join(
         str(file) for file in (files if isinstance(files, tuple) else (files,)) if file
     )
-    reason = getattr(error, "reason", None) or error.strerror or str(error)
+    reason = _of_tls(error) if isinstance(error, ssl.SSLError) else _of_system(error)
     return SettingsError(f"{names}: cannot be used as {setting}: {reason}.")
 
 
