@@ -3,6 +3,7 @@
 `tidemark doctor` uses the same way as workers.
 """
 
+import errno
 import ipaddress
 import os
 import re
@@ -130,7 +131,9 @@ def cause_of(error: Exception) -> str:
             return _of_connecting(error)
         case aiohttp.ClientHttpProxyError():
             return f"the proxy refused to connect: {error.status} {error.message}".rstrip()
-        case aiohttp.ServerDisconnectedError():
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "the server closed the connection"
+        case OSError(errno=errno.ECONNRESET | errno.EPIPE):
             return "the server closed the connection"
         case ssl.SSLError():
             return f"TLS failed: {_of_tls(error)}"
