@@ -19,11 +19,15 @@ class PageEvent:
 
 
 async def page_events(
-    client: Client, cursor: str | None = None, conversation_id: str | None = None
+    client: Client,
+    cursor: str | None = None,
+    conversation_id: str | None = None,
+    wait_s: float | None = None,
 ) -> AsyncGenerator[PageEvent, None]:
     """The events of one connection as they arrive."""
     headers = {"Last-Event-ID": cursor} if cursor else {}
-    params = {"conversation_id": conversation_id} if conversation_id else {}
+    params: dict[str, Any] = {"conversation_id": conversation_id} if conversation_id else {}
+    params |= {} if wait_s is None else {"wait_s": wait_s}
     async with client.http.stream("GET", "/api/events", params=params, headers=headers) as response:
         assert response.status_code == 200, (await response.aread()).decode()
         buffer = ""

@@ -122,7 +122,7 @@ ERRORS = {
         "[server]\npublic_url = 'chat.example'\n",
         (
             "'chat.example' is not a valid value for server.public_url: "
-            "expected an http or https URL without a path, or an empty string."
+            "expected an http or https URL, or an empty string."
         ),
     ),
     "three values": (

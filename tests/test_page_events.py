@@ -358,3 +358,23 @@ async def test_pages_resume_after_their_web_process_dies(new_system: Any) -> Non
         for page in pages:
             assert page.seen.count("opened") == 1
             page.check_answers()
+
+
+async def test_a_page_that_asks_again_and_again_misses_and_repeats_nothing(
+    caller: Client, elsewhere: Client
+) -> None:
+    sent = await caller.send("/demo tokens=60 rate=50")
+    page = Page(sent["conversation_id"])
+    asked = 0
+    while not settled(sent["message_id"])(page):
+        client = (caller, elsewhere)[asked % 2]
+        async for event in page_events(client, page.cursor, page.conversation_id, wait_s=10):
+            page.take(event)
+        asked += 1
+
+    assert asked > 2
+    assert [
+        event async for event in page_events(caller, page.cursor, page.conversation_id, 0.1)
+    ] == []
+    refused = await caller.http.get("/api/events", params={"wait_s": 31})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")

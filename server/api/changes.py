@@ -4,7 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.http import stream_response
+from server.api.http import stream_response, wait_s
 from server.api.present import change_json
 from server.changes.follower import AnswerEvent, ChangeEvent
 from server.identity.credentials import caller_of
@@ -16,7 +16,11 @@ _WITH_OWN_IDS = (EventType.QUEUED, EventType.SNAPSHOT)
 
 
 async def events(request: Request) -> Response:
-    """Follows the account's list, and optionally a conversation, from a cursor or from now."""
+    """Follows the account's list, and optionally a conversation, from a cursor or from now.
+
+    With `wait_s`, the response ends soon after the first event, or after this time: for networks
+    that hold event streams back until their end.
+    """
     caller = await caller_of(request)
     batches = await changes.follow(
         request.state.services,
@@ -24,6 +28,8 @@ async def events(request: Request) -> Response:
         conversation_id=request.query_params.get("conversation_id") or None,
         after=request.headers.get("last-event-id") or request.query_params.get("after"),
     )
+    if "wait_s" in request.query_params:
+        batches = changes.for_a_while(batches, wait_s(request))
     return stream_response(request, caller, batches, encode)
 
 

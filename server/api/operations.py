@@ -106,6 +106,11 @@ CHANGE_CURSOR = Parameter(
     "header",
 )
 CHANGE_AFTER = Parameter("after", "The same, for clients that cannot set headers.", _TEXT)
+WAIT_FOR_CHANGES = Parameter(
+    "wait_s",
+    "If set, the response ends soon after its first event, or after this time, in seconds.",
+    {"type": "number", "minimum": 0, "maximum": 30},
+)
 FORMAT = Parameter(
     "format",
     "`json` for every branch, `markdown` for the shown branch as `text/markdown`.",
@@ -230,7 +235,7 @@ OPERATIONS = (
         changes.events,
         {},
         None,
-        (CHANGE_CURSOR, CHANGE_AFTER, CONVERSATION),
+        (CHANGE_CURSOR, CHANGE_AFTER, CONVERSATION, WAIT_FOR_CHANGES),
         streams=True,
         refused_with=(404,),
     ),

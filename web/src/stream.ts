@@ -10,10 +10,18 @@ import { at } from "./root";
 const silence_max_ms = 40_000;
 // the limit where the machine may have slept: the tab became visible or the network came back
 const asleep_ms = 20_000;
+// a stream begins with a comment at once, and another follows within 2 s: after this long without
+// either, something on the way holds the bytes back
+const mute_max_ms = 5000;
+const apart_ms = 1000;
+// how long a response of the server may take while streams are held back, and how long it is asked
+// that way before a stream is tried again
+const poll_wait_s = 10;
+const polling_ms = 300_000;
 const delay_first_ms = 300;
 const delay_max_ms = 15_000;
 
-export type Link = "connecting" | "live" | "lost" | "resting";
+export type Link = "connecting" | "live" | "polling" | "lost" | "resting";
 
 export interface Follower {
   conversationId: string | null;
@@ -25,6 +33,10 @@ export interface Follower {
   onLink(link: Link): void;
   signal: AbortSignal;
 }
+
+// until when streams are assumed to be held back, for all conversations of this tab
+let polling_until = 0;
+addEventListener("online", () => (polling_until = 0));
 
 /** Follows until `signal` is aborted; throws `Problem` for errors that retrying cannot fix. */
 export async function followPage(follower: Follower): Promise<void> {
@@ -39,6 +51,13 @@ export async function followPage(follower: Follower): Promise<void> {
       continue; // the slot was released, or the tab was hidden
     } catch (error) {
       if (signal.aborted) return;
+      if (error instanceof Mute) {
+        // The same question, with an answer that ends, shows whether only streams are held back.
+        polling_until = Date.now() + polling_ms;
+        continue;
+      }
+      if (Date.now() < polling_until && !(error instanceof Problem && error.status > 0))
+        polling_until = 0; // it is the server that cannot be reached
       if (error instanceof Problem && refused(error)) {
         if (error.code !== "invalid_cursor" || before === null) throw error;
         follower.forget();
@@ -51,19 +70,37 @@ export async function followPage(follower: Follower): Promise<void> {
   }
 }
 
+/** A stream does not arrive as it is sent. */
+class Mute extends Error {}
+
 const refused = (error: Problem) =>
   error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 408;
 
-/** One connection, until `leave` aborts; throws if the connection is lost before. */
+/**
+ * One connection, until `leave` aborts; throws if the connection is lost before. While polling, until
+ * the response ends.
+ */
 async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> {
   const { conversationId, onEvents, onLink } = follower;
+  const polling = Date.now() < polling_until;
   const watched = watchSilence();
   const signal = AbortSignal.any([leave, watched.dead]);
+  let begun_at = 0;
+  let flows = polling;
+  const suspect = () => flows || watched.end();
+  let timer = setTimeout(suspect, mute_max_ms);
   try {
     const cursor = follower.cursor();
-    const query = conversationId ? `?conversation_id=${encodeURIComponent(conversationId)}` : "";
+    const query = new URLSearchParams({
+      ...(conversationId ? { conversation_id: conversationId } : {}),
+      ...(polling ? { wait_s: String(poll_wait_s) } : {}),
+    });
     const headers = { accept: "text/event-stream", ...(cursor ? { "last-event-id": cursor } : {}) };
-    const response = await fetch(at(`/api/events${query}`), { headers, cache: "no-store", signal });
+    const response = await fetch(at(`/api/events?${query}`), {
+      headers,
+      cache: "no-store",
+      signal,
+    });
     if (!response.ok || !response.body) throw await failureFrom(response);
     let events: PageEvent[] = [];
     let last = "";
@@ -77,16 +114,24 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
     const reader = response.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
+      if (done && polling) return;
       if (done) throw new Problem(0, "ended", "The stream ended.");
+      if (!begun_at) {
+        begun_at = Date.now();
+        clearTimeout(timer);
+        timer = setTimeout(suspect, mute_max_ms);
+      } else if (Date.now() - begun_at >= apart_ms) flows = true;
       watched.received();
-      onLink("live");
+      onLink(polling ? "polling" : "live");
       parser.feed(decoder.decode(value, { stream: true }));
       if (events.length && !signal.aborted) onEvents(events, last);
       events = [];
     }
   } catch (error) {
-    if (!leave.aborted) throw error;
+    if (leave.aborted) return;
+    throw !flows && watched.dead.aborted && navigator.onLine ? new Mute() : error;
   } finally {
+    clearTimeout(timer);
     watched.end();
   }
 }

@@ -1,8 +1,11 @@
 // Shows when the page is not receiving updates.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { notify } from "../notices";
 import type { Link } from "../stream";
 
+const held =
+  "Live updates are blocked by something between you and the server. Answers arrive with a delay.";
 const shown_after_ms = 700; // shorter interruptions are not worth showing
 
 export function ConnectionStatus({ link }: { link: Link }) {
@@ -14,15 +17,22 @@ export function ConnectionStatus({ link }: { link: Link }) {
     addEventListener("offline", look);
     return () => (removeEventListener("online", look), removeEventListener("offline", look));
   }, []);
-  const away = link === "lost" || offline.value;
+  const away = link === "lost" || link === "polling" || offline.value;
   useEffect(() => {
     if (!away) return void (late.value = false);
     const timer = setTimeout(() => (late.value = true), shown_after_ms);
     return () => clearTimeout(timer);
   }, [away]);
+  const polling = link === "polling";
+  useEffect(() => void (polling && notify(held)), [polling]);
+  const sign = offline.value ? "Offline" : polling ? "Delayed" : "Reconnecting…";
   return (
-    <span class={late.value ? "link-sign shown" : "link-sign"} role="status">
-      {late.value && (offline.value ? "Offline" : "Reconnecting…")}
+    <span
+      class={late.value ? "link-sign shown" : "link-sign"}
+      role="status"
+      title={polling ? held : undefined}
+    >
+      {late.value && sign}
     </span>
   );
 }
