@@ -94,3 +94,14 @@ test("a different text starts over", () => {
 
   expect(grow(before, "New.", true).frozen.map(({ text }) => text)).toEqual(["New."]);
 });
+
+test("a definition counts once its line is complete", () => {
+  const text = "See [1].\n\n[1]: https://example.org/a";
+  const growing = grow(nothing, text.slice(0, -1), false);
+  const complete = grow(growing, `${text}\n`, false);
+
+  expect(growing.links).toEqual({});
+  expect(complete.links["1"]?.href).toBe("https://example.org/a");
+  expect(grow(complete, `${text}\n[1]: https://example.org/b\n`, true).links).toBe(complete.links);
+  expect(grow(nothing, text, true).links["1"]?.href).toBe("https://example.org/a");
+});

@@ -1,6 +1,6 @@
 // Splits a growing Markdown text into blocks. Blocks that can no longer change are frozen; only
 // what follows is parsed again.
-import { Lexer } from "marked";
+import { Lexer, type Token, type Tokens } from "marked";
 import { marked, mathOpening } from "./marked";
 
 export interface Block {
@@ -114,7 +114,7 @@ function takeBlocks(step: Growth, frozen: Block[], done: boolean): boolean {
 function freeze(step: Growth, frozen: Block[], rest: string, done: boolean): boolean {
   const lexer = new Lexer(marked.defaults);
   const tokens = lexer.blockTokens(step.head + rest, []);
-  if (Object.keys(lexer.tokens.links).length) step.links = { ...step.links, ...lexer.tokens.links };
+  addLinks(step, lexer.tokens.links, done ? undefined : tokens.at(-1));
   const said = tokens.filter(({ type }) => type !== "space");
   const last = said.at(-1);
   let at = step.at - step.head.length;
@@ -146,6 +146,13 @@ function freeze(step: Growth, frozen: Block[], rest: string, done: boolean): boo
     advance(step, at);
   }
   return true;
+}
+
+/** Adds definitions of links, the first of each name, without one that may still be incomplete. */
+function addLinks(step: Growth, found: Links, last: Token | undefined): void {
+  const open = last?.type === "def" && !last.raw.endsWith("\n") ? (last as Tokens.Def).tag : null;
+  const fresh = Object.entries(found).filter(([tag]) => tag !== open && !(tag in step.links));
+  if (fresh.length) step.links = { ...step.links, ...Object.fromEntries(fresh) };
 }
 
 function advance(step: Growth, at: number, head = "", joined = false): void {

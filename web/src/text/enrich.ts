@@ -41,6 +41,8 @@ const typesetting = once(async () => {
     const display = formula.classList.contains("display");
     set.className = display ? "formula display" : "formula";
     if (display) set.tabIndex = 0;
+    set.dir = "ltr";
+    set.translate = false;
     katex.render(formula.textContent ?? "", set, {
       ...{
         displayMode: display,

@@ -3,6 +3,7 @@
 import DOMPurify from "dompurify";
 import { Lexer } from "marked";
 import type { Links } from "./blocks";
+import { direct } from "./direction";
 import { marked } from "./marked";
 
 const tags =
@@ -84,6 +85,7 @@ export function fragmentOf(markdown: string, links: Links, growing: boolean): Do
     box.ariaLabel = box.checked ? "Done" : "To do";
     box.closest("li")?.classList.add("task");
   }
+  direct(fragment);
   return fragment;
 }
 
@@ -97,12 +99,14 @@ export function element(tag: string, className = "", text = ""): HTMLElement {
 /** A figure for code with its language and a copy button, whose clicks the thread handles. */
 export function codeFigure(lang: string): HTMLElement {
   const figure = element("figure", "code");
+  figure.dir = "ltr";
   const caption = element("figcaption");
   const copy = element("button", "copy", "Copy");
   copy.setAttribute("type", "button");
   copy.setAttribute("aria-label", "Copy code");
   caption.append(element("span", "", lang || "text"), copy);
   const pre = element("pre");
+  pre.translate = false;
   pre.tabIndex = 0; // so that wide code can be scrolled by keyboard
   const code = element("code");
   if (lang) code.dataset.lang = lang;

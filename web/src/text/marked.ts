@@ -1,6 +1,6 @@
 // The Markdown dialect of the page: no HTML, no images that load by themselves, and formulas kept
 // verbatim.
-import { Marked } from "marked";
+import { Marked, Tokenizer } from "marked";
 
 export const escaped = (text: string) =>
   text.replace(/[&<>"]/g, (each) => `&#${each.charCodeAt(0)};`);
@@ -18,6 +18,24 @@ export const mathOpening = /^\s{0,3}(?:\$\$(?![\s\S]*\$\$)|\\\[(?![\s\S]*\\\]))/
 
 const shown = (text: string, display: boolean) =>
   `<code class="math${display ? " display" : ""}">${escaped(text)}</code>`;
+
+// Quotes and lists in each other, beyond which they are text: a model that repeats itself would
+// exhaust the stack, or lay out for seconds.
+const nesting_max = 24;
+let nesting = 0;
+
+/** A tokenizer of marked that does not go deeper than `nesting_max`. */
+function bounded<T>(tokenize: (this: Tokenizer, source: string) => T) {
+  return function (this: unknown, source: string): T | undefined {
+    if (nesting >= nesting_max) return undefined;
+    nesting++;
+    try {
+      return tokenize.call(this as Tokenizer, source);
+    } finally {
+      nesting--;
+    }
+  };
+}
 
 export const marked = new Marked({
   gfm: true,
@@ -46,6 +64,8 @@ export const marked = new Marked({
   tokenizer: {
     // "€80~120" is a range.
     del: (source) => (source.startsWith("~~") ? false : undefined),
+    blockquote: bounded(Tokenizer.prototype.blockquote),
+    list: bounded(Tokenizer.prototype.list),
   },
   renderer: {
     // Nothing is fetched because a model wrote a URL: an image becomes a link.

@@ -21,19 +21,44 @@ export class Painter {
   private shown = "";
   private links = this.growth.links;
   private timer = 0;
+  private isPlain = false;
 
   constructor(private readonly host: HTMLElement) {}
 
+  /** Shows the text; as it is, if it cannot be rendered. */
   paint(text: string, growing: boolean): void {
+    const began = performance.now();
+    try {
+      if (this.isPlain) this.host.textContent = text;
+      else this.render(text, growing);
+    } catch (error) {
+      console.warn("This text is shown without formatting.", error);
+      this.isPlain = true;
+      this.host.classList.add("plain");
+      this.host.textContent = text;
+    }
+    cost_ms = Math.max(performance.now() - began, cost_ms * 0.8);
+  }
+
+  private render(text: string, growing: boolean): void {
     const before = this.growth;
     this.growth = grow(before, text, !growing);
     if (!this.growth.text.startsWith(before.text)) this.forget();
-    // a link reference was defined after its use
-    if (this.growth.links !== this.links) this.forget();
+    else if (this.growth.links !== this.links) this.relink();
     this.links = this.growth.links;
-    const began = performance.now();
     this.draw();
-    cost_ms = Math.max(performance.now() - began, cost_ms * 0.8);
+  }
+
+  /** Renders the blocks again that use a link whose definition has come since. */
+  private relink(): void {
+    const { frozen, links } = this.growth;
+    const fresh = Object.keys(links).filter((tag) => !(tag in this.links));
+    for (const [place, block] of frozen.slice(0, this.painted).entries()) {
+      const text = block.kind === "markdown" ? block.text.toLowerCase() : "";
+      if (!fresh.some((tag) => text.includes(`[${tag}]`))) continue;
+      enrich(this.show(this.host.children[place] as HTMLElement, block, links, false));
+    }
+    this.shown = "";
   }
 
   end(): void {

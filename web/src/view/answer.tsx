@@ -82,7 +82,7 @@ function Ended({ message, answer, last }: { message: Message; answer: Answer; la
             </strong>{" "}
             {error?.message}
           </p>
-          {error && <code>{error.code}</code>}
+          {error && <code translate={false}>{error.code}</code>}
         </div>
       )}
       {status === "cancelled" && <p class="quiet ended">Stopped.</p>}
@@ -136,9 +136,7 @@ function PartView({ part, growing }: { part: Part; growing: boolean }) {
     case "reasoning":
       return (
         <Collapsible summary={growing ? "Reasoning…" : "Reasoning"}>
-          <p class="reasoning" dir="auto">
-            {part.text}
-          </p>
+          <GrowingText text={part.text} />
         </Collapsible>
       );
     case "tool_call":
@@ -168,7 +166,19 @@ function Prose({ text, growing }: { text: string; growing: boolean }) {
     return () => painter.current?.end();
   }, []);
   useLayoutEffect(() => painter.current!.paint(text, growing), [text, growing]);
-  return <div class="prose" dir="auto" ref={host} />;
+  return <div class="prose" ref={host} />;
+}
+
+/** Text that grows, also where the browser has replaced it by its translation. */
+function GrowingText({ text }: { text: string }) {
+  const host = useRef<HTMLParagraphElement>(null);
+  useLayoutEffect(() => {
+    const [old] = host.current!.childNodes;
+    if (old instanceof Text && !old.nextSibling && text.startsWith(old.data))
+      old.appendData(text.slice(old.length));
+    else host.current!.textContent = text;
+  }, [text]);
+  return <p class="reasoning" dir="auto" ref={host} />;
 }
 
 const preformatted = (value: unknown) => (
@@ -180,7 +190,9 @@ function Collapsible({ summary, children }: { summary: string; children: Compone
   const open = useSignal(false);
   return (
     <details class="folded" onToggle={(event) => (open.value = event.currentTarget.open)}>
-      <summary>{summary}</summary>
+      <summary>
+        <span key={summary}>{summary}</span>
+      </summary>
       {open.value && children}
     </details>
   );

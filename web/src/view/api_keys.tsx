@@ -35,7 +35,7 @@ export function ApiKeys() {
         {keys.value?.map(({ id, name, prefix }) => (
           <li key={id}>
             <span class="title">{name}</span>
-            <code>{prefix}…</code>
+            <code translate={false}>{prefix}…</code>
             <button
               type="button"
               class="button"
@@ -79,7 +79,7 @@ function Secret({
   return (
     <div class="secret" role="status">
       <p>Copy the key now. It is shown only once.</p>
-      <code>{secret}</code>
+      <code translate={false}>{secret}</code>
       <button
         type="button"
         class="button primary"

@@ -42,6 +42,7 @@ export function Composer() {
       </label>
       <textarea
         id="message"
+        dir="auto"
         ref={field}
         rows={1}
         placeholder="Ask anything"

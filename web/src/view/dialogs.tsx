@@ -32,6 +32,7 @@ function ConversationDialog() {
         <label class="field">
           <span>Instructions for the model, sent before the messages of this conversation.</span>
           <textarea
+            dir="auto"
             ref={field}
             rows={8}
             maxLength={100_000}

@@ -90,7 +90,10 @@ function Head() {
       >
         <Icon name="menu" />
       </button>
-      <h1>{title}</h1>
+      {/* With a key of its own, it also changes where the browser has translated it. */}
+      <h1 key={title} dir="auto">
+        {title}
+      </h1>
       <ConnectionStatus link={link.value} />
       <Menu label="Options" items={items} />
     </header>

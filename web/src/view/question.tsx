@@ -55,6 +55,7 @@ function Edit({ message, onDone }: { message: Message; onDone: () => void }) {
       <textarea
         ref={field}
         aria-label="Question"
+        dir="auto"
         defaultValue={message.text}
         rows={Math.min(12, message.text.split("\n").length + 1)}
         onKeyDown={onKeyDown}

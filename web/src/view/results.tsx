@@ -36,8 +36,8 @@ function Result({ hit: { conversation, message, excerpt } }: { hit: Hit }) {
   return (
     <li>
       <a href={at(`/c/${conversation.id}`)} onClick={show}>
-        <span class="title">{message ? conversation.title || "Untitled" : pieces}</span>
-        {message && <span class="excerpt">{pieces}</span>}
+        <span class="title" dir="auto">{message ? conversation.title || "Untitled" : pieces}</span>
+        {message && <span class="excerpt" dir="auto">{pieces}</span>}
       </a>
     </li>
   );

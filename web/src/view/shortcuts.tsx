@@ -27,7 +27,7 @@ export const ShortcutsDialog = () => (
           <dt>{does}</dt>
           <dd>
             {keys.map((key) => (
-              <kbd key={key}>{key}</kbd>
+              <kbd key={key} translate={false}>{key}</kbd>
             ))}
           </dd>
         </div>

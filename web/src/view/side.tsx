@@ -54,6 +54,7 @@ export function Side() {
           <span class="unseen">Search conversations</span>
           <input
             id="search"
+            dir="auto"
             type="search"
             placeholder="Search"
             autocomplete="off"
@@ -146,7 +147,9 @@ function Row({ conversation }: { conversation: Conversation }) {
         onClick={choose(id)}
         title={title}
       >
-        <span class="title">{title || "Untitled"}</span>
+        <span class="title" dir="auto">
+          {title || "Untitled"}
+        </span>
         {busy && <span class="writing" role="img" aria-label="Answer in progress" />}
       </a>
       <Menu
@@ -190,6 +193,7 @@ function Rename({
         <input
           ref={field}
           aria-label="Title"
+          dir="auto"
           defaultValue={title}
           maxLength={200}
           onBlur={() => end(true)}
