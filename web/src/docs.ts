@@ -4,7 +4,6 @@
 import scriptUrl from "swagger-ui-dist/swagger-ui-bundle.js?url";
 import "swagger-ui-dist/swagger-ui.css";
 import "./docs.css";
-import { at } from "./root";
 
 interface SwaggerOptions {
   url: string;
@@ -25,7 +24,7 @@ const script = document.createElement("script");
 script.src = scriptUrl;
 script.onload = () =>
   SwaggerUIBundle({
-    url: at("/api/openapi.json"),
+    url: new URL("api/openapi.json", document.baseURI).href,
     domNode: document.getElementById("docs"),
     deepLinking: true,
     defaultModelsExpandDepth: 0, // the list of schemas is folded

@@ -10,7 +10,6 @@ import graphiqlUrl from "../node_modules/graphiql/graphiql.min.js?url";
 import reactUrl from "../node_modules/react/umd/react.production.min.js?url";
 import reactDomUrl from "../node_modules/react-dom/umd/react-dom.production.min.js?url";
 import "./graphiql.css";
-import { at } from "./root";
 
 interface GraphiQLOptions {
   fetcher: Fetcher;
@@ -23,7 +22,8 @@ declare const React: { createElement(type: unknown, options: GraphiQLOptions): u
 declare const ReactDOM: { createRoot(element: Element): { render(node: unknown): void } };
 declare const GraphiQL: unknown;
 
-const ADDRESS = at("/graphql");
+const BASE = document.baseURI;
+const ADDRESS = new URL("graphql", BASE).href;
 const FIRST_QUERY = `# Operations run with the session of this browser. To use an API key, add this under Headers:
 # { "Authorization": "Bearer tmk_…" }
 
@@ -88,8 +88,8 @@ const fetcher: Fetcher = (operation, options) => {
 
 /** Opens a guest session if there is none and guests are allowed. */
 async function signIn(): Promise<void> {
-  const session = await fetch(at("/api/session"));
-  if (session.status === 401) await fetch(at("/api/session"), { method: "POST" });
+  const session = await fetch(new URL("api/session", BASE));
+  if (session.status === 401) await fetch(new URL("api/session", BASE), { method: "POST" });
 }
 
 function load(url: string): Promise<void> {

@@ -51,13 +51,12 @@ export async function followPage(follower: Follower): Promise<void> {
       continue; // the slot was released, or the tab was hidden
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Mute) {
+      if (error === mute) {
         // The same question, with an answer that ends, shows whether only streams are held back.
         polling_until = Date.now() + polling_ms;
         continue;
       }
-      if (Date.now() < polling_until && !(error instanceof Problem && error.status > 0))
-        polling_until = 0; // it is the server that cannot be reached
+      if (!(error instanceof Problem && error.status)) polling_until = 0; // the server is away
       if (error instanceof Problem && refused(error)) {
         if (error.code !== "invalid_cursor" || before === null) throw error;
         follower.forget();
@@ -70,8 +69,8 @@ export async function followPage(follower: Follower): Promise<void> {
   }
 }
 
-/** A stream does not arrive as it is sent. */
-class Mute extends Error {}
+/** The error of a stream that does not arrive as it is sent. */
+const mute = new Error();
 
 const refused = (error: Problem) =>
   error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 408;
@@ -129,7 +128,7 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
     }
   } catch (error) {
     if (leave.aborted) return;
-    throw !flows && watched.dead.aborted && navigator.onLine ? new Mute() : error;
+    throw !flows && watched.dead.aborted && navigator.onLine ? mute : error;
   } finally {
     clearTimeout(timer);
     watched.end();

@@ -25,17 +25,10 @@ export function direct(root: ParentNode): void {
 }
 
 function directionIn(block: HTMLElement): "ltr" | "rtl" | null {
-  const outside = (node: Node) =>
-    node instanceof HTMLElement && node.dir === "ltr" && /^(?:CODE|FIGURE)$/.test(node.tagName)
-      ? NodeFilter.FILTER_REJECT
-      : NodeFilter.FILTER_ACCEPT;
-  const nodes = document.createTreeWalker(
-    block,
-    NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT,
-    outside,
-  );
-  for (let node = nodes.nextNode(); node; node = nodes.nextNode()) {
-    const direction = node instanceof Text ? directionOf(node.data) : null;
+  const texts = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const { data, parentElement } = texts.currentNode as Text;
+    const direction = parentElement!.closest("code, figure") ? null : directionOf(data);
     if (direction) return direction;
   }
   return null;

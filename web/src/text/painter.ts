@@ -32,7 +32,7 @@ export class Painter {
       if (this.isPlain) this.host.textContent = text;
       else this.render(text, growing);
     } catch (error) {
-      console.warn("This text is shown without formatting.", error);
+      console.warn(error); // the text is shown without formatting
       this.isPlain = true;
       this.host.classList.add("plain");
       this.host.textContent = text;

@@ -4,8 +4,7 @@ import { useEffect } from "preact/hooks";
 import { notify } from "../notices";
 import type { Link } from "../stream";
 
-const held =
-  "Live updates are blocked by something between you and the server. Answers arrive with a delay.";
+const held = "Live updates are blocked by something between you and the server.";
 const shown_after_ms = 700; // shorter interruptions are not worth showing
 
 export function ConnectionStatus({ link }: { link: Link }) {
@@ -27,11 +26,7 @@ export function ConnectionStatus({ link }: { link: Link }) {
   useEffect(() => void (polling && notify(held)), [polling]);
   const sign = offline.value ? "Offline" : polling ? "Delayed" : "Reconnecting…";
   return (
-    <span
-      class={late.value ? "link-sign shown" : "link-sign"}
-      role="status"
-      title={polling ? held : undefined}
-    >
+    <span class={late.value ? "link-sign shown" : "link-sign"} role="status">
       {late.value && sign}
     </span>
   );

@@ -1,11 +1,14 @@
-// The dialogs, loaded when the first one is opened: settings, the system prompt, keyboard
-// shortcuts.
+// What is loaded when the first of it is shown: settings, the system prompt, keyboard shortcuts,
+// search results, signing in.
 import { useRef } from "preact/hooks";
 import { chooseSystemPrompt, systemPromptHere } from "../models";
 import { dialog } from "../overlays";
 import { Dialog } from "./dialog";
 import { SettingsDialog } from "./settings_dialog";
 import { ShortcutsDialog } from "./shortcuts";
+
+export { Results } from "./results";
+export { SignIn } from "./sign_in";
 
 export function Dialogs() {
   switch (dialog.value) {

@@ -1,19 +1,17 @@
 // The page: the list of conversations, the open conversation, the message field.
-import { useSignal } from "@preact/signals";
-import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 import { link, tree, writing } from "../conversation";
 import { archive, change, list } from "../conversations";
-import { announcement, dismiss, notices, notify } from "../notices";
+import { announcement, dismiss, notices } from "../notices";
 import { dialog, listOpen } from "../overlays";
-import { signInError, session } from "../session";
+import { signInError, signInQuestion, session } from "../session";
 import { branch, earlier } from "../state/tree";
 import { Composer } from "./composer";
 import { Icon, Mark } from "./icon";
 import { Menu } from "./menu";
 import { ConnectionStatus } from "./connection_status";
+import { Later } from "./later";
 import { deleteHere, Side } from "./side";
-import { SignIn } from "./sign_in";
 import { Thread } from "./thread";
 import { at } from "../root";
 
@@ -30,7 +28,7 @@ export function Page() {
         </div>
       </div>
       <Notices />
-      <Dialogs />
+      {dialog.value !== null && <Later load={loadDialogs} failed={dialogFailed} />}
       <div class="unseen" role="status" aria-live="polite">
         {announcement.value}
       </div>
@@ -38,20 +36,10 @@ export function Page() {
   );
 }
 
-/** The dialogs are loaded when the first one is opened. */
-function Dialogs() {
-  const loaded = useSignal<{ Dialogs: ComponentType } | null>(null);
-  const wanted = dialog.value !== null;
-  useEffect(() => {
-    if (!wanted || loaded.value) return;
-    const failed = () => {
-      dialog.value = null;
-      notify("This could not be loaded. Try again.");
-    };
-    void import("./dialogs").then((part) => (loaded.value = part), failed);
-  }, [wanted]);
-  return wanted && loaded.value ? <loaded.value.Dialogs /> : null;
-}
+const loadDialogs = () => import("./dialogs").then(({ Dialogs }) => Dialogs);
+const loadSignIn = () => import("./dialogs").then(({ SignIn }) => SignIn);
+
+const dialogFailed = () => void (dialog.value = null);
 
 function Head() {
   const { id, conversation } = tree.value;
@@ -131,7 +119,9 @@ function StartScreen() {
     <main class="threshold">
       <Mark />
       {session.value === "starting" && <p class="quiet">Opening…</p>}
-      {session.value === "confirming" && <SignIn />}
+      {session.value === "confirming" && (
+        <Later load={loadSignIn} failed={() => signInQuestion.value?.answer(null)} />
+      )}
       {session.value === "unreachable" && (
         <p role="status">The server cannot be reached. Trying again…</p>
       )}

@@ -2,10 +2,11 @@
 import { reveal } from "../conversation";
 import type { Hit } from "../graphql";
 import { listOpen } from "../overlays";
-import { type Found, more } from "../search";
+import { found, more } from "../search";
 import { at } from "../root";
 
-export function Results({ found: { hits, next, busy } }: { found: Found }) {
+export function Results() {
+  const { hits, next, busy } = found.value;
   return (
     <nav class="list results" aria-label="Search results" aria-busy={busy}>
       {hits.length === 0 && <p class="none">{busy ? "Searching…" : "No results."}</p>}

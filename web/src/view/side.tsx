@@ -5,13 +5,13 @@ import { isComposing } from "../composing";
 import { go, openId } from "../conversation";
 import { archive, change, list, readMore, remove, showsArchived } from "../conversations";
 import { dialog, listOpen } from "../overlays";
-import { found, query } from "../search";
+import { query } from "../search";
 import { currentSession } from "../session";
 import { groups } from "../state/list";
 import type { Conversation } from "../state/shapes";
 import { Icon, Mark } from "./icon";
 import { Menu } from "./menu";
-import { Results } from "./results";
+import { Later } from "./later";
 import { at } from "../root";
 
 export const choose = (id: string | null) => (event: MouseEvent) => {
@@ -20,6 +20,8 @@ export const choose = (id: string | null) => (event: MouseEvent) => {
   listOpen.value = false;
   go(id);
 };
+
+const loadResults = () => import("./dialogs").then(({ Results }) => Results);
 
 export function Side() {
   const aside = useRef<HTMLElement>(null);
@@ -65,7 +67,7 @@ export function Side() {
             }
           />
         </label>
-        {query.value.trim() ? <Results found={found.value} /> : <Conversations />}
+        {query.value.trim() ? <Later load={loadResults} /> : <Conversations />}
         <Foot />
       </aside>
       <div class="veil" onClick={() => (listOpen.value = false)} />
