@@ -253,9 +253,14 @@ def link(email: str, config: Config = None, data_dir: DataDir = None) -> None:
 
 
 def _ready(process: str, config: Path | None, data_dir: Path | None) -> Settings:
-    """Loads the settings, sets up logging and creates the data folder. Raises StartError."""
+    """Loads the settings, sets up logging and creates the data folder if anything is kept there.
+
+    Raises StartError.
+    """
     settings = load_settings(config, data_dir)
     set_up_logs(process)
+    if settings.database.url and not settings.embedded_redis:
+        return settings
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
