@@ -22,10 +22,12 @@ from server.changes.watches import Watches
 from server.errors import MethodNotAllowed, NotFound, Refused
 from server.graph.view import GraphView
 from server.history.database import DatabaseAway
+from server.history.schema import write_refusal
 from server.identity.callers import Callers
 from server.identity.limits import GuestLimit
 from server.identity.presence import Presence
-from server.lifecycle.redis_check import RedisHealth
+from server.lifecycle.checks import Check
+from server.lifecycle.redis_check import redis_refusal
 from server.lifecycle.row_events import ends_in
 from server.lifecycle.settling import Settler, Staleness
 from server.logs import log
@@ -99,7 +101,10 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
         yield {
             "services": services,
             "presence": presence,
-            "redis_health": RedisHealth(resources.redis, settings.redis.key_prefix),
+            "redis_check": Check(
+                "redis", partial(redis_refusal, resources.redis, settings.redis.key_prefix)
+            ),
+            "database_check": Check("database", partial(write_refusal, resources.database)),
             "callers": Callers(resources.database, session_ttl_s=settings.auth.session_ttl_s),
             "guest_limit": GuestLimit(
                 resources.redis,

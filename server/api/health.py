@@ -16,8 +16,8 @@ from server.history.claims import count_open
 from server.history.database import Database, DatabaseAway
 from server.history.schema import schema_is_current
 from server.identity.loopback import from_this_machine
+from server.lifecycle.checks import Check
 from server.lifecycle.queue import answers_queue, worker_reports
-from server.lifecycle.redis_check import RedisHealth
 from server.metrics import OPEN_FEEDS, OPEN_STREAMS, TASKS
 from server.settings import Settings
 
@@ -32,8 +32,8 @@ async def healthz(_request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Reports whether this process can serve.
 
-    It can when the database is reachable and migrated, and Redis is either unreachable, as messages
-    are accepted without it, or does what is needed.
+    It can when the database is reachable, migrated and can be written, and Redis is either
+    unreachable, as messages are accepted without it, or does what is needed.
     """
     if request.app.state.draining:
         return Json({"status": "not ready", "reason": "shutting down"}, 503)
@@ -42,10 +42,14 @@ async def readyz(request: Request) -> Response:
             migrated = await request.state.services.database.read(schema_is_current)
     except (DatabaseAway, TimeoutError):
         migrated = False
-    refused = bool(await request.state.redis_health.refusal())
-    if migrated and not refused:
+    if not migrated:
+        reason = "database not ready"
+    elif await request.state.database_check.wrong():
+        reason = "database not writable"
+    elif await request.state.redis_check.wrong():
+        reason = "redis refuses commands"
+    else:
         return Json({"status": "ready"})
-    reason = "redis refuses commands" if migrated else "database not ready"
     return Json({"status": "not ready", "reason": reason}, 503)
 
 
@@ -54,8 +58,8 @@ async def status(request: Request) -> Response:
     check_operator(request, request.state.services.settings)
     resources = request.state.services
     database, redis = await asyncio.gather(
-        _database(resources.database),
-        _redis(resources.redis, request.state.redis_health, resources.settings.redis.key_prefix),
+        _database(resources.database, request.state.database_check),
+        _redis(resources.redis, request.state.redis_check, resources.settings.redis.key_prefix),
     )
     web = {
         "version": __version__,
@@ -87,7 +91,9 @@ def check_operator(request: Request, settings: Settings) -> None:
         raise NotFound
 
 
-async def _database(database: Database) -> dict[str, Any]:
+async def _database(database: Database, check: Check) -> dict[str, Any]:
+    if wrong := await check.wrong():
+        return {"ok": False, "reason": wrong}
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             return {"ok": True, "generations": await database.read(count_open)}
@@ -95,9 +101,9 @@ async def _database(database: Database) -> dict[str, Any]:
         return {"ok": False, "reason": str(error) or "timed out"}
 
 
-async def _redis(redis: Any, health: RedisHealth, key_prefix: str) -> dict[str, Any]:
-    if refusal := await health.refusal():
-        return {"ok": False, "reason": refusal}
+async def _redis(redis: Any, check: Check, key_prefix: str) -> dict[str, Any]:
+    if wrong := await check.wrong():
+        return {"ok": False, "reason": wrong}
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             info = await _memory(redis)

@@ -20,7 +20,9 @@ REVISION = 10
 """The number of the newest migration of this program; they are numbered `0001`, `0002`, …"""
 
 WAIT_S = 60.0
+WRITE_TIMEOUT_S = 2.0
 ADVISORY_LOCK = 7_106_311
+_NOT_WRITABLE = ("full", "no space", "disk i/o", "readonly", "read-only")
 
 
 def schema_revision(session: Session) -> int:
@@ -39,6 +41,28 @@ def schema_revision(session: Session) -> int:
 def schema_is_current(session: Session) -> bool:
     """Whether the schema is at least as new as this program, which can then use it."""
     return schema_revision(session) >= REVISION
+
+
+async def write_refusal(database: Database) -> str:
+    """Why nothing can be written although the database answers, or an empty string."""
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await database.write(_write_something)
+    except DatabaseAway as error:
+        if any(words in error.reason.lower() for words in _NOT_WRITABLE):
+            return f"{error.reason}."
+    except TimeoutError:
+        pass  # busy, or unavailable
+    return ""
+
+
+def _write_something(session: Session) -> None:
+    """A commit that reaches the disk, and changes nothing that anything reads."""
+    if session.get_bind().dialect.name == "sqlite":
+        version = session.execute(text("PRAGMA user_version")).scalar_one()
+        session.execute(text(f"PRAGMA user_version = {(version + 1) % 2**31}"))
+    else:
+        session.execute(text("SELECT txid_current()"))
 
 
 async def wait_for_schema(database: Database, wait_s: float = WAIT_S) -> None:

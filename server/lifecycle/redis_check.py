@@ -5,7 +5,6 @@ in a cluster.
 """
 
 import asyncio
-from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +20,6 @@ from redis.exceptions import (
 )
 
 from server.lifecycle.queue import JobClient, try_queue, worker_key
-from server.logs import log
 from server.stream.events import EventType, make_event
 from server.stream.log import (
     APPEND,
@@ -36,7 +34,6 @@ from server.stream.log import (
 )
 
 CHECK_TIMEOUT_S = 2.0
-CHECKED_FOR_S = 5.0
 KEPT_MS = 10_000
 
 
@@ -119,30 +116,12 @@ def _sentence(error: RedisError) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-class RedisHealth:
-    """The last check of a process: at most one in 5 s, whoever asks."""
-
-    def __init__(self, redis: Any, key_prefix: str) -> None:
-        self._redis, self._key_prefix = redis, key_prefix
-        self._checked_at = float("-inf")
-        self._refusal = ""
-        self._checking = asyncio.Lock()
-
-    async def refusal(self) -> str:
-        """Why Redis is of no use although it answers, or an empty string."""
-        async with self._checking:
-            if monotonic() - self._checked_at > CHECKED_FOR_S:
-                refusal = await self._look()
-                if refusal and refusal != self._refusal:
-                    log.error("redis_refuses", reason=refusal)
-                self._refusal, self._checked_at = refusal, monotonic()
-            return self._refusal
-
-    async def _look(self) -> str:
-        try:
-            await check_redis(self._redis, self._key_prefix)
-        except RedisRefuses as error:
-            return str(error)
-        except RedisError:
-            pass  # unavailable: messages are accepted without it
-        return ""
+async def redis_refusal(redis: Any, key_prefix: str) -> str:
+    """Why Redis is of no use although it answers, or an empty string."""
+    try:
+        await check_redis(redis, key_prefix)
+    except RedisRefuses as error:
+        return str(error)
+    except RedisError:
+        pass  # unavailable: messages are accepted without it
+    return ""
