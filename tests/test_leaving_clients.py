@@ -11,6 +11,8 @@ from server.bench.processes import free_port
 from tests.system import System
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("path", ["/graphql", "/api/messages"])
 def test_a_client_that_leaves_while_it_sends_its_body_is_no_fault(

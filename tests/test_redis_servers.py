@@ -126,6 +126,7 @@ def test_an_address_that_is_not_valid_is_one_line(
 # Users with few rights
 
 
+@pytest.mark.slow
 async def test_a_user_with_rights_for_its_prefix_and_nothing_dangerous_is_enough(
     new_system: NewSystem,
 ) -> None:

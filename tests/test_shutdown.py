@@ -47,6 +47,7 @@ async def test_after_sigterm_a_web_process_is_not_ready_but_serves_on(
     assert web.popen.wait(30) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_without_a_delay_a_signal_ends_a_web_process(
     number: signal.Signals, new_system: Callable[..., System]
@@ -60,6 +61,7 @@ def test_without_a_delay_a_signal_ends_a_web_process(
     assert system.processes[-1].popen.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_the_delay_ends(new_system: Callable[..., System]) -> None:
     system = new_system(server={"shutdown_delay_s": 0.5})
     system.start(workers=0)

@@ -237,7 +237,7 @@ OPERATIONS = (
         None,
         (CHANGE_CURSOR, CHANGE_AFTER, CONVERSATION, WAIT_FOR_CHANGES),
         streams=True,
-        refused_with=(404,),
+        refused_with=(404, 422),
     ),
     Operation(
         "GET",
