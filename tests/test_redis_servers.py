@@ -19,7 +19,7 @@ from server.command.waiting import wait_for_redis
 from server.errors import SettingsError, StartError
 from server.generate import writer
 from server.lifecycle.queue import open_redis
-from server.lifecycle.redis_check import RedisRefuses, check_redis
+from server.lifecycle.redis_check import RedisRefuses, check_redis, redis_refusal
 from server.redis_url import RedisUrl, parse_redis_url
 from server.settings import load_settings
 from server.stream import pools
@@ -210,6 +210,16 @@ async def test_a_redis_that_is_of_no_use_is_reported(case: str, new_system: NewS
         assert (ready.status_code, ready.json()["reason"]) == (503, "redis refuses commands")
         assert words in status.json()["redis"]["reason"]
         assert web.output().count("redis_refuses") == 1
+
+
+async def test_a_full_redis_leaves_a_web_process_ready(redis: ArqRedis) -> None:
+    await redis.config_set("maxmemory", 1024)
+    try:
+        with pytest.raises(RedisRefuses, match="maxmemory"):
+            await check_redis(redis, PREFIX)
+        assert await redis_refusal(redis, PREFIX) == ""
+    finally:
+        await redis.config_set("maxmemory", 0)
 
 
 def answers(url: str) -> bool:

@@ -14,6 +14,7 @@ from redis.exceptions import (
     AuthorizationError,
     ClusterDownError,
     NoPermissionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -68,7 +69,7 @@ async def check_redis(redis: Any, key_prefix: str) -> None:
         # redis-py reports a refusal while connecting as the cause of a connection error.
         for each in (error, error.__cause__):
             if isinstance(each, (AuthenticationError, AuthorizationError, ResponseError)):
-                raise _refusal(each) from error
+                raise _refusal(each) from each
         raise
 
 
@@ -117,11 +118,14 @@ def _sentence(error: RedisError) -> str:
 
 
 async def redis_refusal(redis: Any, key_prefix: str) -> str:
-    """Why Redis is of no use although it answers, or an empty string."""
+    """Why Redis is of no use although it answers, or an empty string.
+
+    One that is unavailable or full is no reason: messages are accepted without it.
+    """
     try:
         await check_redis(redis, key_prefix)
     except RedisRefuses as error:
-        return str(error)
+        return "" if isinstance(error.__cause__, OutOfMemoryError) else str(error)
     except RedisError:
-        pass  # unavailable: messages are accepted without it
+        pass
     return ""
