@@ -165,6 +165,7 @@ async def test_a_pooler_in_transaction_mode_works(pooled_url: str) -> None:
                 assert await database.read(schema_revision) > 0
 
 
+@pytest.mark.slow
 def test_a_pooler_that_is_not_named_is_explained(pooled_url: str, tmp_path: Path) -> None:
     asyncio.run(migrate(f"{pooled_url}?pooler=transaction"))
     command = [sys.executable, "-m", "server", "key", "list", "--data-dir", str(tmp_path)]
