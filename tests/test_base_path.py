@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 
 from server.bench.processes import free_port
 from tests.browser import windows
-from tests.nginx import running_nginx
+from tests.proxies import running_nginx
 from tests.system import System
 
 BASE = "/chat"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,7 +16,7 @@ from server.__main__ import cli
 from server.bench.processes import free_port
 from server.settings import load_settings
 from tests.client import Client, check_law
-from tests.nginx import running_nginx
+from tests.proxies import running_caddy, running_nginx
 from tests.system import Process, System
 
 DEPLOY = Path(__file__).parent.parent / "docs" / "deploy"
@@ -25,8 +26,9 @@ POST_EVERY_S = 0.1
 
 
 @pytest.mark.slow
-async def test_a_rolling_restart_behind_nginx_loses_nothing(
-    new_system: Callable[..., System],
+@pytest.mark.parametrize("running_proxy", [running_nginx, running_caddy])
+async def test_a_rolling_restart_behind_a_proxy_loses_nothing(
+    running_proxy: Any, new_system: Callable[..., System]
 ) -> None:
     system = new_system(
         server={"shutdown_delay_s": 1, "trusted_proxies": ["127.0.0.1"]},
@@ -37,7 +39,7 @@ async def test_a_rolling_restart_behind_nginx_loses_nothing(
     webs = [await asyncio.to_thread(system.start_web_on, port) for port in ports]
     key = await asyncio.to_thread(system.new_key)
     restarted = asyncio.Event()
-    with running_nginx(ports) as url:
+    with running_proxy(ports) as url:
         async with Client(url, key) as client, asyncio.TaskGroup() as tasks:
             sent = [await client.send(ANSWER) for _ in range(READERS)]
             readings = [
