@@ -137,6 +137,7 @@ async def test_wake_ups_do_not_keep_a_page_from_its_heartbeat(
     assert sent == [None] * 3
 
 
+@pytest.mark.slow
 async def test_wake_ups_do_not_keep_a_reader_from_its_heartbeat(
     feeds: Feeds, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +187,7 @@ def redis_away(monkeypatch: pytest.MonkeyPatch, calls: int | None = None) -> Ite
         yield
 
 
+@pytest.mark.slow
 async def test_a_reader_that_is_behind_gets_heartbeats_while_redis_is_away(
     feeds: Feeds, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

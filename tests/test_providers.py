@@ -445,6 +445,7 @@ async def test_what_the_server_finds_too_long_is_left_out_and_counted(
     assert snapshot["context"] == {"messages_left_out": 6}
 
 
+@pytest.mark.slow
 async def test_the_key_is_in_no_log(new_system: Make, upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
     up = provider(upstream, api_key_file=str(tmp_path / "key"))

@@ -42,6 +42,7 @@ async def test_workers_under_a_supervisor_continue_the_answer_of_one_that_dies(
     assert supervisor.stop(ENDED_WITHIN_S) == 0
 
 
+@pytest.mark.slow
 async def test_web_processes_under_a_supervisor_share_a_port_and_are_replaced(
     new_system: Callable[..., System],
 ) -> None:
