@@ -195,3 +195,20 @@ def test_a_guest_is_warned_on_a_translated_page(new_window: NewWindow) -> None:
 
     expect(window.page.get_by_text("Sign out and lose these conversations")).to_be_visible()
     expect(window.page.locator(".side .row")).to_have_count(1)
+
+
+def test_an_answer_that_cannot_be_rendered_is_shown_as_it_is(new_window: NewWindow) -> None:
+    window = new_window()
+    window.page.add_init_script(
+        """const walk = document.createTreeWalker;
+        document.createTreeWalker = function (root, ...rest) {
+            if (root.textContent.includes('[39]')) throw new Error('for this test');
+            return walk.call(this, root, ...rest);
+        };"""
+    )
+    window.open()
+    say(window, "citing")
+
+    expect(window.text).to_have_text(CITING, use_inner_text=True)
+    say(window, "precious")
+    expect(window.text).to_have_text("precious")

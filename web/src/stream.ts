@@ -10,13 +10,14 @@ import { at } from "./root";
 const silence_max_ms = 40_000;
 // the limit where the machine may have slept: the tab became visible or the network came back
 const asleep_ms = 20_000;
-// a stream begins with a comment at once, and another follows within 2 s: after this long without
-// either, something on the way holds the bytes back
-const mute_max_ms = 5000;
+// a stream begins with a comment at once, and a heartbeat follows after 2 s: without two pieces that
+// arrive apart from each other in this time, something on the way holds the bytes back
+const mute_max_ms = 6000;
 const apart_ms = 1000;
-// how long a response of the server may take while streams are held back, and how long it is asked
-// that way before a stream is tried again
+// while streams are held back: how long a response may take, the pause before the next request (some
+// boxes answer at once themselves), and the time until a stream is tried again
 const poll_wait_s = 10;
+const poll_pause_ms = 200;
 const polling_ms = 300_000;
 const delay_first_ms = 300;
 const delay_max_ms = 15_000;
@@ -86,8 +87,7 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
   const signal = AbortSignal.any([leave, watched.dead]);
   let begun_at = 0;
   let flows = polling;
-  const suspect = () => flows || watched.end();
-  let timer = setTimeout(suspect, mute_max_ms);
+  const timer = setTimeout(() => flows || watched.end(), mute_max_ms);
   try {
     const cursor = follower.cursor();
     const query = new URLSearchParams({
@@ -113,13 +113,10 @@ async function readUntil(leave: AbortSignal, follower: Follower): Promise<void> 
     const reader = response.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
-      if (done && polling) return;
+      if (done && polling) return waitOrOnline(poll_pause_ms, signal);
       if (done) throw new Problem(0, "ended", "The stream ended.");
-      if (!begun_at) {
-        begun_at = Date.now();
-        clearTimeout(timer);
-        timer = setTimeout(suspect, mute_max_ms);
-      } else if (Date.now() - begun_at >= apart_ms) flows = true;
+      begun_at ||= Date.now();
+      flows ||= Date.now() - begun_at >= apart_ms;
       watched.received();
       onLink(polling ? "polling" : "live");
       parser.feed(decoder.decode(value, { stream: true }));

@@ -151,7 +151,7 @@ function freeze(step: Growth, frozen: Block[], rest: string, done: boolean): boo
 /** Adds definitions of links, the first of each name, without one that may still be incomplete. */
 function addLinks(step: Growth, found: Links, last: Token | undefined): void {
   const open = last?.type === "def" && !last.raw.endsWith("\n") ? (last as Tokens.Def).tag : null;
-  const fresh = Object.entries(found).filter(([tag]) => tag !== open && !(tag in step.links));
+  const fresh = Object.entries(found).filter(([tag]) => tag !== open && !Object.hasOwn(step.links, tag));
   if (fresh.length) step.links = { ...step.links, ...Object.fromEntries(fresh) };
 }
 

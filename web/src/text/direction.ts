@@ -1,7 +1,7 @@
 // Directions of text: every paragraph, item, heading, quote and cell by its own first letter. Code and
 // formulas are always left-to-right, and do not count.
 
-const strong = /[\p{L}]/u;
+const strong = /\p{L}/u;
 const rtl = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
 
 /** The direction of the first letter; null if there is none. */
@@ -10,7 +10,7 @@ export function directionOf(text: string): "ltr" | "rtl" | null {
   return letter ? (rtl.test(letter) ? "rtl" : "ltr") : null;
 }
 
-const blocks = "p, li, ul, ol, h1, h2, h3, h4, h5, h6, blockquote, table, th, td";
+const blocks = "p,li,ul,ol,h1,h2,h3,h4,h5,h6,blockquote,table,th,td";
 
 /** Gives every block below `root` its direction. */
 export function direct(root: ParentNode): void {

@@ -19,6 +19,7 @@ export class Painter {
   private painted = 0;
   private tail: HTMLElement | null = null;
   private shown = "";
+  private text = "";
   private links = this.growth.links;
   private timer = 0;
   private isPlain = false;
@@ -28,21 +29,26 @@ export class Painter {
   /** Shows the text; as it is, if it cannot be rendered. */
   paint(text: string, growing: boolean): void {
     const began = performance.now();
-    try {
-      if (this.isPlain) this.host.textContent = text;
-      else this.render(text, growing);
-    } catch (error) {
-      console.warn(error); // the text is shown without formatting
-      this.isPlain = true;
-      this.host.classList.add("plain");
-      this.host.textContent = text;
-    }
+    this.text = text;
+    this.attempt(() => this.render(growing));
     cost_ms = Math.max(performance.now() - began, cost_ms * 0.8);
   }
 
-  private render(text: string, growing: boolean): void {
+  /** Renders, now or in a later slice; after an error, the text is shown without formatting. */
+  private attempt(render: () => void): void {
+    try {
+      if (!this.isPlain) return render();
+    } catch (error) {
+      console.warn(error);
+      this.isPlain = true;
+      this.host.classList.add("plain");
+    }
+    this.host.textContent = this.text;
+  }
+
+  private render(growing: boolean): void {
     const before = this.growth;
-    this.growth = grow(before, text, !growing);
+    this.growth = grow(before, this.text, !growing);
     if (!this.growth.text.startsWith(before.text)) this.forget();
     else if (this.growth.links !== this.links) this.relink();
     this.links = this.growth.links;
@@ -52,9 +58,9 @@ export class Painter {
   /** Renders the blocks again that use a link whose definition has come since. */
   private relink(): void {
     const { frozen, links } = this.growth;
-    const fresh = Object.keys(links).filter((tag) => !(tag in this.links));
+    const fresh = Object.keys(links).filter((tag) => !Object.hasOwn(this.links, tag));
     for (const [place, block] of frozen.slice(0, this.painted).entries()) {
-      const text = block.kind === "markdown" ? block.text.toLowerCase() : "";
+      const text = block.kind === "code" ? "" : block.text.toLowerCase().replace(/\s+/g, " ");
       if (!fresh.some((tag) => text.includes(`[${tag}]`))) continue;
       enrich(this.show(this.host.children[place] as HTMLElement, block, links, false));
     }
@@ -77,7 +83,7 @@ export class Painter {
     const began = performance.now();
     for (; this.painted < frozen.length; this.painted++) {
       if (performance.now() - began > slice_ms) {
-        this.timer = window.setTimeout(this.draw);
+        this.timer = window.setTimeout(() => this.attempt(this.draw));
         return;
       }
       const block = this.show(this.tail, frozen[this.painted]!, links, false);
@@ -113,6 +119,7 @@ export class Painter {
     const classes = [
       sort,
       block.joined && "joined",
+      place.classList.contains("cut") && "cut",
       heading.test(place.firstElementChild?.tagName ?? "") && "headed",
     ];
     const className = [...classes, heading.test(place.lastElementChild?.tagName ?? "") && "heads"]

@@ -16,13 +16,13 @@ export function ConnectionStatus({ link }: { link: Link }) {
     addEventListener("offline", look);
     return () => (removeEventListener("online", look), removeEventListener("offline", look));
   }, []);
-  const away = link === "lost" || link === "polling" || offline.value;
+  const polling = link === "polling";
+  const away = link === "lost" || polling || offline.value;
   useEffect(() => {
     if (!away) return void (late.value = false);
     const timer = setTimeout(() => (late.value = true), shown_after_ms);
     return () => clearTimeout(timer);
   }, [away]);
-  const polling = link === "polling";
   useEffect(() => void (polling && notify(held)), [polling]);
   const sign = offline.value ? "Offline" : polling ? "Delayed" : "Reconnecting…";
   return (

@@ -1,19 +1,19 @@
-// A part of the page that is loaded when it is first shown.
+// Parts of the page that are loaded when the first of them is shown.
 import { useSignal } from "@preact/signals";
-import type { ComponentType } from "preact";
 import { useEffect } from "preact/hooks";
 import { notify } from "../notices";
 
 interface Props {
-  load: () => Promise<ComponentType>;
+  part: "Dialogs" | "Results" | "SignIn";
   failed?: () => void;
 }
 
-export function Later({ load, failed }: Props) {
-  const part = useSignal<ComponentType | null>(null);
+export function Later({ part, failed }: Props) {
+  const loaded = useSignal<typeof import("./dialogs") | null>(null);
   useEffect(() => {
     const sorry = () => (failed?.(), notify("This could not be loaded. Try again."));
-    void load().then((loaded) => (part.value = loaded), sorry);
+    void import("./dialogs").then((parts) => (loaded.value = parts), sorry);
   }, []);
-  return part.value && <part.value />;
+  const Part = loaded.value?.[part];
+  return Part ? <Part /> : null;
 }

@@ -28,16 +28,13 @@ export function Page() {
         </div>
       </div>
       <Notices />
-      {dialog.value !== null && <Later load={loadDialogs} failed={dialogFailed} />}
+      {dialog.value !== null && <Later part="Dialogs" failed={dialogFailed} />}
       <div class="unseen" role="status" aria-live="polite">
         {announcement.value}
       </div>
     </div>
   );
 }
-
-const loadDialogs = () => import("./dialogs").then(({ Dialogs }) => Dialogs);
-const loadSignIn = () => import("./dialogs").then(({ SignIn }) => SignIn);
 
 const dialogFailed = () => void (dialog.value = null);
 
@@ -120,7 +117,7 @@ function StartScreen() {
       <Mark />
       {session.value === "starting" && <p class="quiet">Opening…</p>}
       {session.value === "confirming" && (
-        <Later load={loadSignIn} failed={() => signInQuestion.value?.answer(null)} />
+        <Later part="SignIn" failed={() => signInQuestion.value?.answer(null)} />
       )}
       {session.value === "unreachable" && (
         <p role="status">The server cannot be reached. Trying again…</p>

@@ -21,8 +21,6 @@ export const choose = (id: string | null) => (event: MouseEvent) => {
   go(id);
 };
 
-const loadResults = () => import("./dialogs").then(({ Results }) => Results);
-
 export function Side() {
   const aside = useRef<HTMLElement>(null);
   useEffect(() => {
@@ -67,7 +65,7 @@ export function Side() {
             }
           />
         </label>
-        {query.value.trim() ? <Later load={loadResults} /> : <Conversations />}
+        {query.value.trim() ? <Later part="Results" /> : <Conversations />}
         <Foot />
       </aside>
       <div class="veil" onClick={() => (listOpen.value = false)} />
