@@ -30,8 +30,8 @@ from server.stream.feed import CHECK_EVERY_S, FeedReader, Feeds
 from server.stream.heartbeat import Heartbeat
 
 ROWS_PER_BATCH = 50
-FIRST_HEARTBEAT_S = 2.0
-"""Soon after the beginning: by its absence, the page notices what holds back streams on the way."""
+EARLY_HEARTBEAT_S = 2.0
+"""By its absence, the page notices that something on the way holds streams back."""
 
 
 class Opened(NamedTuple):
@@ -104,7 +104,7 @@ class Follower:
         self._conversation_id = None if page.starts_over else scope.conversation_id
         self._resumed: list[tuple[Generation, int]] = []
         self._reader = Reader()
-        self._heartbeat = Heartbeat(self._reader.wake, first_s=FIRST_HEARTBEAT_S)
+        self._heartbeat = Heartbeat(self._reader.wake, early_s=EARLY_HEARTBEAT_S)
         self._answers: dict[str, _Answer] = {}
         self._after_seqs: dict[str, int] = {}
         self._seen = page.change

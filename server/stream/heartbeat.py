@@ -14,18 +14,20 @@ HEARTBEAT_S: Final = 15.0
 class Heartbeat:
     """The silence of one stream; calls `wake` when a heartbeat is due, which stays due until `sent`.
 
-    The first may be due earlier, after `first_s`.
-
     One timer per stream, set once in 15 s: a timer for each event would cost as much as the event.
+    With `early_s`, one heartbeat is due after that time already, unless something is sent just then.
     """
 
-    def __init__(self, wake: Callable[[], None], *, first_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, wake: Callable[[], None], *, early_s: float | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._wake, self._after_s = wake, first_s
-        self._sent_at = self._loop.time()
+        self._wake, self._early_s = wake, early_s
+        self._sent_at, self._is_early = self._loop.time(), False
 
     def __enter__(self) -> Self:
-        self._timer = self._loop.call_at(self._sent_at + self._after_s, self._check)
+        if self._early_s is None:
+            self._timer = self._loop.call_at(self._sent_at + HEARTBEAT_S, self._check)
+        else:
+            self._timer = self._loop.call_at(self._sent_at + self._early_s, self._be_early)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -33,17 +35,20 @@ class Heartbeat:
 
     @property
     def due(self) -> bool:
-        return self._loop.time() - self._sent_at >= self._after_s
+        return self._is_early or self._loop.time() - self._sent_at >= HEARTBEAT_S
 
     def sent(self) -> None:
         """Notes that the stream is sent something, a heartbeat or events."""
-        if self.due:
-            self._after_s = HEARTBEAT_S
-        self._sent_at = self._loop.time()
+        self._sent_at, self._is_early = self._loop.time(), False
+
+    def _be_early(self) -> None:
+        self._is_early = True
+        self._wake()
+        self._timer = self._loop.call_at(self._loop.time() + HEARTBEAT_S, self._check)
 
     def _check(self) -> None:
         last_at = self._sent_at
         if self.due:
             self._wake()
             last_at = self._loop.time()
-        self._timer = self._loop.call_at(last_at + self._after_s, self._check)
+        self._timer = self._loop.call_at(last_at + HEARTBEAT_S, self._check)
