@@ -102,9 +102,11 @@ async def _lifespan(app: Starlette, settings: Settings) -> AsyncIterator[dict[st
             "services": services,
             "presence": presence,
             "redis_check": Check(
-                "redis", partial(redis_refusal, resources.redis, settings.redis.key_prefix)
+                "redis_refuses", partial(redis_refusal, resources.redis, settings.redis.key_prefix)
             ),
-            "database_check": Check("database", partial(write_refusal, resources.database)),
+            "database_check": Check(
+                "database_not_writable", partial(write_refusal, resources.database)
+            ),
             "callers": Callers(resources.database, session_ttl_s=settings.auth.session_ttl_s),
             "guest_limit": GuestLimit(
                 resources.redis,

@@ -22,14 +22,15 @@ async def events(request: Request) -> Response:
     that hold event streams back until their end.
     """
     caller = await caller_of(request)
+    ends_within_s = wait_s(request) if "wait_s" in request.query_params else None
     batches = await changes.follow(
         request.state.services,
         caller,
         conversation_id=request.query_params.get("conversation_id") or None,
         after=request.headers.get("last-event-id") or request.query_params.get("after"),
     )
-    if "wait_s" in request.query_params:
-        batches = changes.for_a_while(batches, wait_s(request))
+    if ends_within_s is not None:
+        batches = changes.for_a_while(batches, ends_within_s)
     return stream_response(request, caller, batches, encode)
 
 

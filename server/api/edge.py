@@ -15,7 +15,7 @@ from server.serve.refusals import REQUEST_ID_HEADER, log_refusal, problem
 from server.settings import LOOPBACK_HOSTS, Settings
 
 ANY_HOST_PATHS = frozenset({"/healthz", "/readyz", "/status", "/metrics"})
-"""Probes and scrapers use the address of a process. The last two ask for a token, or check more."""
+"""Probes and scrapers use the address of a process. `check_operator` guards the last two."""
 PRIVATE_PATHS = ("/api/", "/graphql")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

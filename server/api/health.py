@@ -44,9 +44,9 @@ async def readyz(request: Request) -> Response:
         migrated = False
     if not migrated:
         reason = "database not ready"
-    elif await request.state.database_check.wrong():
+    elif await request.state.database_check.problem():
         reason = "database not writable"
-    elif await request.state.redis_check.wrong():
+    elif await request.state.redis_check.problem():
         reason = "redis refuses commands"
     else:
         return Json({"status": "ready"})
@@ -92,8 +92,8 @@ def check_operator(request: Request, settings: Settings) -> None:
 
 
 async def _database(database: Database, check: Check) -> dict[str, Any]:
-    if wrong := await check.wrong():
-        return {"ok": False, "reason": wrong}
+    if problem := await check.problem():
+        return {"ok": False, "reason": problem}
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             return {"ok": True, "generations": await database.read(count_open)}
@@ -102,8 +102,8 @@ async def _database(database: Database, check: Check) -> dict[str, Any]:
 
 
 async def _redis(redis: Any, check: Check, key_prefix: str) -> dict[str, Any]:
-    if wrong := await check.wrong():
-        return {"ok": False, "reason": wrong}
+    if problem := await check.problem():
+        return {"ok": False, "reason": problem}
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             info = await _memory(redis)

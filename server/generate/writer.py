@@ -145,8 +145,10 @@ class LogWriter:
     async def _wait_for_work(self, link: Link) -> None:
         since = monotonic()
         timer = asyncio.get_running_loop().call_later(PING_EVERY_S, self._work.set)
-        await self._work.wait()
-        timer.cancel()
+        try:
+            await self._work.wait()
+        finally:
+            timer.cancel()
         self._work.clear()
         if monotonic() - since >= PING_EVERY_S:
             await link.execute([("PING",)])

@@ -30,7 +30,7 @@ T = TypeVar("T")
 SQLITE_READERS = 2
 BUSY_TIMEOUT_S = 5
 COLLISIONS_MAX = 3
-CROWDED_PAUSE_S = 0.05
+CONNECT_PAUSE_S = 0.05
 REPORT_EVERY_S = 10.0
 SQLITE_READ_MAX_S = 30.0
 SQLITE_STEPS_BETWEEN_CHECKS = 100_000  # about a millisecond
@@ -54,7 +54,7 @@ class Collision(DatabaseAway):
     """PostgreSQL rolled this transaction back because of another one; a retry can succeed."""
 
 
-class Crowded(DatabaseAway):
+class TooManyConnections(DatabaseAway):
     """PostgreSQL has no connection left for this program. No statement was sent."""
 
 
@@ -169,13 +169,13 @@ class PostgresDatabase:
         while True:
             try:
                 return await self._transact(fn, *args, **kwargs)
-            except Crowded as error:
+            except TooManyConnections as error:
                 self._report(error)
                 if monotonic() > deadline:
                     raise
-                await asyncio.sleep(CROWDED_PAUSE_S * uniform(0.5, 1.5))
+                await asyncio.sleep(CONNECT_PAUSE_S * uniform(0.5, 1.5))
 
-    def _report(self, error: Crowded) -> None:
+    def _report(self, error: TooManyConnections) -> None:
         CONNECTIONS_REFUSED.inc()
         if monotonic() - self._reported_at > REPORT_EVERY_S:
             self._reported_at = monotonic()
@@ -301,7 +301,7 @@ def _raise(error: BaseException) -> NoReturn:
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
     state = str(getattr(cause, "sqlstate", None) or "")
     if state == "53300":
-        raise Crowded(reason) from error
+        raise TooManyConnections(reason) from error
     if isinstance(cause, PoolTimeoutError):
         POOL_TIMEOUTS.inc()
         raise DatabaseAway("all connections of this process are in use") from error

@@ -11,20 +11,20 @@ CHECKED_FOR_S: Final = 5.0
 
 
 class Check:
-    """The last result of a check: what is wrong, or an empty string."""
+    """A check and its last result. `look` returns what is wrong, or an empty string."""
 
-    def __init__(self, what: str, look: Callable[[], Awaitable[str]]) -> None:
-        self._what, self._look = what, look
+    def __init__(self, event: str, look: Callable[[], Awaitable[str]]) -> None:
+        self._event, self._look = event, look
         self._checked_at = float("-inf")
-        self._wrong = ""
+        self._problem = ""
         self._checking = asyncio.Lock()
 
-    async def wrong(self) -> str:
-        """What is wrong, one sentence; it is logged when it changes."""
+    async def problem(self) -> str:
+        """What is wrong, in one sentence; logged as `event` when it changes."""
         async with self._checking:
             if monotonic() - self._checked_at > CHECKED_FOR_S:
-                wrong = await self._look()
-                if wrong and wrong != self._wrong:
-                    log.error(f"{self._what}_refuses", reason=wrong)
-                self._wrong, self._checked_at = wrong, monotonic()
-            return self._wrong
+                problem = await self._look()
+                if problem and problem != self._problem:
+                    log.error(self._event, reason=problem)
+                self._problem, self._checked_at = problem, monotonic()
+            return self._problem

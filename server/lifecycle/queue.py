@@ -20,7 +20,7 @@ from server.stream.pools import REDIS_TIMEOUT_S, open_pool
 GENERATE = "generate"
 TITLE = "title"
 JOB_KEPT_MS = 86_400_000
-ARQ = "arq:"
+ARQ_PREFIX = "arq:"
 
 
 class JobClient(ArqRedis):
@@ -51,7 +51,9 @@ class _JobPipeline(Pipeline):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         command, *rest = (
-            f"{self._key_prefix}{word}" if isinstance(word, str) and word.startswith(ARQ) else word
+            f"{self._key_prefix}{word}"
+            if isinstance(word, str) and word.startswith(ARQ_PREFIX)
+            else word
             for word in args
         )
         return super().execute_command(command, *rest, **options)
