@@ -1,12 +1,10 @@
-"""Certificates made by the openssl command: an authority, a server's, a client's."""
+"""Certificates: an authority's, a server's for this machine, a client's."""
 
-import shutil
 import ssl
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+import trustme
 
 
 class Certificates(NamedTuple):
@@ -27,26 +25,18 @@ class Certificates(NamedTuple):
         return context
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """A server's certificate for localhost and 127.0.0.1, and a client's."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
+def make_certificates(folder: Path, *hosts: str) -> Certificates:
+    """A server's certificate for these hosts, and a client's."""
+    authority = trustme.CA()
     made = Certificates(
         *(folder / f"{name}.pem" for name in ("ca", "server", "server-key", "client", "client-key"))
     )
-    ca_key = folder / "ca-key.pem"
-    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
-    new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    usage = "keyUsage=critical,keyCertSign"
-    _openssl(*new, "-keyout", ca_key, "-out", made.ca, "-subj", "/CN=Test CA", "-addext", usage)
-    signed = ["-CA", made.ca, "-CAkey", ca_key, "-addext", "basicConstraints=critical,CA:FALSE"]
-    server = ["-keyout", made.server_key, "-out", made.server, "-subj", "/CN=localhost"]
-    _openssl(*new, *server, "-addext", names, *signed)
-    client = ["-keyout", made.client_key, "-out", made.client, "-subj", "/CN=worker"]
-    _openssl(*new, *client, *signed)
+    authority.cert_pem.write_to_path(made.ca)
+    for issued, certificate, key in (
+        (authority.issue_cert(*hosts), made.server, made.server_key),
+        (authority.issue_cert(common_name="worker"), made.client, made.client_key),
+    ):
+        issued.private_key_pem.write_to_path(key)
+        for pem in issued.cert_chain_pems:
+            pem.write_to_path(certificate, append=True)
     return made
-
-
-def _openssl(*arguments: object) -> None:
-    command = ["openssl", *map(str, arguments), "-days", "2"]
-    subprocess.run(command, check=True, capture_output=True)

@@ -8,7 +8,7 @@ from arq.connections import ArqRedis
 from server.generate import writer
 from server.stream.events import FIRST_SEQ, Event, EventType
 from server.stream.log import log_keys, read_logs
-from tests.writing import Writing
+from tests.writing import running_writer
 
 pytestmark = pytest.mark.quick
 
@@ -34,90 +34,74 @@ async def test_tokens_after_the_first_are_gathered_until_something_else_is_writt
     redis: ArqRedis, valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "GATHER_S", 3600.0)
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            owned = writing.add("one")
-            await owned.opened
-            owned.event(EventType.STARTED, {"attempt": 1})
-            owned.delta(EventType.TEXT_DELTA, "first")
-            while owned.acked < 2:
-                await asyncio.sleep(0)
+    async with running_writer(valkey, PREFIX) as writing:
+        owned = writing.add("one")
+        await owned.opened
+        owned.event(EventType.STARTED, {"attempt": 1})
+        owned.delta(EventType.TEXT_DELTA, "first")
+        while owned.acked < 2:
+            await asyncio.sleep(0)
 
-            owned.delta(EventType.TEXT_DELTA, " second")
-            assert types_of(await events_of(redis, "one")) == ["started", "text_delta"]
-            owned.delta(EventType.TEXT_DELTA, " third")
-            assert types_of(await events_of(redis, "one")) == ["started", "text_delta"]
+        owned.delta(EventType.TEXT_DELTA, " second")
+        assert types_of(await events_of(redis, "one")) == ["started", "text_delta"]
+        owned.delta(EventType.TEXT_DELTA, " third")
+        assert types_of(await events_of(redis, "one")) == ["started", "text_delta"]
 
-            owned.event(EventType.TOOL_CALL, {"call_id": "1", "name": "clock", "arguments": "{}"})
-            while owned.acked < 4:
-                await asyncio.sleep(0)
-            events = await events_of(redis, "one")
-            assert types_of(events) == ["started", "text_delta", "text_delta", "tool_call"]
-            assert b'" second third"' in events[2].data
+        owned.event(EventType.TOOL_CALL, {"call_id": "1", "name": "clock", "arguments": "{}"})
+        while owned.acked < 4:
+            await asyncio.sleep(0)
+        events = await events_of(redis, "one")
+        assert types_of(events) == ["started", "text_delta", "text_delta", "tool_call"]
+        assert b'" second third"' in events[2].data
 
-            owned.delta(EventType.TEXT_DELTA, "at once after a tool call")
-            while owned.acked < 5:
-                await asyncio.sleep(0)
-    finally:
-        writing.end()
+        owned.delta(EventType.TEXT_DELTA, "at once after a tool call")
+        while owned.acked < 5:
+            await asyncio.sleep(0)
 
 
 async def test_a_batch_has_what_other_answers_have_gathered(
     redis: ArqRedis, valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "GATHER_S", 3600.0)
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            fast, other = writing.add("fast"), writing.add("other")
-            await fast.opened
-            await other.opened
-            fast.delta(EventType.TEXT_DELTA, "first")
-            while fast.acked < 1:
-                await asyncio.sleep(0)
-            fast.delta(EventType.TEXT_DELTA, " second")
-            assert len(await events_of(redis, "fast")) == 1
+    async with running_writer(valkey, PREFIX) as writing:
+        fast, other = writing.add("fast"), writing.add("other")
+        await fast.opened
+        await other.opened
+        fast.delta(EventType.TEXT_DELTA, "first")
+        while fast.acked < 1:
+            await asyncio.sleep(0)
+        fast.delta(EventType.TEXT_DELTA, " second")
+        assert len(await events_of(redis, "fast")) == 1
 
-            other.delta(EventType.TEXT_DELTA, "first of another answer")
-            while other.acked < 1:
-                await asyncio.sleep(0)
-            assert len(await events_of(redis, "fast")) == 2
-    finally:
-        writing.end()
+        other.delta(EventType.TEXT_DELTA, "first of another answer")
+        while other.acked < 1:
+            await asyncio.sleep(0)
+        assert len(await events_of(redis, "fast")) == 2
 
 
 async def test_what_is_held_back_is_written_without_another_token(
     redis: ArqRedis, valkey: str
 ) -> None:
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            owned = writing.add("last")
-            await owned.opened
-            for n in range(1, 20):
-                owned.delta(EventType.TEXT_DELTA, f"{n} ")
-                while owned._pending:
-                    await asyncio.sleep(0.001)
-            await owned.flushed()
-    finally:
-        writing.end()
+    async with running_writer(valkey, PREFIX) as writing:
+        owned = writing.add("last")
+        await owned.opened
+        for n in range(1, 20):
+            owned.delta(EventType.TEXT_DELTA, f"{n} ")
+            while owned._pending:
+                await asyncio.sleep(0.001)
+        await owned.flushed()
 
 
 async def test_the_end_of_an_answer_waits_for_nothing(
     redis: ArqRedis, valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "GATHER_S", 3600.0)
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            owned = writing.add("ending")
-            await owned.opened
-            owned.delta(EventType.TEXT_DELTA, "first")
-            while owned.acked < 1:
-                await asyncio.sleep(0)
-            owned.delta(EventType.TEXT_DELTA, " last")
-            await owned.flushed()
-            assert len(await events_of(redis, "ending")) == 2
-    finally:
-        writing.end()
+    async with running_writer(valkey, PREFIX) as writing:
+        owned = writing.add("ending")
+        await owned.opened
+        owned.delta(EventType.TEXT_DELTA, "first")
+        while owned.acked < 1:
+            await asyncio.sleep(0)
+        owned.delta(EventType.TEXT_DELTA, " last")
+        await owned.flushed()
+        assert len(await events_of(redis, "ending")) == 2

@@ -18,7 +18,7 @@ from server.stream.link import Link
 from server.stream.log import close_logs, log_keys, read_logs
 from server.stream.tail import Listener, Tail
 from tests.waiting import condition
-from tests.writing import Writing
+from tests.writing import Writing, running_writer
 
 pytestmark = pytest.mark.quick
 
@@ -223,42 +223,30 @@ async def test_a_damaged_entry_makes_its_owner_start_over_and_no_other_wait(
     run_id = (await redis.info("server"))["run_id"]
     state = {"epoch": 1, "seq": 2, "whole": run_id}
     await redis.hset(log_keys(PREFIX, "damaged").state, mapping=state)
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            assert await writing.add("damaged").opened is Found.LOST
-            assert await writing.add("good").opened is Found.NOTHING_YET
-    finally:
-        writing.end()
+    async with running_writer(valkey, PREFIX) as writing:
+        assert await writing.add("damaged").opened is Found.LOST
+        assert await writing.add("good").opened is Found.NOTHING_YET
 
 
 async def test_a_text_that_no_event_can_be_made_of_ends_its_own_attempt(
     redis: ArqRedis, valkey: str
 ) -> None:
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            bad, good = writing.add("bad"), writing.add("good")
-            bad.delta(EventType.TEXT_DELTA, "\ud800")
-            good.delta(EventType.TEXT_DELTA, "x")
-            await bad.superseded
-            await good.opened
-            await good.flushed()
-    finally:
-        writing.end()
+    async with running_writer(valkey, PREFIX) as writing:
+        bad, good = writing.add("bad"), writing.add("good")
+        bad.delta(EventType.TEXT_DELTA, "\ud800")
+        good.delta(EventType.TEXT_DELTA, "x")
+        await bad.superseded
+        await good.opened
+        await good.flushed()
 
 
 async def test_a_step_of_redis_s_clock_is_noticed(redis: ArqRedis, valkey: str) -> None:
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            await writing.add("before").opened
-            writing.writer._clock_offset_s -= 60
-            writing.confirmed.clear()
-            after = [writing.add(f"after {n}") for n in range(3)]
-            await asyncio.gather(*[owned.opened for owned in after])
-    finally:
-        writing.end()
+    async with running_writer(valkey, PREFIX) as writing:
+        await writing.add("before").opened
+        writing.writer._clock_offset_s -= 60
+        writing.confirmed.clear()
+        after = [writing.add(f"after {n}") for n in range(3)]
+        await asyncio.gather(*[owned.opened for owned in after])
 
     # What was claimed before the clock was read again has no known time on it: SQL is asked, once.
     assert sorted(writing.confirmed) == ["after 0", "after 1", "after 2"]

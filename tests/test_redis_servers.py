@@ -1,7 +1,6 @@
 """Redis as it is run: users with few rights, replicas, Sentinels, clusters, TLS, balancers."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 import redis
-import trustme
 from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
@@ -23,6 +21,7 @@ from server.lifecycle.redis_check import RedisRefuses, check_redis, redis_refusa
 from server.redis_url import RedisUrl, parse_redis_url
 from server.settings import load_settings
 from server.stream import pools
+from tests.certificates import make_certificates
 from tests.client import Client, text_of
 from tests.command_line.commands import process
 from tests.links import url_of
@@ -30,7 +29,7 @@ from tests.proxy import Proxy
 from tests.system import System
 from tests.valkey import running_sentinel, running_valkey
 from tests.waiting import condition, until
-from tests.writing import Writing
+from tests.writing import running_writer
 
 PREFIX = "tidemark:"
 OWN = "~tidemark:* &tidemark:*"
@@ -325,12 +324,9 @@ async def test_sentinels_that_know_nothing_are_explained(valkey: str) -> None:
 async def test_a_certificate_has_to_be_for_the_host(
     names: list[str], options: str, words: str, valkey: str, tmp_path: Path
 ) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(*names).configure_cert(tls)
-    with Proxy(socket_of(valkey), tls) as link:
-        url = f"rediss://127.0.0.1:{link.port}?ssl_ca_certs={tmp_path / 'ca.pem'}{options}"
+    certificates = make_certificates(tmp_path, *names)
+    with Proxy(socket_of(valkey), certificates.server_context()) as link:
+        url = f"rediss://127.0.0.1:{link.port}?ssl_ca_certs={certificates.ca}{options}"
         client = open_redis(url, connections=2)
         try:
             if words:
@@ -362,11 +358,7 @@ async def test_the_writer_keeps_its_connection_busy(
     redis: ArqRedis, valkey: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PING_EVERY_S", 0.01)
-    writing = Writing(valkey, PREFIX)
-    try:
-        async with asyncio.timeout(20):
-            await writing.add("one").opened
-            while (await redis.info("commandstats")).get("cmdstat_ping", {}).get("calls", 0) < 3:
-                await asyncio.sleep(0.01)
-    finally:
-        writing.end()
+    async with running_writer(valkey, PREFIX) as writing:
+        await writing.add("one").opened
+        while (await redis.info("commandstats")).get("cmdstat_ping", {}).get("calls", 0) < 3:
+            await asyncio.sleep(0.01)

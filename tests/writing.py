@@ -1,7 +1,8 @@
 """A log writer that runs in the test's process."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from server.generate.owned_log import OwnedLog
 from server.generate.writer import LogWriter
@@ -39,3 +40,14 @@ class Writing:
     def end(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+@asynccontextmanager
+async def running_writer(url: str, key_prefix: str) -> AsyncIterator[Writing]:
+    """A writer that ends with the context, which has to end within 20 s."""
+    writing = Writing(url, key_prefix)
+    try:
+        async with asyncio.timeout(20):
+            yield writing
+    finally:
+        writing.end()
