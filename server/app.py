@@ -74,6 +74,8 @@ def build_app(settings: Settings) -> Starlette:
         exception_handlers={HTTPException: _not_routed},
         lifespan=lambda app: _lifespan(app, settings),
     )
+    # Its redirects would leave the path of public_url, which the router does not see.
+    app.router.redirect_slashes = not settings.server.base_path
     app.state.stop = lambda: None
     app.state.draining = False
     return app

@@ -78,10 +78,12 @@ def test_addresses_and_cookies_are_below_the_path(address: str) -> None:
         shown = http.get(f"{host}{sent.headers['location']}")
         result = http.post(f"{address}/graphql", json={"query": "{ viewer { account { id } } }"})
         document = http.get(f"{address}/api/openapi.json").json()
+        with_slash = http.get(f"{address}/api/models/")
 
     assert f"Path={BASE}/" in opened.headers["set-cookie"]
     assert sent.headers["location"].startswith(f"{BASE}/api/generations/")
     assert "event: completed" in events.text
     assert shown.json()["id"] == sent.json()["generation_id"]
     assert result.json()["data"]["viewer"]["account"]["id"] == opened.json()["account"]["id"]
+    assert with_slash.status_code == 404
     assert document["servers"] == [{"url": BASE}]
